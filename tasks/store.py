@@ -1,0 +1,217 @@
+"""The object store: a bucket on S3, or a folder that makes the same promises.
+
+    store = open_store("s3://shop/catalogue")
+    store.probe()
+    stored = store.put_once(f"images/{key[:2]}/{key}.png", png, content_type="image/png")
+
+An object appears whole or not at all, and the first to write it wins. Writers never take turns: whoever comes second
+finds what the first one wrote, compares its SHA-256, and adopts it.
+"""
+
+import contextlib
+import hashlib
+import re
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+from urllib.parse import unquote
+
+PIECE = 1 << 20  # bytes read at a time from a file or a connection
+
+
+class StoreError(Exception):
+    """The store can't do what is asked of it, and a person can mend that. One sentence, made to be shown."""
+
+
+class StoreUnreachable(StoreError):  # noqa: N818
+    """Nobody answers at the store's address, or not in time, or not in their right mind."""
+
+
+class StoreReadOnly(StoreError):  # noqa: N818
+    """The store answers, but doesn't let us write."""
+
+
+class StoreAddressError(ValueError):
+    """This isn't the address of a store. One sentence, made to be shown."""
+
+
+class Conflict(Exception):  # noqa: N818
+    """An object that is written once exists already, with other content."""
+
+    def __init__(self, uri: str, *, ours: str, theirs: str) -> None:
+        super().__init__(f"{uri} exists already with other content: SHA-256 {theirs}, not {ours}.")
+        self.uri = uri
+        self.ours = ours
+        self.theirs = theirs
+
+
+class Changed(Exception):  # noqa: N818
+    """Somebody else replaced the object since it was read: read it again, and try again."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"{uri} was changed by somebody else since it was read.")
+        self.uri = uri
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What is in the store now under `path`."""
+
+    path: str
+    size: int  # bytes
+    sha256: str  # hex, of the content
+    adopted: bool  # it was there already
+
+
+class Store(Protocol):
+    """Objects under relative POSIX paths such as `images/ab/ab12.png`; safe to use from many threads.
+
+    Every method raises `StoreError` when the store is out of reach or refuses, and `ValueError` for a path that isn't
+    a plain relative one. `data` is the content, or a file that holds it and doesn't change meanwhile.
+    """
+
+    @property
+    def uri(self) -> str:
+        """`s3://bucket/prefix`, or the absolute path of the folder."""
+
+    def uri_of(self, path: str) -> str:
+        """Give the address of one object, as a shop would use it."""
+
+    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+        """Write an object unless it exists. The same content there already is adopted.
+
+        Raises:
+            Conflict: the object exists with other content.
+        """
+
+    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+        """Write an object unless it exists. Whatever is there already is adopted: the size and hash are its own."""
+
+    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> None:
+        """Write an object if it is still the version `expect`, a token of `read`; None says it must be absent.
+
+        When the object has exactly the new content already, that is success: a repeat after a lost reply is no change.
+
+        Raises:
+            Changed: somebody else was first.
+        """
+
+    def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:
+        """Write an object whatever is there. The last one wins, and readers see the old or the new one whole."""
+
+    def read(self, path: str) -> tuple[bytes, str] | None:
+        """Give an object's content and its version token, or None when it is absent."""
+
+    def download(self, path: str, to: Path) -> str | None:
+        """Stream an object to the file `to`, which appears whole; give its version token, or None when absent."""
+
+    def exists(self, path: str) -> bool:
+        """Say whether there is an object."""
+
+    def delete(self, path: str) -> None:
+        """Remove an object. It may be absent."""
+
+    def probe(self) -> None:
+        """Check, before any work, that the store can be read and written and keeps its promises; leave no trace."""
+
+
+def open_store(uri: str, *, allow_unsafe: bool = False) -> Store:
+    """Give the store at `s3://bucket/prefix`, `file:///folder` or a folder's path. Touches neither disk nor network.
+
+    `allow_unsafe` accepts an S3 store that ignores conditional writes: there, two runs at once can overwrite each
+    other's work.
+
+    Raises:
+        StoreAddressError: the address is of another kind; the message says what to write.
+    """
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        if re.match(r"(s3|file):", uri, re.IGNORECASE):
+            raise StoreAddressError(f"{uri!r} lacks a slash: write s3://bucket/prefix or file:///folder.")
+        if not uri.strip():
+            raise StoreAddressError("The store's address is empty: write s3://bucket/prefix or a folder.")
+        return _folder(Path(uri))
+    match scheme.lower():
+        case "s3":
+            return _bucket(rest, allow_unsafe=allow_unsafe)
+        case "file":
+            host, slash, path = rest.partition("/")
+            if host not in ("", "localhost") or not slash:
+                raise StoreAddressError(f"{uri!r} names a folder on another machine: write file:///folder.")
+            return _folder(Path("/" + unquote(path)))
+        case "http" | "https":
+            raise StoreAddressError(
+                f"A store isn't named by an {scheme}:// address: write s3://bucket/prefix, and put the server's "
+                "address into AWS_ENDPOINT_URL."
+            )
+        case _:
+            raise StoreAddressError(f"{scheme}:// stores aren't supported: write s3://bucket/prefix or a folder.")
+
+
+def _folder(root: Path) -> Store:
+    from tasks.folder_store import FolderStore
+
+    try:
+        return FolderStore(root.expanduser().resolve())
+    except (OSError, RuntimeError, ValueError) as error:
+        raise StoreAddressError(f"{str(root)!r} can't be the path of a folder: {error}.") from None
+
+
+def _bucket(rest: str, *, allow_unsafe: bool) -> Store:
+    from tasks.s3_store import S3Store
+
+    bucket, _, prefix = rest.partition("/")
+    if "@" in bucket:  # not repeated in the message: there may be a secret in it
+        raise StoreAddressError("Credentials don't belong into the store's address: use AWS_ACCESS_KEY_ID and so on.")
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", bucket):
+        raise StoreAddressError(f"{bucket!r} isn't the name of a bucket: write s3://bucket/prefix.")
+    prefix = prefix.strip("/")
+    try:
+        return S3Store(bucket, checked(prefix) if prefix else "", allow_unsafe=allow_unsafe)
+    except ValueError:
+        raise StoreAddressError(f"{prefix!r} isn't a plain prefix: write s3://bucket/folder/folder.") from None
+
+
+def checked(path: str) -> str:
+    """Give `path` back if it is a plain relative POSIX path; paths are made from keys, so anything else is a bug.
+
+    Raises:
+        ValueError: it is absolute, or has `..`, `.`, an empty part, a backslash or a control character.
+    """
+    if any(part in ("", ".", "..") for part in path.split("/")) or re.search(r"[\\\x00-\x1f\x7f]", path):
+        raise ValueError(f"{path!r} isn't a plain relative path")
+    return path
+
+
+def pieces(data: bytes | Path) -> Iterator[bytes]:
+    """Give the content piece by piece, so that a large file never sits in memory."""
+    if isinstance(data, bytes):
+        yield data
+        return
+    with data.open("rb") as file:
+        while piece := file.read(PIECE):
+            yield piece
+
+
+def sha256_of(data: bytes | Path) -> tuple[str, int]:
+    """Give the SHA-256 (hex) of the content, and its size in bytes."""
+    digest = hashlib.sha256()
+    size = 0
+    for piece in pieces(data):
+        digest.update(piece)
+        size += len(piece)
+    return digest.hexdigest(), size
+
+
+@contextlib.contextmanager
+def appearing_whole(file: Path) -> Iterator[BinaryIO]:
+    """Open a local file for writing that gets its name only when the block ends well."""
+    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
+    try:
+        with partial.open("xb") as writing:
+            yield writing
+        partial.replace(file)
+    finally:
+        partial.unlink(missing_ok=True)
