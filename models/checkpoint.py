@@ -1,0 +1,190 @@
+"""Checkpoints: found, pinned and checked before anything is loaded.
+
+Importing this module doesn't import torch: a command that finds nothing to do should be over in a moment.
+"""
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.digest import digest
+from models.sampling import QWEN_IMAGE_DEFAULTS, SamplingDefaults
+from models.weights import PICKLES, CheckpointError, check_weights, read_header, read_json
+
+__all__ = ["Checkpoint", "CheckpointError", "SamplingDefaults", "find_checkpoint", "find_clip", "sampling_defaults"]
+
+MINIATURE = Path(__file__).parent / "miniature" / "weights"
+MINIATURES = {"QwenImagePipeline": "qwen-image", "QwenImageLayeredPipeline": "qwen-image-layered"}
+CLIP_WEIGHTS = (  # in open_clip's own order, so that a pickle it would prefer is seen (open_clip 3.3)
+    "open_clip_model.safetensors",
+    "open_clip_pytorch_model.safetensors",
+    "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth",
+    "model.safetensors",
+)
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint on disk that has been checked."""
+
+    name: str  # as it was asked for
+    folder: Path
+    revision: str  # the hub's commit (40 hex digits), or the SHA-256 of the contents (64)
+
+
+def find_checkpoint(model: str, revision: str | None = None, *, pipeline: str = "QwenImagePipeline") -> Checkpoint:
+    """Find the checkpoint of a diffusers pipeline, and check that it is whole and safe to load.
+
+    Args:
+        model: `miniature`, a folder, or a hub id such as `Qwen/Qwen-Image`.
+        revision: the commit of a hub id, 40 hex digits; or, for a folder, the revision that it must have.
+        pipeline: the class that its model_index.json must name.
+
+    Raises:
+        CheckpointError: if it isn't there, isn't pinned, isn't whole, holds pickles or is another kind of model.
+    """
+    if model == "miniature":
+        model_folder: Path | None = MINIATURE / MINIATURES[pipeline]
+    else:
+        model_folder = None
+    return _find(model, model_folder, revision, "model_index.json", lambda folder: _check_pipeline(folder, pipeline))
+
+
+def find_clip(model: str, revision: str | None = None) -> Checkpoint:
+    """Find an open_clip checkpoint: `miniature`, a folder with open_clip_config.json, or a hub id.
+
+    Raises:
+        CheckpointError: as `find_checkpoint`.
+    """
+    return _find(
+        model, MINIATURE / "clip" if model == "miniature" else None, revision, "open_clip_config.json", _check_clip
+    )
+
+
+def sampling_defaults(checkpoint: Checkpoint) -> SamplingDefaults:
+    """The sampling settings the checkpoint asks for in sampling_config.json, else those of Qwen-Image's model card.
+
+    Raises:
+        CheckpointError: if sampling_config.json names something else than width, height, steps and guidance.
+    """
+    path = checkpoint.folder / "sampling_config.json"
+    if not path.exists():
+        return QWEN_IMAGE_DEFAULTS
+    config = read_json(path)
+    try:
+        return SamplingDefaults(
+            width=int(config.pop("width", QWEN_IMAGE_DEFAULTS.width)),
+            height=int(config.pop("height", QWEN_IMAGE_DEFAULTS.height)),
+            steps=int(config.pop("steps", QWEN_IMAGE_DEFAULTS.steps)),
+            guidance=float(config.pop("guidance", QWEN_IMAGE_DEFAULTS.guidance)),
+            source=f"sampling_config.json of {checkpoint.name}",
+        )
+    except (TypeError, ValueError):
+        raise CheckpointError(f"{path} must give width, height, steps and guidance as numbers.") from None
+
+
+def _find(
+    model: str, bundled: Path | None, revision: str | None, entry: str, check: Callable[[Path], list[Path]]
+) -> Checkpoint:
+    folder = bundled or Path(model).expanduser()
+    if folder.is_dir():
+        actual = digest(folder, check(folder))
+        if revision is not None and revision != actual:
+            raise CheckpointError(f"{model} has the contents {actual}, not the revision {revision} that was asked for.")
+        return Checkpoint(model, folder.resolve(), actual)
+    if bundled:
+        raise CheckpointError(f"The miniature's weights are missing from {bundled}; install packshot again.")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or model.startswith((".", "~", "/")):
+        raise CheckpointError(f"{model} is no folder and no hub id such as Qwen/Qwen-Image; check the path.")
+    if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
+        raise CheckpointError(
+            f"{model} must be pinned: give a commit of its repository, 40 hex digits, as the revision; "
+            "a branch or tag can change under a running job."
+        )
+    return Checkpoint(model, _hub_folder(model, revision, entry, check), revision)
+
+
+def _hub_folder(model: str, revision: str, entry: str, check: Callable[[Path], list[Path]]) -> Path:
+    """The snapshot of a hub id, from the hub's cache if it is whole there, else downloaded: no pickles, no code."""
+    from huggingface_hub import constants, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = [entry, "*.json", "*.txt", "*.model", "*.safetensors"]
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted, local_files_only=True))
+        check(folder)
+        return folder
+    except (LocalEntryNotFoundError, CheckpointError) as error:
+        if constants.HF_HUB_OFFLINE:
+            raise CheckpointError(
+                f"{model} at {revision} isn't whole in the hub's cache and HF_HUB_OFFLINE is set; "
+                f"fetch it where the hub can be reached ({error})."
+            ) from None
+    try:
+        folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{model} at {revision} can't be fetched from the hub: {reason}") from None
+    check(folder)
+    return folder
+
+
+def _check_pipeline(folder: Path, pipeline: str) -> list[Path]:
+    """Check a diffusers folder and return the files that decide its pictures."""
+    index = read_json(folder / "model_index.json")
+    if index.get("_class_name") != pipeline:
+        raise CheckpointError(f"{folder} is a {index.get('_class_name')} where a {pipeline} is needed; give another.")
+    files = [folder / "model_index.json"]
+    for component, declared in sorted(index.items()):
+        if component.startswith("_") or not isinstance(declared, list) or None in declared:
+            continue
+        library, class_name = declared
+        if library not in ("diffusers", "transformers"):
+            raise CheckpointError(
+                f"{folder / 'model_index.json'} loads {component} from {library}, code that would come with the "
+                "checkpoint; use a checkpoint of diffusers and transformers classes alone."
+            )
+        part = folder / component
+        read_json(part / _config_name(class_name))
+        if _config_name(class_name) == "config.json":
+            check_weights(part, "model" if library == "transformers" else "diffusion_pytorch_model")
+        files += (file for file in part.rglob("*") if file.is_file() and file.suffix not in (*PICKLES, ".md"))
+    return files
+
+
+def _config_name(class_name: str) -> str:
+    if "Tokenizer" in class_name:
+        return "tokenizer_config.json"
+    if "Scheduler" in class_name:
+        return "scheduler_config.json"
+    if "Processor" in class_name:
+        return "preprocessor_config.json"
+    return "config.json"
+
+
+def _check_clip(folder: Path) -> list[Path]:
+    config = read_json(folder / "open_clip_config.json")
+    if not isinstance(config.get("model_cfg"), dict):
+        raise CheckpointError(f"{folder / 'open_clip_config.json'} has no model_cfg; give an open_clip checkpoint.")
+    weights = clip_weights(folder)
+    read_header(weights)
+    others = (file for file in folder.iterdir() if file.suffix in (".json", ".txt", ".model"))
+    return [weights, *(file for file in others if file.is_file())]
+
+
+def clip_weights(folder: Path) -> Path:
+    """The weights that open_clip loads from `folder`.
+
+    Raises:
+        CheckpointError: if there are none, or if they are a pickle.
+    """
+    for name in CLIP_WEIGHTS:
+        if (path := folder / name).exists():
+            if path.suffix in PICKLES:
+                raise CheckpointError(
+                    f"{path} is a pickle, which can run code when it is opened; use open_clip_model.safetensors."
+                )
+            return path
+    raise CheckpointError(f"{folder} has no open_clip_model.safetensors; fetch the checkpoint again.")

@@ -1,0 +1,109 @@
+"""Weights on disk: whole, in safetensors, and nothing else.
+
+A checkpoint is checked before any of it is loaded, because libraries fill what is missing with random numbers and a
+warning, and because a pickle runs code when it is opened. Reading headers is enough: it takes milliseconds at 60 GB.
+"""
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that a person has to mend; the message is one sentence that says how."""
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that belongs to a checkpoint.
+
+    Raises:
+        CheckpointError: if it isn't there or isn't an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing from the checkpoint; fetch the checkpoint again.") from None
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} isn't readable JSON ({error}); fetch the checkpoint again.") from None
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path} holds no JSON object; fetch the checkpoint again.")
+    return content
+
+
+def read_header(path: Path) -> dict[str, int]:
+    """Name the tensors of a safetensors file with their sizes, after checking that the file is all there.
+
+    The format: eight bytes of header length, little-endian; a JSON header with each tensor's offsets; the data.
+    https://github.com/huggingface/safetensors#format
+
+    Returns:
+        tensor name → number of elements.
+
+    Raises:
+        CheckpointError: if the file is missing, cut short, or no safetensors file.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            header_bytes = int.from_bytes(file.read(8), "little")
+            if header_bytes > min(MAX_HEADER_BYTES, size - 8):
+                raise CheckpointError(f"{path} is cut short or no safetensors file; fetch it again.")
+            header = json.loads(file.read(header_bytes))
+        header.pop("__metadata__", None)
+        data_bytes = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
+        sizes = {name: math.prod(tensor["shape"]) for name, tensor in header.items()}
+    except FileNotFoundError:
+        raise CheckpointError(f"{path} is missing from the checkpoint; fetch the checkpoint again.") from None
+    except CheckpointError:
+        raise
+    except (OSError, ValueError, AttributeError, KeyError, TypeError, IndexError):
+        raise CheckpointError(f"{path} has no safetensors header; fetch it again.") from None
+    expected = 8 + header_bytes + data_bytes
+    if size != expected:
+        raise CheckpointError(f"{path} has {size} bytes where its header promises {expected}; fetch it again.")
+    return sizes
+
+
+def check_weights(folder: Path, stem: str) -> list[Path]:
+    """Check the weights of one component and return the files that will be loaded.
+
+    Args:
+        folder: the component's folder.
+        stem: `model` for transformers, `diffusion_pytorch_model` for diffusers.
+
+    Raises:
+        CheckpointError: if there are none, if they are pickles, or if a shard or a tensor is missing.
+    """
+    index, single = folder / f"{stem}.safetensors.index.json", folder / f"{stem}.safetensors"
+    if index.exists():
+        weight_map = read_json(index).get("weight_map")
+        if not isinstance(weight_map, dict) or not weight_map:
+            raise CheckpointError(f"{index} has no weight_map; fetch the checkpoint again.")
+        if any(Path(shard).name != shard for shard in weight_map.values()):
+            raise CheckpointError(f"{index} names a file outside its own folder; don't use this checkpoint.")
+        shards = sorted({folder / shard for shard in weight_map.values()})
+        held = {shard.name: read_header(shard) for shard in shards}
+        for tensor, shard in weight_map.items():
+            if tensor not in held[shard]:
+                raise CheckpointError(f"{folder / shard} lacks the tensor {tensor}; fetch it again.")
+        return shards
+    if single.exists():
+        read_header(single)
+        return [single]
+    pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
+    if pickles:
+        raise CheckpointError(
+            f"{folder / pickles[0]} is a pickle, which can run code when it is opened; use safetensors weights."
+        )
+    raise CheckpointError(f"{folder} has no {stem}.safetensors; fetch the checkpoint again.")
+
+
+def count_parameters(folder: Path, stem: str, unused: tuple[str, ...] = ()) -> int:
+    """Count the parameters of a component from its headers, leaving out tensors whose names start with `unused`."""
+    files = check_weights(folder, stem)
+    sizes = (item for file in files for item in read_header(file).items())
+    return sum(size for name, size in sizes if not name.startswith(unused))
