@@ -1,0 +1,30 @@
+"""Which rows go through the GPU together."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+
+
+def cut_into_batches(lengths: Sequence[tuple[int, ...]], rows: int) -> list[list[int]]:
+    """Cut rows into as few batches of at most `rows` as there can be, with as little padding as that allows.
+
+    Whole batches of one length come first: they need no mask, so they keep the fast attention kernels (a mask costs
+    3 % at 1024² on an H200). What is left over of every length shares padded batches with its nearest neighbours,
+    because a half-empty batch costs more than a mask does (at 512², 4 rows take half the time each that one takes).
+
+    Args:
+        lengths: the token counts of each row's prompts.
+
+    Returns:
+        batches of positions in `lengths`; every position once.
+    """
+    by_length: dict[tuple[int, ...], list[int]] = defaultdict(list)
+    for position, length in enumerate(lengths):
+        by_length[length].append(position)
+    whole: list[list[int]] = []
+    left: list[int] = []
+    for length in sorted(by_length):
+        same = by_length[length]
+        cut = len(same) - len(same) % rows
+        whole += [same[start : start + rows] for start in range(0, cut, rows)]
+        left += same[cut:]
+    return whole + [left[start : start + rows] for start in range(0, len(left), rows)]

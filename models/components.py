@@ -1,0 +1,146 @@
+"""The parts of a Qwen-Image checkpoint, loaded quietly and completely."""
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+import transformers
+from diffusers import (
+    AutoencoderKLQwenImage,
+    FlowMatchEulerDiscreteScheduler,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+)
+from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+
+from models.checkpoint import Checkpoint
+from models.failure import first_line
+from models.placement import Placement, choose_placement, stream
+from models.single_frame import single_frame
+from models.weights import CheckpointError, count_parameters, read_json
+
+# Logits are never computed and no picture is ever read: the head and the vision tower needn't be there.
+UNUSED_WEIGHTS = ("lm_head.", "model.visual.", "visual.")
+
+
+@dataclass(frozen=True)
+class Components:
+    """A Qwen-Image in parts; together they are what `QwenImagePipeline` holds."""
+
+    tokenizer: PreTrainedTokenizerBase
+    text_encoder: torch.nn.Module  # the language model of Qwen2.5-VL, without vision tower and head
+    transformer: QwenImageTransformer2DModel
+    vae: AutoencoderKLQwenImage
+    scheduler: FlowMatchEulerDiscreteScheduler  # copied for each batch, since it counts its steps
+    template: str  # the text a prompt is put into
+    template_tokens: int  # how many tokens of the template come before the prompt, and are dropped
+    device: torch.device
+    dtype: torch.dtype
+    placement: Placement
+    vae_scale: int  # pixels a latent, along each axis
+
+
+def load_components(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, budget: int | None) -> Components:
+    """Load a checkpoint's parts onto `device`, placed so that they fit `budget` bytes (None: as much as it takes).
+
+    Raises:
+        CheckpointError: if a part isn't what Qwen-Image needs, or lacks weights.
+    """
+    folder = checkpoint.folder
+    placement: Placement = "resident"
+    if budget is not None:
+        placement = choose_placement(
+            count_parameters(folder / "text_encoder", "model", UNUSED_WEIGHTS) * dtype.itemsize,
+            count_parameters(folder / "transformer", "diffusion_pytorch_model") * dtype.itemsize,
+            budget,
+        )
+    host = torch.device("cpu")
+    tokenizer_class = read_json(folder / "model_index.json")["tokenizer"][1]
+    with quiet():
+        tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder / "tokenizer", local_files_only=True)
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        text_encoder = _load(
+            Qwen2_5_VLForConditionalGeneration,
+            folder / "text_encoder",
+            device if placement == "resident" else host,
+            dtype,
+        )
+        transformer = _load(
+            QwenImageTransformer2DModel, folder / "transformer", host if placement == "streamed" else device, dtype
+        )
+        vae = _load(AutoencoderKLQwenImage, folder / "vae", device, dtype)
+    if scheduler.config.get("stochastic_sampling"):
+        raise CheckpointError(f"{folder / 'scheduler'} samples with unseeded noise; set stochastic_sampling to false.")
+    if transformer.config.guidance_embeds or transformer.config.use_layer3d_rope:
+        raise CheckpointError(f"{folder / 'transformer'} is no text-to-image Qwen-Image; give another checkpoint.")
+    if placement == "streamed":
+        stream(transformer, device)
+    # The pipeline's own constants, so that they can't drift from diffusers'.
+    stock = QwenImagePipeline(scheduler=scheduler, vae=vae, text_encoder=None, tokenizer=None, transformer=None)
+    return Components(
+        tokenizer=tokenizer,
+        text_encoder=text_encoder.model.language_model,
+        transformer=transformer,
+        vae=single_frame(vae),
+        scheduler=scheduler,
+        template=stock.prompt_template_encode,
+        template_tokens=stock.prompt_template_encode_start_idx,
+        device=device,
+        dtype=dtype,
+        placement=placement,
+        vae_scale=stock.vae_scale_factor,
+    )
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Silence the libraries' progress bars and chatter while something is loaded; errors still come as exceptions."""
+    loggers = (diffusers.utils.logging, transformers.utils.logging)
+    before = [(logger, logger.get_verbosity(), logger.is_progress_bar_enabled()) for logger in loggers]
+    root = logging.getLogger()
+    silence = logging.NullHandler()
+    root.addHandler(silence)  # open_clip logs to the root logger, which would install a handler of its own
+    for logger in loggers:
+        logger.set_verbosity(logging.CRITICAL)
+        logger.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        root.removeHandler(silence)
+        for logger, verbosity, progress_bar in before:
+            logger.set_verbosity(verbosity)
+            if progress_bar:
+                logger.enable_progress_bar()
+
+
+def _load(model_class: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """Load one component straight onto its device.
+
+    Libraries fill missing weights with random numbers and a warning; here that is an error.
+    """
+    try:
+        model, info = model_class.from_pretrained(
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            device_map={"": device},
+            output_loading_info=True,
+            dtype=dtype,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise CheckpointError(f"{folder} can't be loaded as {model_class.__name__}: {first_line(error)}") from error
+    missing = [name for name in info["missing_keys"] if not name.startswith(UNUSED_WEIGHTS)]
+    if missing or info["mismatched_keys"]:
+        name = missing[0] if missing else info["mismatched_keys"][0][0]
+        raise CheckpointError(f"{folder} doesn't fit its own config.json: {name} is missing or of another size.")
+    return model.eval().requires_grad_(False)

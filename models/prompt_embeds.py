@@ -1,0 +1,65 @@
+"""From prompts to what the transformer attends to: the text encoder's last hidden states, one tensor a prompt."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import torch
+
+from models.components import Components
+
+TEXT_BATCH_TOKENS = 8192  # one H200: 64 prompts of 98 tokens take 2.7 ms each, 8 take 3.0, one takes 18
+
+
+class PaddedEmbeds(NamedTuple):
+    """The prompt embeddings of one batch."""
+
+    embeds: torch.Tensor  # [B, T, D]
+    mask: torch.Tensor | None  # [B, T] bool; None where all are of one length, which keeps the fast attention kernels
+
+
+def tokenize(components: Components, prompts: Iterable[str]) -> dict[str, list[int]]:
+    """The token ids of each distinct prompt, inside the pipeline's template; nothing is cut."""
+    distinct = list(dict.fromkeys(prompts))
+    if not distinct:
+        return {}
+    texts = [components.template.format(prompt) for prompt in distinct]
+    return dict(zip(distinct, components.tokenizer(texts, verbose=False)["input_ids"], strict=True))
+
+
+def embed(components: Components, ids: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+    """Embed prompts, each once, in batches of exactly one length: no padding and no mask reach the encoder.
+
+    Args:
+        ids: prompt → token ids, as `tokenize` gives them.
+
+    Returns:
+        prompt → its embedding [T, D] in host memory, without the template's own first tokens.
+    """
+    by_length: dict[int, list[str]] = defaultdict(list)
+    for prompt, tokens in ids.items():
+        by_length[len(tokens)].append(prompt)
+    embeds: dict[str, torch.Tensor] = {}
+    for length, prompts in by_length.items():
+        rows = max(1, TEXT_BATCH_TOKENS // length)
+        for start in range(0, len(prompts), rows):
+            some = prompts[start : start + rows]
+            input_ids = torch.tensor([ids[prompt] for prompt in some], device=_device(components.text_encoder))
+            states = components.text_encoder(input_ids=input_ids, use_cache=False).last_hidden_state  # [B, T, D]
+            kept = states[:, components.template_tokens :].to("cpu", components.dtype)
+            embeds.update(zip(some, kept.clone().unbind(), strict=True))
+    return embeds
+
+
+def pad(embeds: Sequence[torch.Tensor], device: torch.device) -> PaddedEmbeds:
+    """Stack embeddings [T_i, D] on `device`, padded with zeros and masked only where their lengths differ."""
+    lengths = [len(embed) for embed in embeds]
+    if len(set(lengths)) == 1:
+        return PaddedEmbeds(torch.stack(list(embeds)).to(device), None)
+    padded = torch.nn.utils.rnn.pad_sequence(list(embeds), batch_first=True)
+    mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+    return PaddedEmbeds(padded.to(device), mask.to(device))
+
+
+def _device(module: torch.nn.Module) -> torch.device:
+    return next(module.parameters()).device
