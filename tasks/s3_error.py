@@ -1,0 +1,112 @@
+"""What an error of S3 or of the way to it means: worth another try, or which sentence for a person.
+
+Only codes are repeated in the sentences, never S3's own messages: those can quote requests and keys.
+"""
+
+from botocore import exceptions
+from botocore.exceptions import BotoCoreError, ClientError
+
+from tasks.store import StoreError, StoreReadOnly, StoreUnreachable
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, read 2026-11
+ABSENT = ("NoSuchKey", "404")
+CONDITION_FAILED = ("PreconditionFailed", "412")
+REFUSED_HEADER = ("NotImplemented", "InvalidArgument", "InvalidRequest")
+PASSING_STATUS = (409, 429, 500, 502, 503, 504)  # 409: two conditional writes of one object at the same moment
+PASSING_CODE = ("RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch")
+NO_PERMISSION = ("AccessDenied", "AllAccessDisabled", "AccountProblem", "403")
+BAD_CREDENTIALS = (
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "TokenRefreshRequired",
+)
+ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "400")
+FULL = ("QuotaExceeded", "EntityTooLarge", "XMinioStorageFull", "InsufficientCapacity", "507")
+
+
+class Damaged(Exception):  # noqa: N818
+    """The content that arrived isn't the content that was written."""
+
+
+def code_of(error: ClientError) -> str:
+    """Give S3's word for an error, or the HTTP status as text where there is no body to hold a word."""
+    return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def passes(error: Exception) -> bool:
+    """Say whether the same request may succeed a moment later."""
+    match error:
+        case ClientError():
+            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+            return status in PASSING_STATUS or code_of(error) in PASSING_CODE
+        case exceptions.SSLError():
+            return False
+        case exceptions.ConnectionError() | exceptions.HTTPClientError() | exceptions.IncompleteReadError():
+            return True
+        case _:
+            return isinstance(error, Damaged)
+
+
+def sentence(error: Exception, *, doing: str, where: str, endpoint: str) -> StoreError:
+    """Say what went wrong while `doing` ("read", "write", "delete") the object at `where`, and what to do about it."""
+    match error:
+        case Damaged():
+            return StoreError(f"{where} doesn't match the SHA-256 it was written with: restore it, or remove it.")
+        case ClientError():
+            return _answer(code_of(error), error, doing, where, endpoint)
+        case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
+            return StoreError(
+                f"No credentials to {doing} {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+            )
+        case exceptions.CredentialRetrievalError() | exceptions.TokenRetrievalError() | exceptions.SSOError():
+            return StoreError(f"The credentials to {doing} {where} can't be had ({_name(error)}): sign in again.")
+        case exceptions.ProfileNotFound() | exceptions.ConfigParseError() | exceptions.InvalidConfigError():
+            return StoreError(f"AWS isn't set up rightly to {doing} {where}: {' '.join(str(error).split())}.")
+        case exceptions.SSLError():
+            return StoreUnreachable(
+                f"{endpoint} has no certificate we trust: set AWS_CA_BUNDLE to the one that signed it."
+            )
+        case exceptions.ReadTimeoutError() | exceptions.ConnectTimeoutError():
+            return StoreUnreachable(f"{endpoint} didn't answer in time to {doing} {where}: is it up, and not blocked?")
+        case BotoCoreError() if passes(error):
+            return StoreUnreachable(
+                f"{endpoint} can't be reached to {doing} {where} ({_name(error)}): is its address right?"
+            )
+        case _:
+            return StoreError(f"S3 at {endpoint} can't {doing} {where} ({_name(error)}): check how AWS is set up.")
+
+
+def _answer(code: str, error: ClientError, doing: str, where: str, endpoint: str) -> StoreError:
+    if code in NO_PERMISSION:
+        if doing == "read":
+            return StoreError(
+                f"No permission to read {where} ({code}): allow s3:GetObject and s3:ListBucket (without the latter, "
+                "absent objects look forbidden)."
+            )
+        action = {"write": "s3:PutObject", "delete": "s3:DeleteObject"}[doing]
+        return StoreReadOnly(f"No permission to {doing} {where} ({code}): allow {action}, or use another store.")
+    if code == "NoSuchBucket":
+        return StoreError(f"There is no bucket for {where} at {endpoint}: make it, or mend the address.")
+    if code in BAD_CREDENTIALS:
+        return StoreError(f"{endpoint} doesn't accept our credentials ({code}): renew or mend them.")
+    if code == "RequestTimeTooSkewed":
+        return StoreError(f"{endpoint} refuses us because this machine's clock is wrong: set it.")
+    if code in FULL:
+        return StoreError(f"{endpoint} has no room for {where} ({code}): free some space or raise the quota.")
+    if code == "NotImplemented":
+        return StoreError(
+            f"{endpoint} doesn't know conditional writes, so runs could overwrite each other: use another."
+        )
+    if passes(error):
+        return StoreUnreachable(
+            f"{endpoint} kept refusing to {doing} {where} ({code}): try again when it has recovered."
+        )
+    if code in ELSEWHERE:
+        return StoreError(f"{endpoint} doesn't serve {where} ({code}): set AWS_REGION to the bucket's region.")
+    return StoreError(f"{endpoint} refuses to {doing} {where} ({code}): check the bucket's policy.")
+
+
+def _name(error: Exception) -> str:
+    return type(error).__name__
