@@ -1,0 +1,446 @@
+"""What the store does when the way to it, or the store itself, misbehaves."""
+
+import contextlib
+import errno
+import os
+import pickle
+import resource
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import boto3
+import pytest
+
+from tasks.folder_store import FolderStore
+from tasks.s3_store import S3Store
+from tasks.store import Changed, Conflict, StoreError, StoreReadOnly, StoreUnreachable, open_store, sha256_of
+from tests.faults.fault_proxy import (
+    Fault,
+    FaultProxy,
+    answer,
+    damaged_reply,
+    hang,
+    lost_reply,
+    lost_request,
+    taken_in_part,
+    torn_reply,
+    without,
+)
+
+ROOT = Path(__file__).parents[2]
+PATH = "images/ab/ab12.png"
+
+
+@pytest.fixture
+def proxy(s3_store_uri: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
+    del s3_store_uri  # made before the way to the server goes bad
+    with FaultProxy(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
+        yield proxy
+
+
+@pytest.fixture
+def bucket(proxy: FaultProxy, s3_store_uri: str) -> S3Store:
+    """A store beyond the proxy."""
+    del proxy
+    return S3Store(*s3_store_uri.removeprefix("s3://").split("/"), patience=30.0)
+
+
+def content_of(store: S3Store | FolderStore, path: str = PATH) -> bytes:
+    content, _ = store.read(path) or pytest.fail(f"{path} is absent")
+    return content
+
+
+def names_in(bucket: S3Store, server: str) -> list[str]:
+    listed = boto3.client("s3", endpoint_url=server).list_objects_v2(Bucket=bucket.bucket)
+    return [one["Key"] for one in listed.get("Contents", [])]
+
+
+# The bucket
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [answer(409, "ConditionalRequestConflict"), answer(503, "SlowDown"), answer(400, "BadDigest"), lost_request],
+)
+def test_what_passes_is_tried_again_until_the_object_is_written(
+    proxy: FaultProxy, bucket: S3Store, fault: Fault
+) -> None:
+    met = proxy.inject(fault, method="PUT", times=3)  # boto3 itself gives up after three
+    assert not bucket.put_once(PATH, b"picture").adopted
+    assert met.met == 3
+    assert content_of(bucket) == b"picture"
+
+
+def test_a_file_is_sent_from_its_start_again_after_a_lost_request(
+    proxy: FaultProxy, bucket: S3Store, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_bytes(os.urandom(2_000_000))
+    proxy.inject(lost_request, method="PUT", times=3)
+    bucket.put_once(PATH, tmp_path / "file")
+    assert content_of(bucket) == (tmp_path / "file").read_bytes()
+
+
+@pytest.mark.parametrize("code", ["ConditionalRequestConflict", "SlowDown"])
+def test_what_doesnt_pass_in_time_ends_in_a_sentence(proxy: FaultProxy, bucket: S3Store, code: str) -> None:
+    proxy.inject(answer(409 if code.startswith("C") else 503, code), method="PUT", times=None)
+    bucket.patience = 1.0
+    started = time.monotonic()
+    with pytest.raises(StoreUnreachable, match=rf"kept refusing to write {bucket.uri}/{PATH} \({code}\)"):
+        bucket.put_once(PATH, b"picture")
+    assert time.monotonic() - started < 20
+
+
+def test_after_a_lost_reply_the_repeat_adopts_its_own_object(proxy: FaultProxy, bucket: S3Store) -> None:
+    proxy.inject(lost_reply, method="PUT")
+    assert bucket.put_once(PATH, b"picture").adopted
+    assert content_of(bucket) == b"picture"
+
+
+def test_after_a_lost_reply_another_writers_object_is_still_a_conflict(proxy: FaultProxy, bucket: S3Store) -> None:
+    bucket.put_once(PATH, b"theirs")
+    proxy.inject(lost_reply, method="PUT")
+    with pytest.raises(Conflict):
+        bucket.put_once(PATH, b"ours")
+
+
+def test_after_a_lost_reply_a_replacement_isnt_mistaken_for_somebody_elses(proxy: FaultProxy, bucket: S3Store) -> None:
+    proxy.inject(lost_reply, method="PUT")
+    bucket.replace("catalog.parquet", b"one", expect=None)
+    _, one = bucket.read("catalog.parquet") or pytest.fail("absent")
+    proxy.inject(lost_reply, method="PUT")
+    bucket.replace("catalog.parquet", b"two", expect=one)
+    assert content_of(bucket, "catalog.parquet") == b"two"
+    with pytest.raises(Changed):
+        bucket.replace("catalog.parquet", b"three", expect=one)
+
+
+@pytest.mark.parametrize("fault", [torn_reply, damaged_reply])
+def test_a_torn_or_damaged_download_is_fetched_again(
+    proxy: FaultProxy, bucket: S3Store, tmp_path: Path, fault: Fault
+) -> None:
+    content = os.urandom(1_500_000)
+    bucket.put_once(PATH, content)
+    met = proxy.inject(fault, method="GET", times=2)
+    bucket.download(PATH, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == content
+    assert met.met == 2
+    proxy.inject(fault, method="GET", times=2)
+    assert content_of(bucket) == content
+
+
+def test_a_download_that_stays_damaged_leaves_no_file(proxy: FaultProxy, bucket: S3Store, tmp_path: Path) -> None:
+    bucket.put_once(PATH, b"picture")
+    proxy.inject(damaged_reply, method="GET", times=None)
+    bucket.patience = 0.5
+    with pytest.raises(StoreError, match="doesn't match the SHA-256"):
+        bucket.download(PATH, tmp_path / "copy")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_server_that_hangs_is_given_up_on(proxy: FaultProxy, bucket: S3Store) -> None:
+    hanging = S3Store(bucket.bucket, bucket.prefix, patience=0.0, read_timeout=0.3)
+    proxy.inject(hang, times=None)
+    with pytest.raises(StoreUnreachable, match=f"{proxy.address} didn't answer in time"):
+        hanging.probe()
+
+
+def test_a_request_that_hangs_once_is_made_again(proxy: FaultProxy, bucket: S3Store) -> None:
+    patient = S3Store(bucket.bucket, bucket.prefix, read_timeout=0.5)
+    proxy.inject(hang, method="PUT", times=1)
+    assert not patient.put_once(PATH, b"picture").adopted
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "says"),
+    [
+        (403, "AccessDenied", StoreReadOnly, "allow s3:PutObject"),
+        (403, "InvalidAccessKeyId", StoreError, "doesn't accept our credentials"),
+        (400, "ExpiredToken", StoreError, "doesn't accept our credentials"),
+        (403, "RequestTimeTooSkewed", StoreError, "clock is wrong"),
+        (404, "NoSuchBucket", StoreError, "There is no bucket"),
+        (301, "PermanentRedirect", StoreError, "AWS_REGION"),
+        (403, "QuotaExceeded", StoreError, "has no room"),
+        (507, "XMinioStorageFull", StoreError, "has no room"),
+        (501, "NotImplemented", StoreError, "doesn't know conditional writes"),
+        (418, "Teapot", StoreError, r"refuses to write .* \(Teapot\)"),
+    ],
+)
+def test_a_refusal_becomes_one_sentence_that_repeats_no_secret(
+    proxy: FaultProxy, bucket: S3Store, status: int, code: str, kind: type[StoreError], says: str
+) -> None:
+    proxy.inject(answer(status, code), method="PUT", times=None)
+    with pytest.raises(kind, match=says) as refused:
+        bucket.probe()
+    sentence = str(refused.value)
+    assert sentence.endswith(".")
+    assert "\n" not in sentence
+    assert "secret" not in sentence
+    assert refused.value.__suppress_context__
+
+
+def test_a_refusal_to_read_names_the_permissions_that_reading_needs(proxy: FaultProxy, bucket: S3Store) -> None:
+    proxy.inject(answer(403, "AccessDenied"), method="GET", times=None)
+    with pytest.raises(StoreError, match="s3:GetObject and s3:ListBucket"):
+        bucket.probe()
+
+
+def test_a_refusal_to_delete_is_found_by_the_probe(proxy: FaultProxy, bucket: S3Store) -> None:
+    proxy.inject(answer(403, "AccessDenied"), method="DELETE", times=None)
+    with pytest.raises(StoreReadOnly, match="allow s3:DeleteObject"):
+        bucket.probe()
+
+
+def test_a_missing_bucket_is_named(s3_environment: str) -> None:
+    with pytest.raises(StoreError, match=f"no bucket for s3://no-such-bucket/.* at {s3_environment}"):
+        open_store("s3://no-such-bucket").probe()
+
+
+def test_missing_credentials_are_asked_for(s3_store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    with pytest.raises(StoreError, match=r"No credentials .* set AWS_ACCESS_KEY_ID"):
+        open_store(s3_store_uri).probe()
+
+
+def test_an_unknown_profile_is_named(s3_store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "shop")
+    with pytest.raises(StoreError, match=r"The config profile \(shop\) could not be found"):
+        open_store(s3_store_uri).probe()
+
+
+def test_an_endpoint_where_nobody_answers_is_named_without_its_password(
+    s3_store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:hunter2@127.0.0.1:{port}")
+    store = S3Store("bucket", patience=0.0)
+    with pytest.raises(StoreUnreachable, match=f"http://127.0.0.1:{port} can't be reached") as refused:
+        store.probe()
+    assert "hunter2" not in str(refused.value)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "store.example:9000")
+    with pytest.raises(StoreError, match="AWS_ENDPOINT_URL isn't an address"):
+        open_store(s3_store_uri).probe()
+
+
+@pytest.mark.parametrize("header", ["If-None-Match", "If-Match"])
+def test_a_store_that_ignores_conditions_is_found_by_the_probe(
+    proxy: FaultProxy, bucket: S3Store, s3_server: str, header: str
+) -> None:
+    proxy.inject(without(header.lower()), method="PUT", times=None)
+    with pytest.raises(StoreError, match=rf"ignores the condition of a write \({header.replace('-', '')}\)"):
+        bucket.probe()
+    assert names_in(bucket, s3_server) == []
+
+
+@pytest.mark.parametrize(
+    ("fault", "having"), [(without("if-none-match", "if-match"), ""), (answer(501, "NotImplemented"), "if-none-match")]
+)
+def test_a_store_without_conditions_can_be_allowed_as_unsafe(
+    proxy: FaultProxy, bucket: S3Store, fault: Fault, having: str
+) -> None:
+    proxy.inject(fault, method="PUT", having=having, times=None)
+    unsafe = open_store(bucket.uri, allow_unsafe=True)
+    unsafe.probe()
+    unsafe.put_once(PATH, b"first")
+    with pytest.raises(Conflict):
+        unsafe.put_once(PATH, b"second")
+    unsafe.replace("catalog.parquet", b"one", expect=None)
+    with pytest.raises(Changed):
+        unsafe.replace("catalog.parquet", b"two", expect=None)
+
+
+def test_a_store_that_refuses_the_checksum_header_is_written_without(proxy: FaultProxy, bucket: S3Store) -> None:
+    refused = proxy.inject(answer(501, "NotImplemented"), having="x-amz-checksum-sha256", times=None)
+    bucket.probe()
+    bucket.put_once(PATH, b"picture")
+    bucket.put_once("images/cd/cd34.png", b"picture")
+    assert refused.met == 2  # the probe's one, and the first one here
+
+
+def test_an_object_of_another_tool_is_adopted_by_its_content(bucket: S3Store, s3_server: str) -> None:
+    boto3.client("s3", endpoint_url=s3_server).put_object(Bucket=bucket.bucket, Key=f"catalogue/{PATH}", Body=b"theirs")
+    assert bucket.put_once(PATH, b"theirs").adopted
+    stored = bucket.adopt_or_put(PATH, b"our own")
+    assert (stored.sha256, stored.size) == sha256_of(b"theirs")
+
+
+def test_a_store_travels_to_another_process_as_its_address(bucket: S3Store) -> None:
+    bucket.put_once(PATH, b"picture")
+    assert content_of(pickle.loads(pickle.dumps(bucket))) == b"picture"
+
+
+# The writer
+
+
+def killed_while_writing(uri: str, data: Path, is_halfway: Callable[[], bool]) -> None:
+    """Kill a process that writes `data` at the moment when it `is_halfway`."""
+    code = (
+        "import sys; from pathlib import Path; from tasks.store import open_store\n"
+        "open_store(sys.argv[1]).put_once(sys.argv[2], Path(sys.argv[3]))"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", code, uri, PATH, str(data)], cwd=ROOT)
+    try:
+        deadline = time.monotonic() + 30
+        while not is_halfway():
+            assert time.monotonic() < deadline
+            assert writer.poll() is None
+            time.sleep(0.01)
+    finally:
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+
+
+def test_a_writer_killed_in_the_middle_leaves_nothing_readable_in_a_bucket(
+    proxy: FaultProxy, bucket: S3Store, tmp_path: Path, s3_server: str
+) -> None:
+    big = tmp_path / "big"
+    big.write_bytes(bytes(8 << 20))
+    proxy.inject(taken_in_part, method="PUT")
+    killed_while_writing(bucket.uri, big, proxy.halfway.is_set)
+    assert names_in(bucket, s3_server) == []
+    assert not bucket.put_once(PATH, b"whole").adopted
+    assert content_of(bucket) == b"whole"
+
+
+def test_a_writer_killed_in_the_middle_leaves_nothing_readable_in_a_folder(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path / "store")
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)  # content that never ends
+    end = os.open(pipe, os.O_RDWR)
+    os.set_blocking(end, False)
+
+    def is_halfway() -> bool:
+        with contextlib.suppress(BlockingIOError):
+            os.write(end, bytes(1 << 16))
+        return sum(file.stat().st_size for file in store.root.glob(".incoming/*")) > 1 << 20
+
+    try:
+        killed_while_writing(str(store.root), pipe, is_halfway)
+    finally:
+        os.close(end)
+    assert not store.exists(PATH)
+    assert not store.put_once(PATH, b"whole").adopted
+    assert content_of(store) == b"whole"
+
+
+# The folder
+
+
+def test_what_killed_writers_left_is_swept_when_it_is_an_hour_old(tmp_path: Path) -> None:
+    incoming = tmp_path / ".incoming"
+    incoming.mkdir()
+    old = time.time() - 3700
+    for name, seen in (("leftover", old), ("lock", old), ("being-written", time.time())):
+        (incoming / name).touch()
+        os.utime(incoming / name, (seen, seen))
+    FolderStore(tmp_path).put_once(PATH, b"picture")
+    assert sorted(file.name for file in incoming.iterdir()) == ["being-written", "lock"]
+
+
+def test_without_hard_links_the_first_writer_still_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hardlink_to(self: Path, target: Path) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(self), None, str(target))
+
+    monkeypatch.setattr(Path, "hardlink_to", hardlink_to)
+    FolderStore(tmp_path).probe()
+    assert list(tmp_path.iterdir()) == []
+
+    def write(content: bytes) -> bool:
+        return not FolderStore(tmp_path).adopt_or_put(PATH, content).adopted
+
+    with ThreadPoolExecutor(8) as threads:
+        contents = [bytes([letter]) * 50_000 for letter in b"abcdefgh"]
+        wins = list(threads.map(write, contents))
+    assert wins.count(True) == 1
+    assert content_of(FolderStore(tmp_path)) == contents[wins.index(True)]
+
+
+def test_two_probes_of_a_new_folder_at_once_dont_disturb_each_other(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        for turn in range(20):
+            root = tmp_path / str(turn) / "store"
+            list(threads.map(lambda _, root=root: FolderStore(root).probe(), range(8)))
+    assert list(tmp_path.glob("*/store/.incoming/*")) == []
+
+
+@pytest.fixture
+def nobodys() -> Iterator[Path]:
+    """A folder that everybody may read and this process, for a while not root, may not write."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        FolderStore(folder).put_once(PATH, b"picture")
+        for one in (folder, *folder.rglob("*")):
+            one.chmod(0o555 if one.is_dir() else 0o444)
+        root = os.geteuid() == 0
+        if root:
+            os.seteuid(65534)
+        try:
+            yield folder
+        finally:
+            if root:
+                os.seteuid(0)
+            folder.chmod(0o755)
+            for one in folder.rglob("*"):
+                one.chmod(0o755)
+
+
+def test_a_folder_without_permission_to_write_can_be_read(nobodys: Path) -> None:
+    store = FolderStore(nobodys)
+    assert content_of(store) == b"picture"
+    for write in (store.probe, lambda: store.overwrite(PATH, b""), lambda: store.delete(PATH)):
+        with pytest.raises(StoreReadOnly, match=f"No permission to (write|delete) {nobodys}"):
+            write()
+
+
+def test_a_disk_without_room_is_named_and_keeps_no_part(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(StoreError, match=f"{tmp_path} is full"):
+            store.put_once(PATH, bytes(200_000))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert [file for file in tmp_path.rglob("*") if file.is_file()] == []
+
+
+def test_a_file_where_a_folder_is_needed_is_named(tmp_path: Path) -> None:
+    (tmp_path / "store").write_text("a note")
+    with pytest.raises(StoreError, match=f"{tmp_path}/store.* is a file"):
+        open_store(str(tmp_path / "store")).probe()
+    (tmp_path / "images").write_text("a note")
+    with pytest.raises(StoreError, match=f"{tmp_path}/images.* is a file"):
+        open_store(str(tmp_path)).put_once(PATH, b"picture")
+
+
+def test_a_folder_in_an_objects_place_is_named(tmp_path: Path) -> None:
+    (tmp_path / PATH).mkdir(parents=True)
+    with pytest.raises(StoreError, match=f"{tmp_path / PATH} is a folder"):
+        open_store(str(tmp_path)).put_once(PATH, b"picture")
+    with pytest.raises(StoreError, match=f"{tmp_path / PATH} is a folder"):
+        open_store(str(tmp_path)).read(PATH)
+
+
+def test_an_object_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o022)
+    try:
+        FolderStore(tmp_path).put_once(PATH, b"picture")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / PATH).stat().st_mode) == 0o644
+
+
+def test_content_that_is_absent_is_not_the_stores_fault(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match="no-such-picture"):
+        FolderStore(tmp_path / "store").put_once(PATH, tmp_path / "no-such-picture")
