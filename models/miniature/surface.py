@@ -26,10 +26,10 @@ def shade(rgb: Field, surface: Field, colour: RGB, material: str, pattern: str, 
     x = np.linspace(-1, 1, width, dtype=np.float32)[None, :] * np.float32(width / span)
     y = np.linspace(-1, 1, height, dtype=np.float32)[:, None] * np.float32(height / span)
     side = random.choice((-1.0, 1.0))
-    light = 1 + side * random.uniform(0.08, 0.18) * x - random.uniform(0.04, 0.1) * y
+    light = 1.02 + side * random.uniform(0.06, 0.13) * x - random.uniform(0.03, 0.08) * y
     if pattern != "plain":
-        # On light colours a darker tone shows better, on dark ones a lighter tone.
-        tone = -0.3 if max(colour) > 225 else 0.38
+        # White takes a darker tone, all else a lighter one; black and white little of it, or they would turn grey.
+        tone = -0.16 if min(colour) > 220 else 0.2 if max(colour) < 60 else 0.42
         change = np.asarray(toned(colour, tone), np.float32) - np.asarray(colour, np.float32)
         rgb = rgb + (surface * _pattern(pattern, x, y, random))[..., None] * change
     relief, gloss = _material(material, x, y, side, random)
@@ -55,7 +55,7 @@ def _material(material: str, x: Field, y: Field, side: float, random: Random) ->
     if material == "fabric":
         return 1 + 0.07 * np.sin(75 * (x + y)) * np.sin(75 * (x - y)) + 0.05 * _noise(x, y, 7, random), None
     if material == "leather":
-        return 1 + 0.11 * _noise(x, y, 26, random), 0.16 * _bell((x - 0.3 * side) / 0.25) * _bell((y + 0.2) / 0.4)
+        return 1 + 0.09 * _noise(x, y, 40, random), 0.16 * _bell((x - 0.3 * side) / 0.25) * _bell((y + 0.2) / 0.4)
     return np.ones_like(x * y), None
 
 

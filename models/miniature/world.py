@@ -179,7 +179,7 @@ def _turned(shapes: list[Shape], product: Product, span: float, random: Random) 
 
 def _jittered(colour: RGB, random: Random) -> RGB:
     shift = random.randint(-7, 7)
-    red, green, blue = (min(255, max(0, channel + shift + random.randint(-3, 3))) for channel in colour)
+    red, green, blue = (min(255, max(0, channel + shift + random.randint(-2, 2))) for channel in colour)
     return red, green, blue
 
 
