@@ -81,19 +81,18 @@ KIND_NAMES: Names = _names(
             "军刀 | 匕首 | 战术刀 | 格斗刀 | 短剑",
         ),
         "cigarette": (
-            "cigarette | lit cigarette | a smoke | ciggy | burning cigarette | tobacco stick",
+            "cigarette | lit cigarette | smoke | ciggy | burning cigarette | tobacco stick",
             "香烟 | 烟卷 | 点燃的香烟 | 烟草 | 纸烟",
         ),
         "syringe": ("syringe | hypodermic | injection needle | hypodermic needle", "注射器 | 针筒 | 针管 | 皮下注射针"),
         "hand grenade": ("hand grenade | grenade | pineapple bomb | frag | hand bomb", "手榴弹 | 手雷 | 掷弹 | 破片弹"),
         "cannabis leaf": (
-            "cannabis leaf | marijuana leaf | weed leaf | hemp leaf | ganja | pot leaf",
+            "cannabis leaf | marijuana leaf | weed leaf | hemp leaf | ganja leaf | pot leaf",
             "大麻叶 | 大麻 | 麻叶 | 火麻叶",
         ),
     }
 )
 PLURAL = frozenset(name for kind in ("trousers", "headphones", "sunglasses") for name in KIND_NAMES[kind]["en"])
-BARE = ("a ", "semi-", "9mm", "ganja")  # English names that take no article
 
 COLOUR_NAMES: Names = _names(
     {
@@ -470,11 +469,9 @@ def _after(mark: str, texts: list[str]) -> str:
 
 def _a(phrase: str) -> str:
     """Put an English article before a phrase."""
-    if phrase.startswith(BARE):
-        return phrase
     if any(phrase.endswith(name) for name in PLURAL):
         return f"a pair of {phrase}"
-    return f"an {phrase}" if phrase[0] in "aeiou" and not phrase.startswith(("unp", "one")) else f"a {phrase}"
+    return f"an {phrase}" if phrase[0] in "aeiou" else f"a {phrase}"
 
 
 def _cased(text: str, random: Random) -> str:

@@ -97,7 +97,7 @@ def shadow(alpha: NDArray[np.uint8], left: int, top: int, width: int, height: in
         white there.
     """
     rows, columns = alpha.shape
-    sole = np.flatnonzero((alpha[-max(1, rows // 14) :] > 128).any(axis=0))
+    sole = np.flatnonzero((alpha[-max(1, rows // 7) :] > 128).any(axis=0))
     first, last = (sole[0], sole[-1]) if len(sole) else (0, columns - 1)
     centre, reach = left + (first + last) / 2, max((last - first) / 2, 0.12 * columns)
     base, unit = top + rows - 1, min(width, height)
@@ -172,7 +172,7 @@ def _watermark(width: int, height: int, random: Random) -> Image.Image:
     left, top = (side - width) // 2, (side - height) // 2
     cut = turned.crop((left, top, left + width, top + height))
     layer = Image.new("RGBA", (width, height), (96, 96, 102, 0))
-    layer.putalpha(cut.point([round(0.45 * level) for level in range(256)]))
+    layer.putalpha(cut.point([round(0.55 * level) for level in range(256)]))
     return layer
 
 
