@@ -1,0 +1,151 @@
+"""The command line: `packshot generate MANIFEST --store URI`."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+
+import typer
+from pydantic.fields import FieldInfo
+from rich.console import Console
+
+from tasks.job import Job, load_job
+from tasks.outcome import Status
+from tasks.request import RequestError
+from tasks.stopping import Stopped
+from tasks.store import StoreError
+
+OK, ROWS_FAILED, WRONG_REQUEST, OUT_OF_REACH, STOPPED = 0, 1, 2, 3, 130
+QUIET = {
+    # What a run says is in its report and in Prefect; a terminal is for what a person can act on.
+    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "DIFFUSERS_VERBOSITY": "error",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+terminal, problems = Console(), Console(stderr=True)
+
+class Retry(StrEnum):
+    """Which rows to do again; those that are done stay done."""
+
+    FAILED = Status.FAILED
+    REJECTED = Status.REJECTED
+    BLOCKED = Status.BLOCKED
+
+
+@app.callback()
+def packshot() -> None:
+    """Catalogue pictures in bulk: manifests of prompts in, screened pictures and a catalogue out."""
+
+
+def generate(
+    manifest: str, job: Path | None, limit: int | None, retry: list[Retry] | None, dry_run: bool, **fields: Any
+) -> None:
+    """Generate the pictures of a manifest of prompts, and say what became of every row."""
+    with _in_sentences():
+        whole = load_job(job, manifest=manifest, **fields)
+        again = frozenset(retry or ())
+        if dry_run:
+            from flows.terminal import show_estimate
+            from tasks.prepare import Request, estimate
+
+            show_estimate(terminal, estimate(Request(whole, limit, again)))
+            return
+        from flows.terminal import run_in_terminal, show_summary
+
+        summary = run_in_terminal(problems, whole, limit, again)
+        show_summary(terminal, summary)
+    raise SystemExit(ROWS_FAILED if summary.failed else OK)
+
+
+def _flags() -> inspect.Signature:
+    """Every field of the job as a flag, so that none is forgotten when one is added."""
+    own = {
+        "manifest": (Annotated[str, typer.Argument(help="Parquet file, folder, or s3:// address.")], ...),
+        "job": (Annotated[Path | None, typer.Option(help="TOML file with any of the options below.")], None),
+        "limit": (Annotated[int | None, typer.Option(min=1, help="Only the manifest's first rows.")], None),
+        "retry": (Annotated[list[Retry] | None, typer.Option(help="Do the rows again that ended so.")], None),
+        "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")], False),
+    }
+    fields = {name: _flag(field) for name, field in Job.model_fields.items() if name != "manifest"}
+    return inspect.Signature(
+        [
+            inspect.Parameter(
+                name,
+                inspect.Parameter.KEYWORD_ONLY,
+                annotation=kind,
+                default=inspect.Parameter.empty if default is ... else default,
+            )
+            for name, (kind, default) in {**own, **fields}.items()
+        ]
+    )
+
+
+def _flag(field: FieldInfo) -> tuple[Any, None]:
+    """A field as an option. Its default is None: what isn't given is left to the job file, then to the model."""
+    kind: Any = field.annotation
+    if get_origin(kind) is not Literal and type(None) in get_args(kind):
+        (kind,) = (arg for arg in get_args(kind) if arg is not type(None))
+    shown = "" if field.default is None or field.is_required() else f" [default: {field.default!s}]"
+    return Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", show_default=False)], None
+
+
+def _register() -> None:
+    signature = _flags()
+    generate.__signature__ = signature  # type: ignore[attr-defined]
+    generate.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    app.command()(generate)
+
+
+_register()
+
+
+@app.command()
+def report(store: Annotated[str, typer.Option(help="s3://bucket/prefix, or a folder.")]) -> None:
+    """Show what a store's catalogue holds, and write the page about all of it."""
+    with _in_sentences():
+        from flows.terminal import show_summary
+        from tasks.finish import report_store
+
+        show_summary(terminal, report_store(store))
+
+
+def main() -> NoReturn:
+    """Run the command."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    warnings.filterwarnings("ignore")
+    app()
+    raise AssertionError("typer's app ends the process itself")
+
+
+@contextmanager
+def _in_sentences() -> Iterator[None]:
+    """End with a sentence and an exit code where the command can't go on."""
+    from flows.server import ServerError
+    from models.failure import DeviceLost
+
+    try:
+        yield
+    except RequestError as error:
+        _end(str(error), WRONG_REQUEST)
+    except (StoreError, ServerError, DeviceLost) as error:
+        _end(str(error), OUT_OF_REACH)
+    except (Stopped, KeyboardInterrupt):
+        _end("Stopped. What was finished is stored; the same command goes on from there.", STOPPED)
+
+
+def _end(sentence: str, code: int) -> NoReturn:
+    problems.print(sentence, style="bold red", markup=False, highlight=False, soft_wrap=True)
+    sys.exit(code)

@@ -1,0 +1,109 @@
+"""What a person at a terminal sees: a bar while a run goes on, and one table at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from tasks.job import Job
+from tasks.outcome import Outcome, Status
+from tasks.prepare import Estimate
+from tasks.progress import listener, started
+from tasks.summary import Summary
+
+COLOURS = {Status.DONE: "green", Status.BLOCKED: "red", Status.REJECTED: "yellow", Status.FAILED: "magenta"}
+
+
+def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozenset[str]) -> Summary:
+    """Run the flow against a Prefect server, with a bar on the terminal."""
+    bar = Progress(
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[counts]}"),
+        TimeRemainingColumn(),
+        console=console,
+        transient=True,
+    )
+    counts = dict.fromkeys(Status, 0)
+    with bar:
+        shown = bar.add_task("starting", total=None, counts="")
+
+        def start(to_do: int, ended: int) -> None:
+            bar.update(shown, description="rows", total=to_do, completed=ended)
+
+        def listen(outcomes: Sequence[Outcome]) -> None:
+            for outcome in outcomes:
+                counts[outcome.status] += 1
+            words = "  ".join(f"[{COLOURS[status]}]{rows} {status}[/]" for status, rows in counts.items() if rows)
+            bar.update(shown, advance=len(outcomes), counts=words)
+
+        # Prefect takes seconds to import: the bar is up before that.
+        from flows.generate import generate
+        from flows.server import prefect_server
+
+        told, begun = listener.set(listen), started.set(start)
+        try:
+            with prefect_server():
+                return generate(job, limit, tuple(sorted(retry)))
+        finally:
+            listener.reset(told)
+            started.reset(begun)
+
+
+def show_summary(console: Console, summary: Summary) -> None:
+    """One table: how the rows ended and why, and where to look."""
+    table = Table(title=_title(summary), title_justify="left", title_style="bold", pad_edge=False, box=None)
+    table.add_column("outcome")
+    table.add_column("rows", justify="right")
+    table.add_column("reason")
+    table.add_column("for example", overflow="fold")
+    for status, rows in summary.statuses.items():
+        colour = COLOURS[Status(status)]
+        causes = [cause for cause in summary.causes if cause.status == status]
+        if rows and not causes:
+            table.add_row(f"[{colour}]{status}[/]", str(rows), "", "")
+        for cause in causes:
+            table.add_row(f"[{colour}]{status}[/]", str(cause.rows), cause.reason, escape(cause.example))
+    console.print(table)
+    console.print()
+    for name, place in (("catalogue", summary.catalogue), ("report", summary.report)):
+        if place:
+            console.print(f"{name:10} {escape(place)}", soft_wrap=True, highlight=False)
+
+
+def show_estimate(console: Console, estimate: Estimate) -> None:
+    """What a run would do, before it does it."""
+    census = estimate.census
+    table = Table(
+        title="Dry run: nothing was written", title_justify="left", title_style="bold", pad_edge=False, box=None
+    )
+    table.add_column("rows", justify="right")
+    table.add_column("would be")
+    table.add_row(str(census.to_do), f"screened, and rendered or judged again, in {census.shards} shards")
+    table.add_row(str(census.carried_over), "left as the catalogue has them")
+    table.add_row(str(census.bad), "failed for a bad value")
+    console.print(table)
+    for (width, height, steps, guidance), rows in sorted(census.shapes.items()):
+        console.print(f"  {rows} × {width}×{height}, {steps} steps, guidance {guidance:g}", highlight=False)
+    if estimate.seconds_a_row is None:
+        console.print("How long that takes isn't known: this store's catalogue has no rendering time yet.")
+    else:
+        hours = census.to_do * estimate.seconds_a_row / 3600
+        console.print(f"At most {hours:.2f} hours of rendering, at {estimate.seconds_a_row:.2f} s a picture so far.")
+
+
+def _title(summary: Summary) -> str:
+    parts = [f"{summary.ended} of {summary.rows} rows" if not summary.complete else f"{summary.rows} rows"]
+    if summary.rendered:
+        parts.append(f"{summary.rendered} rendered at {summary.pictures_a_minute:g} a minute")
+    else:
+        parts.append("nothing to render")
+    if summary.kept:
+        parts.append(f"{summary.kept} kept as they were")
+    return ", ".join([*parts, f"{summary.seconds:.0f} s"])

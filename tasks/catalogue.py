@@ -1,0 +1,129 @@
+"""The catalogue: the newest outcome of every row, with the columns that the manifest carried. What a shop reads."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.outcome import SCHEMA
+from tasks.plan import CARRIED, Known
+from tasks.request import RequestError
+from tasks.store import Changed, Store
+
+PATH = "catalog.parquet"
+MERGE_TRIES = 20  # of runs that finish at the same moment
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """A catalogue as it was read, and the version it had in the store."""
+
+    table: pa.Table
+    version: str | None
+
+    def known(self, ids: Sequence[str]) -> list[Known | None]:
+        """What is known of these rows; None for a row that the catalogue doesn't have."""
+        places = pc.index_in(pa.array(ids, pa.string()), value_set=self.table.column("id").combine_chunks())
+        columns = [self.table.column(name).take(places).to_pylist() for name in KNOWN_COLUMNS]
+        return [
+            None if place is None else Known(*values)
+            for place, *values in zip(places.to_pylist(), *columns, strict=True)
+        ]
+
+    def part(self, plan: pa.Table) -> pa.Table:
+        """The rows that a plan is about, in plan order."""
+        places = pc.index_in(plan.column("id"), value_set=self.table.column("id").combine_chunks())
+        return self.table.take(places.drop_null())
+
+    def seconds_a_row(self) -> float | None:
+        """Mean rendering time of a picture, from what is recorded; None when nothing was rendered yet."""
+        seconds = self.table.column("seconds")
+        mean = pc.mean(seconds.filter(pc.greater(seconds, 0))).as_py()
+        return None if mean is None else float(mean)
+
+
+KNOWN_COLUMNS = ("status", "key", "judged_by", "attempt", "retryable")
+
+
+def read_catalogue(store: Store) -> Catalogue:
+    """The store's catalogue; an empty one where there is none yet.
+
+    Raises:
+        RequestError: if `catalog.parquet` is there and isn't a catalogue.
+    """
+    found = store.read(PATH)
+    if found is None:
+        return Catalogue(SCHEMA.empty_table(), None)
+    content, version = found
+    try:
+        table = pq.read_table(io.BytesIO(content))
+        missing = set(SCHEMA.names) - set(table.schema.names)
+    except pa.ArrowException as error:
+        raise RequestError(f"{store.uri_of(PATH)} is not a Parquet file that can be read; move it away.") from error
+    if missing:
+        raise RequestError(f"{store.uri_of(PATH)} is not a packshot catalogue: it lacks the column {min(missing)!r}.")
+    return Catalogue(table, version)
+
+
+def check_carried(catalogue: Catalogue, carried: pa.Schema, manifest: str) -> None:
+    """Refuse a manifest whose carried columns can't stand in one table with the catalogue's.
+
+    Raises:
+        RequestError: naming the column and both types.
+    """
+    for field in carried:
+        if field.name in catalogue.table.schema.names:
+            before = catalogue.table.schema.field(field.name).type
+            try:
+                pa.unify_schemas(
+                    [pa.schema([pa.field("c", before)]), pa.schema([pa.field("c", field.type)])],
+                    promote_options="permissive",
+                )
+            except pa.ArrowException as error:
+                raise RequestError(
+                    f"The column {field.name!r} of {manifest} holds {field.type}, but {before} in the store's "
+                    "catalogue; give it one type, or use another store."
+                ) from error
+
+
+def merge(store: Store, plan: pa.Table, outcomes: pa.Table) -> pa.Table:
+    """Put this run's `outcomes` into the store's catalogue, and what the manifest carries beside every row of `plan`.
+
+    A row keeps an outcome that is newer than this run's. Other rows of the catalogue stay as they are. Returns the
+    part of the new catalogue that this plan is about, in plan order.
+    """
+    for _ in range(MERGE_TRIES):
+        catalogue = read_catalogue(store)
+        mine, others = _merged(catalogue.table, plan, outcomes)
+        whole = pa.concat_tables([others, mine], promote_options="permissive")
+        buffer = io.BytesIO()
+        pq.write_table(whole, buffer, compression="zstd")
+        try:
+            store.replace(PATH, buffer.getvalue(), expect=catalogue.version)
+        except Changed:
+            continue
+        return mine
+    raise RuntimeError(f"{MERGE_TRIES} other runs changed the catalogue while this one tried to.")
+
+
+def _merged(before: pa.Table, plan: pa.Table, outcomes: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """The rows of the plan with their newest outcome and carried columns, and the rows of other plans."""
+    ids = plan.column("id").combine_chunks()
+    of_plan = pc.is_in(before.column("id"), value_set=ids)
+    others = before.filter(pc.invert(of_plan))
+    candidates = pa.concat_tables([before.filter(of_plan).select(SCHEMA.names).cast(SCHEMA), outcomes])
+    # Newest first: an id is found at its first place.
+    newest = candidates.take(pc.sort_indices(candidates, [("finished_at", "descending")]))
+    places = pc.index_in(ids, value_set=newest.column("id").combine_chunks())
+    mine = newest.take(places.drop_null())
+    carried = plan.filter(pc.is_valid(places)).select([n for n in plan.schema.names if n.startswith(CARRIED)])
+    for name in carried.schema.names:
+        mine = mine.append_column(
+            carried.schema.field(name).with_name(name.removeprefix(CARRIED)), carried.column(name)
+        )
+    return mine, others

@@ -1,0 +1,124 @@
+"""Finish: the catalogue, the summary and the report of a run whose shards have ended, or of what there is of them."""
+
+from __future__ import annotations
+
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.catalogue import PATH as CATALOGUE
+from tasks.catalogue import merge, read_catalogue
+from tasks.encoding import Encoding
+from tasks.key import path_of
+from tasks.outcome import FailureReason, Outcome, Status, outcome_table
+from tasks.plan import Plan, bad_rows
+from tasks.prepare import Prepared
+from tasks.report import write_report
+from tasks.request import RequestError
+from tasks.run import write_json
+from tasks.screen import IMAGES
+from tasks.store import Store, open_store
+from tasks.summary import Summary, summarise
+
+REPORT = "report.html"
+DELETING_THREADS = 16
+
+
+@task(name="finish", cache_policy=NO_CACHE)
+def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
+    """Put a run's outcomes into the catalogue and write its summary and report.
+
+    A run that was stopped gets its finished shards into the catalogue, and no summary in the store: it isn't over.
+    Where nothing was left to do, nothing is written.
+    """
+    store, run = open_store(prepared.spec.store), prepared.run
+    with tempfile.TemporaryDirectory(prefix="packshot-") as folder:
+        file = Path(folder) / "plan.parquet"
+        store.download(run.path("plan.parquet"), file)
+        plan = Plan(file)
+        if prepared.complete:
+            mine, complete = read_catalogue(store).part(plan.table()), True
+        else:
+            ended, shards = run.outcomes(store, prepared.shards)
+            outcomes = pa.concat_tables([ended, _bad(plan, prepared)])
+            mine, complete = merge(store, plan.table(), outcomes), shards == prepared.shards
+            _clear(store, mine, outcomes, prepared.spec.encoding)
+        summary = summarise(
+            mine,
+            run=None if prepared.complete else run.id,
+            store=store.uri,
+            catalogue=store.uri_of(CATALOGUE),
+            report=store.uri_of(run.path(REPORT)),
+            rows=plan.table().num_rows,
+            started_at=started_at,
+            complete=complete,
+        )
+    if complete and not prepared.complete:
+        write_report(store, run.path(REPORT), mine, summary)
+        write_json(store, run.path("summary.json"), summary.document())  # last: it says that the run is complete
+    return summary
+
+
+def report_store(address: str) -> Summary:
+    """Sum up all that a store's catalogue holds, whichever runs it came from, in a page at the store's top.
+
+    Raises:
+        RequestError: if there is no catalogue.
+    """
+    store, started_at = open_store(address), datetime.now(UTC)
+    catalogue = read_catalogue(store)
+    if catalogue.version is None:
+        raise RequestError(f"There is no catalogue in {store.uri}.")
+    summary = summarise(
+        catalogue.table,
+        run=None,
+        store=store.uri,
+        catalogue=store.uri_of(CATALOGUE),
+        report=store.uri_of(REPORT),
+        rows=catalogue.table.num_rows,
+        started_at=started_at,
+        complete=True,
+    )
+    write_report(store, REPORT, catalogue.table, summary)
+    return summary
+
+
+def _bad(plan: Plan, prepared: Prepared) -> pa.Table:
+    """The outcomes of the rows that failed on their own when they were read."""
+    record, spec = prepared.run.id, prepared.spec
+    return outcome_table(
+        [
+            Outcome(
+                id=row_id,
+                status=Status.FAILED,
+                reason=FailureReason.BAD_VALUE,
+                message=problem,
+                key="",
+                seed=0,
+                prompt=prompt,
+                model=spec.model,
+                profile="",
+                judged_by="",
+                run=record,
+                attempt=1,
+                finished_at=plan.planned_at,
+            )
+            for row_id, prompt, problem in bad_rows(plan.table())
+        ]
+    )
+
+
+def _clear(store: Store, catalogue: pa.Table, outcomes: pa.Table, encoding: Encoding) -> None:
+    """Take out of `images/` what this run refused, unless another row's picture, which passed, is the same one."""
+    refused = pc.is_in(outcomes.column("status"), value_set=pa.array([Status.REJECTED, Status.BLOCKED]))
+    keys = pc.unique(outcomes.filter(refused).column("key"))
+    passed = catalogue.filter(pc.equal(catalogue.column("status"), Status.DONE)).column("key")
+    stale = keys.filter(pc.invert(pc.is_in(keys, value_set=passed.combine_chunks()))).to_pylist()
+    with ThreadPoolExecutor(DELETING_THREADS) as pool:
+        list(pool.map(lambda key: store.delete(path_of(IMAGES, key, encoding.extension)), stale))

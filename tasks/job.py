@@ -1,0 +1,86 @@
+"""The job: everything but the manifest's rows that decides the outcome."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from tasks.request import RequestError
+
+PATH_FIELDS = ("manifest", "store", "model", "clip", "policy", "profile")
+
+
+class Job(BaseModel):
+    """A generate job. One TOML file, and every field also a flag: `--negative-prompt`, `--shard-rows`, …"""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    manifest: str = Field(description="Parquet file, folder of Parquet files, or s3:// address: one row a picture.")
+    store: str = Field(description="Where pictures and the catalogue go: s3://bucket/prefix, or a folder.")
+
+    model: str = Field("miniature", description="Qwen-Image checkpoint: 'miniature', a folder, or a hub id.")
+    revision: str | None = Field(None, description="Commit of a hub checkpoint, 40 hex digits.")
+    clip: str = Field("miniature", description="CLIP that screens and classifies: 'miniature', a folder, or a hub id.")
+    clip_revision: str | None = Field(None, description="Commit of a hub CLIP, 40 hex digits.")
+    device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:1'.")
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto", description="Number format of the weights; auto is bfloat16 on a GPU and float32 on a CPU."
+    )
+
+    prompt_template: str | None = Field(
+        None, description="Builds the prompt of rows that have none from other columns: '{color} {title}, on white'."
+    )
+    negative_prompt: str = Field(" ", description="What the picture should not show, for rows that don't say.")
+    seed: int = Field(0, ge=0, lt=2**63, description="Rows without a seed get one from this and their id.")
+    width: int | None = Field(None, ge=64, le=4096, multiple_of=16, description="Pixels; default: the checkpoint's.")
+    height: int | None = Field(None, ge=64, le=4096, multiple_of=16, description="Pixels; default: the checkpoint's.")
+    steps: int | None = Field(None, ge=1, le=500, description="Denoising steps; default: the checkpoint's.")
+    guidance: float | None = Field(None, ge=0, le=50, description="True CFG scale; 1 or less is none.")
+    variants: int = Field(1, ge=1, le=64, description="Pictures for each row, for rows that don't say.")
+    max_prompt_tokens: int = Field(1024, ge=1, le=1024, description="Longer prompts fail instead of being cut.")
+
+    policy: str = Field("default", description="What safety refuses: a name in safety/policies, or a TOML file.")
+    profile: str = Field("none", description="What a marketplace demands: a name in safety/profiles, or a TOML file.")
+    format: Literal["png", "jpeg", "webp"] = Field("png", description="How pictures are stored.")
+    quality: int = Field(92, ge=1, le=100, description="Of JPEG and WebP; WebP at 100 is lossless.")
+
+    shard_rows: int = Field(128, ge=1, le=10_000, description="Rows of a shard, the unit of commit and retry.")
+    batch: int | None = Field(None, ge=1, description="Most rows of a batch; default: as many as memory holds.")
+    memory_fraction: float = Field(0.9, gt=0, le=1, description="Share of the free GPU memory that batches may fill.")
+
+    def deciding(self) -> dict[str, Any]:
+        """The fields that decide what a run does: all but where it reads, writes and computes."""
+        return self.model_dump(exclude={"manifest", "store", "device", "batch", "memory_fraction"})
+
+
+def load_job(file: Path | None, **flags: Any) -> Job:
+    """The job of a TOML file, with flags over it. Paths in the file are relative to the file.
+
+    Raises:
+        RequestError: if the file can't be read or a value is wrong; the sentence names the field.
+    """
+    values = _read_toml(file) if file else {}
+    values.update({name: value for name, value in flags.items() if value is not None})
+    try:
+        return Job(**values)
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'job'}: {e['msg']}" for e in error.errors())
+        raise RequestError(f"The job is wrong: {problems}.") from error
+
+
+def _read_toml(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise RequestError(f"There is no job file {file}.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise RequestError(f"The job file {file} can't be read: {error}.") from error
+    for name in PATH_FIELDS:
+        value = values.get(name)
+        beside = file.parent / value if isinstance(value, str) and "://" not in value else None
+        if beside is not None and beside.exists():
+            values[name] = str(beside)
+    return values

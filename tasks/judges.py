@@ -1,0 +1,42 @@
+"""The judges of a run: the policy, the CLIP it speaks through, and the profiles."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from safety.profile import Profile
+
+if TYPE_CHECKING:
+    from models.clip import Clip
+
+from models.checkpoint import Checkpoint
+from safety.concepts import ConceptEmbeddings, embed_concepts
+from safety.policy import Policy
+
+
+class Judges:
+    """Holds the CLIP open, with the policy's concepts embedded by it."""
+
+    def __init__(self, policy: Policy, clip: Checkpoint, profiles: Mapping[str, Profile], *, device: str) -> None:
+        self.policy, self.profiles = policy, profiles
+        self._clip_checkpoint, self._device = clip, device
+
+    @cached_property
+    def clip(self) -> Clip:
+        """The CLIP, loaded when it is first asked."""
+        from models.clip import Clip  # imports torch, which takes seconds: not where nothing is to be judged
+
+        return Clip.load(self._clip_checkpoint, device=self._device)
+
+    @cached_property
+    def concepts(self) -> ConceptEmbeddings:
+        """The policy's phrases as this CLIP reads them."""
+        return embed_concepts(self.policy, self.clip.embed_texts)
+
+    def prompt_windows(self, prompts: Sequence[str]) -> list[np.ndarray]:
+        """Embeddings of each prompt's windows: float32 [windows, dimensions] a prompt."""
+        return self.clip.embed_windows(prompts)

@@ -1,0 +1,187 @@
+"""A lane: one process that owns one device, keeps its model warm, and takes shards one after another."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import chain, pairwise
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.checkpoint import Checkpoint
+from safety.policy import Policy
+from safety.profile import Profile
+from tasks.classify import Classified, classify
+from tasks.encoding import Encoding
+from tasks.judges import Judges
+from tasks.plan import Plan
+from tasks.publish import publish
+from tasks.record import Record
+from tasks.render import Rendered, render
+from tasks.run import Run
+from tasks.screen import Screened, screen
+from tasks.stopping import Stopped, stop
+from tasks.store import Store, StoreError, open_store
+from tasks.stream import Abandoned, Stream
+
+if TYPE_CHECKING:
+    from models.generator import Generator
+
+T = TypeVar("T")
+BATCHES_BETWEEN_STAGES = 2
+SHARDS_BEHIND = 1  # that may still be classified and published while the next one renders
+STORE_THREADS = 16
+
+
+@dataclass(frozen=True)
+class LaneSpec:
+    """Everything a lane needs to know; plain values, so that it can run in another process or on another machine."""
+
+    store: str
+    run: str
+    checkpoint: Checkpoint
+    clip: Checkpoint
+    policy: Policy
+    profiles: Mapping[str, Profile]
+    encoding: Encoding
+    device: str
+    precision: str
+    batch: int | None
+    memory_fraction: float
+    max_prompt_tokens: int
+
+    @property
+    def model(self) -> str:
+        """The checkpoint as the catalogue names it."""
+        return f"{self.checkpoint.name}@{self.checkpoint.revision[:12]}"
+
+
+@task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)
+def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:  # noqa: ARG001  the number names the task run
+    """Take these shards to their ledgers; those that have one are left alone. Returns how many shards it did."""
+    store = open_store(spec.store)
+    with tempfile.TemporaryDirectory(prefix="packshot-") as folder:
+        file = Path(folder) / "plan.parquet"
+        if store.download(Run(spec.run).path("plan.parquet"), file) is None:
+            raise StoreError(f"The plan of run {spec.run} is gone from {store.uri}.")
+        with Line(spec, store, Plan(file)) as line:
+            return line.work(shards)
+
+
+class Line:
+    """The stages of a lane and what they hold open between shards."""
+
+    def __init__(self, spec: LaneSpec, store: Store, plan: Plan) -> None:
+        self.spec, self.store, self.plan = spec, store, plan
+        self.record = Record(spec.run, spec.model)
+        self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
+        self.stages = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
+        self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stages.shutdown()
+        self.pool.shutdown()
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The model, loaded when there is something to draw."""
+        from models.generator import Generator  # imports torch and diffusers, which takes seconds
+
+        spec = self.spec
+        return Generator.load(
+            spec.checkpoint,
+            device=spec.device,
+            precision=spec.precision,
+            batch=spec.batch,
+            memory_fraction=spec.memory_fraction,
+            max_prompt_tokens=spec.max_prompt_tokens,
+        )
+
+    def work(self, shards: Sequence[int]) -> int:
+        """Render shard after shard; the next one is screened meanwhile, and the last one classified and published."""
+        left = (shard for shard in shards if not self.store.exists(Run(self.spec.run).shard_path(shard)))
+        behind: deque[tuple[Future[Any], ...]] = deque()
+        done = 0
+        with self._ending(behind):
+            ahead: Future[Screened] | None = None
+            for shard, following in pairwise(chain(left, [None])):
+                if stop.is_set() or shard is None:
+                    break
+                screened = (ahead or self._start(self._screen, shard)).result()
+                ahead = None if following is None else self._start(self._screen, following)
+                behind.append(self._shard(screened))
+                while len(behind) > SHARDS_BEHIND:
+                    _finish(behind.popleft())
+                done += 1
+        return done
+
+    def _screen(self, shard: int) -> Screened:
+        rows = self.plan.shard(shard)
+        extension = self.spec.encoding.extension
+        return screen(
+            shard, rows, judges=self.judges, store=self.store, pool=self.pool, extension=extension, record=self.record
+        )
+
+    def _shard(self, screened: Screened) -> tuple[Future[Any], ...]:
+        """Render a shard in this thread while others classify and publish it; returns what is still going on."""
+        rendered: Stream[Rendered] = Stream(BATCHES_BETWEEN_STAGES)
+        classified: Stream[Classified] = Stream(BATCHES_BETWEEN_STAGES)
+        shard, shared = screened.shard, {"store": self.store, "pool": self.pool, "record": self.record}
+        encoding = self.spec.encoding
+        going = (
+            self._start(
+                classify,
+                shard,
+                screened,
+                judges=self.judges,
+                encoding=encoding,
+                rendered=rendered,
+                out=classified,
+                **shared,
+            ),
+            self._start(publish, shard, screened, encoding=encoding, classified=classified, **shared),
+        )
+        try:
+            render(shard, screened, generator=lambda: self.generator, out=rendered, record=self.record)
+        except Abandoned:
+            _finish(going)  # raises what the other stages failed of
+            raise
+        except BaseException:
+            with contextlib.suppress(Abandoned):
+                _finish(going)
+            raise
+        return going
+
+    def _start(self, step: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
+        # A copied context is what records a task run of another thread under this flow run (Prefect 3.8.8).
+        return self.stages.submit(copy_context().run, step, *args, **kwargs)
+
+    @contextlib.contextmanager
+    def _ending(self, behind: deque[tuple[Future[Any], ...]]) -> Iterator[None]:
+        """Wait for the shards that are still being published, also when a later one failed."""
+        try:
+            yield
+        finally:
+            while behind:
+                _finish(behind.popleft())
+        if stop.is_set():
+            raise Stopped
+
+
+def _finish(going: tuple[Future[Any], ...]) -> None:
+    """Wait for stages; raise what one failed of, and that the other one gave up only if nothing else says why."""
+    errors = [error for future in going if (error := future.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, Abandoned)):
+        raise error

@@ -1,0 +1,102 @@
+"""What became of a row: the words for it, and the Arrow schema that the ledger and the catalogue share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from enum import StrEnum
+
+import pyarrow as pa
+
+
+class Status(StrEnum):
+    """How a row ends; every row of a manifest ends as exactly one of these."""
+
+    DONE = "done"
+    BLOCKED = "blocked"
+    REJECTED = "rejected"
+    FAILED = "failed"
+
+
+class FailureReason(StrEnum):
+    """Why a row failed. Why one was blocked or rejected is in `safety.verdict.Reason`."""
+
+    BAD_VALUE = "bad_value"
+    PROMPT_TOO_LONG = "prompt_too_long"
+    NOT_FINITE = "not_finite"
+    OUT_OF_MEMORY = "out_of_memory"
+    UNREADABLE = "unreadable"
+    INTERNAL = "internal"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One row's end, as the ledger records it and the catalogue shows it.
+
+    `judged_by` names the policy, the CLIP and the profile that judged it (see `tasks.key.judgement`): when one of them
+    changes, the stored picture is judged again. `seconds` is the row's share of the time its batch took to render.
+    """
+
+    id: str
+    status: Status
+    key: str
+    seed: int
+    prompt: str
+    model: str
+    profile: str
+    judged_by: str
+    run: str
+    attempt: int
+    reason: str | None = None
+    message: str | None = None
+    retryable: bool = False
+    uri: str | None = None
+    layer_uris: list[str] = field(default_factory=list)
+    width: int | None = None
+    height: int | None = None
+    format: str | None = None
+    bytes: int | None = None
+    sha256: str | None = None
+    caption: str | None = None
+    scores: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
+    finished_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+
+SCHEMA = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("status", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("message", pa.string()),
+        pa.field("retryable", pa.bool_(), nullable=False),
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("uri", pa.string()),
+        pa.field("layer_uris", pa.list_(pa.string())),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("format", pa.string()),
+        pa.field("bytes", pa.int64()),
+        pa.field("sha256", pa.string()),
+        pa.field("seed", pa.int64()),
+        pa.field("prompt", pa.string()),
+        pa.field("caption", pa.string()),
+        pa.field("model", pa.string()),
+        pa.field("scores", pa.map_(pa.string(), pa.float32())),
+        pa.field("profile", pa.string()),
+        pa.field("judged_by", pa.string()),
+        pa.field("run", pa.string()),
+        pa.field("attempt", pa.int32()),
+        pa.field("seconds", pa.float32()),
+        pa.field("finished_at", pa.timestamp("us", tz="UTC")),
+    ]
+)
+"""The columns of a ledger, and the first columns of the catalogue; a manifest's carried columns follow them."""
+
+
+def outcome_table(outcomes: list[Outcome]) -> pa.Table:
+    """Outcomes as a table of `SCHEMA`."""
+    names = {f.name for f in fields(Outcome)}
+    columns = {name: [getattr(outcome, name) for outcome in outcomes] for name in SCHEMA.names if name in names}
+    columns["scores"] = [list(scores.items()) for scores in columns["scores"]]
+    return pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA)

@@ -1,0 +1,256 @@
+"""The plan: every row of the manifest, and the shard of each one that is still to do. Written once, never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from tasks.key import Maker, reseed
+from tasks.manifest import Manifest, ManifestError, known_values
+from tasks.outcome import Status
+from tasks.row import BadRow, Defaults, Row, rows_of
+
+COLUMNS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("negative_prompt", pa.string()),
+        pa.field("seed", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("steps", pa.int32()),
+        pa.field("guidance", pa.float64()),
+        pa.field("profile", pa.string()),
+        pa.field("key", pa.string()),
+        pa.field("judged_by", pa.string()),
+        pa.field("attempt", pa.int32()),
+        pa.field("shard", pa.int32()),  # null: nothing to do, the catalogue's outcome stands, or the row is bad
+        pa.field("problem", pa.string()),  # what is wrong with a bad row, a sentence
+    ]
+)
+CARRIED = "carried:"  # before the name of a column that the manifest carries to the catalogue
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row with its key and the number of this attempt."""
+
+    row: Row
+    key: str
+    judged_by: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the catalogue says of a row: enough to decide whether it is still to do."""
+
+    status: str
+    key: str
+    judged_by: str
+    attempt: int
+    retryable: bool
+
+
+@dataclass
+class Census:
+    """How many rows of a plan there are of each kind."""
+
+    rows: int = 0
+    to_do: int = 0
+    carried_over: int = 0
+    bad: int = 0
+    shards: int = 0
+    shapes: dict[tuple[int, int, int, float], int] = field(default_factory=dict)  # rows to do of each shape
+
+
+class Planner:
+    """Decides, row by row, what is still to do, and deals the rows into shards of one shape."""
+
+    def __init__(
+        self,
+        *,
+        defaults: Defaults,
+        maker: Maker,
+        judged_by: Callable[[str], str],
+        known: Callable[[Sequence[str]], Sequence[Known | None]],
+        retry: frozenset[str],
+        shard_rows: int,
+    ) -> None:
+        """`judged_by` names the judges of a profile, or raises ValueError with a sentence where there is no such one.
+
+        `known` looks ids up in the catalogue so far; `retry` are the statuses whose rows are done again.
+        """
+        self.defaults, self.maker, self.judged_by = defaults, maker, judged_by
+        self.known, self.retry, self.shard_rows = known, retry, shard_rows
+        self.census = Census()
+        self._open: dict[tuple[int, int, int, float], tuple[int, int]] = {}  # shape → its shard, and the rows in it
+
+    def table(self, batch: pa.RecordBatch, carried: pa.Schema) -> pa.Table:
+        """The plan of one batch of the manifest."""
+        template = self.defaults.template
+        read = template.columns if template else ()
+        extra = [
+            dict(zip(read, row, strict=True)) for row in zip(*(batch.column(c).to_pylist() for c in read), strict=True)
+        ]
+        rows: list[Row | BadRow] = []
+        sources: list[int] = []
+        for index, values in enumerate(known_values(batch)):
+            for row in rows_of(values, extra[index] if extra else {}, self.defaults):
+                rows.append(row)
+                sources.append(index)
+        planned = [self._plan(row, known) for row, known in zip(rows, self.known([r.id for r in rows]), strict=True)]
+        columns = {
+            name: pa.array([row.get(name) for row in planned], COLUMNS.field(name).type) for name in COLUMNS.names
+        }
+        carried_columns = {CARRIED + name: batch.column(name).take(pa.array(sources)) for name in carried.names}
+        return pa.table({**columns, **carried_columns})
+
+    def _plan(self, row: Row | BadRow, known: Known | None) -> dict[str, Any]:
+        self.census.rows += 1
+        if isinstance(row, Row):
+            try:
+                judged_by = self.judged_by(row.profile)
+            except ValueError as error:
+                row = BadRow(row.id, row.prompt, str(error))
+        if isinstance(row, BadRow):
+            self.census.bad += 1
+            return {"id": row.id, "prompt": row.prompt, "problem": row.problem}
+        key, seed, attempt, to_do = self._attempt(row, judged_by, known)
+        planned = {**row.__dict__, "seed": seed, "key": key, "judged_by": judged_by, "attempt": attempt}
+        if to_do:
+            self.census.to_do += 1
+            planned["shard"] = self._deal((row.width, row.height, row.steps, row.guidance))
+        else:
+            self.census.carried_over += 1
+        return planned
+
+    def _attempt(self, row: Row, judged_by: str, known: Known | None) -> tuple[str, int, int, bool]:
+        """The key, seed and number of the next attempt at this row, and whether there is one to make."""
+        for made in range(known.attempt, 0, -1) if known else ():
+            seed = reseed(row.seed, made)
+            key = self._key(row, seed)
+            if known is None or key != known.key:
+                continue
+            if known.status not in self.retry:
+                return key, seed, known.attempt, known.judged_by != judged_by
+            if known.status == Status.REJECTED:
+                seed = reseed(row.seed, known.attempt + 1)
+                key = self._key(row, seed)
+            return key, seed, known.attempt + 1, True
+        return self._key(row, row.seed), row.seed, 1, True
+
+    def _key(self, row: Row, seed: int) -> str:
+        return self.maker.key(
+            prompt=row.prompt,
+            negative_prompt=row.negative_prompt,
+            seed=seed,
+            width=row.width,
+            height=row.height,
+            steps=row.steps,
+            guidance=row.guidance,
+        )
+
+    def _deal(self, shape: tuple[int, int, int, float]) -> int:
+        shard, rows = self._open.get(shape, (-1, self.shard_rows))
+        if rows == self.shard_rows:
+            shard, rows = self.census.shards, 0
+            self.census.shards += 1
+        self._open[shape] = shard, rows + 1
+        self.census.shapes[shape] = self.census.shapes.get(shape, 0) + 1
+        return shard
+
+
+def write_plan(planner: Planner, manifest: Manifest, file: Path, *, limit: int | None = None) -> Census:
+    """Plan the manifest's first `limit` rows into `file`.
+
+    Raises:
+        ManifestError: if the manifest is damaged, or variants give two rows one id.
+    """
+    carried = manifest.carried
+    schema = pa.schema([*COLUMNS, *(f.with_name(CARRIED + f.name) for f in carried)], {"planned_at": _now()})
+    seen: list[pa.Array] = []
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in _first(manifest.batches(), limit):
+            table = planner.table(batch, carried).cast(schema)
+            seen.extend(table.column("id").chunks)
+            writer.write_table(table)
+    counts = pc.value_counts(pa.chunked_array(seen, pa.string()))
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        raise ManifestError(
+            f"The variants of a row in {manifest.name} would get the id {repeated.field('values')[0].as_py()!r}, "
+            "which another row has."
+        )
+    return planner.census
+
+
+def _first(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
+    left = limit
+    for batch in batches:
+        if left is None:
+            yield batch
+            continue
+        if left <= 0:
+            return
+        yield batch.slice(0, left)
+        left -= batch.num_rows
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that was written, read from its file as it is needed."""
+
+    file: Path
+
+    @property
+    def planned_at(self) -> datetime:
+        return datetime.fromisoformat(pq.read_schema(self.file).metadata[b"planned_at"].decode())
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are; they are numbered from 0."""
+        highest = pc.max(pq.read_table(self.file, columns=["shard"]).column("shard")).as_py()
+        return 0 if highest is None else int(highest) + 1
+
+    @property
+    def to_do(self) -> int:
+        """How many rows the shards hold."""
+        shards = pq.read_table(self.file, columns=["shard"]).column("shard")
+        return int(len(shards) - shards.null_count)
+
+    def profiles(self) -> list[str]:
+        """The profiles that rows name."""
+        names = pc.unique(pq.read_table(self.file, columns=["profile"]).column("profile")).drop_null()
+        return sorted(names.to_pylist())
+
+    def shard(self, number: int) -> list[PlannedRow]:
+        """The rows of one shard, in plan order."""
+        names = [name for name in COLUMNS.names if name not in ("shard", "problem")]
+        table = pq.read_table(self.file, columns=names, filters=[("shard", "=", number)])
+        rows = []
+        for values in table.to_pylist():
+            key, judged_by, attempt = (values.pop(name) for name in ("key", "judged_by", "attempt"))
+            rows.append(PlannedRow(Row(**values), key, judged_by, attempt))
+        return rows
+
+    def table(self) -> pa.Table:
+        """Every row, as Arrow."""
+        return pq.read_table(self.file)
+
+
+def bad_rows(plan: pa.Table) -> list[tuple[str, str, str]]:
+    """The id, prompt and problem of every row that fails on its own."""
+    bad = plan.filter(pc.is_valid(plan.column("problem"))).select(["id", "prompt", "problem"])
+    return [(row["id"], row["prompt"], row["problem"]) for row in bad.to_pylist()]

@@ -1,0 +1,252 @@
+"""Prepare: check everything that a run needs, find the run to go on with, and write its plan. No GPU work yet."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from safety.profile import Profile, ProfileError
+
+from models.checkpoint import Checkpoint, CheckpointError, find_checkpoint, find_clip, sampling_defaults
+from safety.policy import Policy, PolicyError
+from tasks.catalogue import Catalogue, check_carried, read_catalogue
+from tasks.encoding import Encoding
+from tasks.fetch import fetch_manifest
+from tasks.job import Job
+from tasks.key import Maker, judgement
+from tasks.lane import LaneSpec
+from tasks.manifest import Manifest, open_manifest
+from tasks.plan import Census, Plan, Planner, write_plan
+from tasks.request import RequestError
+from tasks.row import Defaults, job_defaults
+from tasks.run import Run, open_run, run_name, write_json
+from tasks.store import Conflict, Store, StoreAddressError, open_store
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command asks for: a job, and which part of it."""
+
+    job: Job
+    limit: int | None = None  # only the manifest's first rows
+    retry: frozenset[str] = frozenset()  # statuses whose rows are done again
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run that is ready to go, or the complete one that leaves nothing to do."""
+
+    run: Run
+    shards: int
+    to_do: int  # rows of the plan that lanes take
+    ended: int  # rows of them that have an outcome from an earlier start of this run
+    complete: bool  # every row was settled before: nothing is to be done or written
+    spec: LaneSpec
+
+
+@dataclass(frozen=True)
+class Checked:
+    """Everything a request names, found and opened."""
+
+    request: Request
+    store: Store
+    checkpoint: Checkpoint
+    clip: Checkpoint
+    policy: Policy
+    profiles: dict[str, Profile]  # by name, filled as rows name them
+    precision: str
+    encoding: Encoding
+    defaults: Defaults
+
+    def judged_by(self, profile: str) -> str:
+        """Names the judges of a profile's pictures.
+
+        Raises:
+            ValueError: if there is no such profile.
+        """
+        if profile not in self.profiles:
+            self.profiles[profile] = Profile.load(profile)
+        return judgement(self.policy.digest, self.clip.revision, self.profiles[profile].digest)
+
+    @property
+    def maker(self) -> Maker:
+        return Maker(self.checkpoint.revision, self.precision, self.encoding.extension, self.encoding.deciding_quality)
+
+    def name(self, manifest: Manifest) -> str:
+        """The name of this request's runs: whatever decides their outcome changes it."""
+        deciding = {
+            **self.request.job.deciding(),
+            "model": self.checkpoint.revision,
+            "precision": self.precision,
+            "clip": self.clip.revision,
+            "policy": self.policy.digest,
+            "profile": self.profiles[self.request.job.profile].digest,
+        }
+        return run_name(manifest.digest, deciding, self.request.limit, self.request.retry)
+
+    def spec(self, run: Run) -> LaneSpec:
+        """What the lanes of a run need to know."""
+        job = self.request.job
+        return LaneSpec(
+            store=self.store.uri,
+            run=run.id,
+            checkpoint=self.checkpoint,
+            clip=self.clip,
+            policy=self.policy,
+            profiles=dict(self.profiles),
+            encoding=self.encoding,
+            device=job.device,
+            precision=self.precision,
+            batch=job.batch,
+            memory_fraction=job.memory_fraction,
+            max_prompt_tokens=job.max_prompt_tokens,
+        )
+
+
+def check(request: Request) -> Checked:
+    """Find and open everything that a request names, before any work.
+
+    Raises:
+        RequestError: if something that it names is wrong.
+        StoreError: if the store is out of reach, or can't be written.
+    """
+    job = request.job
+    with _as_request_error():
+        store = open_store(job.store)
+        checkpoint, clip = find_checkpoint(job.model, job.revision), find_clip(job.clip, job.clip_revision)
+        sampling = sampling_defaults(checkpoint)
+        checked = Checked(
+            request=request,
+            store=store,
+            checkpoint=checkpoint,
+            clip=clip,
+            policy=Policy.load(job.policy),
+            profiles={},
+            precision=resolved_precision(job),
+            encoding=Encoding(job.format, job.quality),
+            defaults=job_defaults(
+                job,
+                width=sampling.width,
+                height=sampling.height,
+                steps=sampling.steps,
+                guidance=sampling.guidance,
+            ),
+        )
+        checked.judged_by(job.profile)
+    return checked
+
+
+def resolved_precision(job: Job) -> str:
+    """The precision that `auto` stands for on this machine's device."""
+    if job.precision != "auto":
+        return job.precision
+    from models.placement import find_device, find_precision  # imports torch, which takes seconds
+
+    return str(find_precision("auto", find_device(job.device))).removeprefix("torch.")
+
+
+@contextmanager
+def _as_request_error() -> Iterator[None]:
+    """The rooms below have their own sentences for what a person can mend."""
+    try:
+        yield
+    except (CheckpointError, PolicyError, ProfileError, StoreAddressError) as error:
+        raise RequestError(str(error)) from error
+
+
+@contextmanager
+def opened_manifest(checked: Checked) -> Iterator[Manifest]:
+    """The request's manifest, opened and checked as a whole."""
+    template = checked.defaults.template
+    with tempfile.TemporaryDirectory(prefix="packshot-") as folder, _as_request_error():
+        address = checked.request.job.manifest
+        files = fetch_manifest(address, Path(folder))
+        yield open_manifest(address, files, template_columns=template.columns if template else None)
+
+
+def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path) -> Census:
+    """Plan what is still to do into `file`."""
+    planner = Planner(
+        defaults=checked.defaults,
+        maker=checked.maker,
+        judged_by=checked.judged_by,
+        known=catalogue.known,
+        retry=checked.request.retry,
+        shard_rows=checked.request.job.shard_rows,
+    )
+    return write_plan(planner, manifest, file, limit=checked.request.limit)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run would do, for `--dry-run`."""
+
+    census: Census
+    seconds_a_row: float | None  # of rendering, from what the store's catalogue recorded
+
+
+def estimate(request: Request) -> Estimate:
+    """What a request would do. Writes nothing to the store."""
+    checked = check(request)
+    catalogue = read_catalogue(checked.store)
+    with opened_manifest(checked) as manifest, tempfile.TemporaryDirectory(prefix="packshot-") as folder:
+        check_carried(catalogue, manifest.carried, manifest.name)
+        return Estimate(draft(checked, manifest, catalogue, Path(folder) / "plan.parquet"), catalogue.seconds_a_row())
+
+
+@task(name="plan", cache_policy=NO_CACHE)
+def prepare(request: Request) -> Prepared:
+    """Check a request, find its run in the store or start it, and write the plan.
+
+    Raises:
+        RequestError: if the request is wrong.
+        StoreError: if the store is out of reach, or can't be written.
+    """
+    checked = check(request)
+    store = checked.store
+    store.probe()
+    with opened_manifest(checked) as manifest, tempfile.TemporaryDirectory(prefix="packshot-") as folder:
+        file = Path(folder) / "plan.parquet"
+        run, before = open_run(checked.name(manifest), store)
+        if store.download(run.path("plan.parquet"), file) is not None:
+            return _going_on(checked, run, file)
+        catalogue = read_catalogue(store)
+        check_carried(catalogue, manifest.carried, manifest.name)
+        census = draft(checked, manifest, catalogue, file)
+        if before is not None and census.to_do == 0:
+            return Prepared(before, 0, 0, 0, True, checked.spec(before))
+        write_json(store, run.path("job.json"), _document(checked, manifest))
+        try:
+            store.put_once(run.path("plan.parquet"), file)
+        except Conflict:  # another run of this command was first: its plan stands
+            store.download(run.path("plan.parquet"), file)
+            return _going_on(checked, run, file)
+        return Prepared(run, census.shards, census.to_do, 0, False, checked.spec(run))
+
+
+def _going_on(checked: Checked, run: Run, file: Path) -> Prepared:
+    plan = Plan(file)
+    for profile in plan.profiles():
+        checked.judged_by(profile)
+    ended, _ = run.outcomes(checked.store, plan.shards)
+    return Prepared(run, plan.shards, plan.to_do, ended.num_rows, False, checked.spec(run))
+
+
+def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
+    """What `job.json` says: the job as it was given, and everything that it stood for on that day."""
+    return {
+        "job": checked.request.job.model_dump(),
+        "limit": checked.request.limit,
+        "retry": sorted(checked.request.retry),
+        "manifest_sha256": manifest.digest,
+        "manifest_rows": manifest.rows,
+        "checkpoint_revision": checked.checkpoint.revision,
+        "clip_revision": checked.clip.revision,
+        "precision": checked.precision,
+        "policy_digest": checked.policy.digest,
+    }

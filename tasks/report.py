@@ -1,0 +1,106 @@
+"""The report: one HTML page that needs no network, for the people who look at the pictures."""
+
+from __future__ import annotations
+
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from tasks.encoding import decode
+from tasks.outcome import Status
+from tasks.store import Store
+from tasks.summary import Summary
+
+SHOWN = {Status.DONE: 60, Status.REJECTED: 36, Status.BLOCKED: 36, Status.FAILED: 36}  # cards of each kind
+THUMBNAIL = 192  # pixels, the longer side
+READING_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Card:
+    """A row as the page shows it."""
+
+    id: str
+    status: str
+    reason: str | None
+    message: str | None
+    prompt: str
+    thumbnail: str | None  # a data: address
+    size: str | None
+    seed: int | None
+    profile: str | None
+    link: str | None
+
+
+def write_report(store: Store, path: str, rows: pa.Table, summary: Summary) -> None:
+    """Write the page about these rows of the catalogue."""
+    page = render_report(store, rows, summary, up="../" * path.count("/"))
+    store.overwrite(path, page.encode(), content_type="text/html; charset=utf-8")
+
+
+def render_report(store: Store, mine: pa.Table, summary: Summary, *, up: str) -> str:
+    """The page as HTML: counts, causes, and a contact sheet with the reason under each refused picture.
+
+    `up` is the way from the page to the top of the store, `../../`, so that a store that was copied still shows its
+    pictures.
+    """
+    sections = []
+    with ThreadPoolExecutor(READING_THREADS) as pool:
+        for status in (Status.DONE, Status.REJECTED, Status.BLOCKED, Status.FAILED):
+            rows = mine.filter(pc.equal(mine.column("status"), status))
+            shown = _spread(rows, SHOWN[status])
+            cards = list(pool.map(lambda row: _card(store, row, up), shown.to_pylist()))
+            sections.append({"status": status, "rows": rows.num_rows, "cards": cards})
+    environment = Environment(
+        loader=PackageLoader("tasks", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2").render(summary=summary, sections=sections)
+
+
+def _spread(rows: pa.Table, most: int) -> pa.Table:
+    """At most so many rows, taken evenly from all of them."""
+    if rows.num_rows <= most:
+        return rows
+    return rows.take(pa.array([index * rows.num_rows // most for index in range(most)]))
+
+
+def _card(store: Store, row: dict[str, Any], up: str) -> Card:
+    return Card(
+        id=row["id"],
+        status=row["status"],
+        reason=row["reason"],
+        message=row["message"],
+        prompt=row["prompt"],
+        thumbnail=_thumbnail(store, row["uri"]) if row["uri"] else None,
+        size=f"{row['width']} × {row['height']}" if row["width"] else None,
+        seed=row["seed"] if row["key"] else None,
+        profile=row["profile"] or None,
+        link=up + _path(store, row["uri"]) if row["uri"] else None,
+    )
+
+
+def _path(store: Store, uri: str) -> str:
+    """Where an object of this store lies in it."""
+    return uri.removeprefix(store.uri).lstrip("/")
+
+
+def _thumbnail(store: Store, uri: str) -> str | None:
+    read = store.read(_path(store, uri))
+    if read is None:
+        return None
+    image = Image.fromarray(decode(read[0]), "RGB")
+    image.thumbnail((THUMBNAIL, THUMBNAIL))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,88 @@
+"""A run: where the plan, the ledger and the summary of one command lie in the store."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from tasks.key import digest
+from tasks.outcome import SCHEMA, Outcome, outcome_table
+from tasks.store import Conflict, Store
+
+
+def run_name(manifest_digest: str, deciding: dict[str, Any], limit: int | None, retry: frozenset[str]) -> str:
+    """The name that a command's runs share: the same manifest and job find the same runs."""
+    return digest([manifest_digest, deciding, limit, sorted(retry)])[:12]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run in a store. A command that finds its last run complete starts the next one: `name`, `name.2`, …"""
+
+    id: str
+
+    def path(self, file: str) -> str:
+        """Where a file of this run lies in the store."""
+        return f"runs/{self.id}/{file}"
+
+    def shard_path(self, shard: int) -> str:
+        """Where the ledger of a shard lies in the store."""
+        return self.path(f"shards/{shard:05}.parquet")
+
+    def is_complete(self, store: Store) -> bool:
+        """Whether every shard of this run ended and its summary was written."""
+        return store.exists(self.path("summary.json"))
+
+    def is_planned(self, store: Store) -> bool:
+        """Whether this run's plan was written."""
+        return store.exists(self.path("plan.parquet"))
+
+    def commit(self, store: Store, shard: int, outcomes: list[Outcome]) -> None:
+        """Write a shard's ledger. Where another run of this command was first, its ledger stands."""
+        buffer = io.BytesIO()
+        pq.write_table(outcome_table(outcomes), buffer, compression="zstd")
+        try:
+            store.put_once(self.shard_path(shard), buffer.getvalue())
+        except Conflict:
+            return
+
+    def outcomes(self, store: Store, shards: int) -> tuple[pa.Table, int]:
+        """The ledgers of this run as one table, and how many of its shards have one."""
+        tables = [
+            pq.read_table(io.BytesIO(found[0]))
+            for shard in range(shards)
+            if (found := store.read(self.shard_path(shard)))
+        ]
+        return pa.concat_tables([SCHEMA.empty_table(), *tables]), len(tables)
+
+
+def runs_of(name: str) -> Iterator[Run]:
+    """The runs of a command, in the order in which it starts them."""
+    yield Run(name)
+    number = 2
+    while True:
+        yield Run(f"{name}.{number}")
+        number += 1
+
+
+def open_run(name: str, store: Store) -> tuple[Run, Run | None]:
+    """The run to go on with or to start, and the complete one before it."""
+    before = None
+    for run in runs_of(name):
+        if not run.is_complete(store):
+            return run, before
+        before = run
+    raise AssertionError("runs_of doesn't end")
+
+
+def write_json(store: Store, path: str, value: Any) -> None:
+    """Write a JSON document, whole, over the one that was there."""
+    store.overwrite(
+        path, json.dumps(value, indent=2, ensure_ascii=False, default=str).encode(), content_type="application/json"
+    )

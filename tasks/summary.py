@@ -1,0 +1,92 @@
+"""The summary of a run: counts, causes and rate, for people and machines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tasks.outcome import Status
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Rows that ended in the same way for the same reason."""
+
+    status: str
+    reason: str
+    rows: int
+    example: str  # the message of one of them
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What became of a manifest, and what this run did about it."""
+
+    run: str | None  # None when there was nothing left to do
+    store: str
+    catalogue: str
+    report: str
+    complete: bool  # False: stopped before every shard had ended
+    rows: int  # of the manifest, variants counted
+    ended: int  # rows of them that have an outcome
+    statuses: dict[str, int]
+    causes: tuple[Cause, ...]
+    rendered: int  # pictures made by this run, by all commands that worked on it
+    kept: int  # rows whose outcome an earlier run had settled
+    started_at: datetime
+    seconds: float  # wall time of the command that finished the run
+    pictures_a_minute: float | None  # of this run's rendering, None when nothing was rendered
+
+    @property
+    def failed(self) -> int:
+        return self.statuses[Status.FAILED]
+
+    def document(self) -> dict[str, Any]:
+        """As `summary.json` holds it."""
+        return asdict(self)
+
+
+def summarise(
+    mine: pa.Table,
+    *,
+    run: str | None,
+    store: str,
+    catalogue: str,
+    report: str,
+    rows: int,
+    started_at: datetime,
+    complete: bool,
+) -> Summary:
+    """Sum up the part of the catalogue that a run's plan is about."""
+    of_run = mine.filter(pc.equal(mine.column("run"), run or ""))
+    seconds = of_run.column("seconds").filter(pc.greater(of_run.column("seconds"), 0))
+    rendering = pc.sum(seconds).as_py() or 0.0
+    return Summary(
+        run=run,
+        store=store,
+        catalogue=catalogue,
+        report=report,
+        complete=complete,
+        rows=rows,
+        ended=mine.num_rows,
+        statuses={status: pc.sum(pc.equal(mine.column("status"), status)).as_py() or 0 for status in Status},
+        causes=_causes(mine),
+        rendered=len(seconds),
+        kept=mine.num_rows - of_run.num_rows,
+        started_at=started_at,
+        seconds=round((datetime.now(UTC) - started_at).total_seconds(), 1),
+        pictures_a_minute=round(60 * len(seconds) / rendering, 2) if rendering else None,
+    )
+
+
+def _causes(mine: pa.Table) -> tuple[Cause, ...]:
+    """Reasons, the commonest first within a status."""
+    refused = mine.filter(pc.is_valid(mine.column("reason")))
+    grouped = refused.group_by(["status", "reason"]).aggregate([("id", "count"), ("message", "min")])
+    order = [str(status) for status in Status]
+    rows = sorted(grouped.to_pylist(), key=lambda row: (order.index(row["status"]), -row["id_count"], row["reason"]))
+    return tuple(Cause(r["status"], r["reason"], r["id_count"], r["message_min"] or "") for r in rows)
