@@ -108,8 +108,13 @@ def test_of_eight_writers_of_the_same_content_one_writes_and_seven_adopt(store: 
 def test_a_reader_sees_an_old_or_a_new_object_and_never_a_part(store: Store) -> None:
     versions = [bytes([letter]) * 500_000 for letter in b"ab"]
     store.overwrite("report.html", versions[0])
+
+    def write() -> None:
+        for turn in range(15):
+            store.overwrite("report.html", versions[turn % 2])
+
     with ThreadPoolExecutor(2) as threads:
-        writing = threads.submit(lambda: [store.overwrite("report.html", versions[n % 2]) for n in range(15)])
+        writing = threads.submit(write)
         while not writing.done():
             assert (store.read("report.html") or pytest.fail("absent"))[0] in versions
         writing.result()
