@@ -1,0 +1,163 @@
+"""A Qwen-Image with random weights, small enough to be built for every test run."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import open_clip
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKLQwenImage,
+    FlowMatchEulerDiscreteScheduler,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+)
+from safetensors.torch import save_file
+from tokenizers import pre_tokenizers, trainers
+from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+
+from models.checkpoint import Checkpoint, find_checkpoint
+from models.components import quiet
+from models.generator import Generator
+from models.sampling import PictureRequest, Shape
+
+torch.set_num_threads(1)
+
+SHAPE = Shape(width=64, height=48, steps=4, guidance=4.0)
+SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
+TEMPLATE = (
+    "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
+    "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
+
+
+def request(prompt: str, seed: int = 0, shape: Shape = SHAPE, negative_prompt: str = " ") -> PictureRequest:
+    return PictureRequest(prompt, negative_prompt, seed, shape)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests out of the user's cache folder."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `save_pretrained` writes for Qwen-Image: the same classes and files, in the small."""
+    folder = tmp_path_factory.mktemp("tiny-qwen-image")
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    with quiet():
+        pipeline = QwenImagePipeline(
+            scheduler=FlowMatchEulerDiscreteScheduler(
+                base_image_seq_len=256,
+                base_shift=0.5,
+                max_image_seq_len=8192,
+                max_shift=0.9,
+                shift_terminal=0.02,
+                use_dynamic_shifting=True,
+                time_shift_type="exponential",
+            ),
+            vae=tiny_vae(),
+            text_encoder=tiny_text_encoder(tokenizer),
+            tokenizer=tokenizer,
+            transformer=tiny_transformer(),
+        )
+        pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny(tiny_folder: Path) -> Checkpoint:
+    return find_checkpoint(str(tiny_folder))
+
+
+@pytest.fixture
+def generator(tiny: Checkpoint) -> Generator:
+    return Generator.load(tiny, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def stock(tiny_folder: Path) -> QwenImagePipeline:
+    """diffusers' own pipeline on the same checkpoint."""
+    with quiet():
+        pipeline = QwenImagePipeline.from_pretrained(tiny_folder, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A random CLIP in open_clip's own layout, which reads 16 tokens."""
+    folder = tmp_path_factory.mktemp("tiny-clip")
+    model_cfg = {
+        "embed_dim": 24,
+        "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},
+        "text_cfg": {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+    }
+    torch.manual_seed(0)
+    model = open_clip.CLIP(**model_cfg)
+    save_file(model.state_dict(), folder / "open_clip_model.safetensors")
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}}))
+    return folder
+
+
+def tiny_tokenizer() -> Qwen2Tokenizer:
+    """A byte-pair tokenizer in which the template's beginning takes 34 tokens, as in Qwen's own."""
+    template = TEMPLATE.replace("<|im_start|>", "").replace("<|im_end|>", "")
+    backend = Qwen2Tokenizer()._tokenizer  # Qwen's own normaliser and pre-tokenizer
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )
+    backend.train_from_iterator([template.format("a red mug on a white background")] * 50, trainer)
+    learned = json.loads(backend.to_str())["model"]
+    words = [word for word in sorted(learned["vocab"], key=learned["vocab"].get) if word not in SPECIAL_TOKENS]
+    tokenizer = Qwen2Tokenizer(
+        vocab={word: index for index, word in enumerate(words)},
+        merges=[tuple(merge) for merge in learned["merges"]],
+        extra_special_tokens=SPECIAL_TOKENS[1:],
+        padding_side="right",
+        model_max_length=4096,
+    )
+    assert len(tokenizer(TEMPLATE.split("{}")[0]).input_ids) == 34
+    return tokenizer
+
+
+def tiny_text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
+    width = 32
+    text_config = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": width,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": 4096,
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [2, 3, 3]},
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    vision_config = {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": width}
+    ids = dict(zip(("vision_start_token_id", "vision_end_token_id", "image_token_id"), SPECIAL_TOKENS[3:], strict=True))
+    config = Qwen2_5_VLConfig(
+        text_config=text_config,
+        vision_config=vision_config | {"fullatt_block_indexes": [0]},
+        **{name: tokenizer.convert_tokens_to_ids(token) for name, token in ids.items()},
+    )
+    return Qwen2_5_VLForConditionalGeneration(config)
+
+
+def tiny_transformer() -> QwenImageTransformer2DModel:
+    transformer = QwenImageTransformer2DModel(
+        num_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=(4, 6, 6)
+    )
+    with torch.no_grad():  # larger than the default initialisation, so that prompts, seeds and guidance show
+        for parameter in transformer.parameters():
+            parameter.mul_(1.5)
+    return transformer
+
+
+def tiny_vae() -> AutoencoderKLQwenImage:
+    return AutoencoderKLQwenImage(base_dim=8, num_res_blocks=1)

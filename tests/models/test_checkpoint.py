@@ -1,0 +1,260 @@
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import huggingface_hub
+import pytest
+from huggingface_hub.errors import LocalEntryNotFoundError
+
+from models import digest
+from models.checkpoint import CheckpointError, find_checkpoint, find_clip, sampling_defaults
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+WEIGHTS = "diffusion_pytorch_model.safetensors"
+
+
+@pytest.fixture
+def folder(tiny_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_folder, tmp_path / "shop-model"))
+
+
+@pytest.fixture
+def hub(tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A hub's cache that holds acme/shop at one commit, and no network."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    snapshot = tmp_path / "hub" / "models--acme--shop" / "snapshots" / COMMIT
+    return Path(shutil.copytree(tiny_folder, snapshot))
+
+
+def shard(part: Path) -> None:
+    """Give a component an index, as large checkpoints have."""
+    with (part / WEIGHTS).open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    names = [name for name in header if name != "__metadata__"]
+    (part / WEIGHTS).rename(part / "diffusion_pytorch_model-00001-of-00001.safetensors")
+    weight_map = dict.fromkeys(names, "diffusion_pytorch_model-00001-of-00001.safetensors")
+    (part / f"{WEIGHTS}.index.json").write_text(json.dumps({"weight_map": weight_map}))
+
+
+def edit(path: Path, **changes: object) -> None:
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def test_finding_a_checkpoint_does_not_import_torch() -> None:
+    code = "import sys, models.checkpoint; print('torch' in sys.modules or 'diffusers' in sys.modules)"
+
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert answer.stdout.strip() == "False"
+
+
+def test_a_folder_is_known_by_its_contents_not_by_where_it_lies(tiny_folder: Path, folder: Path) -> None:
+    found = find_checkpoint(str(folder))
+
+    assert found.folder == folder.resolve()
+    assert len(found.revision) == 64
+    assert found.revision == find_checkpoint(str(tiny_folder)).revision
+
+
+def test_a_changed_weight_or_setting_changes_the_revision_and_a_readme_does_not(folder: Path) -> None:
+    before = find_checkpoint(str(folder)).revision
+    (folder / "README.md").write_text("# Shop")
+    (folder / "vae" / "README.md").write_text("# VAE")
+    assert find_checkpoint(str(folder)).revision == before
+
+    edit(folder / "scheduler" / "scheduler_config.json", max_shift=1.0)
+    settings = find_checkpoint(str(folder)).revision
+    weights = bytearray((folder / "vae" / WEIGHTS).read_bytes())
+    weights[-1] ^= 1
+    (folder / "vae" / WEIGHTS).write_bytes(weights)
+
+    assert len({before, settings, find_checkpoint(str(folder)).revision}) == 3
+
+
+def test_contents_are_hashed_once_and_again_only_where_they_changed(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[str] = []
+    real = digest._hash
+    monkeypatch.setattr(digest, "_hash", lambda file: (hashed.append(file.name), real(file))[1])
+    first = find_checkpoint(str(folder)).revision
+    assert WEIGHTS in hashed
+
+    hashed.clear()
+    assert find_checkpoint(str(folder)).revision == first
+    assert hashed == []
+
+    os.utime(folder / "vae" / WEIGHTS, (1, 1))
+    assert find_checkpoint(str(folder)).revision == first
+    assert hashed == [WEIGHTS]
+
+
+def test_without_a_cache_folder_contents_are_hashed_all_the_same(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("no folder")
+    expected = find_checkpoint(str(folder)).revision
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+
+    assert find_checkpoint(str(folder)).revision == expected
+
+
+def test_a_folder_can_be_pinned_too(folder: Path) -> None:
+    assert find_checkpoint(str(folder), find_checkpoint(str(folder)).revision)
+    with pytest.raises(CheckpointError, match="not the revision"):
+        find_checkpoint(str(folder), "0" * 64)
+
+
+@pytest.mark.parametrize(
+    "missing",
+    [
+        "model_index.json",
+        "vae/config.json",
+        "transformer/config.json",
+        "text_encoder/config.json",
+        "tokenizer/tokenizer_config.json",
+        "scheduler/scheduler_config.json",
+        f"transformer/{WEIGHTS}",
+        "text_encoder/model.safetensors",
+    ],
+)
+def test_a_missing_file_is_named(folder: Path, missing: str) -> None:
+    (folder / missing).unlink()
+
+    with pytest.raises(CheckpointError, match=Path(missing).name):
+        find_checkpoint(str(folder))
+
+
+def test_a_missing_component_is_named(folder: Path) -> None:
+    shutil.rmtree(folder / "vae")
+
+    with pytest.raises(CheckpointError, match="vae"):
+        find_checkpoint(str(folder))
+
+
+@pytest.mark.parametrize("kept", [0, 7, 100, -1])
+def test_weights_that_are_cut_short_are_refused(folder: Path, kept: int) -> None:
+    whole = (folder / "vae" / WEIGHTS).read_bytes()
+    (folder / "vae" / WEIGHTS).write_bytes(whole[:kept])
+
+    with pytest.raises(CheckpointError, match=f"{WEIGHTS} .*fetch it again"):
+        find_checkpoint(str(folder))
+
+
+def test_weights_with_a_tail_or_a_broken_header_are_refused(folder: Path) -> None:
+    weights = folder / "vae" / WEIGHTS
+    whole = weights.read_bytes()
+    for damaged in (whole + b"x", whole[:8] + b"x" + whole[9:], (2**63).to_bytes(8, "little") + whole[8:]):
+        weights.write_bytes(damaged)
+        with pytest.raises(CheckpointError, match=WEIGHTS):
+            find_checkpoint(str(folder))
+
+
+def test_every_shard_that_an_index_names_must_be_there_and_hold_its_tensors(folder: Path) -> None:
+    part = folder / "transformer"
+    shard(part)
+    assert find_checkpoint(str(folder))
+
+    index = part / f"{WEIGHTS}.index.json"
+    weight_map = json.loads(index.read_text())["weight_map"]
+    for extra, complaint in (
+        ({"lost.weight": "diffusion_pytorch_model-00001-of-00001.safetensors"}, "lacks the tensor lost.weight"),
+        ({"lost.weight": "diffusion_pytorch_model-00002-of-00002.safetensors"}, "00002-of-00002.* is missing"),
+        ({"lost.weight": "../../elsewhere.safetensors"}, "outside its own folder"),
+    ):
+        edit(index, weight_map=weight_map | extra)
+        with pytest.raises(CheckpointError, match=complaint):
+            find_checkpoint(str(folder))
+
+
+def test_pickled_weights_are_refused_where_they_would_be_loaded(folder: Path) -> None:
+    pickle = folder / "vae" / "diffusion_pytorch_model.bin"
+    pickle.write_bytes(b"beside the safetensors nobody opens it")
+    assert find_checkpoint(str(folder))
+
+    (folder / "vae" / WEIGHTS).unlink()
+    with pytest.raises(CheckpointError, match=r"\.bin is a pickle.*use safetensors"):
+        find_checkpoint(str(folder))
+
+
+def test_code_that_comes_with_a_checkpoint_is_refused(folder: Path) -> None:
+    edit(folder / "model_index.json", transformer=["pipeline_shop", "ShopTransformer"])
+
+    with pytest.raises(CheckpointError, match="pipeline_shop"):
+        find_checkpoint(str(folder))
+
+
+def test_another_kind_of_model_is_refused(folder: Path) -> None:
+    with pytest.raises(CheckpointError, match="is a QwenImagePipeline where a QwenImageLayeredPipeline is needed"):
+        find_checkpoint(str(folder), pipeline="QwenImageLayeredPipeline")
+
+
+@pytest.mark.parametrize("revision", [None, "main", "v1.0", COMMIT[:7], COMMIT.upper()])
+def test_a_hub_id_must_be_pinned_to_a_commit(revision: str | None) -> None:
+    with pytest.raises(CheckpointError, match=r"pinned.*40 hex digits"):
+        find_checkpoint("Qwen/Qwen-Image", revision)
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "nowhere", "./nowhere", "a/b/c", "acme/shop extra"])
+def test_what_is_neither_folder_nor_hub_id_is_refused(model: str) -> None:
+    with pytest.raises(CheckpointError, match="no folder and no hub id"):
+        find_checkpoint(model, COMMIT)
+
+
+def test_a_hub_id_is_found_in_the_hubs_cache_without_a_network(hub: Path) -> None:
+    found = find_checkpoint("acme/shop", COMMIT)
+
+    assert (found.name, found.folder, found.revision) == ("acme/shop", hub, COMMIT)
+
+
+def test_a_download_that_never_finished_is_not_used(hub: Path) -> None:
+    (hub / "vae" / WEIGHTS).unlink()
+
+    with pytest.raises(CheckpointError, match="isn't whole in the hub's cache"):
+        find_checkpoint("acme/shop", COMMIT)
+
+
+def test_a_hub_id_that_cannot_be_fetched_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unreachable(*_: object, **__: object) -> str:  # the hub's own client tries again for 20 seconds
+        raise LocalEntryNotFoundError("Cannot find the requested files in the disk cache.")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
+
+    with pytest.raises(CheckpointError, match="can't be fetched from the hub"):
+        find_checkpoint("acme/other", COMMIT)
+
+
+def test_sampling_settings_come_from_the_checkpoint_else_from_the_model_card(folder: Path) -> None:
+    card = sampling_defaults(find_checkpoint(str(folder)))
+    assert (card.width, card.height, card.steps, card.guidance) == (1024, 1024, 50, 4.0)
+    assert "model card" in card.source
+
+    (folder / "sampling_config.json").write_text('{"width": 256, "height": 256, "steps": 12, "guidance": 3}')
+    own = sampling_defaults(find_checkpoint(str(folder)))
+    assert (own.width, own.height, own.steps, own.guidance) == (256, 256, 12, 3.0)
+    assert "sampling_config.json" in own.source
+
+    (folder / "sampling_config.json").write_text('{"steps": "a few"}')
+    with pytest.raises(CheckpointError, match="as numbers"):
+        sampling_defaults(find_checkpoint(str(folder)))
+
+
+def test_a_clip_is_found_by_its_config_and_refused_as_a_pickle(clip_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(clip_folder, tmp_path / "clip"))
+    assert find_clip(str(folder)).revision == find_clip(str(clip_folder)).revision
+
+    (folder / "open_clip_model.safetensors").rename(folder / "model.safetensors")
+    assert find_clip(str(folder))
+    (folder / "open_clip_pytorch_model.bin").write_bytes(b"open_clip prefers this name")
+    with pytest.raises(CheckpointError, match="is a pickle"):
+        find_clip(str(folder))
+
+    shutil.rmtree(folder)
+    folder.mkdir()
+    with pytest.raises(CheckpointError, match=r"open_clip_config\.json is missing"):
+        find_clip(str(folder))

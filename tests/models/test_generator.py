@@ -1,0 +1,417 @@
+import json
+import shutil
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import QwenImagePipeline
+
+from models import components
+from models.checkpoint import Checkpoint, CheckpointError, find_checkpoint
+from models.denoise import draw_noise
+from models.generator import DeviceLost, Generator, Picture
+from models.sampling import PictureRequest, Shape
+
+from .conftest import SHAPE, request
+
+LEVELS = 1  # of 255: how far rounding moves a pixel in float32 (a mask, a batch mate or a single-frame VAE)
+MIXED = ["a mug", "a red mug", "a kettle on white", "红色的杯子", "a " * 30, "b", "a blue hat", "a red mug, left"]
+
+
+def render(model: Generator, requests: list[PictureRequest]) -> list[Picture]:
+    pictures = [picture for batch in model.render(requests) for picture in batch]
+    assert sorted(picture.index for picture in pictures) == list(range(len(requests)))
+    return sorted(pictures, key=lambda picture: picture.index)
+
+
+def draw(model: Generator, requests: list[PictureRequest]) -> list[np.ndarray]:
+    pictures = render(model, requests)
+    assert [picture.failure for picture in pictures] == [None] * len(requests)
+    return [picture.pixels for picture in pictures if picture.pixels is not None]
+
+
+def draw_stock(stock: QwenImagePipeline, wanted: PictureRequest, **more: Any) -> np.ndarray:
+    shape = wanted.shape
+    picture = stock(
+        prompt=wanted.prompt,
+        negative_prompt=wanted.negative_prompt if shape.guidance > 1 else None,
+        true_cfg_scale=shape.guidance,
+        width=shape.width,
+        height=shape.height,
+        num_inference_steps=shape.steps,
+        generator=torch.Generator("cpu").manual_seed(wanted.seed),
+        **more,
+    ).images[0]
+    return np.asarray(picture)
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+def break_forward(model: Generator, monkeypatch: pytest.MonkeyPatch, fault: Callable[[int], None]) -> list[int]:
+    """Call `fault` with the batch size before every forward; return the batch sizes that it saw."""
+    forward, sizes = model.components.transformer.forward, []
+
+    def faulty(*args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(kwargs["hidden_states"]))
+        fault(sizes[-1])
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model.components.transformer, "forward", faulty)
+    return sizes
+
+
+@pytest.mark.parametrize(
+    "shape", [SHAPE, Shape(64, 64, 6, 1.0), Shape(128, 32, 2, 2.5), Shape(16, 16, 3, 4.0)], ids=lambda shape: str(shape)
+)
+@pytest.mark.parametrize("prompt", ["a red mug", "红色的杯子, studio photo", ""])
+def test_a_picture_is_the_one_that_diffusers_own_pipeline_makes(
+    generator: Generator, stock: QwenImagePipeline, prompt: str, shape: Shape
+) -> None:
+    wanted = request(prompt, seed=7, shape=shape, negative_prompt="blurry")
+
+    [picture] = draw(generator, [wanted])
+
+    assert picture.shape == (shape.height, shape.width, 3)
+    assert distance(picture, draw_stock(stock, wanted)) <= LEVELS
+
+
+def test_a_row_alone_and_in_a_batch_of_eight_of_mixed_lengths_is_the_same_picture(generator: Generator) -> None:
+    requests = [request(prompt, seed=seed) for seed, prompt in enumerate(MIXED)]
+    together = draw(generator, requests)
+
+    alone = [draw(generator, [one])[0] for one in requests]
+
+    assert max(distance(one, other) for one, other in zip(together, alone, strict=True)) <= LEVELS
+    assert min(distance(one, other) for one, other in pairwise(together)) > 20
+
+
+def test_negative_prompts_of_mixed_lengths_share_a_batch(generator: Generator) -> None:
+    requests = [request("a mug", negative_prompt=prompt) for prompt in MIXED]
+
+    together = draw(generator, requests)
+
+    alone = [draw(generator, [one])[0] for one in requests]
+    assert max(distance(one, other) for one, other in zip(together, alone, strict=True)) <= LEVELS
+
+
+def test_a_picture_depends_on_its_own_seed_alone(generator: Generator) -> None:
+    first, again, other = draw(generator, [request("a mug", seed=s) for s in (3, 3, 4)])
+
+    assert distance(first, again) <= LEVELS
+    assert distance(first, other) > 20
+
+
+def test_a_seed_means_the_same_noise_in_every_precision(tiny: Checkpoint) -> None:
+    full, half = (Generator.load(tiny, device="cpu", precision=name) for name in ("float32", "bfloat16"))
+
+    noise = draw_noise(full.components, SHAPE, [5])
+
+    assert torch.equal(noise.bfloat16(), draw_noise(half.components, SHAPE, [5]))
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "float16"])
+def test_low_precision_stays_close_to_diffusers_in_the_same_precision(
+    tiny: Checkpoint, tiny_folder: Path, precision: str
+) -> None:
+    model = Generator.load(tiny, device="cpu", precision=precision)
+    with components.quiet():
+        stock = QwenImagePipeline.from_pretrained(tiny_folder, dtype=getattr(torch, precision))
+    stock.set_progress_bar_config(disable=True)
+    wanted = request("a red mug", seed=1)
+
+    [picture] = draw(model, [wanted])
+
+    assert model.precision == precision
+    # One bfloat16 step near white is two levels; stock scales to 0 … 255 in the model's precision, we in float32.
+    assert distance(picture, draw_stock(stock, wanted, latents=draw_noise(model.components, SHAPE, [1]))) <= 4
+
+
+def test_rows_of_one_length_need_no_mask_and_batches_are_filled_across_lengths(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward, seen = generator.components.transformer.forward, []
+
+    def watch(*args: Any, **kwargs: Any) -> Any:
+        seen.append((len(kwargs["hidden_states"]), kwargs["encoder_hidden_states_mask"] is not None))
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(generator.components.transformer, "forward", watch)
+    shape = Shape(32, 32, 2, 1.0)
+
+    render(generator, [request(prompt, shape=shape) for prompt in ["a mug"] * 8 + MIXED])
+
+    assert seen == [(8, False)] * 2 + [(8, True)] * 2
+
+
+def test_each_distinct_prompt_is_embedded_once_and_nothing_is_padded(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, seen = generator.components.text_encoder, []
+    forward = encoder.forward
+
+    def watch(input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        assert kwargs.get("attention_mask") is None
+        seen.extend(tuple(row) for row in input_ids.tolist())
+        return forward(input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(encoder, "forward", watch)
+
+    render(generator, [request(prompt, seed=seed) for prompt in MIXED for seed in (1, 2)])
+
+    assert len(seen) == len(set(seen)) == len(MIXED) + 1  # and the negative prompt, which all of them share
+
+
+def test_without_guidance_the_negative_prompt_is_not_even_read(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = break_forward(generator, monkeypatch, lambda _: None)
+
+    render(generator, [request("a mug", shape=Shape(32, 32, 3, 1.0), negative_prompt="a " * 2000)])
+
+    assert sizes == [1, 1, 1]
+
+
+@pytest.mark.parametrize("field", ["prompt", "negative_prompt"])
+def test_a_prompt_that_stock_would_cut_fails_its_row_alone(tiny: Checkpoint, field: str) -> None:
+    model = Generator.load(tiny, device="cpu", max_prompt_tokens=40)
+    requests = [request("a mug"), request("a mug"), request("a mug")]
+    requests[1] = PictureRequest(**{**vars(requests[1]), field: "mug " * 60})
+
+    first, long, last = render(model, requests)
+
+    assert first.failure is None
+    assert last.failure is None
+    assert long.pixels is None
+    assert long.failure is not None
+    assert long.failure.reason == "prompt_too_long"
+    assert not long.failure.retryable
+    assert f"{model.count_tokens(['mug ' * 60])[0]} tokens" in long.failure.message
+
+
+def test_a_prompt_of_exactly_the_longest_length_is_drawn_whole(generator: Generator, stock: QwenImagePipeline) -> None:
+    prompt = next(text for n in range(500, 1100) if generator.count_tokens([text := "b" * n]) == [1024])
+    wanted = request(prompt)
+
+    [picture] = draw(generator, [wanted])
+
+    assert distance(picture, draw_stock(stock, wanted, max_sequence_length=1024)) <= LEVELS
+
+
+@pytest.mark.parametrize("prompt", ["\ud800 mug", "<|image_pad|> <|vision_start|>", "{} {0} {prompt}", "\x00"])
+def test_a_strange_prompt_harms_no_other_row(generator: Generator, prompt: str) -> None:
+    alone = draw(generator, [request("a mug")])[0]
+
+    pictures = render(generator, [request("a mug"), request(prompt)])
+
+    assert pictures[0].pixels is not None
+    assert distance(pictures[0].pixels, alone) <= LEVELS
+    assert pictures[1].pixels is not None or pictures[1].failure is not None
+
+
+def test_a_text_encoder_that_fails_on_one_prompt_fails_that_row_alone(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forward = generator.components.text_encoder.forward
+    guilty = generator.components.tokenizer(generator.components.template.format("b mug"))["input_ids"]
+
+    def faulty(input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        if guilty in input_ids.tolist():
+            raise RuntimeError("index out of range in self")
+        return forward(input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(generator.components.text_encoder, "forward", faulty)
+
+    first, second = render(generator, [request("a mug"), request("b mug")])
+
+    assert first.failure is None
+    assert second.failure is not None
+    assert second.failure.reason == "internal"
+    assert "index out of range" in second.failure.message
+
+
+@pytest.mark.parametrize("part", ["text_encoder", "vae"])
+def test_numbers_that_are_not_finite_fail_their_row_alone_instead_of_making_it_black(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    requests = [request(prompt, seed=seed) for seed, prompt in enumerate(MIXED)]
+    alone = [draw(generator, [one])[0] for one in requests]
+    if part == "text_encoder":
+        template, tokenizer = generator.components.template, generator.components.tokenizer
+        guilty = tokenizer(template.format("a kettle on white"))["input_ids"]
+
+        def spoil(_: Any, __: Any, kwargs: Any, output: Any) -> None:
+            output.last_hidden_state[[row == guilty for row in kwargs["input_ids"].tolist()]] = torch.nan
+
+        generator.components.text_encoder.register_forward_hook(spoil, with_kwargs=True)
+    else:
+        decode = generator.components.vae.decode
+
+        def decode_badly(latents: torch.Tensor, **kwargs: Any) -> Any:
+            pixels = decode(latents, **kwargs)[0]
+            pixels[2, :, :, 5, 5] = torch.inf
+            return (pixels,)
+
+        monkeypatch.setattr(generator.components.vae, "decode", decode_badly)
+        monkeypatch.setattr("models.generator.cut_into_batches", lambda lengths, _: [list(range(len(lengths)))])
+
+    pictures = render(generator, requests)
+
+    failed = [picture for picture in pictures if picture.failure]
+    assert 2 in [picture.index for picture in failed]
+    assert len(failed) < len(pictures)
+    assert all(picture.failure and picture.failure.reason == "not_finite" for picture in failed)
+    for picture in pictures:
+        assert (picture.pixels is None) == (picture.failure is not None)
+        if picture.pixels is not None:
+            assert distance(picture.pixels, alone[picture.index]) <= LEVELS
+
+
+def test_a_batch_that_runs_out_of_memory_is_halved_and_the_size_remembered(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(rows: int) -> None:
+        if rows > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    sizes = break_forward(generator, monkeypatch, fault)
+    requests = [request("a mug", seed=seed, shape=Shape(32, 32, 2, 1.0)) for seed in range(11)]
+
+    assert all(picture.failure is None for picture in render(generator, requests))
+    assert sizes == [8, 4, *[2] * 8, *[2, 2], 1, 1]
+
+    sizes.clear()
+    assert all(picture.failure is None for picture in render(generator, requests))
+    assert sizes == [*[2] * 10, 1, 1]
+
+
+def test_a_row_that_does_not_fit_by_itself_fails_and_may_be_tried_again(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fault(_: int) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    break_forward(generator, monkeypatch, fault)
+
+    for picture in render(generator, [request("a mug"), request("a hat")]):
+        assert picture.failure is not None
+        assert picture.failure.reason == "out_of_memory"
+        assert picture.failure.retryable
+        assert "64 × 48" in picture.failure.message
+
+
+def test_an_exception_in_a_batch_fails_the_guilty_row_alone(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    requests = [request("a mug", seed=seed) for seed in range(5)]
+    drawn: list[int] = []
+
+    def fault(parts: Any, shape: Shape, seeds: Any) -> torch.Tensor:
+        if 3 in seeds:
+            raise RuntimeError("The size of tensor a (3) must match\nsecond line")
+        drawn.append(len(seeds))
+        return draw_noise(parts, shape, seeds)
+
+    monkeypatch.setattr("models.generator.draw_noise", fault)
+
+    pictures = render(generator, requests)
+
+    assert [picture.failure is None for picture in pictures] == [True, True, True, False, True]
+    assert pictures[3].failure is not None
+    assert pictures[3].failure.reason == "internal"
+    assert pictures[3].failure.message == "The model failed on this row: The size of tensor a (3) must match."
+    assert drawn == [1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered", 700),
+        RuntimeError("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling cublasGemmEx"),
+    ],
+    ids=["accelerator", "cublas"],
+)
+def test_a_lost_gpu_ends_the_lane_and_blames_no_row(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fault(_: int) -> None:
+        raise error
+
+    break_forward(generator, monkeypatch, fault)
+
+    with pytest.raises(DeviceLost, match="CUDA error"):
+        render(generator, [request("a mug"), request("a hat")])
+
+
+def test_every_batch_is_yielded_as_it_finishes_and_its_time_shared_among_its_rows(tiny: Checkpoint) -> None:
+    model = Generator.load(tiny, device="cpu", batch=2)
+
+    batches = list(model.render([request("a mug", seed=seed) for seed in range(5)]))
+
+    assert [len(batch) for batch in batches] == [2, 2, 1]
+    assert all(picture.seconds > 0 for batch in batches for picture in batch)
+    assert batches[0][0].seconds == batches[0][1].seconds
+
+
+def test_rows_that_cannot_be_drawn_together_are_refused(generator: Generator) -> None:
+    assert list(generator.render([])) == []
+    with pytest.raises(ValueError, match="share one shape"):
+        list(generator.render([request("a"), request("a", shape=Shape(32, 32, 2, 1.0))]))
+    with pytest.raises(ValueError, match="multiples of 16"):
+        list(generator.render([request("a", shape=Shape(40, 32, 2, 1.0))]))
+    with pytest.raises(ValueError, match="at least 2"):
+        list(generator.render([request("a", shape=Shape(32, 32, 1, 1.0))]))
+
+
+@pytest.mark.parametrize("placement", ["resident", "staged", "streamed"])
+def test_wherever_the_weights_live_the_pictures_are_the_same(
+    tiny: Checkpoint, generator: Generator, monkeypatch: pytest.MonkeyPatch, placement: str
+) -> None:
+    monkeypatch.setattr("models.placement.WORK_BYTES", 1000)
+    parts = generator.components
+    encoder, transformer = (
+        sum(parameter.nbytes for parameter in part.parameters()) for part in (parts.text_encoder, parts.transformer)
+    )
+    both = encoder + transformer
+    budget = {"resident": both + 1000, "staged": both, "streamed": both - 1}
+
+    model = Generator(components.load_components(tiny, torch.device("cpu"), torch.float32, budget[placement]))
+
+    assert model.placement == placement
+    requests = [request(prompt) for prompt in MIXED[:3]]
+    for one, other in zip(draw(model, requests), draw(generator, requests), strict=True):
+        assert distance(one, other) == 0
+
+
+def test_opening_a_model_says_nothing(
+    tiny: Checkpoint, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    render(Generator.load(tiny, device="cpu"), [request("a mug", shape=Shape(32, 32, 2, 1.0))])
+
+    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
+
+
+def test_a_checkpoint_whose_weights_do_not_fit_its_config_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "shop"
+    shutil.copytree(tiny_folder, folder)
+    config = json.loads((folder / "transformer" / "config.json").read_text())
+    (folder / "transformer" / "config.json").write_text(json.dumps(config | {"num_layers": 3}))
+
+    with pytest.raises(CheckpointError, match="lacks weights"):
+        Generator.load(find_checkpoint(str(folder)), device="cpu")
+
+
+@pytest.mark.parametrize(("field", "value"), [("device", "cuda"), ("precision", "int3")])
+def test_a_device_or_precision_that_is_not_there_is_refused_with_a_sentence(
+    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch, field: str, value: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+
+    with pytest.raises(CheckpointError, match=value):
+        Generator.load(tiny, **{field: value})
