@@ -89,14 +89,14 @@ def _find(
     model: str, bundled: Path | None, revision: str | None, entry: str, check: Callable[[Path], list[Path]]
 ) -> Checkpoint:
     folder = bundled or Path(model).expanduser()
-    if folder.is_dir():
+    if folder.is_dir() and (bundled or (folder / entry).exists() or not _is_hub_id(model)):
         actual = digest(folder, check(folder))
         if revision is not None and revision != actual:
             raise CheckpointError(f"{model} has the contents {actual}, not the revision {revision} that was asked for.")
         return Checkpoint(model, folder.resolve(), actual)
     if bundled:
         raise CheckpointError(f"The miniature's weights are missing from {bundled}; install packshot again.")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", model) or model.startswith((".", "~", "/")):
+    if not _is_hub_id(model):
         raise CheckpointError(f"{model} is no folder and no hub id such as Qwen/Qwen-Image; check the path.")
     if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise CheckpointError(
@@ -104,6 +104,10 @@ def _find(
             "a branch or tag can change under a running job."
         )
     return Checkpoint(model, _hub_folder(model, revision, entry, check), revision)
+
+
+def _is_hub_id(model: str) -> bool:
+    return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not model.startswith((".", "~"))
 
 
 def _hub_folder(model: str, revision: str, entry: str, check: Callable[[Path], list[Path]]) -> Path:

@@ -138,6 +138,8 @@ def _load(model_class: Any, folder: Path, device: torch.device, dtype: torch.dty
     except (OSError, ValueError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):
             raise
+        if "meta tensor" in str(error):  # how diffusers 0.42 with a device_map says that weights are missing
+            raise CheckpointError(f"{folder} lacks weights that its config.json asks for; fetch it again.") from error
         raise CheckpointError(f"{folder} can't be loaded as {model_class.__name__}: {first_line(error)}") from error
     missing = [name for name in info["missing_keys"] if not name.startswith(UNUSED_WEIGHTS)]
     if missing or info["mismatched_keys"]:

@@ -73,7 +73,8 @@ def guide(noise_pred: torch.Tensor, negative_pred: torch.Tensor, guidance: float
     """Combine two predictions [B, N, C]; each token keeps the norm of its conditional prediction."""
     guided = negative_pred + guidance * (noise_pred - negative_pred)
     norm = torch.norm(noise_pred, dim=-1, keepdim=True)
-    return guided * (norm / torch.norm(guided, dim=-1, keepdim=True))
+    rescaled: torch.Tensor = guided * (norm / torch.norm(guided, dim=-1, keepdim=True))
+    return rescaled
 
 
 def decode(components: Components, shape: Shape, latents: torch.Tensor) -> list[np.ndarray | None]:

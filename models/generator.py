@@ -117,6 +117,11 @@ class Generator:
         """Width and height must be multiples of this many pixels."""
         return self.components.vae_scale * 2
 
+    @property
+    def fewest_steps(self) -> int:
+        """A schedule that is stretched to end at a given noise level has no room for that in one step."""
+        return 2 if self.components.scheduler.config.shift_terminal else 1
+
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
         """How many tokens of each prompt the transformer would read; `max_prompt_tokens` is compared with these."""
         ids = tokenize(self.components, prompts)
@@ -155,8 +160,8 @@ class Generator:
                 f"A picture of {shape.width} × {shape.height} can't be drawn: "
                 f"width and height must be multiples of {self.size_multiple}."
             )
-        if shape.steps < 1:
-            raise ValueError(f"A picture can't be drawn in {shape.steps} steps; give at least one.")
+        if shape.steps < self.fewest_steps:
+            raise ValueError(f"A picture can't be drawn in {shape.steps} steps; give at least {self.fewest_steps}.")
 
     def _embed(self, prompts: set[str]) -> tuple[dict[str, torch.Tensor], dict[str, Failure]]:
         """Embed each prompt once → the embeddings [T, D] of those that can be, the failures of the others."""

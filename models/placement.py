@@ -50,12 +50,12 @@ def find_precision(precision: str, device: torch.device) -> torch.dtype:
     return PRECISIONS[precision]
 
 
-def choose_placement(text_encoder_bytes: int, transformer_bytes: int, budget: int, work: int = WORK_BYTES) -> Placement:
-    """The first placement, fastest first, that fits `budget` bytes of device memory and leaves `work` bytes to use."""
-    if text_encoder_bytes + transformer_bytes + work <= budget:
+def choose_placement(text_encoder_bytes: int, transformer_bytes: int, budget: int) -> Placement:
+    """The first placement, fastest first, that fits `budget` bytes of device memory and leaves room to work."""
+    if text_encoder_bytes + transformer_bytes + WORK_BYTES <= budget:
         return "resident"
     # Nothing is denoised or decoded while the text encoder is in, so it shares the memory that work needs.
-    if transformer_bytes + max(text_encoder_bytes, work) <= budget:
+    if transformer_bytes + max(text_encoder_bytes, WORK_BYTES) <= budget:
         return "staged"
     return "streamed"
 
