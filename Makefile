@@ -1,0 +1,47 @@
+# Needs Python 3.11 or newer and a package index; everything else is installed into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help install demo test check format lock clean
+
+help:
+	@echo "make demo     run the main job on examples/catalog.parquet into out/demo"
+	@echo "make test     check format, lint, types and imports, and run the tests"
+	@echo "make check    the same without the tests"
+	@echo "make format   format the code"
+	@echo "make lock     resolve requirements.lock again"
+
+install: $(INSTALLED)
+
+# The lock names exact versions with their hashes; packshot itself is linked, so that an edit is in force at once.
+$(INSTALLED): requirements.lock pyproject.toml
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirements requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/packshot generate examples/catalog.parquet --store out/demo --job examples/catalog.toml || test $$? -eq 1
+
+check: $(INSTALLED)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+test: check
+	@$(BIN)/pytest
+
+format: $(INSTALLED)
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+lock:
+	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
+		--extra check pyproject.toml --output-file requirements.lock --upgrade
+
+clean:
+	rm -rf $(VENV) out
