@@ -140,6 +140,16 @@ class S3Store(Store):
 
         return self._persist("read", path, attempt)
 
+    def names(self) -> list[str]:
+        """Give the paths of all objects, sorted. For a manifest that is a folder; a run never lists its store."""
+        folder = f"{self.prefix}/" if self.prefix else ""
+
+        def attempt(client: "S3Client") -> list[str]:
+            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
+            return sorted(entry["Key"].removeprefix(folder) for page in pages for entry in page.get("Contents", []))
+
+        return self._persist("read", "", attempt)
+
     def exists(self, path: str) -> bool:
         return self._persist("read", path, lambda client: self._head(client, path)) is not None
 
@@ -293,7 +303,8 @@ class S3Store(Store):
             except (BotoCoreError, ClientError, Damaged) as error:
                 wait = random.uniform(0, pause)
                 if not passes(error) or time.monotonic() + wait > deadline:
-                    raise sentence(error, doing=doing, where=self.uri_of(path), endpoint=self._endpoint) from None
+                    where = self.uri_of(path) if path else self.uri
+                    raise sentence(error, doing=doing, where=where, endpoint=self._endpoint) from None
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
 

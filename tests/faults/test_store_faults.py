@@ -275,6 +275,18 @@ def test_an_object_of_another_tool_is_adopted_by_its_content(bucket: S3Store, s3
     assert (stored.sha256, stored.size) == sha256_of(b"theirs")
 
 
+def test_listing_gives_paths_within_the_prefix_or_a_sentence(
+    proxy: FaultProxy, bucket: S3Store, s3_server: str
+) -> None:
+    boto3.client("s3", endpoint_url=s3_server).put_object(Bucket=bucket.bucket, Key="catalogue2/elsewhere", Body=b"")
+    for path in ("b/2.parquet", "a.parquet"):
+        bucket.put_once(path, b"manifest")
+    assert bucket.names() == ["a.parquet", "b/2.parquet"]
+    proxy.inject(answer(403, "AccessDenied"), method="GET", times=None)
+    with pytest.raises(StoreError, match=f"No permission to read {bucket.uri} "):
+        bucket.names()
+
+
 def test_a_store_travels_to_another_process_as_its_address(bucket: S3Store) -> None:
     bucket.put_once(PATH, b"picture")
     assert content_of(pickle.loads(pickle.dumps(bucket))) == b"picture"
