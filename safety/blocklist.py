@@ -1,0 +1,240 @@
+"""Blocklists: readable text files, searched in a way that spelling tricks don't get round."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from safety.normalise import UNSPACED, Word, normalise
+from safety.spelling import LONG, key, keys, squeezed
+from safety.verdict import Reason, Verdict, allow, refuse
+
+# "g u n": this many single characters in a row spell a word out.
+SPELLED = 3
+
+
+class BlocklistError(ValueError):
+    """A list that can't be read; the message names the file and the line."""
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A listed term that a text contains, in whatever disguise."""
+
+    term: str
+    list: str  # the section: "weapons"
+    language: str  # the file's stem: "en"
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of a list."""
+
+    text: str
+    list: str
+    language: str
+    exception: bool = False
+
+    @property
+    def hit(self) -> Hit:
+        return Hit(self.text, self.list, self.language)
+
+
+@dataclass
+class _Node:
+    """A step of the word index: the words that may follow, and the entry that ends here."""
+
+    following: dict[str, _Node] = field(default_factory=dict)
+    entry: Entry | None = None
+
+
+class Blocklist:
+    """Terms that are refused, and exceptions in which they are allowed.
+
+    A file has a `[section]` above its terms, a term per line, `# comments`, and `!exceptions`. Text is read from
+    left to right; at each place the longest listed entry is taken, and an exception uses up its words. So "glue gun"
+    is allowed where "gun" isn't, and 消毒品 (disinfectant) isn't cut into 消 and 毒品 (drugs).
+
+    Scripts with spaces are matched by whole words and their plurals, the others by substring.
+    """
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries = tuple(dict.fromkeys(entries))
+        self._words = _Node()
+        self._joined: dict[str, Entry] = {}  # terms without their spaces, by key
+        self._squeezed: dict[str, str] = {}  # long listed words: squeezed key to key
+        unspaced: dict[str, Entry] = {}
+        inside: dict[str, Entry] = {}
+        for entry in self.entries:
+            read = normalise(entry.text)
+            if not read.words:
+                raise BlocklistError(f"{entry.language}: the entry {entry.text!r} has no letters to search for.")
+            if UNSPACED.search(read.compact):
+                _add(unspaced, read.compact, entry)
+                continue
+            self._insert([word.text for word in read.words], entry)
+            joined = key(read.compact)
+            if not entry.exception:
+                _add(self._joined, joined, entry)
+            # A long word is also found inside longer ones: "blackpistol". A short one would be found in innocent ones.
+            if len(joined) >= LONG and (len(read.words) == 1 or not entry.exception):
+                _add(inside, joined, entry)
+        self._unspaced = unspaced
+        self._inside = inside
+        self._unspaced_pattern = _alternatives(unspaced)
+        self._inside_pattern = _alternatives(inside)
+        self._longest = max(map(len, self._joined), default=0) + 3  # a plural ending
+
+    @classmethod
+    def read(cls, paths: Sequence[Path]) -> Blocklist:
+        """Read lists from text files.
+
+        Raises:
+            BlocklistError: if a file is missing, isn't UTF-8, or has a term outside any section.
+        """
+        return cls(entry for path in paths for entry in _entries(path))
+
+    def extended(self, *, refuse: Sequence[str] = (), allow: Sequence[str] = ()) -> Blocklist:
+        """The same lists with more terms and exceptions, which a policy may bring itself."""
+        more = [Entry(text, "policy", "policy") for text in refuse]
+        more += [Entry(text, "policy", "policy", exception=True) for text in allow]
+        return Blocklist([*self.entries, *more]) if more else self
+
+    @property
+    def contents(self) -> list[list[str]]:
+        """Everything in the lists that decides a verdict, in an order that doesn't depend on the files'."""
+        return sorted([entry.language, entry.list, "!" * entry.exception, entry.text] for entry in self.entries)
+
+    def search(self, text: str) -> Hit | None:
+        """The first listed term in `text`, or None. Time grows in proportion to the text."""
+        read = normalise(text)
+        for words in (read.words, *read.variants):
+            if hit := self._search_words(words):
+                return hit
+        return _first(self._unspaced_pattern, self._unspaced, read.compact)
+
+    def _insert(self, words: Sequence[str], entry: Entry) -> None:
+        node = self._words
+        for word in words:
+            if len(word) >= LONG:
+                self._squeezed.setdefault(squeezed(word), key(word))
+            node = node.following.setdefault(key(word), _Node())
+        if node.entry is None or entry.exception:
+            node.entry = entry
+
+    def _forms(self, word: Word) -> tuple[str, ...]:
+        """The index keys that a written word may be meant by."""
+        if word.unspaced:
+            return ()
+        forms = keys(word.text)
+        if len(word.text) >= LONG:
+            meant = self._squeezed.get(squeezed(word.text)) or self._squeezed.get(squeezed(word.text.rstrip("sz")))
+            if meant and meant not in forms:
+                return (*forms, meant)
+        return forms
+
+    def _search_words(self, words: Sequence[Word]) -> Hit | None:
+        forms = [self._forms(word) for word in words]
+        allowed = [False] * len(words)
+        index = 0
+        while index < len(words):
+            entry, length = self._longest_at(forms, index)
+            if entry is None:
+                index += 1
+            elif entry.exception:
+                allowed[index : index + length] = [True] * length
+                index += length
+            else:
+                return entry.hit
+        for word, free in zip(words, allowed, strict=True):
+            if len(word.text) > LONG and not free:
+                hit = _first(self._inside_pattern, self._inside, key(word.text))
+                if hit:
+                    return hit
+        return self._search_pieces(words, allowed)
+
+    def _longest_at(self, forms: Sequence[tuple[str, ...]], index: int) -> tuple[Entry | None, int]:
+        """The longest entry that starts at word `index`, and its length in words."""
+        best: tuple[Entry | None, int] = (None, 0)
+        nodes = [self._words]
+        for length, candidates in enumerate(forms[index : index + 12], start=1):
+            nodes = [node.following[form] for node in nodes for form in candidates if form in node.following]
+            if not nodes:
+                break
+            ends = [node.entry for node in nodes if node.entry]
+            if ends:
+                best = (next((entry for entry in ends if entry.exception), ends[0]), length)
+        return best
+
+    def _search_pieces(self, words: Sequence[Word], allowed: Sequence[bool]) -> Hit | None:
+        """Words taken apart: "h a n d g u n", "pis-tol", "han dgun"."""
+        for start in range(len(words)):
+            joined, tight, single = "", True, True
+            for end in range(start, len(words)):
+                word = words[end]
+                if allowed[end] or word.unspaced or len(joined) + len(word.text) > self._longest:
+                    break
+                joined += word.text
+                tight = tight and (word.tight or end == start)
+                single = single and len(word.text) == 1
+                pieces = end - start + 1
+                if pieces < 2 or not (tight or len(joined) >= LONG or (single and pieces >= SPELLED)):
+                    continue
+                for form in keys(joined):
+                    if form in self._joined:
+                        return self._joined[form].hit
+        return None
+
+
+def judge_text(text: str, blocklist: Blocklist) -> Verdict:
+    """Refuse a text that names something listed. The message names the listed term, never the text."""
+    hit = blocklist.search(text)
+    if hit is None:
+        return allow()
+    return refuse(Reason.BLOCKLIST, f"The text names something on the list “{hit.list}” ({hit.language}): {hit.term}.")
+
+
+def _entries(path: Path) -> Iterator[Entry]:
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        raise BlocklistError(f"there is no list {path}.") from None
+    except UnicodeDecodeError:
+        raise BlocklistError(f"{path} isn't UTF-8 text.") from None
+    except OSError as error:
+        raise BlocklistError(f"{path} can't be read: {error.strerror}.") from None
+    section = None
+    for number, line in enumerate(lines, start=1):
+        text = line.partition("#")[0].strip()
+        if not text:
+            continue
+        if text.startswith("[") and text.endswith("]"):
+            section = text[1:-1].strip()
+        elif text.startswith("!"):
+            yield Entry(text[1:].strip(), section or "", path.stem, exception=True)
+        elif not section:
+            raise BlocklistError(f"{path}, line {number}: a term stands above the first [section].")
+        else:
+            yield Entry(text, section, path.stem)
+
+
+def _add(index: dict[str, Entry], at: str, entry: Entry) -> None:
+    """The first of two equal entries stays, but an exception wins over a term."""
+    if at not in index or entry.exception:
+        index[at] = entry
+
+
+def _alternatives(index: Mapping[str, Entry]) -> re.Pattern[str] | None:
+    """A pattern that finds, from left to right, the longest entry at each place."""
+    return re.compile("|".join(map(re.escape, sorted(index, key=len, reverse=True)))) if index else None
+
+
+def _first(pattern: re.Pattern[str] | None, index: Mapping[str, Entry], text: str) -> Hit | None:
+    """The first term in `text` that no exception uses up."""
+    for match in pattern.finditer(text) if pattern else ():
+        entry = index[match[0]]
+        if not entry.exception:
+            return entry.hit
+    return None
