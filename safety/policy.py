@@ -1,0 +1,137 @@
+"""The policy: what is refused, in one readable TOML file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections import Counter
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from safety.blocklist import Blocklist, BlocklistError
+from safety.normalise import METHOD
+
+SHIPPED = Path(__file__).parent / "policies"
+SHIPPED_BLOCKLISTS = Path(__file__).parent / "blocklists"
+PROMPT_MATCH = "prompt_match"  # the score's name beside the concepts', so no concept may have it
+
+Phrase = Annotated[str, Field(min_length=1, max_length=300)]
+Margin = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+Cosine = Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+
+
+class PolicyError(ValueError):
+    """A policy that can't be used; the message names the file and the field."""
+
+
+class Concept(BaseModel):
+    """Something to recognise by meaning. Without a threshold it isn't looked for there."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+    sentence: Phrase  # what a person reads when it is found
+    phrases: Annotated[tuple[Phrase, ...], Field(min_length=1)]
+    exempt: tuple[Phrase, ...] = ()
+    prompt_threshold: Margin | None = None
+    picture_threshold: Margin | None = None
+
+    @model_validator(mode="after")
+    def _looked_for_somewhere(self) -> Self:
+        if self.prompt_threshold is None and self.picture_threshold is None:
+            raise ValueError(f"concept {self.name} has neither a prompt_threshold nor a picture_threshold")
+        return self
+
+
+class Policy(BaseModel):
+    """Blocklists and concepts with their thresholds.
+
+    policy = Policy.load("default")
+    policy.blocklist.search("a h.a.n.d.g.u.n on white")
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str
+    concepts: tuple[Concept, ...] = ()
+    neutral: tuple[Phrase, ...] = ()  # exempt for every concept
+    min_prompt_match: Cosine | None = None
+    blocklist: Blocklist
+
+    @model_validator(mode="after")
+    def _names_once(self) -> Self:
+        repeated = [name for name, count in Counter(c.name for c in self.concepts).items() if count > 1]
+        if repeated:
+            raise ValueError(f"concept {repeated[0]} is there twice")
+        if PROMPT_MATCH in {concept.name for concept in self.concepts}:
+            raise ValueError(f"no concept may be named {PROMPT_MATCH}: that is a score of its own")
+        return self
+
+    @classmethod
+    def load(cls, name_or_path: str) -> Policy:
+        """Read a shipped policy by its name ("default"), or any other by its path.
+
+        In the file, `blocklists` names shipped lists ("en") or text files beside the policy ("mine.txt"); `refuse`
+        and `allow` add single terms and exceptions.
+
+        Raises:
+            PolicyError: if the file, or a list it names, is missing or malformed.
+        """
+        path = _path(name_or_path)
+        try:
+            fields = tomllib.loads(path.read_text("utf-8"))
+        except FileNotFoundError:
+            raise PolicyError(f"There is no policy {path}; shipped are {_shipped()}.") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise PolicyError(f"The policy {path} isn't TOML: {error}.") from None
+        except OSError as error:
+            raise PolicyError(f"The policy {path} can't be read: {error.strerror}.") from None
+        if "blocklist" in fields:
+            raise PolicyError(f"The policy {path}, field blocklist: it is called blocklists, a list of names.")
+        texts = {field: _texts(path, field, fields.pop(field, [])) for field in ("blocklists", "refuse", "allow")}
+        try:
+            blocklist = Blocklist.read([_list_path(path, name) for name in texts["blocklists"]])
+            blocklist = blocklist.extended(refuse=texts["refuse"], allow=texts["allow"])
+        except BlocklistError as error:
+            raise PolicyError(f"The policy {path}, field blocklists: {error}") from None
+        try:
+            return cls(**{"name": path.stem} | fields, blocklist=blocklist)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "concepts"
+            raise PolicyError(f"The policy {path}, field {field}: {first['msg']}.") from None
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 (hex) of everything that decides a verdict: the method, the lists' contents, and all fields but
+        the name."""
+        decides = {
+            "method": METHOD,
+            "blocklist": self.blocklist.contents,
+            **self.model_dump(mode="json", exclude={"name", "blocklist"}),
+        }
+        return hashlib.sha256(json.dumps(decides, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _path(name_or_path: str) -> Path:
+    if name_or_path.endswith(".toml") or "/" in name_or_path or "\\" in name_or_path:
+        return Path(name_or_path)
+    return SHIPPED / f"{name_or_path}.toml"
+
+
+def _list_path(policy: Path, name: str) -> Path:
+    return policy.parent / name if name.endswith(".txt") else SHIPPED_BLOCKLISTS / f"{name}.txt"
+
+
+def _shipped() -> str:
+    return ", ".join(sorted(path.stem for path in SHIPPED.glob("*.toml")))
+
+
+def _texts(path: Path, field: str, value: object) -> list[str]:
+    if isinstance(value, list) and all(isinstance(item, str) for item in value):
+        return value
+    raise PolicyError(f"The policy {path}, field {field}: it must be a list of texts.")
