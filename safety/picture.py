@@ -1,0 +1,50 @@
+"""Pictures that show nothing."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from safety.verdict import Reason, Verdict, allow, refuse
+
+DARK = 16  # of 255: nothing on a screen looks lit below this
+STEP = 8  # of 255: decoders leave ripples of 1 to 3 on an even ground, the faintest outline of a product is above 8
+LEAST_EDGES = 2e-4  # share of the frame: a hairline across a tenth of a 512-pixel picture
+
+
+def inspect(pixels: np.ndarray) -> Verdict:
+    """Refuse a picture that is black, one flat colour, or a soft gradient without any outline.
+
+    Args:
+        pixels: uint8 [H, W, 3].
+
+    Raises:
+        ValueError: for any other kind of array.
+    """
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or 0 in pixels.shape:
+        raise ValueError(f"A picture is uint8 [H, W, 3]; this is {pixels.dtype} {list(pixels.shape)}.")
+    edges = _edge_share(pixels)
+    scores = {"edges": edges}
+    if np.percentile(pixels, 99.9) < DARK:
+        return refuse(Reason.BLANK, "The picture is black.", scores)
+    if edges >= LEAST_EDGES:
+        return allow(scores)
+    spread = np.percentile(pixels.reshape(-1, 3), 99, axis=0) - np.percentile(pixels.reshape(-1, 3), 1, axis=0)
+    if spread.max() < 2 * STEP:
+        return refuse(Reason.BLANK, "The picture is one flat colour: it shows no product.", scores)
+    return refuse(Reason.BLANK, "The picture is an empty gradient: it shows no product.", scores)
+
+
+def _edge_share(pixels: np.ndarray) -> float:
+    """The share of pixels that differ from the one a little further right or down by more than `STEP`.
+
+    "A little further" grows with the picture, because the same soft outline is wider in a larger picture.
+    """
+    height, width = pixels.shape[:2]
+    reach = max(1, min(height, width) // 128)
+    found = np.zeros((height, width), dtype=bool)
+    values = pixels.astype(np.int16)
+    if width > reach:
+        found[:, reach:] |= (np.abs(values[:, reach:] - values[:, :-reach]) > STEP).any(axis=2)
+    if height > reach:
+        found[reach:] |= (np.abs(values[reach:] - values[:-reach]) > STEP).any(axis=2)
+    return float(found.mean())
