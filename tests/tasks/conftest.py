@@ -1,0 +1,67 @@
+"""Manifests, and what a plan needs, without a model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tasks.key import Maker
+from tasks.plan import Known, Planner
+from tasks.row import Defaults, PromptTemplate
+
+Write = Callable[..., Path]
+
+
+@pytest.fixture
+def write_manifest(tmp_path: Path) -> Write:
+    """Writes rows, or a table, as a manifest; returns its path."""
+
+    def write(rows: list[dict[str, Any]] | pa.Table, name: str = "manifest.parquet", **options: Any) -> Path:
+        table = rows if isinstance(rows, pa.Table) else pa.Table.from_pylist(rows)
+        file = tmp_path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, file, **options)
+        return file
+
+    return write
+
+
+def defaults(template: str | None = None, **values: Any) -> Defaults:
+    return Defaults(
+        **{
+            "width": 256,
+            "height": 256,
+            "steps": 8,
+            "guidance": 2.0,
+            "negative_prompt": " ",
+            "profile": "none",
+            "seed": 0,
+            "variants": 1,
+            "template": PromptTemplate(template) if template else None,
+            **values,
+        }
+    )
+
+
+def planner(known: dict[str, Known] | None = None, **values: Any) -> Planner:
+    """A planner over a catalogue given as a dict."""
+
+    def look_up(ids: Sequence[str]) -> list[Known | None]:
+        return [(known or {}).get(row_id) for row_id in ids]
+
+    return Planner(
+        **{
+            "defaults": defaults(),
+            "maker": Maker("checkpoint", "float32", "png", None),
+            "judged_by": lambda profile: f"judges of {profile}",
+            "known": look_up,
+            "retry": frozenset(),
+            "shard_rows": 4,
+            **values,
+        }
+    )

@@ -1,0 +1,156 @@
+"""The plan holds every row, and a shard for exactly those that are still to do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tasks.fetch import fetch_manifest
+from tasks.key import Maker, reseed, seed_of
+from tasks.manifest import ManifestError, open_manifest
+from tasks.plan import Census, Known, Plan, bad_rows, write_plan
+
+from .conftest import Write, defaults, planner
+
+MUG = {"id": "a", "prompt": "a mug"}
+MAKER = Maker("checkpoint", "float32", "png", None)
+
+
+def key(seed: int | None = None, maker: Maker = MAKER, **values: Any) -> str:
+    whole = {"prompt": "a mug", "negative_prompt": " ", "width": 256, "height": 256, "steps": 8, "guidance": 2.0}
+    return maker.key(seed=seed_of(0, "a") if seed is None else seed, **{**whole, **values})
+
+
+def planned(file: Path, limit: int | None = None, **values: Any) -> tuple[Plan, Census]:
+    manifest = open_manifest(str(file), fetch_manifest(str(file), file.parent), template_columns=None)
+    to = file.with_suffix(".plan")
+    return Plan(to), write_plan(planner(**values), manifest, to, limit=limit)
+
+
+def known(status: str = "done", **values: Any) -> dict[str, Known]:
+    whole = {"status": status, "key": key(), "judged_by": "judges of none", "attempt": 1, "retryable": False}
+    return {"a": Known(**{**whole, **values})}
+
+
+def test_a_shard_holds_rows_of_one_shape_in_manifest_order(write_manifest: Write) -> None:
+    rows = [{"id": f"r{n}", "prompt": "x", "width": 512 if n % 3 == 0 else None} for n in range(12)]
+    plan, census = planned(write_manifest(rows))
+
+    shards = [[(p.row.id, p.row.width) for p in plan.shard(n)] for n in range(plan.shards)]
+
+    assert census.to_do == plan.to_do == 12
+    assert all(len({width for _, width in shard}) == 1 for shard in shards)
+    assert sorted(row for shard in shards for row, _ in shard) == sorted(r["id"] for r in rows)
+    assert [row for row, width in sum(shards, []) if width == 512] == ["r0", "r3", "r6", "r9"]
+    assert all(len(shard) <= 4 for shard in shards)
+
+
+@pytest.mark.parametrize("status", ["done", "rejected", "blocked", "failed"])
+def test_a_settled_row_is_left_alone(write_manifest: Write, status: str) -> None:
+    plan, census = planned(write_manifest([MUG]), known=known(status))
+    assert (census.to_do, census.carried_over, plan.shards) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"prompt": "a cup"},
+        {"seed": 7},
+        {"width": 512},
+        {"steps": 9},
+        {"guidance": 3.0},
+        {"negative_prompt": "stripes"},
+    ],
+)
+def test_a_change_to_what_makes_the_picture_makes_the_row_again(write_manifest: Write, change: dict[str, Any]) -> None:
+    _, census = planned(write_manifest([{**MUG, **change}]), known=known())
+    assert census.to_do == 1
+
+
+def test_a_negative_prompt_that_guidance_does_not_use_changes_nothing() -> None:
+    assert key(guidance=1.0, negative_prompt="stripes") == key(guidance=1.0)
+    assert key(negative_prompt="stripes") != key()
+
+
+@pytest.mark.parametrize(
+    "maker",
+    [
+        Maker("another", "float32", "png", None),
+        Maker("checkpoint", "bfloat16", "png", None),
+        Maker("checkpoint", "float32", "jpg", 90),
+    ],
+)
+def test_another_checkpoint_precision_or_format_makes_every_row_again(write_manifest: Write, maker: Maker) -> None:
+    _, census = planned(write_manifest([MUG]), known=known(), maker=maker)
+    assert census.to_do == 1
+
+
+def test_other_judges_judge_again_under_the_same_key(write_manifest: Write) -> None:
+    plan, census = planned(write_manifest([MUG]), known=known(), judged_by=lambda _: "new judges")
+    assert census.to_do == 1
+    assert plan.shard(0)[0].key == key()
+
+
+def test_a_carried_column_that_changes_starts_no_work(write_manifest: Write) -> None:
+    _, census = planned(write_manifest([{**MUG, "price": 99}]), known=known())
+    assert census.to_do == 0
+
+
+def test_retrying_a_rejected_row_draws_another_picture_and_remembers_it(write_manifest: Write) -> None:
+    file, seed = write_manifest([MUG]), seed_of(0, "a")
+    plan, _ = planned(file, known=known("rejected"), retry=frozenset({"rejected"}))
+
+    again = plan.shard(0)[0]
+
+    assert (again.row.seed, again.attempt) == (reseed(seed, 2), 2)
+    assert again.row.seed != seed
+    _, census = planned(file, known=known("done", key=again.key, attempt=2))
+    assert census.to_do == 0
+
+
+def test_retrying_a_failed_row_draws_the_same_picture(write_manifest: Write) -> None:
+    plan, _ = planned(write_manifest([MUG]), known=known("failed"), retry=frozenset({"failed"}))
+    assert (plan.shard(0)[0].key, plan.shard(0)[0].attempt) == (key(), 2)
+
+
+def test_retry_leaves_rows_of_other_statuses_alone(write_manifest: Write) -> None:
+    _, census = planned(write_manifest([MUG]), known=known("blocked"), retry=frozenset({"failed"}))
+    assert census.to_do == 0
+
+
+def test_bad_rows_are_planned_as_failures(write_manifest: Write) -> None:
+    plan, census = planned(write_manifest([{**MUG, "width": 17}, {"id": "b", "prompt": "x", "width": None}]))
+    assert (census.bad, census.to_do) == (1, 1)
+    ((row_id, _, problem),) = bad_rows(plan.table())
+    assert row_id == "a"
+    assert "17" in problem
+
+
+def test_a_profile_that_does_not_exist_fails_the_row_that_names_it(write_manifest: Write) -> None:
+    def judged_by(profile: str) -> str:
+        if profile == "moon":
+            raise ValueError("There is no profile moon.")
+        return "judges"
+
+    rows = [{**MUG, "profile": "moon"}, {"id": "b", "prompt": "x", "profile": None}]
+    _, census = planned(write_manifest(rows), judged_by=judged_by)
+    assert (census.bad, census.to_do) == (1, 1)
+
+
+def test_a_limit_takes_the_first_rows(write_manifest: Write) -> None:
+    plan, census = planned(write_manifest([{"id": f"r{n}", "prompt": "x"} for n in range(9)]), limit=5)
+    assert census.rows == 5
+    assert plan.table().column("id").to_pylist() == [f"r{n}" for n in range(5)]
+
+
+def test_variants_must_not_take_the_id_of_another_row(write_manifest: Write) -> None:
+    file = write_manifest([{**MUG, "variants": 2}, {"id": "a.v2", "prompt": "x", "variants": 1}])
+    with pytest.raises(ManifestError, match=r"'a\.v2'"):
+        planned(file, defaults=defaults())
+
+
+def test_the_carried_columns_stand_beside_every_variant(write_manifest: Write) -> None:
+    plan, _ = planned(write_manifest([{**MUG, "sku": "S1", "variants": 2}, {"id": "b", "prompt": "x", "sku": "S2", "variants": None}]))
+    assert plan.table().column("carried:sku").to_pylist() == ["S1", "S1", "S2"]
