@@ -85,8 +85,10 @@ def brought_in(module: torch.nn.Module, device: torch.device) -> Iterator[None]:
 
     The host's copy is kept, so that leaving costs nothing.
     """
-    needed = sum(parameter.nbytes for parameter in module.parameters())
-    if device.type == "cuda" and free_memory(device) < needed + GIB:
+    parameters = list(module.parameters())
+    is_there = all(parameter.device == device for parameter in parameters)
+    needed = sum(parameter.nbytes for parameter in parameters)
+    if is_there or (device.type == "cuda" and free_memory(device) < needed + GIB):
         yield
         return
     home = [

@@ -27,3 +27,12 @@ def test_a_module_that_was_brought_in_goes_home_unchanged_even_after_an_exceptio
 
     assert torch.equal(module(x), before)
     assert [parameter.data_ptr() for parameter in module.parameters()] == addresses
+
+
+def test_a_module_that_is_there_already_stays_there() -> None:
+    module = torch.nn.Linear(3, 3, device="meta")
+
+    with brought_in(module, torch.device("meta")):
+        pass
+
+    assert module.weight.is_meta
