@@ -1,9 +1,12 @@
 """Why a row has no picture, and whose fault it is."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
+
+Value = TypeVar("Value")
 
 Reason = Literal["prompt_too_long", "not_finite", "out_of_memory", "internal"]
 
@@ -38,6 +41,29 @@ def blame(error: Exception) -> Literal["out_of_memory", "internal"]:
     if isinstance(error, torch.AcceleratorError) or "CUDA error" in text:
         raise DeviceLost(f"The GPU failed and this process can't go on with it: {first_line(error)}") from error
     return "internal"
+
+
+def apart(
+    step: Callable[[list[str]], dict[str, Value]], prompts: list[str]
+) -> tuple[dict[str, Value], dict[str, Failure]]:
+    """Do `step` for all prompts at once; if that fails, for each by itself, so that only the guilty ones fail.
+
+    Raises:
+        DeviceLost: as `blame`.
+    """
+    try:
+        return step(prompts), {}
+    except Exception as error:  # noqa: BLE001 a prompt is what a stranger wrote
+        blame(error)
+    done: dict[str, Value] = {}
+    failures: dict[str, Failure] = {}
+    for prompt in prompts:
+        try:
+            done |= step([prompt])
+        except Exception as error:  # noqa: BLE001
+            message = f"The text encoder failed on this row's prompt: {first_line(error).rstrip('.')}."
+            failures[prompt] = Failure(blame(error), message, retryable=True)
+    return done, failures
 
 
 def first_line(error: BaseException) -> str:

@@ -4,9 +4,9 @@ import gc
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from models.batches import cut_into_batches
 from models.checkpoint import Checkpoint
 from models.components import Components, load_components
 from models.denoise import decode, denoise, draw_noise
-from models.failure import DeviceLost, Failure, blame, first_line
+from models.failure import DeviceLost, Failure, apart, blame, first_line
 from models.fit import DoesNotFit, largest_fit
 from models.placement import Placement, brought_in, find_device, find_precision, free_memory
 from models.prompt_embeds import embed, pad, tokenize
@@ -24,7 +24,6 @@ from models.sampling import PictureRequest, Shape
 __all__ = ["DeviceLost", "Failure", "Generator", "Picture"]
 
 logger = logging.getLogger(__name__)
-Value = TypeVar("Value")
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]  # [H, W, 3]
 
 CPU_ROWS = 8
@@ -166,14 +165,14 @@ class Generator:
     def _embed(self, prompts: set[str]) -> tuple[dict[str, torch.Tensor], dict[str, Failure]]:
         """Embed each prompt once → the embeddings [T, D] of those that can be, the failures of the others."""
         components = self.components
-        ids, failures = _apart(lambda some: tokenize(components, some), sorted(prompts))
+        ids, failures = apart(lambda some: tokenize(components, some), sorted(prompts))
         for prompt, tokens in list(ids.items()):
             if (count := len(tokens) - components.template_tokens) > self.max_prompt_tokens:
                 message = f"A prompt of {count} tokens is longer than {self.max_prompt_tokens}; shorten it."
                 failures[prompt] = Failure("prompt_too_long", message, retryable=False)
                 del ids[prompt]
         with brought_in(components.text_encoder, components.device), torch.inference_mode():
-            embeds, failed = _apart(lambda some: embed(components, {prompt: ids[prompt] for prompt in some}), [*ids])
+            embeds, failed = apart(lambda some: embed(components, {prompt: ids[prompt] for prompt in some}), [*ids])
         return embeds, failures | failed
 
     def _render(
@@ -288,22 +287,3 @@ class Generator:
 def _texts(request: PictureRequest) -> list[str]:
     """The texts that condition a picture: with guidance the negative prompt, too."""
     return [request.prompt, request.negative_prompt] if request.shape.guidance > 1 else [request.prompt]
-
-
-def _apart(
-    step: Callable[[list[str]], dict[str, Value]], prompts: list[str]
-) -> tuple[dict[str, Value], dict[str, Failure]]:
-    """Do `step` for all prompts at once; if that fails, for each by itself, so that only the guilty ones fail."""
-    try:
-        return step(prompts), {}
-    except Exception as error:  # noqa: BLE001 a prompt is what a stranger wrote
-        blame(error)
-    done: dict[str, Value] = {}
-    failures: dict[str, Failure] = {}
-    for prompt in prompts:
-        try:
-            done |= step([prompt])
-        except Exception as error:  # noqa: BLE001
-            message = f"The text encoder failed on this row's prompt: {first_line(error).rstrip('.')}."
-            failures[prompt] = Failure(blame(error), message, retryable=True)
-    return done, failures

@@ -425,3 +425,50 @@ def test_a_device_or_precision_that_is_not_there_is_refused_with_a_sentence(
 
     with pytest.raises(CheckpointError, match=value):
         Generator.load(tiny, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("shape", "batch", "gib_a_row", "rows"),
+    [
+        (Shape(1024, 1024, 50, 4.0), None, 0.2, 8),  # more gain nothing
+        (Shape(512, 512, 50, 4.0), None, 0.05, 32),
+        (Shape(512, 512, 50, 4.0), 4, 0.05, 4),
+        (Shape(1024, 1024, 50, 4.0), None, 4.0, 2),  # the tenth of 10 GiB that isn't to be used counts, too
+        (Shape(1024, 1024, 50, 4.0), None, 40.0, 1),  # not even one: tried all the same
+    ],
+)
+def test_on_a_gpu_a_batch_is_as_large_as_measured_memory_and_its_use_allow(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, shape: Shape, batch: int | None, gib_a_row: float, rows: int
+) -> None:
+    monkeypatch.setattr(Generator, "device", torch.device("cuda"))
+    monkeypatch.setattr("models.generator.free_memory", lambda _: 10 * 2**30)
+    monkeypatch.setattr(generator, "_measure", lambda _, __, rows, ___: int(rows * gib_a_row * 2**30))
+    generator.batch = batch
+
+    assert generator._fit(shape, tokens=128) == rows
+
+
+def test_measuring_a_batch_denoises_one_step_of_it(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 150)
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+    def fault(rows: int) -> None:
+        if rows > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    sizes = break_forward(generator, monkeypatch, fault)
+
+    assert generator._measure(SHAPE, 128, 5, budget=1000) == 50
+    assert sizes == [5, 5]  # with and without the prompt
+    assert generator._measure(SHAPE, 128, 6, budget=1000) == 1001
+
+
+def test_rows_that_are_streamed_make_larger_batches(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Generator, "device", torch.device("cuda"))
+    monkeypatch.setattr(Generator, "placement", "streamed")
+    monkeypatch.setattr("models.generator.free_memory", lambda _: 40 * 2**30)
+    monkeypatch.setattr(generator, "_measure", lambda _, __, rows, ___: rows * 2**28)
+
+    assert generator._fit(Shape(1024, 1024, 50, 4.0), tokens=128) == 32

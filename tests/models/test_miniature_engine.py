@@ -1,0 +1,82 @@
+"""The bulk engine on the model that is shipped: trained weights, sizes that a shop would notice."""
+
+import numpy as np
+import pytest
+import torch
+from diffusers import QwenImagePipeline
+
+from models.checkpoint import MINIATURE, find_checkpoint, find_clip, sampling_defaults
+from models.clip import Clip
+from models.components import quiet
+from models.generator import Generator
+from models.sampling import PictureRequest, Shape
+
+pytestmark = pytest.mark.skipif(not (MINIATURE / "qwen-image").exists(), reason="the miniature isn't trained yet")
+
+LEVELS = 2  # of 255
+PROMPTS = [
+    "a red mug on a white background",
+    "a blue hat",
+    "studio photo of a green chair, plain white backdrop",
+    "an orange lamp",
+]
+
+
+@pytest.fixture(scope="module")
+def generator() -> Generator:
+    return Generator.load(find_checkpoint("miniature"), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def shape() -> Shape:
+    defaults = sampling_defaults(find_checkpoint("miniature"))
+    return Shape(defaults.width, defaults.height, defaults.steps, defaults.guidance)
+
+
+def draw(generator: Generator, requests: list[PictureRequest]) -> list[np.ndarray]:
+    pictures = sorted((one for batch in generator.render(requests) for one in batch), key=lambda one: one.index)
+    assert [picture.failure for picture in pictures] == [None] * len(requests)
+    return [picture.pixels for picture in pictures if picture.pixels is not None]
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> int:
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+def test_it_draws_what_diffusers_own_pipeline_draws(generator: Generator, shape: Shape) -> None:
+    with quiet():
+        stock = QwenImagePipeline.from_pretrained(find_checkpoint("miniature").folder, dtype=torch.float32)
+    stock.set_progress_bar_config(disable=True)
+    expected = stock(
+        prompt=PROMPTS[0],
+        negative_prompt=" ",
+        true_cfg_scale=shape.guidance,
+        width=shape.width,
+        height=shape.height,
+        num_inference_steps=shape.steps,
+        generator=torch.Generator("cpu").manual_seed(11),
+    ).images[0]
+
+    [picture] = draw(generator, [PictureRequest(PROMPTS[0], " ", 11, shape)])
+
+    assert distance(picture, np.asarray(expected)) <= LEVELS
+
+
+def test_a_row_alone_and_among_others_is_the_same_picture(generator: Generator, shape: Shape) -> None:
+    requests = [PictureRequest(prompt, " ", seed, shape) for seed, prompt in enumerate(PROMPTS)]
+
+    together = draw(generator, requests)
+
+    for one, wanted in zip(together[:2], requests[:2], strict=True):
+        assert distance(one, draw(generator, [wanted])[0]) <= LEVELS
+
+
+def test_its_clip_reads_texts_and_pictures_into_one_space() -> None:
+    clip = Clip.load(find_clip("miniature"), device="cpu")
+
+    texts = clip.embed_texts(PROMPTS)
+    pictures = clip.embed_pictures([np.full((64, 64, 3), 255, dtype=np.uint8)])
+
+    assert texts.shape[1] == pictures.shape[1]
+    long = clip.embed_windows([" ".join(PROMPTS * 10)])[0]
+    assert len(long) > 1
