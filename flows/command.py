@@ -36,6 +36,7 @@ QUIET = {
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 terminal, problems = Console(), Console(stderr=True)
 
+
 class Retry(StrEnum):
     """Which rows to do again; those that are done stay done."""
 
@@ -125,8 +126,9 @@ def main() -> NoReturn:
     """Run the command."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    warnings.filterwarnings("ignore")
-    app()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        app()
     raise AssertionError("typer's app ends the process itself")
 
 

@@ -43,9 +43,12 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
             words = "  ".join(f"[{COLOURS[status]}]{rows} {status}[/]" for status, rows in counts.items() if rows)
             bar.update(shown, advance=len(outcomes), counts=words)
 
-        # Prefect takes seconds to import: the bar is up before that.
+        # These take seconds to import: the bar is up before that.
         from flows.generate import generate
         from flows.server import prefect_server
+        from tasks.prepare import Request, preflight
+
+        preflight(Request(job, limit, retry))
 
         told, begun = listener.set(listen), started.set(start)
         try:

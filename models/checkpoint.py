@@ -85,6 +85,14 @@ def sampling_defaults(checkpoint: Checkpoint) -> SamplingDefaults:
         raise CheckpointError(f"{path} must give width, height, steps and guidance as numbers.") from None
 
 
+def fewest_steps(checkpoint: Checkpoint) -> int:
+    """The fewest denoising steps a checkpoint can take.
+
+    A schedule that is stretched to end at a given noise level has no room for that in one step.
+    """
+    return 2 if read_json(checkpoint.folder / "scheduler" / "scheduler_config.json").get("shift_terminal") else 1
+
+
 def _find(
     model: str, bundled: Path | None, revision: str | None, entry: str, check: Callable[[Path], list[Path]]
 ) -> Checkpoint:

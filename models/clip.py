@@ -10,8 +10,8 @@ from PIL import Image
 
 from models.checkpoint import Checkpoint, clip_weights
 from models.components import quiet
+from models.device import find_device
 from models.failure import first_line
-from models.placement import find_device
 from models.weights import CheckpointError
 
 BATCH = 64

@@ -15,9 +15,10 @@ from models.batches import cut_into_batches
 from models.checkpoint import Checkpoint
 from models.components import Components, load_components
 from models.denoise import decode, denoise, draw_noise
+from models.device import find_device, find_precision
 from models.failure import DeviceLost, Failure, apart, blame, first_line
 from models.fit import DoesNotFit, largest_fit
-from models.placement import Placement, brought_in, find_device, find_precision, free_memory
+from models.placement import Placement, brought_in, free_memory
 from models.prompt_embeds import embed, pad, tokenize
 from models.sampling import PictureRequest, Shape
 

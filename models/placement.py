@@ -1,4 +1,4 @@
-"""Where the model's parts live, and in which precision.
+"""Where the model's parts live.
 
 Three placements, chosen by the memory that is free when the model is opened:
 
@@ -17,37 +17,9 @@ from typing import Literal
 import torch
 from diffusers import ModelMixin
 
-from models.weights import CheckpointError
-
 Placement = Literal["resident", "staged", "streamed"]
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 GIB = 2**30
 WORK_BYTES = 6 * GIB  # decoding one 1024² picture takes 4.1 GiB, denoising 0.2 GiB a picture: see benchmarks
-
-
-def find_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is any, else the CPU.
-
-    Raises:
-        CheckpointError: if a device is asked for that isn't there.
-    """
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    found = torch.device(device)
-    if found.type == "cuda":
-        if not torch.cuda.is_available():
-            raise CheckpointError("The device is cuda, but torch finds no GPU; check the driver, or use the cpu.")
-        found = torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
-    return found
-
-
-def find_precision(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16, in which Qwen-Image was trained, on CUDA, and float32 on the CPU."""
-    if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if precision not in PRECISIONS:
-        raise CheckpointError(f"The precision {precision} is unknown; use auto or one of {', '.join(PRECISIONS)}.")
-    return PRECISIONS[precision]
 
 
 def choose_placement(text_encoder_bytes: int, transformer_bytes: int, budget: int) -> Placement:

@@ -30,8 +30,11 @@ def _downloaded(address: str, folder: Path) -> tuple[Path, ...]:
     if name.endswith(".parquet"):
         store, names = open_store(parent), [name]
     else:
-        store = open_store(address.rstrip("/"))
-        names = sorted(name for name in store.names() if name.endswith(".parquet"))
+        from tasks.s3_store import S3Store  # imports boto3
+
+        store = open_store(address)
+        assert isinstance(store, S3Store)
+        names = [name for name in store.names() if name.endswith(".parquet")]
     files = []
     for number, name in enumerate(names):
         file = folder / f"{number:05}.parquet"

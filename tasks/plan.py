@@ -56,7 +56,7 @@ class Known:
     key: str
     judged_by: str
     attempt: int
-    retryable: bool
+    retryable: bool  # what went wrong was not the row's doing: the same picture may pass
 
 
 @dataclass
@@ -141,7 +141,7 @@ class Planner:
                 continue
             if known.status not in self.retry:
                 return key, seed, known.attempt, known.judged_by != judged_by
-            if known.status == Status.REJECTED:
+            if known.status == Status.REJECTED and not known.retryable:
                 seed = reseed(row.seed, known.attempt + 1)
                 key = self._key(row, seed)
             return key, seed, known.attempt + 1, True

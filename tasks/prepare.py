@@ -10,10 +10,17 @@ from pathlib import Path
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
-from safety.profile import Profile, ProfileError
 
-from models.checkpoint import Checkpoint, CheckpointError, find_checkpoint, find_clip, sampling_defaults
+from models.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    fewest_steps,
+    find_checkpoint,
+    find_clip,
+    sampling_defaults,
+)
 from safety.policy import Policy, PolicyError
+from safety.profile import Profile, ProfileError
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.encoding import Encoding
 from tasks.fetch import fetch_manifest
@@ -119,7 +126,7 @@ def check(request: Request) -> Checked:
     with _as_request_error():
         store = open_store(job.store)
         checkpoint, clip = find_checkpoint(job.model, job.revision), find_clip(job.clip, job.clip_revision)
-        sampling = sampling_defaults(checkpoint)
+        sampling, precision = sampling_defaults(checkpoint), resolved_precision(job)
         checked = Checked(
             request=request,
             store=store,
@@ -127,7 +134,7 @@ def check(request: Request) -> Checked:
             clip=clip,
             policy=Policy.load(job.policy),
             profiles={},
-            precision=resolved_precision(job),
+            precision=precision,
             encoding=Encoding(job.format, job.quality),
             defaults=job_defaults(
                 job,
@@ -135,6 +142,7 @@ def check(request: Request) -> Checked:
                 height=sampling.height,
                 steps=sampling.steps,
                 guidance=sampling.guidance,
+                fewest_steps=fewest_steps(checkpoint),
             ),
         )
         checked.judged_by(job.profile)
@@ -145,7 +153,7 @@ def resolved_precision(job: Job) -> str:
     """The precision that `auto` stands for on this machine's device."""
     if job.precision != "auto":
         return job.precision
-    from models.placement import find_device, find_precision  # imports torch, which takes seconds
+    from models.device import find_device, find_precision  # imports torch, which takes seconds
 
     return str(find_precision("auto", find_device(job.device))).removeprefix("torch.")
 
@@ -180,6 +188,19 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
         shard_rows=checked.request.job.shard_rows,
     )
     return write_plan(planner, manifest, file, limit=checked.request.limit)
+
+
+def preflight(request: Request) -> None:
+    """Refuse at once what `prepare` would refuse: nobody should wait for a Prefect server to hear of a typing error.
+
+    Raises:
+        RequestError: if the request is wrong.
+        StoreError: if the store is out of reach, or can't be written.
+    """
+    checked = check(request)
+    with opened_manifest(checked) as manifest:
+        checked.store.probe()
+        check_carried(read_catalogue(checked.store), manifest.carried, manifest.name)
 
 
 @dataclass(frozen=True)

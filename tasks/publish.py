@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from concurrent.futures import Executor
 
-from prefect import task
+from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from safety.verdict import Reason
@@ -56,7 +56,10 @@ def publish(
     except BaseException:
         classified.abandon()
         raise
-    return {status: sum(outcome.status == status for outcome in outcomes) for status in Status}
+    counts = {str(status): sum(outcome.status == status for outcome in outcomes) for status in Status}
+    words = ", ".join(f"{rows} {status}" for status, rows in counts.items() if rows)
+    get_run_logger().info("Shard %d has ended: %s", shard, words)
+    return counts
 
 
 def _withdraw(found: Found, store: Store, encoding: Encoding) -> None:

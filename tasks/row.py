@@ -16,6 +16,7 @@ from tasks.request import RequestError
 SIDES = range(64, 4097, 16)  # pixels; the transformer's patches are 16 pixels wide
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_VARIANTS = 64
+MAX_STEPS = 500
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ class Defaults:
     seed: int
     variants: int
     template: PromptTemplate | None
+    fewest_steps: int  # that the checkpoint's schedule can take
 
 
 def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Defaults) -> Iterator[Row | BadRow]:
@@ -110,7 +112,7 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
             seed=seed,
             width=_side(values, "width", defaults.width),
             height=_side(values, "height", defaults.height),
-            steps=_whole(values, "steps", defaults.steps, range(1, 501)),
+            steps=_whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1)),
             guidance=_guidance(values, defaults.guidance),
             profile=_or(values.get("profile"), defaults.profile),
         )
@@ -124,8 +126,8 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
         yield Row(**{**row.__dict__, "id": f"{row_id}.v{variant + 1}", "seed": (seed + variant) % 2**63})
 
 
-def job_defaults(job: Job, *, width: int, height: int, steps: int, guidance: float) -> Defaults:
-    """The job's values over the checkpoint's (`width` … `guidance`)."""
+def job_defaults(job: Job, *, width: int, height: int, steps: int, guidance: float, fewest_steps: int) -> Defaults:
+    """The job's values over the checkpoint's (`width` … `fewest_steps`)."""
     return Defaults(
         width=_or(job.width, width),
         height=_or(job.height, height),
@@ -136,6 +138,7 @@ def job_defaults(job: Job, *, width: int, height: int, steps: int, guidance: flo
         seed=job.seed,
         variants=job.variants,
         template=PromptTemplate(job.prompt_template) if job.prompt_template else None,
+        fewest_steps=fewest_steps,
     )
 
 

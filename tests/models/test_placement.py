@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from models.placement import GIB, brought_in, choose_placement, find_precision
+from models.device import find_precision
+from models.placement import GIB, brought_in, choose_placement
 
 
 @pytest.mark.parametrize(

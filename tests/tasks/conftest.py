@@ -42,6 +42,7 @@ def defaults(template: str | None = None, **values: Any) -> Defaults:
             "profile": "none",
             "seed": 0,
             "variants": 1,
+            "fewest_steps": 2,
             "template": PromptTemplate(template) if template else None,
             **values,
         }

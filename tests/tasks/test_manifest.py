@@ -120,8 +120,6 @@ def test_the_digest_follows_the_content(write_manifest: Write) -> None:
 
 
 def test_a_prompt_may_be_of_any_arrow_text_type(tmp_path: Path) -> None:
-    table = pa.table(
-        {"id": pa.array(["a"], pa.large_string()), "prompt": pa.array(["a mug"]).dictionary_encode()}
-    )
+    table = pa.table({"id": pa.array(["a"], pa.large_string()), "prompt": pa.array(["a mug"]).dictionary_encode()})
     pq.write_table(table, tmp_path / "m.parquet")
     assert opened(tmp_path / "m.parquet").rows == 1

@@ -43,7 +43,7 @@ def test_a_shard_holds_rows_of_one_shape_in_manifest_order(write_manifest: Write
     assert census.to_do == plan.to_do == 12
     assert all(len({width for _, width in shard}) == 1 for shard in shards)
     assert sorted(row for shard in shards for row, _ in shard) == sorted(r["id"] for r in rows)
-    assert [row for row, width in sum(shards, []) if width == 512] == ["r0", "r3", "r6", "r9"]
+    assert [row for shard in shards for row, width in shard if width == 512] == ["r0", "r3", "r6", "r9"]
     assert all(len(shard) <= 4 for shard in shards)
 
 
@@ -110,6 +110,12 @@ def test_retrying_a_rejected_row_draws_another_picture_and_remembers_it(write_ma
     assert census.to_do == 0
 
 
+def test_retrying_a_picture_that_could_not_be_classified_keeps_its_seed(write_manifest: Write) -> None:
+    unjudged = known("rejected", retryable=True)
+    plan, _ = planned(write_manifest([MUG]), known=unjudged, retry=frozenset({"rejected"}))
+    assert plan.shard(0)[0].key == key()
+
+
 def test_retrying_a_failed_row_draws_the_same_picture(write_manifest: Write) -> None:
     plan, _ = planned(write_manifest([MUG]), known=known("failed"), retry=frozenset({"failed"}))
     assert (plan.shard(0)[0].key, plan.shard(0)[0].attempt) == (key(), 2)
@@ -152,5 +158,7 @@ def test_variants_must_not_take_the_id_of_another_row(write_manifest: Write) -> 
 
 
 def test_the_carried_columns_stand_beside_every_variant(write_manifest: Write) -> None:
-    plan, _ = planned(write_manifest([{**MUG, "sku": "S1", "variants": 2}, {"id": "b", "prompt": "x", "sku": "S2", "variants": None}]))
+    plan, _ = planned(
+        write_manifest([{**MUG, "sku": "S1", "variants": 2}, {"id": "b", "prompt": "x", "sku": "S2", "variants": None}])
+    )
     assert plan.table().column("carried:sku").to_pylist() == ["S1", "S1", "S2"]

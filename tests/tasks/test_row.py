@@ -44,7 +44,7 @@ def test_a_seed_comes_from_the_id_so_that_it_does_not_move_with_the_manifest() -
         ({"prompt": "x" * 20_001}, "20001 characters"),
         ({"width": 250}, "The width is 250; it should be a multiple of 16"),
         ({"height": 8192}, "The height is 8192"),
-        ({"steps": 0}, "The steps is 0"),
+        ({"steps": 1}, "The steps is 1; it should lie between 2 and 500"),
         ({"seed": -1}, "The seed is -1"),
         ({"variants": 65}, "The variants is 65"),
         ({"guidance": math.nan}, "The guidance is nan"),

@@ -1,0 +1,35 @@
+"""The device and the precision that a job's words stand for.
+
+Apart from `models.placement` so that asking needs torch alone: diffusers takes seconds to import.
+"""
+
+import torch
+
+from models.weights import CheckpointError
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def find_device(device: str) -> torch.device:
+    """`auto` is CUDA where there is any, else the CPU.
+
+    Raises:
+        CheckpointError: if a device is asked for that isn't there.
+    """
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    found = torch.device(device)
+    if found.type == "cuda":
+        if not torch.cuda.is_available():
+            raise CheckpointError("The device is cuda, but torch finds no GPU; check the driver, or use the cpu.")
+        found = torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
+    return found
+
+
+def find_precision(precision: str, device: torch.device) -> torch.dtype:
+    """`auto` is bfloat16, in which Qwen-Image was trained, on CUDA, and float32 on the CPU."""
+    if precision == "auto":
+        return torch.bfloat16 if device.type == "cuda" else torch.float32
+    if precision not in PRECISIONS:
+        raise CheckpointError(f"The precision {precision} is unknown; use auto or one of {', '.join(PRECISIONS)}.")
+    return PRECISIONS[precision]

@@ -1,0 +1,126 @@
+"""The catalogue has the newest outcome of every row, and what the manifest carries beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tasks.catalogue import check_carried, merge, read_catalogue
+from tasks.outcome import SCHEMA, Outcome, Status, outcome_table
+from tasks.request import RequestError
+from tasks.store import Store, open_store
+
+NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_store_uri"))
+
+
+def outcome(row_id: str, minutes: int = 0, **values: Any) -> Outcome:
+    whole = {
+        "status": Status.DONE,
+        "key": f"key of {row_id}",
+        "seed": 1,
+        "prompt": "a mug",
+        "model": "m",
+        "profile": "none",
+        "judged_by": "judges",
+        "run": "run",
+        "attempt": 1,
+        "scores": {"weapon": 0.25},
+        "finished_at": NOON + timedelta(minutes=minutes),
+    }
+    return Outcome(id=row_id, **{**whole, **values})
+
+
+def plan(**columns: list[Any]) -> pa.Table:
+    return pa.table({name.replace("carried_", "carried:"): values for name, values in columns.items()})
+
+
+def test_a_store_without_a_catalogue_has_an_empty_one(store: Store) -> None:
+    catalogue = read_catalogue(store)
+    assert (catalogue.table.num_rows, catalogue.version) == (0, None)
+    assert catalogue.known(["a"]) == [None]
+
+
+def test_outcomes_stand_beside_what_the_manifest_carries(store: Store) -> None:
+    merge(store, plan(id=["b", "a"], carried_price=[2, 1]), outcome_table([outcome("a"), outcome("b")]))
+
+    table = read_catalogue(store).table
+
+    assert table.schema.names == [*SCHEMA.names, "price"]
+    assert list(zip(table["id"].to_pylist(), table["price"].to_pylist(), strict=True)) == [("b", 2), ("a", 1)]
+    assert table["scores"].to_pylist()[0] == [("weapon", 0.25)]
+
+
+def test_rows_of_other_manifests_stay_and_their_columns_are_filled_with_nulls(store: Store) -> None:
+    merge(store, plan(id=["a"], carried_price=[1]), outcome_table([outcome("a")]))
+    merge(store, plan(id=["b"], carried_shelf=["x"]), outcome_table([outcome("b")]))
+
+    rows = {row["id"]: row for row in read_catalogue(store).table.to_pylist()}
+
+    assert (rows["a"]["price"], rows["a"]["shelf"]) == (1, None)
+    assert (rows["b"]["price"], rows["b"]["shelf"]) == (None, "x")
+
+
+def test_a_row_that_was_kept_shows_its_old_outcome_and_its_new_price(store: Store) -> None:
+    merge(store, plan(id=["a"], carried_price=[1]), outcome_table([outcome("a", run="first")]))
+    mine = merge(store, plan(id=["a"], carried_price=[9]), outcome_table([]))
+    assert mine.select(["run", "price"]).to_pylist() == [{"run": "first", "price": 9}]
+
+
+def test_the_newest_outcome_of_a_row_wins_whichever_run_merges_last(store: Store) -> None:
+    late, early = outcome("a", minutes=5, status=Status.REJECTED), outcome("a", minutes=1)
+    merge(store, plan(id=["a"]), outcome_table([late]))
+    merge(store, plan(id=["a"]), outcome_table([early]))
+    assert read_catalogue(store).table["status"].to_pylist() == ["rejected"]
+
+
+def test_a_row_without_an_outcome_yet_is_not_in_the_catalogue(store: Store) -> None:
+    mine = merge(store, plan(id=["a", "b"], carried_price=[1, 2]), outcome_table([outcome("b")]))
+    assert mine.select(["id", "price"]).to_pylist() == [{"id": "b", "price": 2}]
+
+
+def test_runs_that_finish_at_the_same_moment_lose_no_row(store: Store) -> None:
+    def finish(n: int) -> Callable[[], None]:
+        return lambda: void(merge(store, plan(id=[f"r{n}"]), outcome_table([outcome(f"r{n}")])))
+
+    def void(_: object) -> None:
+        return None
+
+    threads = [Thread(target=finish(n)) for n in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sorted(read_catalogue(store).table["id"].to_pylist()) == [f"r{n}" for n in range(8)]
+
+
+def test_known_rows_are_found_by_id(store: Store) -> None:
+    merge(store, plan(id=["a", "b"]), outcome_table([outcome("a"), outcome("b", status=Status.FAILED, attempt=3)]))
+    missing, found = read_catalogue(store).known(["c", "b"])
+    assert missing is None
+    assert found is not None
+    assert (found.status, found.key, found.attempt) == ("failed", "key of b", 3)
+
+
+def test_a_column_that_changes_its_type_is_refused_with_both_types(store: Store) -> None:
+    merge(store, plan(id=["a"], carried_price=[1.5]), outcome_table([outcome("a")]))
+    with pytest.raises(RequestError, match=r"'price' of m\.parquet holds string, but double"):
+        check_carried(read_catalogue(store), pa.schema([("price", pa.string())]), "m.parquet")
+    check_carried(read_catalogue(store), pa.schema([("price", pa.int64())]), "m.parquet")
+
+
+def test_something_else_named_like_the_catalogue_is_refused(store: Store) -> None:
+    store.overwrite("catalog.parquet", b"not Parquet")
+    with pytest.raises(RequestError, match="not a Parquet file that can be read; move it away"):
+        read_catalogue(store)
