@@ -1,0 +1,76 @@
+"""Whole runs: the miniature, a real Prefect server, a real store."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.generate import generate
+from flows.server import prefect_server
+from tasks.job import Job
+from tasks.store import Store, open_store
+from tasks.summary import Summary
+
+SMALL = {"width": 128, "height": 128, "steps": 3, "guidance": 1.0}  # where only the road matters, not the picture
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A Prefect server of the tests' own, also for the processes that they start."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
+        environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        environment.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        environment.delenv("PREFECT_API_URL", raising=False)
+        with prefect_server() as address:
+            environment.setenv("PREFECT_API_URL", address)
+            yield address
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Callable[..., str]:
+    """Writes rows as a manifest; returns its path."""
+
+    def write(rows: list[dict[str, Any]], name: str = "manifest.parquet") -> str:
+        pq.write_table(pa.Table.from_pylist(rows), tmp_path / name)
+        return str(tmp_path / name)
+
+    return write
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+def run(manifest: str, store: Store, *, limit: int | None = None, retry: tuple[str, ...] = (), **job: Any) -> Summary:
+    """One run of the flow in this process, small pictures unless the job says otherwise."""
+    return generate(Job(manifest=manifest, store=store.uri, **{**SMALL, **job}), limit, retry)
+
+
+def command(*words: str, **environment: str) -> subprocess.Popen[str]:
+    """The command line in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", "from flows.command import main; main()", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "COLUMNS": "160", **environment},
+    )
+
+
+def catalogue(store: Store) -> dict[str, dict[str, Any]]:
+    """The catalogue's rows by id."""
+    found = store.read("catalog.parquet")
+    assert found is not None
+    rows = pq.read_table(pa.BufferReader(found[0])).to_pylist()
+    assert len({row["id"] for row in rows}) == len(rows)
+    return {row["id"]: row for row in rows}

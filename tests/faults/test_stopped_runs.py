@@ -1,0 +1,87 @@
+"""Stop it anywhere, in any way: the same command goes on from there, and every row ends once."""
+
+from __future__ import annotations
+
+import hashlib
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.store import Store, open_store
+from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, prefect_api, run, store
+from tests.faults.fault_proxy import FaultProxy
+
+__all__ = ["manifest", "prefect_api", "store"]  # fixtures
+
+ROWS = [{"id": f"r{n:02}", "prompt": f"a red mug number {n}"} for n in range(24)]
+BATCH = 2
+FLAGS = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+
+
+def pictures(store: Store) -> dict[str, int]:
+    """The published pictures, and when each was written."""
+    return {str(file): file.stat().st_mtime_ns for file in Path(store.uri).glob("images/*/*.png")}
+
+
+def started(file: str, store: Store, at_least: int) -> subprocess.Popen[str]:
+    """A run in a process of its own that has published so many pictures."""
+    words = ["generate", file, "--store", store.uri, "--batch", str(BATCH), "--shard-rows", "8", *FLAGS]
+    process, deadline = command(*words), time.monotonic() + 200
+    while len(pictures(store)) < at_least:
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return process
+
+
+@pytest.mark.parametrize(("how", "at_least"), [(signal.SIGKILL, 3), (signal.SIGINT, 11), (signal.SIGTERM, 1)])
+def test_a_stopped_run_goes_on_where_it_was(
+    manifest: Callable[..., str], store: Store, how: signal.Signals, at_least: int
+) -> None:
+    file = manifest(ROWS)
+    process = started(file, store, at_least)
+    process.send_signal(how)
+    _, said = process.communicate(timeout=120)
+    before = pictures(store)
+    assert len(before) < len(ROWS)
+    if how != signal.SIGKILL:
+        assert process.returncode == 130
+        assert "the same command goes on from there" in said
+        assert "Traceback" not in said
+
+    summary = run(file, store, batch=BATCH, shard_rows=8)
+
+    after, found = pictures(store), catalogue(store)
+    assert sorted(found) == [row["id"] for row in ROWS]
+    assert {row["status"] for row in found.values()} == {"done"}
+    assert {file: after[file] for file in before} == before  # what was published was not made again
+    assert len(after) == len(ROWS)
+    assert summary.complete
+    for row in found.values():
+        assert hashlib.sha256(Path(row["uri"]).read_bytes()).hexdigest() == row["sha256"]
+
+
+def test_a_store_that_goes_away_ends_the_run_in_a_sentence_and_loses_nothing(
+    manifest: Callable[..., str],
+    s3_server: str,
+    s3_store_uri: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file = manifest(ROWS[:8])
+    with FaultProxy(s3_server) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
+        proxy.inject("AccessDenied", method="PUT", path="/images/")
+        words = ["generate", file, "--store", s3_store_uri, "--shard-rows", "4", *FLAGS]
+        _, said = (process := command(*words)).communicate(timeout=200)
+    assert process.returncode == 3
+    assert "Traceback" not in said
+    assert len(said.strip().splitlines()) == 1, said
+
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    bucket = open_store(s3_store_uri)
+    run(file, bucket, shard_rows=4)
+    assert {row["status"] for row in catalogue(bucket).values()} == {"done"}

@@ -1,0 +1,130 @@
+"""The command line: flags, sentences and exit codes, without a model."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from flows.command import QUIET, main
+from models.checkpoint import MINIATURE
+from tasks.job import Job
+
+NO_S3 = {
+    "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
+    "AWS_ACCESS_KEY_ID": "testing",
+    "AWS_SECRET_ACCESS_KEY": "testing",
+    "AWS_DEFAULT_REGION": "us-east-1",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def packshot(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Ended]:
+    """The command line, in this process."""
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.chdir(tmp_path)
+    for name, value in QUIET.items():
+        monkeypatch.setenv(name, value)
+
+    def run(*words: str) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["packshot", *words])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), said.out, said.err)
+
+    return run
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> str:
+    return written(tmp_path, [{"id": "a", "prompt": "a red mug"}])
+
+
+def written(folder: Path, rows: list[dict[str, Any]]) -> str:
+    pq.write_table(pa.Table.from_pylist(rows), folder / "manifest.parquet")
+    return str(folder / "manifest.parquet")
+
+
+def test_every_field_of_the_job_is_a_flag(packshot: Callable[..., Ended]) -> None:
+    said = packshot("generate", "--help").out
+    assert [name for name in Job.model_fields if name != "manifest" and f"--{name.replace('_', '-')}" not in said] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        (["generate", "none.parquet", "--store", "out"], 2, "There is no manifest none.parquet."),
+        (["generate", "{text}", "--store", "out"], 2, "is not a Parquet file"),
+        (["generate", "{manifest}"], 2, "store: Field required"),
+        (["generate", "{manifest}", "--store", "ftp://x"], 2, "stores aren't supported"),
+        (["generate", "{manifest}", "--store", "out", "--steps", "0"], 2, "steps: Input should be greater"),
+        (["generate", "{manifest}", "--store", "out", "--policy", "none"], 2, "There is no policy"),
+        (["generate", "{manifest}", "--store", "out", "--profile", "none.toml"], 2, "profile none.toml"),
+        (["generate", "{manifest}", "--store", "out", "--model", "Qwen/Qwen-Image"], 2, "must be pinned"),
+        (["generate", "{manifest}", "--store", "out", "--model", "{broken}"], 2, "model_index.json"),
+        (["generate", "{manifest}", "--store", "out", "--job", "none.toml"], 2, "There is no job file none.toml."),
+        (["generate", "{manifest}", "--store", "out", "--prompt-template", "{{nope}}"], 2, "column 'nope'"),
+        (["generate", "{manifest}", "--store", "{text}"], 3, "isn't a folder"),
+        (["generate", "{manifest}", "--store", "s3://some-bucket/x"], 3, "127.0.0.1:9"),
+        (["report", "--store", "{empty}"], 2, "There is no catalogue in"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_leaves_nothing(
+    packshot: Callable[..., Ended],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    manifest: str,
+    words: list[str],
+    code: int,
+    sentence: str,
+) -> None:
+    for name, value in NO_S3.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / "text").write_text("not Parquet")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "empty").mkdir()
+    places = {name: str(tmp_path / name) for name in ("text", "broken", "empty")} | {"manifest": manifest}
+    before = sorted(tmp_path.rglob("*"))
+
+    ended = packshot(*(word.format(**places) for word in words))
+
+    assert ended.code == code, ended.err
+    assert sentence in ended.err
+    assert len(ended.err.strip().splitlines()) == 1, ended.err
+    assert ended.out == ""
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_wrong_flag_shows_how_the_command_is_used(packshot: Callable[..., Ended], manifest: str) -> None:
+    ended = packshot("generate", manifest, "--stor", "out")
+    assert ended.code == 2
+    assert "--stor" in ended.err
+
+
+@pytest.mark.skipif(not (MINIATURE / "qwen-image").exists(), reason="the miniature is not there")
+def test_a_dry_run_counts_and_writes_nothing(packshot: Callable[..., Ended], tmp_path: Path) -> None:
+    file = written(tmp_path, [{"id": "a", "prompt": "a mug", "width": 256}, {"id": "b", "prompt": "x", "width": 3}])
+    before = sorted(tmp_path.rglob("*"))
+
+    ended = packshot("generate", file, "--store", str(tmp_path / "store"), "--dry-run")
+
+    assert ended.code == 0, ended.err
+    assert "Dry run" in ended.out
+    assert "1 × 256×256" in ended.out
+    assert sorted(tmp_path.rglob("*")) == before
