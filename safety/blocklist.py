@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from safety.normalise import UNSPACED, Word, normalise
-from safety.spelling import LONG, key, keys, squeezed
+from safety.spelling import LONG, keys, listed, loose, plurals, squeezed
 from safety.verdict import Reason, Verdict, allow, refuse
 
 # "g u n": this many single characters in a row spell a word out.
@@ -42,6 +42,9 @@ class Entry:
         return Hit(self.text, self.list, self.language)
 
 
+_NOWHERE = Entry("", "", "")  # the answer for pieces that begin nothing listed
+
+
 @dataclass
 class _Node:
     """A step of the word index: the words that may follow, and the entry that ends here."""
@@ -63,8 +66,9 @@ class Blocklist:
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.entries = tuple(dict.fromkeys(entries))
         self._words = _Node()
-        self._joined: dict[str, Entry] = {}  # terms without their spaces, by key
         self._squeezed: dict[str, str] = {}  # long listed words: squeezed key to key
+        # Terms and their plurals without spaces, and every beginning of them, so that a search for pieces ends early.
+        self._pieces: dict[str, Entry | None] = {}
         unspaced: dict[str, Entry] = {}
         inside: dict[str, Entry] = {}
         for entry in self.entries:
@@ -75,9 +79,9 @@ class Blocklist:
                 _add(unspaced, read.compact, entry)
                 continue
             self._insert([word.text for word in read.words], entry)
-            joined = key(read.compact)
+            joined = listed(read.compact)
             if not entry.exception:
-                _add(self._joined, joined, entry)
+                self._insert_pieces(loose(joined), entry)
             # A long word is also found inside longer ones: "blackpistol". A short one would be found in innocent ones.
             if len(joined) >= LONG and (len(read.words) == 1 or not entry.exception):
                 _add(inside, joined, entry)
@@ -85,7 +89,6 @@ class Blocklist:
         self._inside = inside
         self._unspaced_pattern = _alternatives(unspaced)
         self._inside_pattern = _alternatives(inside)
-        self._longest = max(map(len, self._joined), default=0) + 3  # a plural ending
 
     @classmethod
     def read(cls, paths: Sequence[Path]) -> Blocklist:
@@ -119,10 +122,16 @@ class Blocklist:
         node = self._words
         for word in words:
             if len(word) >= LONG:
-                self._squeezed.setdefault(squeezed(word), key(word))
-            node = node.following.setdefault(key(word), _Node())
+                self._squeezed.setdefault(squeezed(word), listed(word))
+            node = node.following.setdefault(listed(word), _Node())
         if node.entry is None or entry.exception:
             node.entry = entry
+
+    def _insert_pieces(self, joined: str, entry: Entry) -> None:
+        for whole in (joined, *plurals(joined)):
+            for end in range(1, len(whole)):
+                self._pieces.setdefault(whole[:end])
+            self._pieces[whole] = self._pieces.get(whole) or entry
 
     def _forms(self, word: Word) -> tuple[str, ...]:
         """The index keys that a written word may be meant by."""
@@ -150,7 +159,7 @@ class Blocklist:
                 return entry.hit
         for word, free in zip(words, allowed, strict=True):
             if len(word.text) > LONG and not free:
-                hit = _first(self._inside_pattern, self._inside, key(word.text))
+                hit = _first(self._inside_pattern, self._inside, loose(word.text))
                 if hit:
                     return hit
         return self._search_pieces(words, allowed)
@@ -174,18 +183,25 @@ class Blocklist:
             joined, tight, single = "", True, True
             for end in range(start, len(words)):
                 word = words[end]
-                if allowed[end] or word.unspaced or len(joined) + len(word.text) > self._longest:
-                    break
                 joined += word.text
+                entry = self._pieces.get(loose(joined), _NOWHERE)
+                if allowed[end] or entry is _NOWHERE:
+                    break
                 tight = tight and (word.tight or end == start)
                 single = single and len(word.text) == 1
                 pieces = end - start + 1
-                if pieces < 2 or not (tight or len(joined) >= LONG or (single and pieces >= SPELLED)):
+                if entry is None or pieces < 2 or not _means(joined, entry):
                     continue
-                for form in keys(joined):
-                    if form in self._joined:
-                        return self._joined[form].hit
+                if tight or len(joined) >= LONG or (single and pieces >= SPELLED):
+                    return entry.hit
         return None
+
+
+def _means(joined: str, entry: Entry) -> bool:
+    """Whether pieces spell the entry out: digits for letters only among letters, and a listed digit as it stands."""
+    if any(map(str.isdigit, entry.text)):
+        return joined == normalise(entry.text).compact
+    return sum(map(str.isalpha, joined)) >= 2
 
 
 def judge_text(text: str, blocklist: Blocklist) -> Verdict:

@@ -25,7 +25,7 @@ _FIRST_SPELLED_WITH_MARKS = 0x590
 _MOST_MARKS = 8  # in a row: sorting long runs of them is what makes Unicode normalisation slow
 
 # Signs that stand for a letter, once a letter or digit is next to them.
-_SIGNED = re.compile(r"[a-z0-9@$!|+¢£]*[@$!|+¢£][a-z0-9@$!|+¢£]*")
+_SIGNED = re.compile(r"[a-z0-9@$!|+¢£]+")
 _SIGNS = str.maketrans("@$!|+¢£", "aslltcl")
 
 
@@ -45,7 +45,8 @@ class Word:
 class Normalised:
     """A text folded to plain letters.
 
-    `words` keeps its word boundaries; `variants` are other ways to read it (signs as letters, emoji by their names).
+    `words` keeps its word boundaries; `variants` are other ways to read it (capitals by the shape of their small
+    letters, signs as letters, emoji by their names).
     """
 
     words: tuple[Word, ...]
@@ -72,6 +73,9 @@ def normalise(text: str) -> Normalised:
     folded = fold(text)
     words = _split(folded)
     variants = []
+    small = folded if text.isascii() else fold(text.lower())
+    if small != folded:
+        variants.append(_split(small))
     signed = _SIGNED.sub(_read_signs, folded.translate(SIGNS))
     if signed != folded:
         variants.append(_split(signed))
@@ -86,7 +90,8 @@ def fold(text: str) -> str:
     text = html.unescape(text)
     if not text.isascii():
         text = unicodedata.normalize("NFKD", _thin_marks(text))
-        text = _without_accents(text).translate(FOLDING)
+        # Capitals look like other letters than their small forms do (Η is H, η is n), so they are folded first.
+        text = _without_accents(text).translate(FOLDING).casefold().translate(FOLDING)
         text = unicodedata.normalize("NFC", text).translate(SIMPLIFIED)
     return text.casefold()
 
@@ -103,7 +108,7 @@ def _split(folded: str) -> tuple[Word, ...]:
 
 def _read_signs(match: re.Match[str]) -> str:
     chunk = match[0].strip("!|+")  # at an end they are punctuation
-    if sum(char.isalpha() for char in chunk) < 2:
+    if chunk.isalnum() or sum(map(str.isalpha, chunk)) < 2:
         return match[0]
     return match[0].replace(chunk, chunk.translate(_SIGNS), 1)
 
@@ -118,13 +123,13 @@ def _thin_marks(text: str) -> str:
 
 
 def _without_accents(text: str) -> str:
-    kept, decorates = [], True
+    kept, decorates = [], False
     for char in text:
-        if unicodedata.category(char) == "Mn":
-            if decorates:
-                continue
-        elif unicodedata.category(char) != "Cf":
-            decorates = ord(char) < _FIRST_SPELLED_WITH_MARKS or char.isspace()
+        category = unicodedata.category(char)
+        if category == "Mn" and decorates:
+            continue
+        if category[0] != "M" and category != "Cf":
+            decorates = ord(char) < _FIRST_SPELLED_WITH_MARKS and not char.isspace()
         kept.append(char)
     return "".join(kept)
 

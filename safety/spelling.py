@@ -10,7 +10,7 @@ _ONE_STROKE = str.maketrans("i", "l")
 _RUN = re.compile(r"([^\W\d_])\1{2,}")
 _REPEATED = re.compile(r"([^\W\d_])\1+")
 LONG = 6  # letters: shorter words have neighbours one letter away
-_PLURALS = (("s", ""), ("z", ""), ("es", ""), ("les", "y"), ("ves", "f"), ("ves", "fe"))  # of keys, hence "les"
+_ENDINGS = (("s", ""), ("z", ""), ("es", ""), ("les", "y"), ("ves", "f"), ("ves", "fe"))  # of keys, hence "les"
 
 
 def key(word: str) -> str:
@@ -18,9 +18,17 @@ def key(word: str) -> str:
 
     Digits are read as letters only beside two letters or more, so "1911" and "a5" stay what they are.
     """
-    if not word.isalpha() and sum(map(str.isalpha, word)) >= 2:
-        word = word.translate(_LEET)
-    return word.translate(_ONE_STROKE)
+    return loose(word) if sum(map(str.isalpha, word)) >= 2 else word
+
+
+def loose(word: str) -> str:
+    """A key with every digit read as a letter."""
+    return word.translate(_LEET).translate(_ONE_STROKE)
+
+
+def listed(word: str) -> str:
+    """The key of a word in a list: digits there mean themselves, as in "ak47"."""
+    return word.translate(_ONE_STROKE) if word.isalpha() else word
 
 
 def squeezed(word: str) -> str:
@@ -36,8 +44,15 @@ def keys(word: str) -> tuple[str, ...]:
         if _RUN.search(candidate):
             written |= dict.fromkeys([_RUN.sub(r"\1", candidate), _RUN.sub(r"\1\1", candidate)])
     found = dict.fromkeys(key(candidate) for candidate in written if candidate)
+    if not word.isalpha():
+        found[word] = None
     for candidate in tuple(found):
-        for ending, singular in _PLURALS:
+        for ending, singular in _ENDINGS:
             if candidate.endswith(ending) and len(candidate) - len(ending) >= 2:
                 found[candidate.removesuffix(ending) + singular] = None
     return tuple(found)
+
+
+def plurals(singular: str) -> tuple[str, ...]:
+    """The keys that `keys` would take back to the key `singular`."""
+    return tuple(singular.removesuffix(to) + ending for ending, to in _ENDINGS if singular.endswith(to))
