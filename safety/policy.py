@@ -6,7 +6,6 @@ import hashlib
 import json
 import tomllib
 from collections import Counter
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -60,7 +59,7 @@ class Policy(BaseModel):
     concepts: tuple[Concept, ...] = ()
     neutral: tuple[Phrase, ...] = ()  # exempt for every concept
     min_prompt_match: Cosine | None = None
-    blocklist: Blocklist
+    blocklist: Annotated[Blocklist, Field(exclude=True, repr=False)]
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
@@ -105,14 +104,16 @@ class Policy(BaseModel):
             field = ".".join(str(part) for part in first["loc"]) or "concepts"
             raise PolicyError(f"The policy {path}, field {field}: {first['msg']}.") from None
 
-    @cached_property
+    @property
     def digest(self) -> str:
-        """SHA-256 (hex) of everything that decides a verdict: the method, the lists' contents, and all fields but
-        the name."""
+        """SHA-256 (hex) of everything that decides a verdict: the method, the lists' contents, all fields but the name.
+
+        Computed anew each time (2 ms), because a cached one would survive `model_copy(update=...)`.
+        """
         decides = {
             "method": METHOD,
             "blocklist": self.blocklist.contents,
-            **self.model_dump(mode="json", exclude={"name", "blocklist"}),
+            **self.model_dump(mode="json", exclude={"name"}),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 

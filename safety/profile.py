@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -82,7 +81,7 @@ class Profile(BaseModel):
             field = ".".join(str(part) for part in first["loc"]) or "limits"
             raise ProfileError(f"The profile {path}, field {field}: {first['msg']}.") from None
 
-    @cached_property
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) of everything that decides a verdict: all fields but the name and the source."""
         decides = f"{METHOD} {self.model_dump_json(exclude={'name', 'source'})}"
