@@ -1,0 +1,115 @@
+import pickle
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from safety.policy import Policy, PolicyError
+
+CONCEPT = """
+[[concepts]]
+name = "weapon"
+sentence = "No weapons."
+phrases = ["a gun"]
+prompt_threshold = 0.1
+"""
+
+
+def write(folder: Path, text: str, name: str = "mine.toml") -> str:
+    path = folder / name
+    path.write_text(text, "utf-8")
+    return str(path)
+
+
+def test_the_shipped_policy_looks_for_weapons_in_prompts_and_for_watermarks_in_pictures_only(policy: Policy):
+    concepts = {concept.name: concept for concept in policy.concepts}
+    assert set(concepts) == {"weapon", "smoking", "drugs", "text_banner", "watermark", "border"}
+    assert concepts["weapon"].prompt_threshold is not None
+    assert concepts["watermark"].prompt_threshold is None
+    assert all(concept.picture_threshold is not None for concept in policy.concepts)
+
+
+def test_the_shipped_policy_speaks_english_and_chinese(policy: Policy):
+    for concept in policy.concepts:
+        assert any(phrase.isascii() for phrase in concept.phrases)
+        assert any(not phrase.isascii() for phrase in concept.phrases)
+
+
+def test_a_policy_brings_its_own_terms_and_exceptions(tmp_path: Path):
+    (tmp_path / "house.txt").write_text("[house]\nteapot\n", "utf-8")
+    policy = Policy.load(
+        write(tmp_path, 'blocklists = ["en", "house.txt"]\nrefuse = ["umbrella"]\nallow = ["gun rack"]\n')
+    )
+    assert policy.name == "mine"
+    assert policy.blocklist.search("a teapot").list == "house"  # type: ignore[union-attr]
+    assert policy.blocklist.search("umbrellas").list == "policy"  # type: ignore[union-attr]
+    assert policy.blocklist.search("a gun")
+    assert policy.blocklist.search("a gun rack") is None
+
+
+def test_the_digest_follows_whatever_decides_a_verdict(tmp_path: Path):
+    listed = tmp_path / "list.txt"
+    listed.write_text("[a]\nteapot\n", "utf-8")
+    text = 'blocklists = ["list.txt"]\n' + CONCEPT
+    first = Policy.load(write(tmp_path, text)).digest
+    assert len(first) == 64
+    assert Policy.load(write(tmp_path, text, "renamed.toml")).digest == first
+    assert Policy.load(write(tmp_path, "# a comment\n" + text)).digest == first
+    changed = {
+        Policy.load(write(tmp_path, text.replace("0.1", "0.2"))).digest,
+        Policy.load(write(tmp_path, text.replace("a gun", "a rifle"))).digest,
+        Policy.load(write(tmp_path, 'neutral = ["a mug"]\n' + text)).digest,
+        Policy.load(write(tmp_path, "min_prompt_match = 0.2\n" + text)).digest,
+        Policy.load(write(tmp_path, 'allow = ["teapot lid"]\n' + text)).digest,
+    }
+    listed.write_text("[a]\nteapot\nkettle\n", "utf-8")
+    changed.add(Policy.load(write(tmp_path, text)).digest)
+    assert len(changed | {first}) == 7
+
+
+def test_a_copy_with_another_threshold_has_another_digest(policy: Policy):
+    assert policy.digest != policy.model_copy(update={"min_prompt_match": 0.9}).digest
+
+
+@pytest.mark.parametrize(
+    ("text", "field"),
+    [
+        ("min_prompt_match = 'high'", "min_prompt_match"),
+        ("min_prompt_match = nan", "min_prompt_match"),
+        ("unknown = 1", "unknown"),
+        ("blocklists = 'en'", "blocklists"),
+        ("blocklists = ['nowhere']", "blocklists"),
+        ("refuse = [1]", "refuse"),
+        (CONCEPT.replace("0.1", "'much'"), r"concepts\.0\.prompt_threshold"),
+        (CONCEPT.replace("0.1", "inf"), r"concepts\.0\.prompt_threshold"),
+        (CONCEPT.replace('["a gun"]', "[]"), r"concepts\.0\.phrases"),
+        (CONCEPT.replace("prompt_threshold = 0.1", ""), "weapon has neither"),
+        (CONCEPT + CONCEPT, "weapon is there twice"),
+        (CONCEPT.replace('"weapon"', '"prompt_match"'), "prompt_match"),
+    ],
+)
+def test_a_malformed_policy_is_refused_with_its_file_and_field(tmp_path: Path, text: str, field: str):
+    with pytest.raises(PolicyError, match=rf"mine\.toml.*{field}") as error:
+        Policy.load(write(tmp_path, text))
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_or_unreadable_policy_is_refused_with_its_path(tmp_path: Path):
+    with pytest.raises(PolicyError, match=r"nowhere\.toml; shipped are default"):
+        Policy.load("nowhere")
+    with pytest.raises(PolicyError, match="TOML"):
+        Policy.load(write(tmp_path, "= ="))
+    (tmp_path / "latin.toml").write_bytes(b'name = "\xff"')
+    with pytest.raises(PolicyError, match="TOML"):
+        Policy.load(str(tmp_path / "latin.toml"))
+    with pytest.raises(PolicyError, match="can't be read"):
+        Policy.load(f"{tmp_path}/")
+    assert issubclass(PolicyError, ValueError)
+
+
+def test_a_policy_cannot_be_changed_and_travels_between_processes(policy: Policy):
+    with pytest.raises(ValidationError, match="frozen"):
+        policy.name = "other"  # type: ignore[misc]
+    copy = pickle.loads(pickle.dumps(policy))
+    assert copy.digest == policy.digest
+    assert copy.blocklist.search("pistol")

@@ -1,0 +1,106 @@
+import io
+import random
+from xml.etree import ElementTree
+
+import pytest
+from PIL import Image, ImageDraw
+
+from safety.provenance import DigitalSourceType, digital_source_type, save_arguments, xmp_packet
+
+TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
+
+
+def encode(kind: str, mode: str = "RGB", **arguments: object) -> bytes:
+    image = Image.new(mode, (64, 64), "white")
+    ImageDraw.Draw(image).ellipse((16, 16, 48, 48), fill="red")
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **arguments)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+def test_the_mark_survives_being_written_and_read_back(kind: str, mode: str):
+    if (kind, mode) == ("JPEG", "RGBA"):
+        pytest.skip("JPEG has no transparency")
+    packet = xmp_packet(software="packshot 0.1", model="Qwen-Image")
+    assert digital_source_type(encode(kind, mode, **save_arguments(packet, kind))) == TRAINED
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_a_picture_without_a_mark_has_none(kind: str):
+    assert digital_source_type(encode(kind)) is None
+
+
+def test_layers_put_together_carry_their_own_mark():
+    packet = xmp_packet(software="packshot", source_type=DigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA)
+    assert str(digital_source_type(encode("PNG", **save_arguments(packet, "PNG")))).endswith(
+        "compositeWithTrainedAlgorithmicMedia"
+    )
+
+
+def test_the_packet_is_xmp_that_an_xml_reader_understands():
+    packet = xmp_packet(software='<a & "b">\x00\n', model="<qwen>")
+    root = ElementTree.fromstring(packet)
+    assert root.tag == "{adobe:ns:meta/}xmpmeta"
+    assert root.findtext(".//{http://ns.adobe.com/xap/1.0/}CreatorTool") == '<a & "b">'
+    assert root.findtext(".//{http://iptc.org/std/Iptc4xmpExt/2008-02-29/}AISystemUsed") == "<qwen>"
+    assert packet.startswith('<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>'.encode())
+
+
+def test_the_same_picture_is_marked_with_the_same_bytes():
+    assert xmp_packet(software="packshot") == xmp_packet(software="packshot")
+    assert len(xmp_packet(software="packshot")) < 2048
+
+
+@pytest.mark.parametrize(
+    "description",
+    [
+        '<rdf:Description xmlns:I="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" I:DigitalSourceType="{}"/>',
+        '<rdf:Description xmlns:I="http://iptc.org/std/Iptc4xmpExt/2008-02-29/">'
+        '<I:DigitalSourceType rdf:resource="{}"/>'
+        "</rdf:Description>",
+    ],
+    ids=["attribute", "resource"],
+)
+def test_marks_in_other_spellings_of_xmp_are_read(description: str):
+    packet = (
+        '<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+        + description.format(TRAINED)
+        + "</rdf:RDF></x:xmpmeta>"
+    )
+    assert digital_source_type(encode("JPEG", xmp=packet.encode())) == TRAINED
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [
+        b"",
+        b"not xml",
+        b"<a>",
+        b"\xff\xfe\x00",
+        b'<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>',
+        b"<a>" * 100_000,
+        b'<?xml version="1.0" encoding="nonsense"?><a/>',
+        b'<a xmlns:I="http://iptc.org/std/Iptc4xmpExt/2008-02-29/"><I:DigitalSourceType> </I:DigitalSourceType></a>',
+    ],
+    ids=lambda packet: ascii(packet[:20]),
+)
+def test_a_hostile_packet_is_no_mark_and_no_crash(packet: bytes):
+    assert digital_source_type(encode("WEBP", xmp=packet)) is None
+
+
+def test_broken_bytes_have_no_mark():
+    whole = encode("PNG", **save_arguments(xmp_packet(software="packshot"), "PNG"))
+    random_ = random.Random(9)
+    for _ in range(300):
+        cut = bytearray(whole[: random_.randrange(len(whole))])
+        for _ in range(random_.randrange(4)):
+            if cut:
+                cut[random_.randrange(len(cut))] = random_.randrange(256)
+        assert digital_source_type(bytes(cut)) in (None, TRAINED)
+
+
+def test_a_format_that_cannot_hold_the_mark_is_refused():
+    with pytest.raises(ValueError, match="BMP"):
+        save_arguments(xmp_packet(software="packshot"), "BMP")
