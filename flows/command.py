@@ -8,7 +8,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
@@ -17,7 +16,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from tasks.job import Job, load_job
-from tasks.outcome import Status
+from tasks.outcome import Retry
 from tasks.request import RequestError
 from tasks.stopping import Stopped
 from tasks.store import StoreError
@@ -35,14 +34,6 @@ QUIET = {
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 terminal, problems = Console(), Console(stderr=True)
-
-
-class Retry(StrEnum):
-    """Which rows to do again; those that are done stay done."""
-
-    FAILED = Status.FAILED
-    REJECTED = Status.REJECTED
-    BLOCKED = Status.BLOCKED
 
 
 @app.callback()

@@ -10,6 +10,7 @@ from flows.artifacts import progress_artifact, publish_summary
 from tasks.finish import finish
 from tasks.job import Job
 from tasks.lane import lane
+from tasks.outcome import Retry
 from tasks.prepare import Request, prepare
 from tasks.progress import tell_start
 from tasks.stopping import Stopped, stopping_in_order
@@ -20,7 +21,7 @@ from tasks.summary import Summary
 def generate(
     job: Job,
     limit: int | None = None,
-    retry: tuple[str, ...] = (),
+    retry: tuple[Retry, ...] = (),
 ) -> Summary:
     """Generate the pictures of a manifest, and say what became of every row.
 

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from tasks.job import Job
-from tasks.outcome import Outcome, Status
+from tasks.outcome import Outcome, Retry, Status
 from tasks.prepare import Estimate
 from tasks.progress import listener, started
 from tasks.summary import Summary
@@ -18,7 +18,7 @@ from tasks.summary import Summary
 COLOURS = {Status.DONE: "green", Status.BLOCKED: "red", Status.REJECTED: "yellow", Status.FAILED: "magenta"}
 
 
-def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozenset[str]) -> Summary:
+def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozenset[Retry]) -> Summary:
     """Run the flow against a Prefect server, with a bar on the terminal."""
     bar = Progress(
         SpinnerColumn(),

@@ -30,7 +30,7 @@ REPORT = "report.html"
 DELETING_THREADS = 16
 
 
-@task(name="finish", cache_policy=NO_CACHE)
+@task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)
 def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
     """Put a run's outcomes into the catalogue and write its summary and report.
 

@@ -18,6 +18,14 @@ class Status(StrEnum):
     FAILED = "failed"
 
 
+class Retry(StrEnum):
+    """The ends that a person can ask to try again; what is done stays done."""
+
+    FAILED = Status.FAILED
+    REJECTED = Status.REJECTED
+    BLOCKED = Status.BLOCKED
+
+
 class FailureReason(StrEnum):
     """Why a row failed. Why one was blocked or rejected is in `safety.verdict.Reason`."""
 

@@ -220,7 +220,7 @@ def estimate(request: Request) -> Estimate:
         return Estimate(draft(checked, manifest, catalogue, Path(folder) / "plan.parquet"), catalogue.seconds_a_row())
 
 
-@task(name="plan", cache_policy=NO_CACHE)
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)
 def prepare(request: Request) -> Prepared:
     """Check a request, find its run in the store or start it, and write the plan.
 

@@ -18,6 +18,7 @@ from models.clip import Clip
 from models.generator import Generator
 from safety.provenance import digital_source_type
 from tasks.encoding import decode
+from tasks.outcome import Retry
 from tasks.store import Store, open_store
 
 from .conftest import catalogue, run
@@ -165,7 +166,7 @@ def test_a_rejected_row_is_retried_with_another_seed(
     run(file, store, **big)
     first = catalogue(store)["mug-0"]
 
-    run(file, store, retry=("rejected",), **big)
+    run(file, store, retry=(Retry.REJECTED,), **big)
 
     second = catalogue(store)["mug-0"]
     assert (first["attempt"], second["attempt"]) == (1, 2)
@@ -235,7 +236,7 @@ def test_a_clip_that_fails_lets_nothing_through(
     assert {row["reason"] for row in found.values()} == {ending}
     assert not list(Path(store.uri).glob("images/*/*"))
 
-    run(manifest(MUGS), store, retry=("blocked", "rejected"))
+    run(manifest(MUGS), store, retry=(Retry.BLOCKED, Retry.REJECTED))
     assert {row["status"] for row in catalogue(store).values()} == {"done"}
 
 
