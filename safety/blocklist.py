@@ -58,7 +58,8 @@ class Blocklist:
 
     A file has a `[section]` above its terms, a term per line, `# comments`, and `!exceptions`. Text is read from
     left to right; at each place the longest listed entry is taken, and an exception uses up its words. So "glue gun"
-    is allowed where "gun" isn't, and 消毒品 (disinfectant) isn't cut into 消 and 毒品 (drugs).
+    is allowed where "gun" isn't, and 消毒品 (disinfectant) isn't cut into 消 and 毒品 (drugs). A term is found across
+    punctuation, because tricksters put some in; an exception isn't, because "a glass of water, gun" is no water gun.
 
     Scripts with spaces are matched by whole words and their plurals, the others by substring.
     """
@@ -116,7 +117,7 @@ class Blocklist:
         for words in (read.words, *read.variants):
             if hit := self._search_words(words):
                 return hit
-        return _first(self._unspaced_pattern, self._unspaced, read.compact)
+        return self._search_unspaced(read.words, read.compact)
 
     def _insert(self, words: Sequence[str], entry: Entry) -> None:
         node = self._words
@@ -149,7 +150,7 @@ class Blocklist:
         allowed = [False] * len(words)
         index = 0
         while index < len(words):
-            entry, length = self._longest_at(forms, index)
+            entry, length = self._longest_at(words, forms, index)
             if entry is None:
                 index += 1
             elif entry.exception:
@@ -164,18 +165,44 @@ class Blocklist:
                     return hit
         return self._search_pieces(words, allowed)
 
-    def _longest_at(self, forms: Sequence[tuple[str, ...]], index: int) -> tuple[Entry | None, int]:
+    def _longest_at(
+        self, words: Sequence[Word], forms: Sequence[tuple[str, ...]], index: int
+    ) -> tuple[Entry | None, int]:
         """The longest entry that starts at word `index`, and its length in words."""
         best: tuple[Entry | None, int] = (None, 0)
-        nodes = [self._words]
-        for length, candidates in enumerate(forms[index : index + 12], start=1):
+        nodes, one_clause = [self._words], True
+        for length in range(1, len(words) - index + 1):
+            candidates = forms[index + length - 1]
             nodes = [node.following[form] for node in nodes for form in candidates if form in node.following]
             if not nodes:
                 break
-            ends = [node.entry for node in nodes if node.entry]
+            one_clause = one_clause and (length == 1 or not words[index + length - 1].starts_clause)
+            ends = [node.entry for node in nodes if node.entry and (one_clause or not node.entry.exception)]
             if ends:
                 best = (next((entry for entry in ends if entry.exception), ends[0]), length)
         return best
+
+    def _search_unspaced(self, words: Sequence[Word], compact: str) -> Hit | None:
+        if self._unspaced_pattern is None:
+            return None
+        clauses, at = set(), 0  # the places in `compact` where a clause starts
+        for word in words:
+            if word.starts_clause:
+                clauses.add(at)
+            at += len(word.text)
+        at = 0
+        while match := self._unspaced_pattern.search(compact, at):
+            entry = self._unspaced[match[0]]
+            if not entry.exception:
+                return entry.hit
+            at = match.end()
+            if not clauses.isdisjoint(range(match.start() + 1, at)):
+                shorter = (compact[match.start() : end] for end in range(at - 1, match.start(), -1))
+                term = next((self._unspaced[text] for text in shorter if text in self._unspaced), entry)
+                if not term.exception:
+                    return term.hit
+                at = match.start() + 1
+        return None
 
     def _search_pieces(self, words: Sequence[Word], allowed: Sequence[bool]) -> Hit | None:
         """Words taken apart: "h a n d g u n", "pis-tol", "han dgun"."""

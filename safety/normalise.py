@@ -19,6 +19,7 @@ _UNSPACED_RANGES += "\uac00-\ud7a3\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\U00020
 UNSPACED = re.compile(f"[{_UNSPACED_RANGES}]")
 _WORD = re.compile(rf"[{_UNSPACED_RANGES}]+|[^\W_{_UNSPACED_RANGES}]+")
 _SPACE = re.compile(r"\s")
+_CLAUSE_END = re.compile(rf"[。！？；，：\n]|[.,;:!?](?=[\s{_UNSPACED_RANGES}])")
 
 # Marks above this code aren't decoration on Latin, Greek, Cyrillic or Armenian letters but part of the spelling.
 _FIRST_SPELLED_WITH_MARKS = 0x590
@@ -35,6 +36,7 @@ class Word:
 
     text: str
     tight: bool  # no space before it: "gun" in "hand-gun"
+    starts_clause: bool = False  # a full stop or a comma before it: "gun" in "a glass of water, gun"
 
     @property
     def unspaced(self) -> bool:
@@ -101,7 +103,8 @@ def _split(folded: str) -> tuple[Word, ...]:
     end = 0
     for match in _WORD.finditer(folded):
         tight = bool(words) and not _SPACE.search(folded, end, match.start())
-        words.append(Word(match[0], tight))
+        starts_clause = bool(words) and _CLAUSE_END.search(folded, end, match.start() + 1) is not None
+        words.append(Word(match[0], tight, starts_clause))
         end = match.end()
     return tuple(words)
 

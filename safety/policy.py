@@ -108,7 +108,7 @@ class Policy(BaseModel):
     def digest(self) -> str:
         """SHA-256 (hex) of everything that decides a verdict: the method, the lists' contents, all fields but the name.
 
-        Computed anew each time (2 ms), because a cached one would survive `model_copy(update=...)`.
+        Computed anew each time (1 ms), because a cached one would survive `model_copy(update=...)`.
         """
         decides = {
             "method": METHOD,

@@ -184,6 +184,14 @@ def test_the_longest_entry_wins_and_an_exception_uses_up_its_words():
     assert blocklist.search("消毒毒品").language == "zh"  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize(
+    "text",
+    ["a glass of water, gun on a table", "no glue. Gun!", "喝水，枪在桌上", "两把手枪。钻头一盒", "hot glue; gun"],
+)
+def test_an_exception_does_not_reach_across_punctuation(policy: Policy, text: str):
+    assert policy.blocklist.search(text)
+
+
 def test_a_hit_names_term_section_and_language(policy: Policy):
     hit = policy.blocklist.search("H4NDGUN!")
     assert hit is not None

@@ -18,11 +18,10 @@ def encode(kind: str, mode: str = "RGB", **arguments: object) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("PNG", "RGB"), ("PNG", "RGBA"), ("JPEG", "RGB"), ("WEBP", "RGB"), ("WEBP", "RGBA")]
+)
 def test_the_mark_survives_being_written_and_read_back(kind: str, mode: str):
-    if (kind, mode) == ("JPEG", "RGBA"):
-        pytest.skip("JPEG has no transparency")
     packet = xmp_packet(software="packshot 0.1", model="Qwen-Image")
     assert digital_source_type(encode(kind, mode, **save_arguments(packet, kind))) == TRAINED
 
