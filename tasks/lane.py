@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import dataclass
@@ -86,6 +86,7 @@ class Line:
         self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
         self.stages = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
+        self.behind: deque[tuple[Future[Any], ...]] = deque()  # the stages that go on behind the rendering
 
     def __enter__(self) -> Line:
         return self
@@ -112,19 +113,21 @@ class Line:
     def work(self, shards: Sequence[int]) -> int:
         """Render shard after shard; the next one is screened meanwhile, and the last one classified and published."""
         left = (shard for shard in shards if not self.store.exists(Run(self.spec.run).shard_path(shard)))
-        behind: deque[tuple[Future[Any], ...]] = deque()
         done = 0
-        with self._ending(behind):
+        try:
             ahead: Future[Screened] | None = None
             for shard, following in pairwise(chain(left, [None])):
                 if stop.is_set() or shard is None:
                     break
                 screened = (ahead or self._start(self._screen, shard)).result()
                 ahead = None if following is None else self._start(self._screen, following)
-                behind.append(self._shard(screened))
-                while len(behind) > SHARDS_BEHIND:
-                    _finish(behind.popleft())
+                self.behind.append(self._shard(screened))
+                self._settle(SHARDS_BEHIND)
                 done += 1
+        finally:
+            self._settle(0)
+        if stop.is_set():
+            raise Stopped
         return done
 
     def _screen(self, shard: int) -> Screened:
@@ -154,7 +157,14 @@ class Line:
             self._start(publish, shard, screened, encoding=encoding, classified=classified, **shared),
         )
         try:
-            render(shard, screened, generator=lambda: self.generator, out=rendered, record=self.record)
+            render(
+                shard,
+                screened,
+                generator=lambda: self.generator,
+                out=rendered,
+                record=self.record,
+                between_batches=self._between_batches,
+            )
         except Abandoned:
             _finish(going)  # raises what the other stages failed of
             raise
@@ -168,16 +178,18 @@ class Line:
         # A copied context is what records a task run of another thread under this flow run (Prefect 3.8.8).
         return self.stages.submit(copy_context().run, step, *args, **kwargs)
 
-    @contextlib.contextmanager
-    def _ending(self, behind: deque[tuple[Future[Any], ...]]) -> Iterator[None]:
-        """Wait for the shards that are still being published, also when a later one failed."""
-        try:
-            yield
-        finally:
-            while behind:
-                _finish(behind.popleft())
+    def _settle(self, most: int) -> None:
+        """Wait until at most so many shards are still being classified and published."""
+        while len(self.behind) > most:
+            _finish(self.behind.popleft())
+
+    def _between_batches(self) -> None:
+        """End the run where it should end: nobody wants a shard more from a model whose pictures can't be stored."""
         if stop.is_set():
             raise Stopped
+        for going in self.behind:
+            if any(future.done() and future.exception() for future in going):
+                _finish(going)
 
 
 def _finish(going: tuple[Future[Any], ...]) -> None:

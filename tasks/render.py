@@ -15,7 +15,6 @@ from tasks.outcome import Outcome
 from tasks.plan import PlannedRow
 from tasks.record import Record
 from tasks.screen import Found, Screened
-from tasks.stopping import Stopped, stop
 from tasks.stream import Stream
 
 
@@ -45,8 +44,12 @@ def render(
     generator: Callable[[], Generator],
     out: Stream[Rendered],
     record: Record,
+    between_batches: Callable[[], None],
 ) -> int:
-    """Draw what is to be drawn; returns how many pictures were made. The model is loaded only if there is any."""
+    """Draw what is to be drawn; returns how many pictures were made. The model is loaded only if there is any.
+
+    `between_batches` raises what should end the run before the next batch.
+    """
     try:
         for start in range(0, len(screened.found), FOUND_AT_ONCE):
             out.put([*screened.found[start : start + FOUND_AT_ONCE]])
@@ -56,8 +59,7 @@ def render(
                 batch: Rendered = [taken(picture, screened.to_render, record) for picture in pictures]
                 out.put(batch)
                 made += sum(isinstance(thing, Made) for thing in batch)
-                if stop.is_set():
-                    raise Stopped
+                between_batches()
         out.close()
     except BaseException:
         out.abandon()
