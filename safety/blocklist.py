@@ -231,12 +231,13 @@ def _means(joined: str, entry: Entry) -> bool:
     return sum(map(str.isalpha, joined)) >= 2
 
 
-def judge_text(text: str, blocklist: Blocklist) -> Verdict:
-    """Refuse a text that names something listed. The message names the listed term, never the text."""
+def judge_text(text: str, blocklist: Blocklist, *, what: str = "text") -> Verdict:
+    """Refuse a text that names something listed. The message calls the text `what` and names the listed term only."""
     hit = blocklist.search(text)
     if hit is None:
         return allow()
-    return refuse(Reason.BLOCKLIST, f"The text names something on the list “{hit.list}” ({hit.language}): {hit.term}.")
+    named = f"The {what} names something on the list “{hit.list}” ({hit.language}): {hit.term}."
+    return refuse(Reason.BLOCKLIST, named)
 
 
 def _entries(path: Path) -> Iterator[Entry]:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from PIL import Image, PngImagePlugin
+from PIL import Image
 
-from safety.provenance import xmp_packet
+from safety.provenance import FORMATS, save_arguments, xmp_packet
 
 PNG_LEVEL = 1  # of zlib: a fifth of the default's time for 1024² at about the same size of a generated picture
-FORMATS = ("PNG", "JPEG", "WEBP")
 MAX_PIXELS = 64_000_000  # of a stored picture that is read back
 
 
@@ -43,16 +42,15 @@ class Encoding:
 
     def encode(self, pixels: np.ndarray) -> bytes:
         """The bytes of a picture (uint8 [height, width, 3]), with its DigitalSourceType in XMP."""
-        image, xmp, buffer = Image.fromarray(pixels, "RGB"), xmp_packet(software="packshot"), io.BytesIO()
+        image, buffer = Image.fromarray(pixels, "RGB"), io.BytesIO()
+        mark = save_arguments(xmp_packet(software="packshot"), self.format)
         match self.format:
             case "png":
-                info = PngImagePlugin.PngInfo()
-                info.add_itxt("XML:com.adobe.xmp", xmp.decode())
-                image.save(buffer, "PNG", compress_level=PNG_LEVEL, pnginfo=info)
+                image.save(buffer, "PNG", compress_level=PNG_LEVEL, **mark)
             case "jpeg":
-                image.save(buffer, "JPEG", quality=self.quality, subsampling=0, optimize=True, xmp=xmp)
+                image.save(buffer, "JPEG", quality=self.quality, subsampling=0, optimize=True, **mark)
             case "webp":
-                image.save(buffer, "WEBP", quality=self.quality, lossless=self.lossless, xmp=xmp)
+                image.save(buffer, "WEBP", quality=self.quality, lossless=self.lossless, **mark)
         return buffer.getvalue()
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from prefect import task
@@ -69,6 +69,7 @@ class Checked:
     precision: str
     encoding: Encoding
     defaults: Defaults
+    _judged_by: dict[str, str] = field(default_factory=dict)  # by profile: asked for every row
 
     def judged_by(self, profile: str) -> str:
         """Names the judges of a profile's pictures.
@@ -78,7 +79,9 @@ class Checked:
         """
         if profile not in self.profiles:
             self.profiles[profile] = Profile.load(profile)
-        return judgement(self.policy.digest, self.clip.revision, self.profiles[profile].digest)
+            judges = judgement(self.policy.digest, self.clip.revision, self.profiles[profile].digest)
+            self._judged_by[profile] = judges
+        return self._judged_by[profile]
 
     @property
     def maker(self) -> Maker:

@@ -10,8 +10,9 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from safety.blocklist import judge_text
 from safety.concepts import judge_prompt
-from safety.verdict import Reason, Verdict, refuse
+from safety.verdict import Reason, Verdict, refuse, strictest
 from tasks.judges import Judges
 from tasks.key import path_of
 from tasks.outcome import Outcome, Status
@@ -84,30 +85,28 @@ def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verd
 
     A screen that fails blocks: whatever goes wrong with a row's text, the row isn't drawn.
     """
-    verdicts: list[Verdict | None] = [listed(planned, judges) for planned in rows]
+    verdicts = [judge_by_list(planned, judges) for planned in rows]
     windows: list[np.ndarray | None] = [None] * len(rows)
-    open_rows = [index for index, verdict in enumerate(verdicts) if verdict is None]
+    open_rows = [index for index, verdict in enumerate(verdicts) if verdict.allowed]
     texts = list(dict.fromkeys(text for index in open_rows for text in conditioning(rows[index])))
     try:
         embedded = dict(zip(texts, judges.prompt_windows(texts), strict=True))
         concepts = judges.concepts
     except Exception as error:  # noqa: BLE001  whatever the CLIP failed of, nothing was screened
         failed = refuse(Reason.SCREEN_FAILED, f"The prompt could not be screened: {type(error).__name__}.")
-        return [verdict or failed for verdict in verdicts], windows
+        return [failed if verdict.allowed else verdict for verdict in verdicts], windows
     for index in open_rows:
-        judged = [judge_prompt(embedded[text], concepts, judges.policy) for text in conditioning(rows[index])]
-        verdicts[index] = next((verdict for verdict in judged if not verdict.allowed), judged[0])
+        prompt, *others = (judge_prompt(embedded[t], concepts, judges.policy) for t in conditioning(rows[index]))
+        # The prompt's scores are what the catalogue shows, unless it was another text that was refused.
+        verdicts[index] = strictest([*others, prompt])
         windows[index] = embedded[rows[index].row.prompt]
-    return [verdict for verdict in verdicts if verdict is not None], windows
+    return verdicts, windows
 
 
-def listed(planned: PlannedRow, judges: Judges) -> Verdict | None:
-    """The verdict of the blocklist, None where no term is hit."""
-    for name, text in zip(("prompt", "negative prompt"), conditioning(planned), strict=False):
-        hit = judges.policy.blocklist.search(text)
-        if hit is not None:
-            return refuse(Reason.BLOCKLIST, f"The {name} has the blocked term {hit.term!r} ({hit.list}).")
-    return None
+def judge_by_list(planned: PlannedRow, judges: Judges) -> Verdict:
+    """The blocklist's verdict on a row's texts."""
+    texts = zip(("prompt", "negative prompt"), conditioning(planned), strict=False)
+    return strictest(judge_text(text, judges.policy.blocklist, what=what) for what, text in texts)
 
 
 def conditioning(planned: PlannedRow) -> list[str]:
