@@ -127,7 +127,13 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
 
 
 def job_defaults(job: Job, *, width: int, height: int, steps: int, guidance: float, fewest_steps: int) -> Defaults:
-    """The job's values over the checkpoint's (`width` … `fewest_steps`)."""
+    """The job's values over the checkpoint's (`width` … `fewest_steps`).
+
+    Raises:
+        RequestError: if no row could be drawn with them, or the prompt template is wrong.
+    """
+    if job.steps is not None and job.steps < fewest_steps:
+        raise RequestError(f"The job is wrong: steps: this checkpoint's schedule takes at least {fewest_steps}.")
     return Defaults(
         width=_or(job.width, width),
         height=_or(job.height, height),
