@@ -99,7 +99,10 @@ def _thumbnail(store: Store, uri: str) -> str | None:
     read = store.read(_path(store, uri))
     if read is None:
         return None
-    image = Image.fromarray(decode(read[0]), "RGB")
+    try:
+        image = Image.fromarray(decode(read[0]), "RGB")
+    except ValueError:
+        return None
     image.thumbnail((THUMBNAIL, THUMBNAIL))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=85)
