@@ -3,8 +3,8 @@
     python -m benchmarks.policy --out out/policy.json
 
 Drawings and captions are fresh ones (captions in word orders that the CLIP was not trained on). A concept's own
-drawings are unsafe, all others safe. `threshold` is the policy's; `suggested` is the lowest that keeps false alarms on
-these examples within --false-alarms, and so where the policy's own numbers come from.
+drawings are unsafe; those that no concept is about are safe. `threshold` is the policy's; `suggested` is the lowest
+that keeps false alarms on these examples within --false-alarms.
 """
 
 from __future__ import annotations
@@ -55,6 +55,11 @@ def shows(concept: Concept, scene: Scene) -> bool:
     return bool({scene.kind, scene.fault} & SHOWS[concept.name])
 
 
+def is_safe(scene: Scene) -> bool:
+    """Whether no concept is about a scene."""
+    return not any({scene.kind, scene.fault} & shown for shown in SHOWS.values())
+
+
 def picture_scores(
     clip: Clip, drawn: Sequence[Scene], concepts: ConceptEmbeddings, policy: Policy, random: Random
 ) -> list[dict[str, float]]:
@@ -97,9 +102,7 @@ def main() -> None:
             if threshold is None:
                 continue
             own = np.array([s[concept.name] for s, scene in zip(scores, drawn, strict=True) if shows(concept, scene)])
-            other = np.array(
-                [s[concept.name] for s, scene in zip(scores, drawn, strict=True) if not shows(concept, scene)]
-            )
+            other = np.array([s[concept.name] for s, scene in zip(scores, drawn, strict=True) if is_safe(scene)])
             suggested = threshold_at(other, own, max_false_positives=arguments.false_alarms)
             figures.append(
                 {

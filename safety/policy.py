@@ -56,6 +56,7 @@ class Policy(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
     name: str
+    calibrated_for: str | None = None  # the CLIP that the thresholds were measured on, as a job names it
     concepts: tuple[Concept, ...] = ()
     neutral: tuple[Phrase, ...] = ()  # exempt for every concept
     min_prompt_match: Cosine | None = None
@@ -113,7 +114,7 @@ class Policy(BaseModel):
         decides = {
             "method": METHOD,
             "blocklist": self.blocklist.contents,
-            **self.model_dump(mode="json", exclude={"name"}),
+            **self.model_dump(mode="json", exclude={"name", "calibrated_for"}),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 

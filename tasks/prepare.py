@@ -149,6 +149,12 @@ def check(request: Request) -> Checked:
             ),
         )
         checked.judged_by(job.profile)
+        meant_for = checked.policy.calibrated_for
+        if meant_for not in (None, job.clip):
+            raise RequestError(
+                f"The policy {job.policy} was measured on the CLIP {meant_for!r} and would misjudge with {job.clip!r}: "
+                "copy it, measure its thresholds on that CLIP, and name it there as calibrated_for."
+            )
     return checked
 
 

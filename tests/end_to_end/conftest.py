@@ -20,7 +20,9 @@ from tasks.outcome import Retry
 from tasks.store import Store, open_store
 from tasks.summary import Summary
 
-SMALL = {"width": 128, "height": 128, "steps": 3, "guidance": 1.0}  # where only the road matters, not the picture
+ROAD = str(Path(__file__).with_name("road.toml"))
+SMALL = {"width": 128, "height": 128, "steps": 3, "guidance": 1.0, "policy": ROAD}
+"""For runs in which only the road matters: pictures too small to show anything, and a policy that lets them."""
 
 
 @pytest.fixture(scope="session", autouse=True)

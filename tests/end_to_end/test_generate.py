@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -22,6 +24,9 @@ from tasks.outcome import Retry
 from tasks.store import Store, open_store
 
 from .conftest import catalogue, run
+
+SHOWN = {"width": None, "height": None, "steps": None, "guidance": None, "policy": "default"}
+"""Pictures as the miniature draws them by default, under the default policy."""
 
 MUGS = [{"id": f"mug-{n}", "prompt": f"a {c} mug on a white background"} for n, c in enumerate(("red", "blue", "teal"))]
 REFUSE_MUGS = """
@@ -56,7 +61,7 @@ def test_every_row_ends_once_with_its_picture_its_scores_and_its_carried_columns
         {"id": "long", "prompt": "mug " * 2000, "width": None, "price": 5.5},
     ]
 
-    summary = run(manifest(rows), store, width=256, height=256, steps=8)
+    summary = run(manifest(rows), store, **SHOWN)
 
     found = catalogue(store)
     assert {row: (found[row]["status"], found[row]["reason"]) for row in found} == {
@@ -134,14 +139,13 @@ def test_another_policy_judges_the_stored_pictures_again_and_draws_nothing(
     manifest: Callable[..., str], store: Store, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     file = manifest(MUGS)
-    big = {"width": 256, "height": 256, "steps": 8}
-    run(file, store, **big)
+    run(file, store, **SHOWN)
     before = catalogue(store)
     assert {row["status"] for row in before.values()} == {"done"}
     request.getfixturevalue("no_model")
     (tmp_path / "strict.toml").write_text(REFUSE_MUGS)
 
-    run(file, store, policy=str(tmp_path / "strict.toml"), **big)
+    run(file, store, **{**SHOWN, "policy": str(tmp_path / "strict.toml")})
 
     refused = catalogue(store)
     assert {(row["status"], row["reason"]) for row in refused.values()} == {("rejected", "concept")}
@@ -149,7 +153,7 @@ def test_another_policy_judges_the_stored_pictures_again_and_draws_nothing(
     assert all("quarantine" in row["uri"] and Path(row["uri"]).exists() for row in refused.values())
     assert not any(Path(row["uri"]).exists() for row in before.values())
 
-    run(file, store, **big)
+    run(file, store, **SHOWN)
 
     after = catalogue(store)
     assert {row["status"] for row in after.values()} == {"done"}
@@ -161,12 +165,11 @@ def test_a_rejected_row_is_retried_with_another_seed(
     manifest: Callable[..., str], store: Store, tmp_path: Path
 ) -> None:
     (tmp_path / "strict.toml").write_text(REFUSE_MUGS)
-    file, policy = manifest(MUGS[:1]), str(tmp_path / "strict.toml")
-    big = {"width": 256, "height": 256, "steps": 8, "policy": policy}
-    run(file, store, **big)
+    file, strict = manifest(MUGS[:1]), {**SHOWN, "policy": str(tmp_path / "strict.toml")}
+    run(file, store, **strict)
     first = catalogue(store)["mug-0"]
 
-    run(file, store, retry=(Retry.REJECTED,), **big)
+    run(file, store, retry=(Retry.REJECTED,), **strict)
 
     second = catalogue(store)["mug-0"]
     assert (first["attempt"], second["attempt"]) == (1, 2)
@@ -185,7 +188,8 @@ def test_a_limit_does_the_first_rows_and_the_rest_later(manifest: Callable[..., 
 def test_two_runs_of_one_job_at_once_end_with_every_row_once(manifest: Callable[..., str], store: Store) -> None:
     rows = [{"id": f"r{n}", "prompt": f"a red mug number {n}"} for n in range(8)]
     file = manifest(rows)
-    threads = [Thread(target=run, args=(file, store), kwargs={"shard_rows": 2}) for _ in range(2)]
+    # A copied context, or a thread's flow would not know of the tests' server and start one of its own.
+    threads = [Thread(target=copy_context().run, args=(partial(run, file, store, shard_rows=2),)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:

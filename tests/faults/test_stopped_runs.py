@@ -13,7 +13,7 @@ import pytest
 
 from tasks.store import Store, open_store
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, prefect_api, run, store
-from tests.faults.fault_proxy import FaultProxy
+from tests.faults.fault_proxy import FaultProxy, answer
 
 __all__ = ["manifest", "prefect_api", "store"]  # fixtures
 
@@ -74,7 +74,7 @@ def test_a_store_that_goes_away_ends_the_run_in_a_sentence_and_loses_nothing(
     file = manifest(ROWS[:8])
     with FaultProxy(s3_server) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
-        proxy.inject("AccessDenied", method="PUT", path="/images/")
+        proxy.inject(answer(403, "AccessDenied"), method="PUT", path="/images/", times=1000)
         words = ["generate", file, "--store", s3_store_uri, "--shard-rows", "4", *FLAGS]
         _, said = (process := command(*words)).communicate(timeout=200)
     assert process.returncode == 3

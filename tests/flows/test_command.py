@@ -80,7 +80,7 @@ def test_every_field_of_the_job_is_a_flag(packshot: Callable[..., Ended]) -> Non
         (["generate", "{manifest}", "--store", "out", "--model", "{broken}"], 2, "model_index.json"),
         (["generate", "{manifest}", "--store", "out", "--job", "none.toml"], 2, "There is no job file none.toml."),
         (["generate", "{manifest}", "--store", "out", "--prompt-template", "{{nope}}"], 2, "column 'nope'"),
-        (["generate", "{manifest}", "--store", "{text}"], 3, "isn't a folder"),
+        (["generate", "{manifest}", "--store", "{text}"], 3, "text is a file where the store needs a folder"),
         (["generate", "{manifest}", "--store", "s3://some-bucket/x"], 3, "127.0.0.1:9"),
         (["report", "--store", "{empty}"], 2, "There is no catalogue in"),
     ],
