@@ -225,7 +225,10 @@ class FolderStore(Store):
                     f"{where} is on a read-only file system: mount it writable, or use another folder."
                 )
             case errno.ENOTDIR | errno.EEXIST:
-                return StoreError(f"{where} is a file, or lies under one, where a folder is needed: move it away.")
+                file = next((path for path in (Path(where), *Path(where).parents) if path.is_file()), where)
+                return StoreError(
+                    f"{file} is a file where the store needs a folder: move it away, or use another folder."
+                )
             case errno.EISDIR:
                 return StoreError(f"{where} is a folder where an object should be: move it away.")
             case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
