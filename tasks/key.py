@@ -49,12 +49,12 @@ class Maker:
 
 def seed_of(job_seed: int, row_id: str) -> int:
     """The seed of a row that names none: its own, and the same whatever else the manifest holds."""
-    return int(digest(["seed", job_seed, row_id])[:15], 16)
+    return int(digest(["seed", job_seed, row_id])[:8], 16)
 
 
 def reseed(seed: int, attempt: int) -> int:
     """The seed of a later attempt at a rejected picture: the same seed would make the same picture again."""
-    return seed if attempt == 1 else int(digest(["reseed", seed, attempt])[:15], 16)
+    return seed if attempt == 1 else int(digest(["reseed", seed, attempt])[:8], 16)
 
 
 def judgement(policy: str, clip: str, profile: str) -> str:
