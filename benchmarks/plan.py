@@ -36,6 +36,7 @@ DEFAULTS = Defaults(
     variants=1,
     template=None,
     fewest_steps=2,
+    size_multiple=16,
 )
 
 

@@ -85,6 +85,15 @@ def sampling_defaults(checkpoint: Checkpoint) -> SamplingDefaults:
         raise CheckpointError(f"{path} must give width, height, steps and guidance as numbers.") from None
 
 
+def size_multiple(checkpoint: Checkpoint) -> int:
+    """What widths and heights must be multiples of, in pixels: a latent's side, times the transformer's patch of two.
+
+    16 for Qwen-Image: its VAE halves the sides once for each entry of temperal_downsample, as the pipeline counts too.
+    """
+    levels = read_json(checkpoint.folder / "vae" / "config.json").get("temperal_downsample", [False, True, True])
+    return int(2 * 2 ** len(levels))
+
+
 def fewest_steps(checkpoint: Checkpoint) -> int:
     """The fewest denoising steps a checkpoint can take.
 

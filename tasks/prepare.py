@@ -18,6 +18,7 @@ from models.checkpoint import (
     find_checkpoint,
     find_clip,
     sampling_defaults,
+    size_multiple,
 )
 from safety.policy import Policy, PolicyError
 from safety.profile import Profile, ProfileError
@@ -146,6 +147,7 @@ def check(request: Request) -> Checked:
                 steps=sampling.steps,
                 guidance=sampling.guidance,
                 fewest_steps=fewest_steps(checkpoint),
+                size_multiple=size_multiple(checkpoint),
             ),
         )
         checked.judged_by(job.profile)

@@ -13,7 +13,7 @@ from tasks.key import seed_of
 from tasks.manifest import ID
 from tasks.request import RequestError
 
-SIDES = range(64, 4097, 16)  # pixels; the transformer's patches are 16 pixels wide
+SMALLEST, LARGEST = 64, 4096  # pixels a side
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_VARIANTS = 64
 MAX_STEPS = 500
@@ -88,6 +88,7 @@ class Defaults:
     variants: int
     template: PromptTemplate | None
     fewest_steps: int  # that the checkpoint's schedule can take
+    size_multiple: int  # of width and height, pixels
 
 
 def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Defaults) -> Iterator[Row | BadRow]:
@@ -110,8 +111,8 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
             prompt=prompt,
             negative_prompt=_or(values.get("negative_prompt"), defaults.negative_prompt),
             seed=seed,
-            width=_side(values, "width", defaults.width),
-            height=_side(values, "height", defaults.height),
+            width=_side(values, "width", defaults.width, defaults.size_multiple),
+            height=_side(values, "height", defaults.height, defaults.size_multiple),
             steps=_whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1)),
             guidance=_guidance(values, defaults.guidance),
             profile=_or(values.get("profile"), defaults.profile),
@@ -134,6 +135,8 @@ def job_defaults(job: Job, *, width: int, height: int, steps: int, guidance: flo
     """
     if job.steps is not None and job.steps < fewest_steps:
         raise RequestError(f"The job is wrong: steps: this checkpoint's schedule takes at least {fewest_steps}.")
+    if (job.width or 0) % size_multiple or (job.height or 0) % size_multiple:
+        raise RequestError(f"The job is wrong: width and height: this checkpoint takes multiples of {size_multiple}.")
     return Defaults(
         width=_or(job.width, width),
         height=_or(job.height, height),
@@ -145,6 +148,7 @@ def job_defaults(job: Job, *, width: int, height: int, steps: int, guidance: flo
         variants=job.variants,
         template=PromptTemplate(job.prompt_template) if job.prompt_template else None,
         fewest_steps=fewest_steps,
+        size_multiple=size_multiple,
     )
 
 
@@ -159,10 +163,12 @@ def _whole(values: Mapping[str, Any], name: str, default: int, allowed: range) -
     return int(value)
 
 
-def _side(values: Mapping[str, Any], name: str, default: int) -> int:
+def _side(values: Mapping[str, Any], name: str, default: int, multiple: int) -> int:
     value = _or(values.get(name), default)
-    if value not in SIDES:
-        raise ValueError(f"The {name} is {value}; it should be a multiple of 16 between {SIDES[0]} and {SIDES[-1]}.")
+    if value % multiple or not SMALLEST <= value <= LARGEST:
+        raise ValueError(
+            f"The {name} is {value}; it should be a multiple of {multiple} between {SMALLEST} and {LARGEST}."
+        )
     return int(value)
 
 

@@ -43,6 +43,7 @@ def defaults(template: str | None = None, **values: Any) -> Defaults:
             "seed": 0,
             "variants": 1,
             "fewest_steps": 2,
+            "size_multiple": 16,
             "template": PromptTemplate(template) if template else None,
             **values,
         }
