@@ -141,13 +141,7 @@ def check(request: Request) -> Checked:
             precision=precision,
             encoding=Encoding(job.format, job.quality),
             defaults=job_defaults(
-                job,
-                width=sampling.width,
-                height=sampling.height,
-                steps=sampling.steps,
-                guidance=sampling.guidance,
-                fewest_steps=fewest_steps(checkpoint),
-                size_multiple=size_multiple(checkpoint),
+                job, sampling, fewest_steps=fewest_steps(checkpoint), size_multiple=size_multiple(checkpoint)
             ),
         )
         checked.judged_by(job.profile)

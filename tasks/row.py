@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from models.sampling import SamplingDefaults
 from tasks.job import Job
 from tasks.key import seed_of
 from tasks.manifest import ID
@@ -127,8 +128,8 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
         yield Row(**{**row.__dict__, "id": f"{row_id}.v{variant + 1}", "seed": (seed + variant) % 2**63})
 
 
-def job_defaults(job: Job, *, width: int, height: int, steps: int, guidance: float, fewest_steps: int) -> Defaults:
-    """The job's values over the checkpoint's (`width` … `fewest_steps`).
+def job_defaults(job: Job, sampling: SamplingDefaults, *, fewest_steps: int, size_multiple: int) -> Defaults:
+    """The job's values over the checkpoint's own, within what the checkpoint can do.
 
     Raises:
         RequestError: if no row could be drawn with them, or the prompt template is wrong.
@@ -138,10 +139,10 @@ def job_defaults(job: Job, *, width: int, height: int, steps: int, guidance: flo
     if (job.width or 0) % size_multiple or (job.height or 0) % size_multiple:
         raise RequestError(f"The job is wrong: width and height: this checkpoint takes multiples of {size_multiple}.")
     return Defaults(
-        width=_or(job.width, width),
-        height=_or(job.height, height),
-        steps=_or(job.steps, steps),
-        guidance=_or(job.guidance, guidance),
+        width=_or(job.width, sampling.width),
+        height=_or(job.height, sampling.height),
+        steps=_or(job.steps, sampling.steps),
+        guidance=_or(job.guidance, sampling.guidance),
         negative_prompt=job.negative_prompt,
         profile=job.profile,
         seed=job.seed,
