@@ -85,7 +85,7 @@ class Policy(BaseModel):
         try:
             fields = tomllib.loads(path.read_text("utf-8"))
         except FileNotFoundError:
-            raise PolicyError(f"There is no policy {path}; shipped are {_shipped()}.") from None
+            raise PolicyError(f"There is no policy {name_or_path}; shipped are {_shipped()}.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise PolicyError(f"The policy {path} isn't TOML: {error}.") from None
         except OSError as error:

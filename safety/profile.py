@@ -71,7 +71,7 @@ class Profile(BaseModel):
             return cls(**{"name": path.stem} | fields)
         except FileNotFoundError:
             shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
-            raise ProfileError(f"There is no profile {path}; shipped are {shipped}.") from None
+            raise ProfileError(f"There is no profile {name_or_path}; shipped are {shipped}.") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ProfileError(f"The profile {path} isn't TOML: {error}.") from None
         except OSError as error:

@@ -160,7 +160,7 @@ def _or(value: Any, default: Any) -> Any:
 def _whole(values: Mapping[str, Any], name: str, default: int, allowed: range) -> int:
     value = _or(values.get(name), default)
     if value not in allowed:
-        raise ValueError(f"The {name} is {value}; it should lie between {allowed[0]} and {allowed[-1]}.")
+        raise ValueError(f"{name.capitalize()} is {value}; it should lie between {allowed[0]} and {allowed[-1]}.")
     return int(value)
 
 

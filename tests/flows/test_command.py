@@ -75,7 +75,7 @@ def test_every_field_of_the_job_is_a_flag(packshot: Callable[..., Ended]) -> Non
         (["generate", "{manifest}", "--store", "ftp://x"], 2, "stores aren't supported"),
         (["generate", "{manifest}", "--store", "out", "--steps", "0"], 2, "steps: Input should be greater"),
         (["generate", "{manifest}", "--store", "out", "--policy", "none"], 2, "There is no policy"),
-        (["generate", "{manifest}", "--store", "out", "--profile", "none.toml"], 2, "profile none.toml"),
+        (["generate", "{manifest}", "--store", "out", "--profile", "none.toml"], 2, "no profile none.toml"),
         (["generate", "{manifest}", "--store", "out", "--model", "Qwen/Qwen-Image"], 2, "must be pinned"),
         (["generate", "{manifest}", "--store", "out", "--model", "{broken}"], 2, "model_index.json"),
         (["generate", "{manifest}", "--store", "out", "--job", "none.toml"], 2, "There is no job file none.toml."),
