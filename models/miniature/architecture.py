@@ -1,0 +1,207 @@
+"""The miniature's networks: the libraries' own classes, made small and filled with nothing yet.
+
+Sizes were chosen so that a 256 x 256 picture takes well under a second on two processor cores and that the shipped
+weights, in fp16, stay below 40 MiB with the CLIP model included.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+from torch import nn
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+
+LATENT_CHANNELS = 16
+TEXT_WIDTH = 192
+HEAD_WIDTH = 64  # of the text encoder
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The checkpoint's own settings, written to `sampling_config.json`: pixels, steps, and guidance (1 is none)."""
+
+    width: int = 256
+    height: int = 256
+    steps: int = 10
+    guidance: float = 2.0
+
+
+def new_vae(*, shallow: bool = False) -> AutoencoderKLQwenImage:
+    """A VAE with 16 latent channels: 16 x 16 pixels a latent, twice the full-size model's.
+
+    So a 256 x 256 picture is 64 tokens, and what 11 M parameters can't draw sharply, the decoder does.
+
+    Args:
+        shallow: 8 x 8 pixels a latent, one level less: it learns faster, and `deepened` starts from it.
+    """
+    return AutoencoderKLQwenImage(
+        base_dim=24,
+        z_dim=LATENT_CHANNELS,
+        dim_mult=[1, 2, 3, 3] if shallow else [1, 2, 3, 3, 3],
+        num_res_blocks=1,
+        temperal_downsample=[False] * (3 if shallow else 4),
+    )
+
+
+@torch.no_grad()
+def deepened(shallow: AutoencoderKLQwenImage) -> AutoencoderKLQwenImage:
+    """The deep VAE with all that it shares with a trained shallow one: the levels near the pixels keep their place."""
+    vae = new_vae()
+    known = shallow.state_dict()
+    for name, tensor in vae.state_dict().items():
+        source = name
+        if name.startswith("decoder.up_blocks."):
+            level, rest = name.removeprefix("decoder.up_blocks.").split(".", 1)
+            source = f"decoder.up_blocks.{int(level) - 1 if int(level) >= 2 else level}.{rest}"
+        if source in known and known[source].shape == tensor.shape:
+            tensor.copy_(known[source])
+    return vae
+
+
+def new_text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGeneration:
+    """Qwen2.5-VL with three layers. Its vision tower is a frozen stub of zeros: prompts hold no pictures."""
+    token = tokenizer.convert_tokens_to_ids
+    config = Qwen2_5_VLConfig(
+        text_config={
+            "vocab_size": len(tokenizer),
+            "hidden_size": TEXT_WIDTH,
+            "intermediate_size": 2 * TEXT_WIDTH,
+            "num_hidden_layers": 3,
+            "num_attention_heads": TEXT_WIDTH // HEAD_WIDTH,
+            "num_key_value_heads": TEXT_WIDTH // HEAD_WIDTH,
+            "max_position_embeddings": 2048,
+            "use_sliding_window": False,
+            "max_window_layers": 3,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
+            "bos_token_id": token("<|endoftext|>"),
+            "eos_token_id": token("<|im_end|>"),
+            "pad_token_id": token("<|endoftext|>"),
+        },
+        vision_config={
+            "depth": 1,
+            "hidden_size": 32,
+            "intermediate_size": 32,
+            "num_heads": 2,
+            "out_hidden_size": TEXT_WIDTH,
+            "fullatt_block_indexes": [0],
+            "patch_size": 14,
+            "window_size": 112,
+        },
+        image_token_id=token("<|image_pad|>"),
+        video_token_id=token("<|video_pad|>"),
+        vision_start_token_id=token("<|vision_start|>"),
+        vision_end_token_id=token("<|vision_end|>"),
+        tie_word_embeddings=True,
+    )
+    encoder = Qwen2_5_VLForConditionalGeneration(config)
+    for parameter in encoder.model.visual.parameters():
+        parameter.requires_grad_(False).zero_()
+    return encoder
+
+
+def new_transformer() -> QwenImageTransformer2DModel:
+    """Eight of Qwen-Image's double-stream blocks, 192 wide. 10.9 M parameters.
+
+    Modulations and the output start at zero, so that every block starts as the identity (DiT, arXiv 2212.09748).
+    """
+    transformer = QwenImageTransformer2DModel(
+        patch_size=2,
+        in_channels=4 * LATENT_CHANNELS,
+        out_channels=LATENT_CHANNELS,
+        num_layers=8,
+        attention_head_dim=48,
+        num_attention_heads=4,
+        joint_attention_dim=TEXT_WIDTH,
+        axes_dims_rope=(8, 20, 20),
+    )
+    linears: list[nn.Linear] = [transformer.norm_out.linear, transformer.proj_out]
+    for block in transformer.transformer_blocks:
+        linears += [block.img_mod[1], block.txt_mod[1]]
+    for linear in linears:
+        nn.init.zeros_(linear.weight)
+        nn.init.zeros_(linear.bias)
+    return transformer
+
+
+def new_scheduler() -> FlowMatchEulerDiscreteScheduler:
+    """The scheduler of Qwen-Image's model card."""
+    return FlowMatchEulerDiscreteScheduler(
+        base_image_seq_len=256,
+        base_shift=0.5,
+        max_image_seq_len=8192,
+        max_shift=0.9,
+        num_train_timesteps=1000,
+        shift=1.0,
+        shift_terminal=0.02,
+        use_dynamic_shifting=True,
+        time_shift_type="exponential",
+    )
+
+
+CLIP_PICTURE = 128  # pixels a side; pictures are squashed to it, never cropped: a border or a banner lies at the rim
+CLIP_CONTEXT = 77
+
+
+def clip_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
+    """open_clip's description of the CLIP model and its preprocessing, as it stands in `open_clip_config.json`."""
+    return {
+        "model_cfg": {
+            "embed_dim": 192,
+            "vision_cfg": {
+                "image_size": CLIP_PICTURE,
+                "layers": 5,
+                "width": 192,
+                "head_width": 32,
+                "patch_size": 16,
+                "pool_type": "avg",
+                "final_ln_after_pool": True,
+            },
+            "text_cfg": {
+                "context_length": CLIP_CONTEXT,
+                "vocab_size": len(tokenizer),
+                "hf_tokenizer_name": "packshot-miniature-clip",  # any name: open_clip then reads the folder itself
+                "width": 160,
+                "heads": 5,
+                "layers": 4,
+                "pool_type": "eos",
+                "eos_id": tokenizer.eos_token_id,
+                "pad_id": tokenizer.pad_token_id,
+            },
+        },
+        "preprocess_cfg": {
+            "mean": [0.5, 0.5, 0.5],
+            "std": [0.5, 0.5, 0.5],
+            "interpolation": "bicubic",
+            "resize_mode": "squash",
+        },
+    }
+
+
+def new_clip(config: dict[str, Any]) -> nn.Module:
+    """A CLIP model from `clip_config`, with open_clip's initialisation."""
+    import open_clip
+
+    model: nn.Module = open_clip.model.CLIP(**config["model_cfg"])
+    return model
+
+
+def parameters(module: nn.Module) -> int:
+    """How many numbers a module holds."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+@torch.no_grad()
+def put_back(frame: AutoencoderKLQwenImage) -> AutoencoderKLQwenImage:
+    """Give a VAE that `single_frame` reduced its full kernels again: zeros for the slices that single frames skip."""
+    vae = AutoencoderKLQwenImage.from_config(frame.config)
+    slices = frame.state_dict()
+    for name, tensor in vae.state_dict().items():
+        tensor.zero_()
+        if "time_conv" in name:
+            continue
+        if tensor.dim() == 5:
+            tensor[:, :, -1] = slices[name][:, :, -1]
+        else:
+            tensor.copy_(slices[name])
+    return vae

@@ -1,0 +1,285 @@
+"""Train the miniature: python -m models.miniature.train STAGE... --work DIR
+
+Stages, in order: draw, judge, shallow, vae, clip, words, transformer, rewording. A stage keeps its state in DIR and
+goes on from there when it is called again; `--minutes` stops a command in time wherever it is, so that none takes more
+than ten on one H200. The last stage needs no GPU. Stages can run side by side in commands of their own: `--wait` waits
+for what another one makes.
+"""
+
+import argparse
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from random import Random
+
+import torch
+from diffusers import AutoencoderKLQwenImage
+from PIL import Image
+from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+
+from models.miniature import captions
+from models.miniature.architecture import CLIP_CONTEXT, Sampling, deepened, new_vae, put_back
+from models.miniature.autoencoder import train_vae
+from models.miniature.clip import train_clip
+from models.miniature.denoiser import Denoiser, train_denoiser
+from models.miniature.drawings import Drawings, draw_all, load, read_captions
+from models.miniature.export import PIPELINE, export_clip, export_pipeline, pipeline_of
+from models.miniature.judge import Judge, agreement, load_judge, save_judge, train_judge
+from models.miniature.phrases import random_phrase
+from models.miniature.rewording import train_rewording
+from models.miniature.tokenizer import clip_tokenizer, prompt_tokenizer
+from models.miniature.trials import asked, pictures, trials
+from models.miniature.words import train_words
+from models.miniature.world import random_scene
+from models.single_frame import single_frame
+
+STAGES = ("draw", "judge", "shallow", "vae", "clip", "words", "transformer", "rewording")
+SECONDS = {  # of training, on one H200
+    "judge": 35.0,
+    "shallow": 210.0,
+    "vae": 170.0,
+    "clip": 150.0,
+    "words": 60.0,
+    "transformer": 820.0,  # in two commands, with --minutes 9 each
+    "rewording": 1400.0,  # on two processor cores: it needs no GPU
+}
+
+
+@dataclass
+class Training:
+    """One command's work: where, on what, how long, and what the stages have made so far."""
+
+    work: Path
+    device: torch.device
+    deadline: float
+    seconds: dict[str, float]
+    weights: Path
+    judge_path: Path
+    wait: bool
+    sampling: Sampling = field(default_factory=Sampling)
+    drawings: list[Drawings] = field(default_factory=list)
+
+    def loaded(self) -> list[Drawings]:
+        """All drawings, read once."""
+        if not self.drawings:
+            self.drawings = load(self.work / "drawings", self.device)
+            print(f"{'drawings':12s} {sum(map(len, self.drawings))} pictures", flush=True)
+        return self.drawings
+
+    def made(self, path: Path) -> Path:
+        """A file or folder that another stage makes.
+
+        Raises:
+            FileNotFoundError: if it isn't there, and this command doesn't wait.
+        """
+        while not path.exists():
+            if not self.wait or time.monotonic() > self.deadline:
+                raise FileNotFoundError(f"{path} isn't there: run the stages in order, {', '.join(STAGES)}")
+            time.sleep(0.5)
+        return path
+
+    def prompt_tokenizer(self) -> Qwen2Tokenizer:
+        """The pipeline's tokenizer, trained once."""
+        folder = self.work / "tokenizer"
+        if not folder.exists():
+            _write(folder, prompt_tokenizer(prompt_texts()).save_pretrained)
+        return Qwen2Tokenizer.from_pretrained(folder)
+
+    def clip_tokenizer(self) -> PreTrainedTokenizerFast:
+        """CLIP's tokenizer, trained once."""
+        folder = self.work / "clip-tokenizer"
+        if not folder.exists():
+            _write(folder, clip_tokenizer(clip_texts(), CLIP_CONTEXT).save_pretrained)
+        return PreTrainedTokenizerFast.from_pretrained(folder)
+
+    def train_judge(self) -> None:
+        """Train the judge and write it to where benchmarks look for it."""
+        save_judge(
+            train_judge(self.loaded(), self.seconds["judge"], self.work, self.deadline, self.device), self.judge_path
+        )
+
+    def judge(self) -> Judge:
+        """The trained judge."""
+        return load_judge(self.made(self.judge_path), self.device).requires_grad_(False)
+
+    def train_vae(self, name: str) -> None:
+        """Train the shallow VAE, or from it the deep one."""
+        vae = new_vae(shallow=True)
+        if name == "vae":
+            vae = deepened(AutoencoderKLQwenImage.from_pretrained(self.made(self.work / "shallow")))
+        seconds = self.seconds[name]
+        vae = train_vae(name, vae, self.loaded(), self.judge(), seconds, self.work, self.deadline)
+        _write(self.work / name, put_back(vae).save_pretrained)
+
+    def vae(self) -> AutoencoderKLQwenImage:
+        """The trained VAE, reduced to single frames."""
+        vae = AutoencoderKLQwenImage.from_pretrained(self.made(self.work / "vae"))
+        return single_frame(vae).to(self.device).eval().requires_grad_(False)
+
+    def train_clip(self) -> None:
+        """Train and export the CLIP model."""
+        tokenizer = self.clip_tokenizer()
+        model = train_clip(self.loaded(), tokenizer, self.seconds["clip"], self.work, self.deadline, self.device)
+        export_clip(self.weights, model, tokenizer)
+
+    def train_words(self) -> None:
+        """Train the text encoder."""
+        told = read_captions(self.work / "drawings")
+        tokenizer, seconds = self.prompt_tokenizer(), self.seconds["words"]
+        _write(
+            self.work / "text_encoder",
+            train_words(told, tokenizer, seconds, self.work, self.deadline, self.device).save_pretrained,
+        )
+
+    def text_encoder(self) -> Qwen2_5_VLForConditionalGeneration:
+        """The trained text encoder."""
+        folder = self.made(self.work / "text_encoder")
+        encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+        return encoder.float().to(self.device).eval().requires_grad_(False)
+
+    def train_transformer(self) -> None:
+        """Train the transformer and export the pipeline."""
+        posed = trials(48, "en", 1) + trials(16, "zh", 1)
+
+        def probe(denoiser: Denoiser) -> str:
+            made = pictures(
+                pipeline_of(self.vae(), denoiser, self.prompt_tokenizer()),
+                [trial.prompt for trial in posed],
+                width=256,
+                height=256,
+                steps=self.sampling.steps,
+                guidance=self.sampling.guidance,
+                batch=32,
+            )
+            return str(agreement(judge.verdict(made), asked(posed)))
+
+        drawings, judge = self.loaded(), self.judge()
+        seconds = self.seconds["transformer"]
+        denoiser = train_denoiser(
+            self.vae,
+            self.text_encoder,
+            self.prompt_tokenizer,
+            drawings,
+            seconds,
+            self.work,
+            self.deadline,
+            probe,
+        )
+        export_pipeline(self.weights, self.vae(), denoiser, self.prompt_tokenizer(), self.sampling)
+        total = sum(path.stat().st_size for path in self.weights.rglob("*") if path.is_file())
+        print(f"{'export':12s} {total / 2**20:.2f} MiB under {self.weights}", flush=True)
+
+    def train_rewording(self) -> None:
+        """Teach the text encoder to get past strange words, and put it into the exported pipeline."""
+        folder = self.made(self.weights / PIPELINE / "text_encoder")
+        taught = train_rewording(
+            self.text_encoder(), self.prompt_tokenizer(), self.seconds["rewording"], self.work, self.deadline
+        )
+        taught.half().save_pretrained(folder)
+
+
+def _write(folder: Path, save: Callable[[Path], object]) -> None:
+    """Let `save` write a folder that others see whole or not at all."""
+    partial = folder.with_suffix(".partial")
+    save(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def prompt_texts() -> list[str]:
+    """What the pipeline's tokenizer learns from: every word and phrase, in the places where it can stand."""
+    random = Random("tokenizer")
+    texts = []
+    for phrase in captions.all_words():
+        for mark in ("", " ", "，", "】", "【"):
+            texts += [mark + phrase] * (12 if mark.isspace() or not phrase.isascii() else 4)
+        if phrase.isascii():
+            texts += [" " + phrase.title()] * 6 + [" " + phrase.upper()]
+    for _ in range(4000):
+        texts.append(captions.caption(random_scene(random, held_out=None), random, language="en"))
+    return texts
+
+
+def clip_texts() -> list[str]:
+    """What CLIP's tokenizer learns from: every word and phrase, captions, and phrases with their made-up brands."""
+    random = Random("clip tokenizer")
+    texts = captions.all_words() * 10 + [random_phrase(random).text for _ in range(10_000)]
+    for _ in range(4000):
+        texts.append(captions.caption(random_scene(random, held_out=None), random, language="en"))
+    return texts
+
+
+def contact_sheet(made: torch.Tensor, path: Path, columns: int = 12) -> None:
+    """Lay uint8 pictures [N, H, W, 3] out in one."""
+    rows = -(-len(made) // columns)
+    height, width = made.shape[1:3]
+    sheet = Image.new("RGB", (columns * width, rows * height), "white")
+    for index, picture in enumerate(made.cpu().numpy()):
+        sheet.paste(Image.fromarray(picture), (index % columns * width, index // columns * height))
+    sheet.save(path)
+
+
+def run(stage: str, training: Training, arguments: argparse.Namespace) -> None:
+    """Run one stage."""
+    if stage == "draw":
+        draw_all(training.work / "drawings", arguments.pictures, arguments.processes)
+    elif stage == "judge":
+        training.train_judge()
+    elif stage in ("shallow", "vae"):
+        training.train_vae(stage)
+    elif stage == "clip":
+        training.train_clip()
+    elif stage == "words":
+        training.train_words()
+    elif stage == "transformer":
+        training.train_transformer()
+    else:
+        training.train_rewording()
+
+
+def main() -> None:
+    """Run the stages that were asked for, in the order of `STAGES`."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stages", nargs="+", choices=STAGES, metavar="STAGE")
+    parser.add_argument("--work", type=Path, required=True, help="folder for drawings and states")
+    parser.add_argument("--weights", type=Path, default=Path(__file__).parent / "weights", help="where to export to")
+    parser.add_argument("--judge", type=Path, default=Path("benchmarks/judge.safetensors"), help="the judge's weights")
+    parser.add_argument("--wait", action="store_true", help="wait for what another command is still making")
+    parser.add_argument("--pictures", type=int, default=120_000, help="how many drawings")
+    parser.add_argument("--processes", type=int, default=os.cpu_count())
+    parser.add_argument("--minutes", type=float, default=600, help="when to stop, wherever it is")
+    for stage, seconds in SECONDS.items():
+        parser.add_argument(f"--{stage}-seconds", type=float, default=seconds)
+    arguments = parser.parse_args()
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("models").setLevel(logging.INFO)
+    began = time.monotonic()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    arguments.judge.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(0)
+    torch.set_float32_matmul_precision("high")
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cuda.enable_cudnn_sdp(False)  # it is slow with a mask that is one row for all queries
+    training = Training(
+        work=arguments.work,
+        device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
+        deadline=began + 60 * arguments.minutes,
+        seconds={stage: getattr(arguments, f"{stage}_seconds") for stage in SECONDS},
+        weights=arguments.weights,
+        judge_path=arguments.judge,
+        wait=arguments.wait,
+    )
+    for stage in STAGES:
+        if stage in arguments.stages:
+            start = time.monotonic()
+            run(stage, training, arguments)
+            print(f"{stage:12s} took {time.monotonic() - start:.1f} s, {time.monotonic() - began:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()
