@@ -172,7 +172,7 @@ def separated(what: str, eye: Eye, embeds: Tensor, scenes: list[Scene]) -> list[
 
 def processor_seconds(folder: Path, steps: int, guidance: float) -> float:
     """Seconds a 256 x 256 picture on two processor cores, fp32, in a batch of eight."""
-    pipeline = QwenImagePipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline = QwenImagePipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     single_frame(pipeline.vae)
     threads = torch.get_num_threads()
@@ -191,7 +191,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
     sampling = json.loads((folder / "sampling_config.json").read_text(encoding="utf-8"))
     steps, guidance = arguments.steps or sampling["steps"], arguments.guidance or sampling["guidance"]
     print(f"{steps} steps, guidance {guidance}, {arguments.precision}, {device}")
-    pipeline = QwenImagePipeline.from_pretrained(folder, torch_dtype=getattr(torch, arguments.precision)).to(device)
+    pipeline = QwenImagePipeline.from_pretrained(folder, dtype=getattr(torch, arguments.precision)).to(device)
     pipeline.set_progress_bar_config(disable=True)
     judge, eye = load_judge(arguments.judge, device), Eye(arguments.weights / "clip", device)
 
