@@ -48,7 +48,6 @@ def container(pod: dict[str, Any]) -> dict[str, Any]:
     return container
 
 
-@pytest.mark.xfail(not (ROOT / PROJECT["readme"]).exists(), reason="the README is yet to be written")
 def test_what_the_image_copies_is_in_the_project_and_not_ignored() -> None:
     kept = [line[1:] for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines() if line.startswith("!")]
     copied = [copy.split()[:-1] for copy in arguments("COPY") if not copy.startswith("--from")]
