@@ -44,7 +44,7 @@ SECONDS = {  # of training, on one H200
     "vae": 170.0,
     "clip": 150.0,
     "words": 60.0,
-    "transformer": 820.0,  # in two commands, with --minutes 9 each
+    "transformer": 480.0,
     "rewording": 1400.0,  # on two processor cores: it needs no GPU
 }
 
