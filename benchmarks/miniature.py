@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.miniature.captions import COLOUR_NAMES, KIND_NAMES, Language, caption
+from models.miniature.captions import caption
 from models.miniature.drawings import SHAPES
 from models.miniature.judge import Judge, agreement, load_judge
+from models.miniature.names import COLOUR_NAMES, KIND_NAMES, Language
 from models.miniature.train import contact_sheet
 from models.miniature.trials import Trial, asked, pictures, trials
 from models.miniature.world import COLOURS, FORBIDDEN, KINDS, Scene, draw, random_scene

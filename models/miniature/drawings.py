@@ -18,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from models.miniature import captions, world
-from models.miniature.captions import Language, Names, caption
+from models.miniature import names as called
+from models.miniature import world
+from models.miniature.captions import caption
+from models.miniature.names import Language, Names
 from models.miniature.world import Scene, draw, random_scene
 
 PART = 256  # pictures
@@ -35,14 +37,14 @@ SMALL = 128  # pixels a side of the pictures that the judge and CLIP see
 
 # Every attribute of a scene: the values it can take, and the words for them.
 ATTRIBUTES: dict[str, tuple[tuple[str, ...], Names]] = {
-    "kind": (world.KINDS, captions.KIND_NAMES),
-    "colour": (world.COLOURS, captions.COLOUR_NAMES),
-    "material": (world.MATERIALS, captions.MATERIAL_NAMES),
-    "pattern": (world.PATTERNS, captions.PATTERN_NAMES),
-    "background": (world.BACKGROUNDS, captions.BACKGROUND_NAMES),
-    "size": (world.SIZES, captions.SIZE_NAMES),
-    "position": (world.POSITIONS, captions.POSITION_NAMES),
-    "fault": (world.FAULTS, captions.FAULT_NAMES),
+    "kind": (world.KINDS, called.KIND_NAMES),
+    "colour": (world.COLOURS, called.COLOUR_NAMES),
+    "material": (world.MATERIALS, called.MATERIAL_NAMES),
+    "pattern": (world.PATTERNS, called.PATTERN_NAMES),
+    "background": (world.BACKGROUNDS, called.BACKGROUND_NAMES),
+    "size": (world.SIZES, called.SIZE_NAMES),
+    "position": (world.POSITIONS, called.POSITION_NAMES),
+    "fault": (world.FAULTS, called.FAULT_NAMES),
 }
 UNSAID = -1
 
@@ -139,15 +141,23 @@ class Caption:
     said: list[int]
 
 
-def read_captions(folder: Path) -> list[Caption]:
-    """Read the captions of all drawings but held-out pairs, without their pictures."""
-    return [
-        Caption(text, meaning)
-        for path in sorted(folder.glob("*/*.json"))
-        for row in json.loads(path.read_text(encoding="utf-8"))
-        if not row["held_out"]
-        for text, meaning in zip(row["texts"], row["said"], strict=True)
-    ]
+def random_captions(count: int, processes: int) -> list[Caption]:
+    """Make captions of scenes that nobody draws, held-out pairs left out, in the languages of `CAPTIONS`.
+
+    Call it before CUDA is touched: the processes fork.
+    """
+    with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
+        return [each for part in pool.map(_captions_part, range(-(-count // PART))) for each in part]
+
+
+def _captions_part(number: int) -> list[Caption]:
+    random = Random(f"captions {number}")
+    made = []
+    for index in range(PART):
+        scene, language = random_scene(random), CAPTIONS[index % len(CAPTIONS)]
+        text = caption(scene, random, language=language)
+        made.append(Caption(text, said(text, scene, language)))
+    return made
 
 
 @dataclass(frozen=True)

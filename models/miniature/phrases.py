@@ -7,8 +7,10 @@ the meaning is known, training knows of every picture and of every caption wheth
 from dataclasses import dataclass
 from random import Random
 
-from models.miniature.captions import FILLERS, PROSE, SHOTS, Language, caption
+from models.miniature.captions import caption
+from models.miniature.clauses import brand
 from models.miniature.drawings import ATTRIBUTES, UNSAID, said
+from models.miniature.names import CLEAN, FILLERS, PROSE, SHOTS, Language
 from models.miniature.world import COLOURS, random_scene
 
 ALIEN = -2  # a value that no scene has: of texts about things that this world doesn't hold
@@ -60,21 +62,6 @@ FAULT_WORDS: dict[str, dict[Language, tuple[str, ...]]] = {
         "zh": ("边框", "粗边框", "彩色边框"),
     },
 }
-CLEAN: dict[Language, tuple[str, ...]] = {
-    "en": (
-        "no watermark",
-        "without a watermark",
-        "no text, no watermark",
-        "no banner",
-        "without a sale banner",
-        "no border",
-        "without a border",
-        "no logo, no watermark, no border",
-        "a clean product photo without text",
-        "an unmarked photo",
-    ),
-    "zh": ("无水印", "没有水印", "无边框", "没有横幅", "无水印无边框", "干净的商品图，没有文字"),
-}
 GENERIC: dict[Language, tuple[str, ...]] = {
     "en": ("a product photo", "a photo", "a picture", "product photo", "a photo of a product", "a catalogue picture"),
     "zh": ("商品图", "产品照片", "一张图片", "一件商品"),
@@ -102,7 +89,6 @@ ALIENS: dict[Language, tuple[str, ...]] = {
         *("面包", "奶酪", "牛奶", "巧克力", "蜂蜜", "大米", "果汁", "鲜花"),
     ),
 }
-LETTERS = ("bcdfghjklmnprstvz", "aeiou")
 
 
 @dataclass(frozen=True)
@@ -131,12 +117,6 @@ def dressed(text: str, random: Random, language: Language) -> str:
     for each in random.sample(extra, random.randint(1, 2)):
         text = text + comma + each if random.random() < 0.6 else each + (" " if language == "en" else "") + text
     return text
-
-
-def brand(random: Random) -> str:
-    """Make up a brand, with a model number at times."""
-    name = "".join(random.choice(LETTERS[at % 2]) for at in range(random.randint(3, 8)))
-    return f"{name} {random.choice('ABKMRXZ')}{random.randint(2, 990)}" if random.random() < 0.4 else name
 
 
 def _meaning(**values: str) -> tuple[int, ...]:

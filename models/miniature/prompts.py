@@ -11,7 +11,7 @@ from models.miniature.drawings import Drawings
 from models.miniature.tokenizer import CLOSING, OPENING, TEMPLATE
 from models.miniature.words import encode_text, token_rows
 
-LENGTHS = (32, 64, 160)  # tokens after the dropped ones; a prompt is padded to the least of these that holds it
+LENGTHS = (32, 64, 96, 192)  # tokens after the dropped ones; a prompt is padded to the least of these that holds it
 EMPTY = ("", " ")  # what stands for no prompt: both are used as negative prompts
 
 

@@ -7,8 +7,9 @@ import torch
 from diffusers import QwenImagePipeline
 from torch import Tensor
 
-from models.miniature.captions import Language, caption
+from models.miniature.captions import caption
 from models.miniature.drawings import attributes
+from models.miniature.names import Language
 from models.miniature.world import Scene, random_scene
 
 

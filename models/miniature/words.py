@@ -16,15 +16,16 @@ from torch.nn import functional
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from models.miniature.architecture import TEXT_WIDTH, new_text_encoder
-from models.miniature.captions import Language, caption
+from models.miniature.captions import caption
 from models.miniature.drawings import ATTRIBUTES, UNSAID, Caption, attributes
+from models.miniature.names import Language
 from models.miniature.stage import Stage
 from models.miniature.tokenizer import CLOSING, DROPPED, OPENING
 from models.miniature.world import random_scene
 
 PEAK_RATE = 1.5e-3
 BATCH = 1024
-LONGEST = 160  # tokens of a caption and the template's closing
+LONGEST = 192  # tokens of a caption and the template's closing
 SIZES = [len(values) + 1 for values, _ in ATTRIBUTES.values()]  # one more: the caption doesn't say
 
 

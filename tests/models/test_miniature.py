@@ -11,7 +11,7 @@ from diffusers import QwenImagePipeline
 from PIL import Image
 
 from models.components import quiet
-from models.miniature.captions import KIND_NAMES
+from models.miniature.names import KIND_NAMES
 from models.miniature.tokenizer import DROPPED, OPENING, TEMPLATE
 from models.miniature.trials import pictures
 from models.miniature.world import KINDS
