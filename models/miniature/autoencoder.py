@@ -124,7 +124,7 @@ def _batch(drawings: list[Drawings], cropped: bool, device: torch.device) -> Ten
 
 @torch.no_grad()
 def encoded(vae: AutoencoderKLQwenImage, pictures: Tensor) -> Tensor:
-    """Latents of uint8 pictures [B, H, W, 3], as the VAE gives them: float [B, 16, H/8, W/8]."""
+    """Latents of uint8 pictures [B, H, W, 3], as the VAE gives them: float [B, C, h, w]."""
     frames = signed(pictures).contiguous(memory_format=torch.channels_last).unsqueeze(2)
     with torch.autocast(frames.device.type, torch.bfloat16, enabled=frames.device.type == "cuda"):
         latents: Tensor = vae.encode(frames).latent_dist.mode()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from models.miniature.architecture import TEXT_WIDTH, new_transformer
+from models.miniature.architecture import LATENT_CHANNELS, TEXT_WIDTH, new_transformer
 from models.miniature.autoencoder import encoded
 from models.miniature.drawings import SHAPES, Drawings
 from models.miniature.prompts import LENGTHS, Prompts, prepare
@@ -29,6 +29,7 @@ from models.miniature.words import encode_text
 
 LOG = logging.getLogger(__name__)
 PIXELS = 32  # a token's side: 16 a latent, and tokens fold 2 x 2 latents
+CHANNELS = 4 * LATENT_CHANNELS  # of a token
 PEAK_RATE = 1.5e-3
 BATCH_TOKENS = 72_000  # picture and text tokens together
 EMPTIED = 0.1  # of the prompts
@@ -53,7 +54,7 @@ class Lesson:
 
     width: int
     height: int
-    latents: Tensor  # fp16 [pictures, height / 32 * width / 32, 64], packed and normalised
+    latents: Tensor  # fp16 [pictures, height / 32 * width / 32, CHANNELS], packed and normalised
     prompts: Prompts
 
     @property
@@ -63,7 +64,7 @@ class Lesson:
 
 
 def latents_of(vae: AutoencoderKLQwenImage, drawings: Drawings) -> Tensor:
-    """Encode drawings into normalised packed latents: fp16 [pictures, tokens, 64]."""
+    """Encode drawings into normalised packed latents: fp16 [pictures, tokens, CHANNELS]."""
     device = drawings.pictures.device
     mean = torch.tensor(vae.config.latents_mean, device=device)[:, None, None]
     deviation = torch.tensor(vae.config.latents_std, device=device)[:, None, None]
@@ -72,7 +73,7 @@ def latents_of(vae: AutoencoderKLQwenImage, drawings: Drawings) -> Tensor:
 
 
 def packed(latents: Tensor) -> Tensor:
-    """Fold latents [B, 16, h, w] into tokens of 2 x 2: [B, h / 2 * w / 2, 64]."""
+    """Fold latents [B, C, h, w] into tokens of 2 x 2: [B, h / 2 * w / 2, 4 C]."""
     batch, channels, height, width = latents.shape
     folded = latents.view(batch, channels, height // 2, 2, width // 2, 2).permute(0, 2, 4, 1, 3, 5)
     return folded.reshape(batch, height * width // 4, channels * 4)
@@ -154,7 +155,7 @@ def velocity(
 
     Args:
         transformer: the model.
-        latents: noisy packed latents [B, P, 64].
+        latents: noisy packed latents [B, P, CHANNELS].
         embeds: prompt embeds [B, T, width].
         mask: True for the prompt's tokens, [B, T].
         sigma: the share of noise, [B].
@@ -162,7 +163,7 @@ def velocity(
         block: the blocks' forward pass, compiled or not.
 
     Returns:
-        The velocity from picture to noise, [B, P, 64].
+        The velocity from picture to noise, [B, P, CHANNELS].
     """
     picture = transformer.img_in(latents)
     text = transformer.txt_in(transformer.txt_norm(embeds))
@@ -199,7 +200,7 @@ def difference(denoiser: Denoiser, tokenizer: Qwen2Tokenizer) -> float:
     mask = batch.attention_mask[:, DROPPED:].bool()
     embeds = encode_text(text_encoder, batch.input_ids)
     expected = text_encoder(**batch, output_hidden_states=True).hidden_states[-1][:, DROPPED:]
-    latents, sigma = torch.randn(3, 6 * 8, 64, device=device), torch.tensor([0.1, 0.5, 0.9], device=device)
+    latents, sigma = torch.randn(3, 6 * 8, CHANNELS, device=device), torch.tensor([0.1, 0.5, 0.9], device=device)
     ours = velocity(transformer, latents, embeds, mask, sigma, (6, 8))
     theirs = transformer(
         hidden_states=latents,
@@ -225,7 +226,7 @@ def flow_loss(
 
     Args:
         transformer: the model.
-        latents: clean packed latents, [B, P, 64].
+        latents: clean packed latents, [B, P, CHANNELS].
         embeds: prompt embeds, [B, T, width].
         mask: True for the prompts' tokens, [B, T].
         grid: rows and columns of tokens.
@@ -331,7 +332,7 @@ def _compile(transformer: QwenImageTransformer2DModel, block: Block) -> None:
     began, device = time.monotonic(), next(transformer.parameters()).device
     for tokens, length in sorted(COMPILED):
         rows = BATCH_TOKENS // (tokens + length) // 16 * 16
-        latents = torch.randn(rows, tokens, 64, device=device)
+        latents = torch.randn(rows, tokens, CHANNELS, device=device)
         mask = torch.ones(rows, length, dtype=torch.bool, device=device)
         told = torch.randn(rows, length, TEXT_WIDTH, dtype=torch.bfloat16, device=device)
         torch.autograd.backward(flow_loss(transformer, latents, told, mask, (8, tokens // 8), block))
