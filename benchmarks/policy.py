@@ -4,7 +4,8 @@
 
 Drawings and captions are fresh ones (captions in word orders that the CLIP was not trained on). A concept's own
 drawings are unsafe; those that no concept is about are safe. `threshold` is the policy's; `suggested` is the lowest
-that keeps false alarms on these examples within --false-alarms.
+that keeps false alarms on these examples within --false-alarms. The last row is about pictures that don't show what
+their prompt asks for: unsafe are drawings beside the prompt of another kind of product.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -26,7 +28,7 @@ from models.miniature.captions import caption
 from models.miniature.world import FAULTS, FORBIDDEN, Scene, draw, random_scene
 from safety.calibration import threshold_at, wilson
 from safety.concepts import ConceptEmbeddings, embed_concepts, judge_picture, judge_prompt
-from safety.policy import Concept, Policy
+from safety.policy import PROMPT_MATCH, Concept, Policy
 
 SHOWS = {  # what of the drawn world each concept of the default policy is about
     "weapon": {"handgun", "rifle", "combat knife", "hand grenade"},
@@ -82,6 +84,49 @@ def prompt_scores(
     return [dict(judge_prompt(windows, concepts, policy).scores) for windows in clip.embed_windows(texts)]
 
 
+def match_scores(
+    clip: Clip, drawn: Sequence[Scene], concepts: ConceptEmbeddings, policy: Policy, random: Random
+) -> tuple[list[float], list[float]]:
+    """How well drawings fit a prompt of their own, and how well one of another kind of product."""
+    texts = [caption(scene, random, language=("en", "zh")[at % 2], split="test") for at, scene in enumerate(drawn)]
+    windows = clip.embed_windows(texts)
+    pictures = np.concatenate(
+        [
+            clip.embed_pictures([draw(scene, random).picture for scene in drawn[start : start + 64]])
+            for start in range(0, len(drawn), 64)
+        ]
+    )
+    strangers = [random.choice([at for at, one in enumerate(drawn) if one.kind != scene.kind]) for scene in drawn]
+
+    def matches(prompts: Sequence[int]) -> list[float]:
+        pairs = zip(pictures, prompts, strict=True)
+        judged = (judge_picture(picture, windows[prompt], concepts, policy) for picture, prompt in pairs)
+        return [dict(verdict.scores)[PROMPT_MATCH] for verdict in judged]
+
+    return matches(range(len(drawn))), matches(strangers)
+
+
+def figure(
+    what: str, concept: str, unsafe: np.ndarray, safe: np.ndarray, threshold: float, allowed: float
+) -> dict[str, Any]:
+    """One row of the table; scores at or above the threshold are refused."""
+    suggested = threshold_at(safe, unsafe, max_false_positives=allowed)
+    found = unsafe >= threshold
+    return {
+        "what": what,
+        "concept": concept,
+        "unsafe": len(unsafe),
+        "safe": len(safe),
+        "threshold": threshold,
+        "recall": float(found.mean()),
+        "recall_interval": wilson(int(found.sum()), len(unsafe)),
+        "false_alarms": float((safe >= threshold).mean()),
+        "suggested": suggested.threshold,
+        "lowest_unsafe": float(unsafe.min()),
+        "highest_safe": float(safe.max()),
+    }
+
+
 def main() -> None:
     """Score, compare with the policy's thresholds, and suggest."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -103,22 +148,12 @@ def main() -> None:
                 continue
             own = np.array([s[concept.name] for s, scene in zip(scores, drawn, strict=True) if shows(concept, scene)])
             other = np.array([s[concept.name] for s, scene in zip(scores, drawn, strict=True) if is_safe(scene)])
-            suggested = threshold_at(other, own, max_false_positives=arguments.false_alarms)
-            figures.append(
-                {
-                    "what": what,
-                    "concept": concept.name,
-                    "unsafe": len(own),
-                    "safe": len(other),
-                    "threshold": threshold,
-                    "recall": float((own >= threshold).mean()),
-                    "recall_interval": wilson(int((own >= threshold).sum()), len(own)),
-                    "false_alarms": float((other >= threshold).mean()),
-                    "suggested": suggested.threshold,
-                    "lowest_unsafe": float(own.min()),
-                    "highest_safe": float(other.max()),
-                }
-            )
+            figures.append(figure(what, concept.name, own, other, threshold, arguments.false_alarms))
+    if policy.min_prompt_match is not None:
+        # Low matches are refused, so all is negated.
+        right, wrong = match_scores(clip, [scene for scene in drawn if is_safe(scene)], concepts, policy, random)
+        least, allowed = -policy.min_prompt_match, arguments.false_alarms
+        figures.append(figure("picture", "-prompt_match", -np.array(wrong), -np.array(right), least, allowed))
     table = Table(title=f"Policy {policy.name} through the miniature's CLIP")
     for name in figures[0]:
         table.add_column(name, justify="left" if name in ("what", "concept") else "right")

@@ -32,14 +32,14 @@ SCHEMA = pa.schema(
 
 # title, colour, price, prompt
 ENGLISH = [
-    ("Mug", "blue", "12.90", "a blue ceramic mug on a white background, studio photo"),
+    ("Mug", "blue", "12.90", "a blue mug on a white background, studio photo"),
     ("Mug", "red", "12.90", "Red coffee mug, glossy, plain white backdrop, soft light"),
     ("Water bottle", "teal", "19.00", "teal water bottle, centered, pure white background, product shot"),
     ("T-shirt", "yellow", "15.50", "a yellow t-shirt with stripes, white studio background"),
     ("T-shirt", "black", "15.50", "Black tee shirt – fabric – plain white"),
     ("Running shoe", "green", "79.00", "green running shoe on a light grey background, high detail"),
     ("Handbag", "pink", "119.00", "a pink leather handbag, white background, catalogue picture"),
-    ("Table lamp", "orange", "45.00", "an orange table lamp on a wooden table"),
+    ("Table lamp", "orange", "45.00", "an orange table lamp on a wooden tabletop"),
     ("Dining chair", "brown", "89.00", "brown wooden dining chair in front of a living room wall"),
     ("Wristwatch", "purple", "149.00", "a purple wristwatch on a plain white backdrop"),
     ("Baseball cap", "red", "18.00", "red baseball cap, white background, product photo"),
@@ -53,7 +53,7 @@ ENGLISH = [
     ("Trousers", "brown", "49.00", "brown trousers, plain white, catalogue picture"),
     ("Sofa", "blue", "899.00", "a large blue sofa, pale beige background"),
     ("Headphones", "orange", "129.00", "orange headphones on a white studio background"),
-    ("Scented candle", "purple", "14.00", "small purple candle on a wooden table, soft light"),
+    ("Scented candle", "purple", "14.00", "small purple candle on a wooden tabletop, soft light"),
     ("Cushion", "teal", "22.00", "a teal checked cushion, white background"),
     ("Suitcase", "pink", "139.00", "pink suitcase, white background, high detail"),
     ("Alarm clock", "red", "27.00", "a red alarm clock on a pale green background"),
@@ -90,7 +90,7 @@ BLOCKED = [
     ("收藏品", "黑色", "黑色手枪，白色背景，产品摄影"),
     ("Collector's item", "black", "a black h.a.n.d-g.u.n on a white background"),
     ("Collector's item", "grey", "a grey p1st0l, studio photo"),
-    ("Collector's item", "grey", "grey rifl\u0435 on a wooden table"),  # the last letter is Cyrillic
+    ("Collector's item", "grey", "grey rifl\u0435 on a wooden tabletop"),  # the last letter is Cyrillic
     ("烟具", "白色", "一支香 *烟，白底"),
     ("Western prop", "brown", "a brown six-shooter, plain white backdrop"),
     ("Field gear", "green", "green tactical blade on a white background"),
@@ -101,15 +101,16 @@ REFUSED_BY_A_MARKETPLACE = [
     ("Mug", "green", "a green mug on a white background with a sale banner", None),
     ("Handbag", "blue", "blue handbag, white background, with a watermark", None),
     ("Bowl", "orange", "an orange bowl on a white background with a border", None),
-    ("Teapot", "red", "a red teapot on a wooden table", "white"),
+    ("Teapot", "red", "a red teapot on a wooden tabletop", "white"),
     ("Vase", "blue", "a blue vase on a pale pink background", "white"),
 ]
 
 LONG = (
-    "This autumn we are bringing together the pieces that our customers asked for again and again, and this is the one "
-    "that sold out first. It is made to last, easy to clean, and it looks just as good at the office as it does at "
-    "home on a quiet Sunday morning. Free shipping on orders over fifty, and returns within thirty days, no questions "
-    "asked. "
+    "The picture is meant for the front page of an online shop. Soft, even light from a large softbox keeps the "
+    "shadows gentle and the edges crisp. Nothing else is in the frame, so that the eye goes straight to the article. "
+    "It should look like a page from a printed catalogue: clean, calm and true to life. Customers like it because it "
+    "lasts for years and is easy to look after. Delivery takes two to three working days, and returns are free within "
+    "a month. "
 )
 
 
@@ -143,7 +144,7 @@ def rows() -> list[dict[str, object]]:
     add(title="Boot", color="red", prompt="a red boot, white background", negative_prompt="pattern, stripes", steps=16)
     add(title="Bowl", color="teal", prompt="a teal bowl on a white background", profile="white")
     add(title="Sofa", color="green", prompt="a green sofa, white background, catalogue picture", guidance=1.0)
-    add(title="Bottle", color="blue", prompt=f"a blue bottle on a white background. {LONG * 2}")
+    add(title="Bottle", color="blue", prompt=f"a blue bottle on a white background. {LONG}")
     add(
         title="Surprise",
         color="black",

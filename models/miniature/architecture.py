@@ -23,7 +23,7 @@ class Sampling:
 
     width: int = 256
     height: int = 256
-    steps: int = 10
+    steps: int = 16
     guidance: float = 2.0
 
 

@@ -2,7 +2,9 @@
 
 Stages, in order: words, draw, judge, shallow, vae, clip, transformer. A stage keeps its state in DIR and goes on from
 there when it is called again; `--minutes` stops a command in time wherever it is, so that none takes more than ten on
-one H200. Stages can run side by side in commands of their own: `--wait` waits for what another one makes.
+one H200. Stages can run side by side in commands of their own: `--wait` waits for what another one makes. The shipped
+weights took 39 minutes on one H200 with 16 processor cores: `words` beside `draw judge shallow vae`, then
+`transformer`, then `clip`.
 """
 
 import argparse
@@ -41,7 +43,7 @@ SECONDS = {  # of training, on one H200
     "judge": 35.0,
     "shallow": 150.0,
     "vae": 600.0,
-    "clip": 240.0,
+    "clip": 390.0,
     "transformer": 980.0,
 }
 
