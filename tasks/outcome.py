@@ -34,6 +34,12 @@ class FailureReason(StrEnum):
     NOT_FINITE = "not_finite"
     OUT_OF_MEMORY = "out_of_memory"
     UNREADABLE = "unreadable"
+    SOURCE_NOT_ALLOWED = "source_not_allowed"
+    SOURCE_NOT_FOUND = "source_not_found"
+    SOURCE_UNREACHABLE = "source_unreachable"
+    SOURCE_TOO_LARGE = "source_too_large"
+    SOURCE_CORRUPT = "source_corrupt"
+    SOURCE_UNSUPPORTED = "source_unsupported"
     INTERNAL = "internal"
 
 
