@@ -129,6 +129,22 @@ class S3Store(Store):
 
         return self._persist("read", path, attempt)
 
+    def read_at_most(self, path: str, limit: int) -> bytes | None:
+        """Give a stranger's object, or None when it is absent; of a larger one only more than `limit` bytes."""
+
+        def attempt(client: "S3Client") -> bytes | None:
+            with self._opened(client, path) as response:
+                if response is None:
+                    return None
+                content = bytearray()
+                for piece in response["Body"].iter_chunks(PIECE):
+                    content += piece
+                    if len(content) > limit:
+                        break
+                return bytes(content)
+
+        return self._persist("read", path, attempt)
+
     def download(self, path: str, to: Path) -> str | None:
         def attempt(client: "S3Client") -> str | None:
             with self._opened(client, path) as response:
