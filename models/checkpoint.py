@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from models.digest import digest
 from models.sampling import QWEN_IMAGE_DEFAULTS, SamplingDefaults
@@ -16,6 +17,10 @@ __all__ = ["Checkpoint", "CheckpointError", "SamplingDefaults", "find_checkpoint
 
 MINIATURE = Path(__file__).parent / "miniature" / "weights"
 MINIATURES = {"QwenImagePipeline": "qwen-image", "QwenImageLayeredPipeline": "qwen-image-layered"}
+KINDS = {
+    "QwenImagePipeline": "to make pictures from prompts, give a checkpoint such as Qwen/Qwen-Image",
+    "QwenImageLayeredPipeline": "to take pictures apart, give a checkpoint such as Qwen/Qwen-Image-Layered",
+}
 CLIP_WEIGHTS = (  # in open_clip's own order, so that a pickle it would prefer is seen (open_clip 3.3)
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -152,11 +157,21 @@ def _hub_folder(model: str, revision: str, entry: str, check: Callable[[Path], l
     return folder
 
 
+def check_kind(folder: Path, pipeline: str) -> dict[str, Any]:
+    """Check that a diffusers folder holds a checkpoint of `pipeline`, and return its model_index.json.
+
+    Raises:
+        CheckpointError: if it is another kind of model.
+    """
+    index = read_json(folder / "model_index.json")
+    if (found := index.get("_class_name")) != pipeline:
+        raise CheckpointError(f"{folder} is a {found} where a {pipeline} is needed; {KINDS[pipeline]}.")
+    return index
+
+
 def _check_pipeline(folder: Path, pipeline: str) -> list[Path]:
     """Check a diffusers folder and return the files that decide its pictures."""
-    index = read_json(folder / "model_index.json")
-    if index.get("_class_name") != pipeline:
-        raise CheckpointError(f"{folder} is a {index.get('_class_name')} where a {pipeline} is needed; give another.")
+    index = check_kind(folder, pipeline)
     files = [folder / "model_index.json"]
     for component, declared in sorted(index.items()):
         if component.startswith("_") or not isinstance(declared, list) or None in declared:
@@ -168,20 +183,22 @@ def _check_pipeline(folder: Path, pipeline: str) -> list[Path]:
                 "checkpoint; use a checkpoint of diffusers and transformers classes alone."
             )
         part = folder / component
-        read_json(part / _config_name(class_name))
-        if _config_name(class_name) == "config.json":
+        config = _config_name(part, class_name)
+        read_json(part / config)
+        if config == "config.json":
             check_weights(part, "model" if library == "transformers" else "diffusion_pytorch_model")
         files += (file for file in part.rglob("*") if file.is_file() and file.suffix not in (*PICKLES, ".md"))
     return files
 
 
-def _config_name(class_name: str) -> str:
+def _config_name(part: Path, class_name: str) -> str:
     if "Tokenizer" in class_name:
         return "tokenizer_config.json"
     if "Scheduler" in class_name:
         return "scheduler_config.json"
-    if "Processor" in class_name:
-        return "preprocessor_config.json"
+    if "Processor" in class_name:  # transformers 5 writes the second name and reads both
+        older, newer = "preprocessor_config.json", "processor_config.json"
+        return newer if (part / newer).exists() else older
     return "config.json"
 
 

@@ -1,4 +1,4 @@
-"""The parts of a Qwen-Image checkpoint, loaded quietly and completely."""
+"""The parts of a Qwen-Image or Qwen-Image-Layered checkpoint, loaded quietly and completely."""
 
 import logging
 import warnings
@@ -14,16 +14,17 @@ import transformers
 from diffusers import (
     AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
+    QwenImageLayeredPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
 from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
 
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, check_kind
 from models.failure import first_line
 from models.placement import Placement, choose_placement, stream
 from models.single_frame import single_frame
-from models.weights import CheckpointError, count_parameters, read_json
+from models.weights import CheckpointError, count_parameters
 
 # Logits are never computed and no picture is ever read: the head and the vision tower needn't be there.
 UNUSED_WEIGHTS = ("lm_head.", "model.visual.", "visual.")
@@ -31,7 +32,7 @@ UNUSED_WEIGHTS = ("lm_head.", "model.visual.", "visual.")
 
 @dataclass(frozen=True)
 class Components:
-    """A Qwen-Image in parts; together they are what `QwenImagePipeline` holds."""
+    """A Qwen-Image in parts; together they are what its diffusers pipeline holds."""
 
     tokenizer: PreTrainedTokenizerBase
     text_encoder: torch.nn.Module  # the language model of Qwen2.5-VL, without vision tower and head
@@ -46,13 +47,24 @@ class Components:
     vae_scale: int  # pixels a latent, along each axis
 
 
-def load_components(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype, budget: int | None) -> Components:
+def load_components(
+    checkpoint: Checkpoint,
+    device: torch.device,
+    dtype: torch.dtype,
+    budget: int | None,
+    *,
+    pipeline: str = "QwenImagePipeline",
+) -> Components:
     """Load a checkpoint's parts onto `device`, placed so that they fit `budget` bytes (None: as much as it takes).
 
+    Args:
+        pipeline: `QwenImagePipeline` or `QwenImageLayeredPipeline`, whichever the parts are for.
+
     Raises:
-        CheckpointError: if a part isn't what Qwen-Image needs, or lacks weights.
+        CheckpointError: if a part isn't what that pipeline needs, or lacks weights.
     """
     folder = checkpoint.folder
+    index, is_layered = check_kind(folder, pipeline), pipeline == "QwenImageLayeredPipeline"
     placement: Placement = "resident"
     if budget is not None:
         placement = choose_placement(
@@ -61,7 +73,7 @@ def load_components(checkpoint: Checkpoint, device: torch.device, dtype: torch.d
             budget,
         )
     host = torch.device("cpu")
-    tokenizer_class = read_json(folder / "model_index.json")["tokenizer"][1]
+    tokenizer_class = index["tokenizer"][1]
     with quiet():
         tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder / "tokenizer", local_files_only=True)
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
@@ -77,12 +89,14 @@ def load_components(checkpoint: Checkpoint, device: torch.device, dtype: torch.d
         vae = _load(AutoencoderKLQwenImage, folder / "vae", device, dtype)
     if scheduler.config.get("stochastic_sampling"):
         raise CheckpointError(f"{folder / 'scheduler'} samples with unseeded noise; set stochastic_sampling to false.")
-    if transformer.config.guidance_embeds or transformer.config.use_layer3d_rope:
-        raise CheckpointError(f"{folder / 'transformer'} is no text-to-image Qwen-Image; give another checkpoint.")
+    if transformer.config.guidance_embeds or transformer.config.use_layer3d_rope != is_layered:
+        kind = "Qwen-Image-Layered" if is_layered else "text-to-image Qwen-Image"
+        raise CheckpointError(f"{folder / 'transformer'} is no {kind}; give another checkpoint.")
     if placement == "streamed":
         stream(transformer, device)
     # The pipeline's own constants, so that they can't drift from diffusers'.
-    stock = QwenImagePipeline(scheduler=scheduler, vae=vae, text_encoder=None, tokenizer=None, transformer=None)
+    parts = {"scheduler": scheduler, "vae": vae, "text_encoder": None, "tokenizer": None, "transformer": None}
+    stock = QwenImageLayeredPipeline(processor=None, **parts) if is_layered else QwenImagePipeline(**parts)
     return Components(
         tokenizer=tokenizer,
         text_encoder=text_encoder.model.language_model,

@@ -8,6 +8,7 @@ import torch
 
 Value = TypeVar("Value")
 
+Cause = Literal["out_of_memory", "internal"]
 Reason = Literal["prompt_too_long", "not_finite", "out_of_memory", "internal"]
 
 
@@ -24,7 +25,7 @@ class Failure:
     retryable: bool  # whether the same row may succeed another time
 
 
-def blame(error: Exception) -> Literal["out_of_memory", "internal"]:
+def blame(error: Exception) -> Cause:
     """Say what an exception in a batch means for its rows.
 
     Raises:

@@ -13,7 +13,7 @@ class DoesNotFit(ValueError):  # noqa: N818 a finding more than an error
 
     def __init__(self, shape: Shape, needed: int, budget: int) -> None:
         super().__init__(
-            f"One picture of {shape.width} × {shape.height} needs {needed / GIB:.1f} GiB beside the model and "
+            f"One picture of {shape} needs {needed / GIB:.1f} GiB beside the model and "
             f"{budget / GIB:.1f} GiB are free; use a smaller size, or stream the weights."
         )
         self.shape, self.needed, self.budget = shape, needed, budget

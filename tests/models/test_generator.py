@@ -268,7 +268,7 @@ def test_numbers_that_are_not_finite_fail_their_row_alone_instead_of_making_it_b
             return (pixels,)
 
         monkeypatch.setattr(generator.components.vae, "decode", decode_badly)
-        monkeypatch.setattr("models.generator.cut_into_batches", lambda lengths, _: [list(range(len(lengths)))])
+        monkeypatch.setattr("models.engine.cut_into_batches", lambda lengths, _: [list(range(len(lengths)))])
 
     pictures = render(generator, requests)
 
@@ -327,7 +327,7 @@ def test_an_exception_in_a_batch_fails_the_guilty_row_alone(
         drawn.append(len(seeds))
         return draw_noise(parts, shape, seeds)
 
-    monkeypatch.setattr("models.generator.draw_noise", fault)
+    monkeypatch.setattr("models.engine.draw_noise", fault)
 
     pictures = render(generator, requests)
 
@@ -441,7 +441,7 @@ def test_on_a_gpu_a_batch_is_as_large_as_measured_memory_and_its_use_allow(
     generator: Generator, monkeypatch: pytest.MonkeyPatch, shape: Shape, batch: int | None, gib_a_row: float, rows: int
 ) -> None:
     monkeypatch.setattr(Generator, "device", torch.device("cuda"))
-    monkeypatch.setattr("models.generator.free_memory", lambda _: 10 * 2**30)
+    monkeypatch.setattr("models.engine.free_memory", lambda _: 10 * 2**30)
     monkeypatch.setattr(generator, "_measure", lambda _, __, rows, ___: int(rows * gib_a_row * 2**30))
     generator.batch = batch
 
@@ -468,7 +468,7 @@ def test_measuring_a_batch_denoises_one_step_of_it(generator: Generator, monkeyp
 def test_rows_that_are_streamed_make_larger_batches(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Generator, "device", torch.device("cuda"))
     monkeypatch.setattr(Generator, "placement", "streamed")
-    monkeypatch.setattr("models.generator.free_memory", lambda _: 40 * 2**30)
+    monkeypatch.setattr("models.engine.free_memory", lambda _: 40 * 2**30)
     monkeypatch.setattr(generator, "_measure", lambda _, __, rows, ___: rows * 2**28)
 
     assert generator._fit(Shape(1024, 1024, 50, 4.0), tokens=128) == 32

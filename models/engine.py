@@ -1,0 +1,269 @@
+"""What both bulk engines share: a checkpoint held open on one device, and rows of one shape through it."""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol, Self
+
+import torch
+
+from models.attempts import Done, attempt
+from models.batches import cut_into_batches
+from models.checkpoint import Checkpoint
+from models.components import Components, load_components
+from models.denoise import decode, denoise, draw_noise
+from models.device import find_device, find_precision
+from models.failure import Cause, Failure
+from models.fit import DoesNotFit, largest_fit
+from models.placement import Placement, free_memory
+from models.prompt_embeds import embed_prompts, pad, tokenize
+from models.sampling import Pixels, Shape
+
+logger = logging.getLogger(__name__)
+
+CPU_ROWS = 8
+MOST_ROWS = 32
+# Beyond so many image tokens a resident model gains nothing from a larger batch (one H200, 1024²: 16.8 s a picture at
+# batch 4, 16.5 at 8; 512²: 0.083 s a step at 4, 0.077 at 16), while a smaller one loses less when it is interrupted.
+RESIDENT_BATCH_TOKENS = 32768
+
+
+@dataclass(frozen=True)
+class Picture:
+    """What became of one request: pixels, or a failure."""
+
+    index: int  # its position in the requests
+    pixels: Pixels | None  # [H, W, 3] of a picture; [layers, H, W, 4] of a source's layers
+    failure: Failure | None
+    seconds: float  # its share of its batch's time
+
+
+class Request(Protocol):
+    """What decides the pixels of one row."""
+
+    @property
+    def texts(self) -> list[str]:
+        """What conditions it: the prompt and, with guidance, the negative prompt."""
+
+    @property
+    def seed(self) -> int:
+        """Where its noise comes from."""
+
+    @property
+    def shape(self) -> Shape:
+        """What it shares with the rows of its batch."""
+
+
+class Demand(NamedTuple):
+    """What decides how much memory a row takes."""
+
+    width: int
+    height: int
+    layers: int
+    is_guided: bool
+    tokens: int  # of its longest prompt, rounded up
+
+
+class Engine:
+    """A checkpoint held open on one device: see `Generator` and `Decomposer`."""
+
+    pipeline: ClassVar[str]  # the diffusers pipeline whose checkpoints it opens
+
+    def __init__(
+        self,
+        components: Components,
+        *,
+        batch: int | None = None,
+        memory_fraction: float = 0.9,
+        max_prompt_tokens: int = 1024,
+    ) -> None:
+        """Take parts that are loaded already; `load` is the usual way."""
+        self.components = components
+        self.batch = batch
+        self.memory_fraction = memory_fraction
+        self.max_prompt_tokens = max_prompt_tokens
+        self._rows: dict[Demand, int] = {}  # the batch sizes found so far
+
+    @classmethod
+    def load(
+        cls,
+        checkpoint: Checkpoint,
+        *,
+        device: str = "auto",
+        precision: str = "auto",
+        batch: int | None = None,
+        memory_fraction: float = 0.9,
+        max_prompt_tokens: int = 1024,
+    ) -> Self:
+        """Open a checkpoint.
+
+        Args:
+            checkpoint: what `find_checkpoint` found.
+            device: `auto`, or as torch names it.
+            precision: `auto` (bfloat16 on CUDA, float32 on the CPU), `float32`, `bfloat16` or `float16`.
+            batch: the most rows that go through the device together; None for as many as do it good.
+            memory_fraction: how much of the GPU's free memory may be used.
+            max_prompt_tokens: a longer prompt fails its row, where stock would cut it without a word.
+
+        Raises:
+            CheckpointError: if the checkpoint, the device or the precision won't do.
+        """
+        found = find_device(device)
+        budget = int(free_memory(found) * memory_fraction) if found.type == "cuda" else None
+        components = load_components(checkpoint, found, find_precision(precision, found), budget, pipeline=cls.pipeline)
+        return cls(components, batch=batch, memory_fraction=memory_fraction, max_prompt_tokens=max_prompt_tokens)
+
+    @property
+    def device(self) -> torch.device:
+        """Where pictures are made."""
+        return self.components.device
+
+    @property
+    def precision(self) -> str:
+        """The precision of weights and arithmetic: `float32`, `bfloat16` or `float16`."""
+        return str(self.components.dtype).removeprefix("torch.")
+
+    @property
+    def placement(self) -> Placement:
+        """Where the weights are: see `models.placement`."""
+        return self.components.placement
+
+    @property
+    def size_multiple(self) -> int:
+        """Width and height must be multiples of this many pixels."""
+        return self.components.vae_scale * 2
+
+    @property
+    def fewest_steps(self) -> int:
+        """A schedule that is stretched to end at a given noise level has no room for that in one step."""
+        return 2 if self.components.scheduler.config.shift_terminal else 1
+
+    def count_tokens(self, prompts: Sequence[str]) -> list[int]:
+        """How many tokens of each prompt the transformer would read; `max_prompt_tokens` is compared with these."""
+        ids = tokenize(self.components, prompts)
+        return [len(ids[prompt]) - self.components.template_tokens for prompt in prompts]
+
+    def _check(self, requests: Sequence[Request]) -> None:
+        """Refuse what can't be drawn together: whoever asked made a mistake, and no row is to blame."""
+        shape = requests[0].shape
+        if any(request.shape != shape for request in requests):
+            raise ValueError("The rows of one call to render must share one shape; cut them into shards by shape.")
+        if min(shape.width, shape.height) < 1 or shape.width % self.size_multiple or shape.height % self.size_multiple:
+            raise ValueError(
+                f"A picture of {shape.width} × {shape.height} can't be drawn: "
+                f"width and height must be multiples of {self.size_multiple}."
+            )
+        if shape.steps < self.fewest_steps:
+            raise ValueError(f"A picture can't be drawn in {shape.steps} steps; give at least {self.fewest_steps}.")
+
+    def _run(
+        self, requests: Sequence[Request], sources: Callable[[list[int]], torch.Tensor] | None = None
+    ) -> Iterator[list[Picture]]:
+        """Make what is asked for and yield each batch as it finishes; every request yields exactly one Picture.
+
+        Args:
+            requests: of one shape, which `_check` has seen.
+            sources: from positions in `requests` to the packed latents [B, H/16 · W/16, 64] of their source pictures.
+        """
+        shape = requests[0].shape
+        texts = [request.texts for request in requests]
+        embeds, failures = embed_prompts(
+            self.components, (text for row in texts for text in row), self.max_prompt_tokens
+        )
+        refused = [
+            Picture(index, None, failure, 0.0)
+            for index, row in enumerate(texts)
+            if (failure := next((failures[text] for text in row if text in failures), None))
+        ]
+        if refused:
+            yield refused
+        rows = {index: [embeds[text] for text in row] for index, row in enumerate(texts) if not failures.keys() & row}
+        if not rows:
+            return
+
+        def make(batch: list[int]) -> list[Pixels | None]:
+            noise = draw_noise(self.components, shape, [requests[index].seed for index in batch])
+            source = sources(batch) if sources else None
+            return self._make(shape, noise, [rows[index] for index in batch], source)
+
+        lengths = {index: tuple(map(len, embeds)) for index, embeds in rows.items()}
+        tokens = -(-max(map(max, lengths.values())) // 128) * 128
+        demand = Demand(shape.width, shape.height, shape.layers, shape.guidance > 1, tokens)
+        if demand not in self._rows:
+            self._rows[demand] = self._fit(shape, tokens)
+        indices = list(rows)
+        batches = cut_into_batches([lengths[index] for index in indices], self._rows[demand])
+        queue = [[indices[position] for position in batch] for batch in batches]
+        for ended in attempt(queue, make, self._rows, demand, self.device):
+            if isinstance(ended, Done):
+                yield [
+                    Picture(index, pixels, None if pixels is not None else self._not_finite(), ended.seconds)
+                    for index, pixels in zip(ended.batch, ended.made, strict=True)
+                ]
+            else:
+                yield [Picture(ended.row, None, self._failure(ended.cause, ended.line, shape), ended.seconds)]
+
+    @torch.inference_mode()
+    def _make(
+        self,
+        shape: Shape,
+        noise: torch.Tensor,
+        rows: Sequence[Sequence[torch.Tensor]],
+        source: torch.Tensor | None,
+    ) -> list[Pixels | None]:
+        """Make one batch → the frames of each row, None where they aren't finite."""
+        prompt, *negative = (pad(embeds, self.device) for embeds in zip(*rows, strict=True))
+        latents = denoise(self.components, shape, noise, prompt, negative[0] if negative else None, source)
+        return decode(self.components, shape, latents)
+
+    def _fit(self, shape: Shape, tokens: int) -> int:
+        """How many rows of `shape`, with prompts of up to `tokens` tokens, go through the device together."""
+        if self.device.type != "cuda":
+            return min(self.batch or CPU_ROWS, MOST_ROWS)
+        most = min(self.batch or MOST_ROWS, MOST_ROWS)
+        if self.placement != "streamed":
+            pictures = shape.frames + (shape.layers > 0)  # the source is one, too
+            image_tokens = pictures * shape.width * shape.height // self.size_multiple**2
+            most = min(most, max(1, RESIDENT_BATCH_TOKENS // image_tokens))
+        budget = int(free_memory(self.device) * self.memory_fraction)
+        try:
+            fit = largest_fit(shape, budget, lambda rows: self._measure(shape, tokens, rows, budget), most)
+        except DoesNotFit as error:
+            logger.warning("%s Trying one at a time.", error)
+            return 1
+        logger.info("%d rows of %s take %.1f GiB beside the model", fit.rows, shape, fit.peak_bytes / 2**30)
+        return fit.rows
+
+    @torch.inference_mode()
+    def _measure(self, shape: Shape, tokens: int, rows: int, budget: int) -> int:
+        """The bytes that denoising so many rows takes beside the model: one step, measured."""
+        components = self.components
+        before = torch.cuda.memory_allocated(self.device)
+        torch.cuda.reset_peak_memory_stats(self.device)
+        try:
+            width = components.transformer.config.joint_attention_dim
+            text = pad([torch.zeros(tokens, width, dtype=components.dtype)] * rows, self.device)
+            noise = draw_noise(components, shape, [0] * rows)
+            source = noise[:, : noise.shape[1] // shape.frames] if shape.layers else None
+            denoise(components, shape, noise, text, text if shape.guidance > 1 else None, source, steps=1)
+        except torch.OutOfMemoryError:
+            return budget + 1
+        finally:
+            torch.cuda.empty_cache()
+        return torch.cuda.max_memory_allocated(self.device) - before
+
+    def _failure(self, cause: Cause, line: str, shape: Shape) -> Failure:
+        if cause == "out_of_memory":
+            message = (
+                f"One picture of {shape} doesn't fit the memory that is left on {self.device}; "
+                f"use {'fewer layers, ' if shape.layers else ''}a smaller size, or a device with more memory."
+            )
+        else:
+            message = f"The model failed on this row: {line.rstrip('.')}."
+        return Failure(cause, message, retryable=True)
+
+    def _not_finite(self) -> Failure:
+        message = (
+            f"The model computed something other than numbers in {self.precision}; change the seed or the precision."
+        )
+        return Failure("not_finite", message, retryable=False)
