@@ -1,25 +1,37 @@
-"""A Qwen-Image with random weights, small enough to be built for every test run."""
+"""A Qwen-Image and a Qwen-Image-Layered with random weights, small enough to be built for every test run."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import open_clip
 import pytest
 import torch
 from diffusers import (
     AutoencoderKLQwenImage,
-    FlowMatchEulerDiscreteScheduler,
+    QwenImageLayeredPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
+from diffusers.pipelines.qwenimage import pipeline_qwenimage_layered
 from safetensors.torch import save_file
 from tokenizers import pre_tokenizers, trainers
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+)
 
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.components import quiet
+from models.decomposer import Decomposer
 from models.generator import Generator
+from models.miniature.architecture import new_scheduler
 from models.sampling import PictureRequest, Shape
 
 torch.set_num_threads(1)
@@ -52,15 +64,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tokenizer = tiny_tokenizer()
     with quiet():
         pipeline = QwenImagePipeline(
-            scheduler=FlowMatchEulerDiscreteScheduler(
-                base_image_seq_len=256,
-                base_shift=0.5,
-                max_image_seq_len=8192,
-                max_shift=0.9,
-                shift_terminal=0.02,
-                use_dynamic_shifting=True,
-                time_shift_type="exponential",
-            ),
+            scheduler=new_scheduler(),
             vae=tiny_vae(),
             text_encoder=tiny_text_encoder(tokenizer),
             tokenizer=tokenizer,
@@ -87,6 +91,55 @@ def stock(tiny_folder: Path) -> QwenImagePipeline:
         pipeline = QwenImagePipeline.from_pretrained(tiny_folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+@pytest.fixture(scope="session")
+def tiny_layered_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `save_pretrained` writes for Qwen-Image-Layered, with a text encoder that sees and captions."""
+    folder = tmp_path_factory.mktemp("tiny-qwen-image-layered")
+    torch.manual_seed(1)
+    tokenizer = tiny_tokenizer()
+    with quiet():
+        processor = Qwen2VLProcessor(
+            Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=112 * 112), tokenizer, Qwen2VLVideoProcessor()
+        )
+        pipeline = QwenImageLayeredPipeline(
+            scheduler=new_scheduler(),
+            vae=tiny_vae(input_channels=4),
+            text_encoder=tiny_text_encoder(tokenizer),
+            tokenizer=tokenizer,
+            processor=processor,
+            transformer=tiny_transformer(use_layer3d_rope=True, use_additional_t_cond=True),
+        )
+        pipeline.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_layered(tiny_layered_folder: Path) -> Checkpoint:
+    return find_checkpoint(str(tiny_layered_folder), pipeline="QwenImageLayeredPipeline")
+
+
+@pytest.fixture
+def decomposer(tiny_layered: Checkpoint) -> Decomposer:
+    return Decomposer.load(tiny_layered, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def stock_layered(tiny_layered_folder: Path) -> Iterator[QwenImageLayeredPipeline]:
+    """diffusers' own pipeline on the same checkpoint; its resolutions, 640 and 1024, stand for 64 and 102."""
+    with quiet():
+        pipeline = QwenImageLayeredPipeline.from_pretrained(tiny_layered_folder, dtype=torch.float32)
+    pipeline.set_progress_bar_config(disable=True)
+    full_size = pipeline_qwenimage_layered.calculate_dimensions
+
+    def toy_size(area: int, ratio: float) -> tuple[int, int]:
+        width, height = full_size((int(area**0.5) // 10) ** 2, ratio)
+        return width, height
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline_qwenimage_layered, "calculate_dimensions", toy_size)
+        yield pipeline
 
 
 @pytest.fixture(scope="session")
@@ -149,9 +202,14 @@ def tiny_text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGene
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
-def tiny_transformer() -> QwenImageTransformer2DModel:
+def tiny_transformer(**more: Any) -> QwenImageTransformer2DModel:
     transformer = QwenImageTransformer2DModel(
-        num_layers=2, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=(4, 6, 6)
+        num_layers=2,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=32,
+        axes_dims_rope=(4, 6, 6),
+        **more,
     )
     with torch.no_grad():  # larger than the default initialisation, so that prompts, seeds and guidance show
         for parameter in transformer.parameters():
@@ -159,5 +217,14 @@ def tiny_transformer() -> QwenImageTransformer2DModel:
     return transformer
 
 
-def tiny_vae() -> AutoencoderKLQwenImage:
-    return AutoencoderKLQwenImage(base_dim=8, num_res_blocks=1)
+def tiny_vae(**more: Any) -> AutoencoderKLQwenImage:
+    return AutoencoderKLQwenImage(base_dim=8, num_res_blocks=1, **more)
+
+
+def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
+    """A coloured gradient with a half-transparent, a clear and an opaque part, [H, W, 4]."""
+    down, across = np.mgrid[0:height, 0:width]
+    colours = np.random.default_rng(seed).integers(0, 256, (2, 3))
+    mixed = np.linspace(0, 1, height)[:, None, None] * colours[0] + np.linspace(0, 1, width)[None, :, None] * colours[1]
+    alpha = np.select([across < width // 3, down < height // 2], [255, 128], 0)
+    return np.dstack([mixed / 2, alpha]).astype(np.uint8)

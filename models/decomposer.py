@@ -1,0 +1,57 @@
+"""The bulk engine for layers of source pictures: many pictures at a time, each as if it were alone."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from models.denoise import encode
+from models.engine import Engine, Picture
+from models.failure import DeviceLost, Failure
+from models.sampling import LayersRequest
+
+__all__ = ["Decomposer", "DeviceLost", "Failure", "Picture"]
+
+
+class Decomposer(Engine):
+    """A Qwen-Image-Layered held open on one device.
+
+    decomposer = Decomposer.load(find_checkpoint("miniature", pipeline="QwenImageLayeredPipeline"))
+    for batch in decomposer.decompose(requests):
+        for picture in batch:
+            ...
+    """
+
+    pipeline = "QwenImageLayeredPipeline"
+
+    def decompose(self, requests: Sequence[LayersRequest]) -> Iterator[list[Picture]]:
+        """Take the sources of `requests`, which share one shape, apart, and yield each batch as it finishes.
+
+        Every request yields exactly one Picture, whose pixels are uint8 [layers, H, W, 4] from bottom to top, with
+        straight alpha, at the shape's height and width: the source's own aspect at about resolution² pixels, whatever
+        the source's size (see `models.sampling.layers_size`). One that fails takes no other with it.
+
+        Raises:
+            ValueError: if the shapes differ, can't be drawn, or would stretch a source.
+            DeviceLost: if the GPU is in a state that only a new process leaves.
+        """
+        if not requests:
+            return
+        self._check(requests)
+        shape = requests[0].shape
+        if shape.layers < 1:
+            raise ValueError("A picture can't be decomposed into no layers; give at least one.")
+        # By so much `layers_size` rounds a side; what is further off is another aspect.
+        rounded = 16 if 32 % self.size_multiple == 0 else 16 + self.size_multiple
+        for request in requests:
+            height, width = request.source.shape[:2]
+            if abs(shape.width * height - shape.height * width) > rounded * (width + height):
+                raise ValueError(
+                    f"A source of {width} × {height} would be stretched to {shape.width} × {shape.height}; "
+                    "take its shape from layers_shape."
+                )
+
+        @torch.inference_mode()
+        def sources(batch: list[int]) -> torch.Tensor:
+            return encode(self.components, shape, [requests[index].source for index in batch])
+
+        yield from self._run(requests, sources)
