@@ -25,17 +25,13 @@ import diffusers
 import numpy as np
 import torch
 import transformers
-from diffusers import (
-    AutoencoderKLQwenImage,
-    FlowMatchEulerDiscreteScheduler,
-    QwenImagePipeline,
-    QwenImageTransformer2DModel,
-)
+from diffusers import AutoencoderKLQwenImage, QwenImagePipeline, QwenImageTransformer2DModel
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from models.checkpoint import find_checkpoint, sampling_defaults
 from models.components import Components, quiet
 from models.generator import Generator
+from models.miniature.architecture import new_scheduler
 from models.placement import stream
 from models.sampling import PictureRequest, Shape
 from models.single_frame import single_frame
@@ -224,15 +220,7 @@ def build(sizes: dict[str, Any], device: torch.device, dtype: torch.dtype) -> Qw
     finally:
         torch.set_default_dtype(before)
     pipeline = QwenImagePipeline(
-        scheduler=FlowMatchEulerDiscreteScheduler(
-            base_image_seq_len=256,
-            base_shift=0.5,
-            max_image_seq_len=8192,
-            max_shift=0.9,
-            shift_terminal=0.02,
-            use_dynamic_shifting=True,
-            time_shift_type="exponential",
-        ),
+        scheduler=new_scheduler(),
         vae=AutoencoderKLQwenImage(**sizes["vae"]).to(device, dtype).eval().requires_grad_(False),
         text_encoder=text_encoder,
         tokenizer=tokenizer,
