@@ -5,15 +5,26 @@ Importing this module doesn't import torch: a command that finds nothing to do s
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from models.digest import digest
-from models.sampling import QWEN_IMAGE_DEFAULTS, SamplingDefaults
+from models.sampling import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults
 from models.weights import PICKLES, CheckpointError, check_weights, read_header, read_json
 
-__all__ = ["Checkpoint", "CheckpointError", "SamplingDefaults", "find_checkpoint", "find_clip", "sampling_defaults"]
+__all__ = [
+    "Checkpoint",
+    "CheckpointError",
+    "LayersDefaults",
+    "SamplingDefaults",
+    "find_checkpoint",
+    "find_clip",
+    "layers_defaults",
+    "sampling_defaults",
+]
+
+Defaults = TypeVar("Defaults", SamplingDefaults, LayersDefaults)
 
 MINIATURE = Path(__file__).parent / "miniature" / "weights"
 MINIATURES = {"QwenImagePipeline": "qwen-image", "QwenImageLayeredPipeline": "qwen-image-layered"}
@@ -72,22 +83,32 @@ def sampling_defaults(checkpoint: Checkpoint) -> SamplingDefaults:
     """The sampling settings the checkpoint asks for in sampling_config.json, else those of Qwen-Image's model card.
 
     Raises:
-        CheckpointError: if sampling_config.json names something else than width, height, steps and guidance.
+        CheckpointError: if sampling_config.json gives width, height, steps or guidance as something else than a number.
     """
+    return _own_settings(checkpoint, QWEN_IMAGE_DEFAULTS)
+
+
+def layers_defaults(checkpoint: Checkpoint) -> LayersDefaults:
+    """As `sampling_defaults`, for a layered checkpoint and Qwen-Image-Layered's model card.
+
+    Raises:
+        CheckpointError: if sampling_config.json gives layers, resolution, steps, guidance or cfg_normalize as something
+            else than a number or a truth value.
+    """
+    return _own_settings(checkpoint, QWEN_IMAGE_LAYERED_DEFAULTS)
+
+
+def _own_settings(checkpoint: Checkpoint, card: Defaults) -> Defaults:
     path = checkpoint.folder / "sampling_config.json"
     if not path.exists():
-        return QWEN_IMAGE_DEFAULTS
+        return card
     config = read_json(path)
+    settings = {name: value for name, value in vars(card).items() if name != "source"}
     try:
-        return SamplingDefaults(
-            width=int(config.pop("width", QWEN_IMAGE_DEFAULTS.width)),
-            height=int(config.pop("height", QWEN_IMAGE_DEFAULTS.height)),
-            steps=int(config.pop("steps", QWEN_IMAGE_DEFAULTS.steps)),
-            guidance=float(config.pop("guidance", QWEN_IMAGE_DEFAULTS.guidance)),
-            source=f"sampling_config.json of {checkpoint.name}",
-        )
+        own = {name: type(value)(config.get(name, value)) for name, value in settings.items()}
     except (TypeError, ValueError):
-        raise CheckpointError(f"{path} must give width, height, steps and guidance as numbers.") from None
+        raise CheckpointError(f"{path} must give {', '.join(settings)} as numbers.") from None
+    return replace(card, **own, source=f"sampling_config.json of {checkpoint.name}")
 
 
 def size_multiple(checkpoint: Checkpoint) -> int:
@@ -105,6 +126,16 @@ def fewest_steps(checkpoint: Checkpoint) -> int:
     A schedule that is stretched to end at a given noise level has no room for that in one step.
     """
     return 2 if read_json(checkpoint.folder / "scheduler" / "scheduler_config.json").get("shift_terminal") else 1
+
+
+def writes_captions(checkpoint: Checkpoint) -> bool:
+    """Whether its text encoder can see pictures and caption them: then model_index.json names a processor for them.
+
+    Qwen-Image-Layered's does; a checkpoint whose text encoder only reads, such as the miniature's, leaves it null. Its
+    pictures are decomposed with the captions that they come with, and those that have none with an empty one.
+    """
+    library, _ = read_json(checkpoint.folder / "model_index.json").get("processor") or (None, None)
+    return library is not None
 
 
 def _find(

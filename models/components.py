@@ -18,16 +18,26 @@ from diffusers import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
-from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedTokenizerBase, ProcessorMixin, Qwen2_5_VLForConditionalGeneration
 
-from models.checkpoint import Checkpoint, check_kind
+from models.checkpoint import Checkpoint, check_kind, writes_captions
 from models.failure import first_line
 from models.placement import Placement, choose_placement, stream
 from models.single_frame import single_frame
 from models.weights import CheckpointError, count_parameters
 
-# Logits are never computed and no picture is ever read: the head and the vision tower needn't be there.
-UNUSED_WEIGHTS = ("lm_head.", "model.visual.", "visual.")
+# Where no captions are written, no logits are computed and no picture is read: head and vision tower needn't be there.
+CAPTION_WEIGHTS = ("lm_head.", "model.visual.", "visual.")
+
+
+@dataclass(frozen=True)
+class Captioner:
+    """What writes captions of pictures."""
+
+    model: Qwen2_5_VLForConditionalGeneration  # its language model is the text encoder
+    processor: ProcessorMixin
+    prompt_en: str  # the pipeline's own, with a place for the picture
+    prompt_cn: str
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class Components:
     dtype: torch.dtype
     placement: Placement
     vae_scale: int  # pixels a latent, along each axis
+    captioner: Captioner | None = None  # where the checkpoint has a processor, which shows pictures to the text encoder
 
 
 def load_components(
@@ -64,11 +75,12 @@ def load_components(
         CheckpointError: if a part isn't what that pipeline needs, or lacks weights.
     """
     folder = checkpoint.folder
+    unused = () if writes_captions(checkpoint) else CAPTION_WEIGHTS
     index, is_layered = check_kind(folder, pipeline), pipeline == "QwenImageLayeredPipeline"
     placement: Placement = "resident"
     if budget is not None:
         placement = choose_placement(
-            count_parameters(folder / "text_encoder", "model", UNUSED_WEIGHTS) * dtype.itemsize,
+            count_parameters(folder / "text_encoder", "model", unused) * dtype.itemsize,
             count_parameters(folder / "transformer", "diffusion_pytorch_model") * dtype.itemsize,
             budget,
         )
@@ -82,7 +94,12 @@ def load_components(
             folder / "text_encoder",
             device if placement == "resident" else host,
             dtype,
+            unused,
         )
+        processor = None
+        if writes_captions(checkpoint):
+            processor_class = getattr(transformers, index["processor"][1])
+            processor = processor_class.from_pretrained(folder / "processor", local_files_only=True)
         transformer = _load(
             QwenImageTransformer2DModel, folder / "transformer", host if placement == "streamed" else device, dtype
         )
@@ -97,6 +114,9 @@ def load_components(
     # The pipeline's own constants, so that they can't drift from diffusers'.
     parts = {"scheduler": scheduler, "vae": vae, "text_encoder": None, "tokenizer": None, "transformer": None}
     stock = QwenImageLayeredPipeline(processor=None, **parts) if is_layered else QwenImagePipeline(**parts)
+    captioner = None
+    if processor is not None:
+        captioner = Captioner(text_encoder, processor, stock.image_caption_prompt_en, stock.image_caption_prompt_cn)
     return Components(
         tokenizer=tokenizer,
         text_encoder=text_encoder.model.language_model,
@@ -109,6 +129,7 @@ def load_components(
         dtype=dtype,
         placement=placement,
         vae_scale=stock.vae_scale_factor,
+        captioner=captioner,
     )
 
 
@@ -135,8 +156,10 @@ def quiet() -> Iterator[None]:
                 logger.enable_progress_bar()
 
 
-def _load(model_class: Any, folder: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """Load one component straight onto its device.
+def _load(
+    model_class: Any, folder: Path, device: torch.device, dtype: torch.dtype, unused: tuple[str, ...] = ()
+) -> Any:
+    """Load one component straight onto its device; weights whose names start with `unused` may be missing.
 
     Libraries fill missing weights with random numbers and a warning; here that is an error.
     """
@@ -155,7 +178,7 @@ def _load(model_class: Any, folder: Path, device: torch.device, dtype: torch.dty
         if "meta tensor" in str(error):  # how diffusers 0.42 with a device_map says that weights are missing
             raise CheckpointError(f"{folder} lacks weights that its config.json asks for; fetch it again.") from error
         raise CheckpointError(f"{folder} can't be loaded as {model_class.__name__}: {first_line(error)}") from error
-    missing = [name for name in info["missing_keys"] if not name.startswith(UNUSED_WEIGHTS)]
+    missing = [name for name in info["missing_keys"] if not name.startswith(unused)]
     if missing or info["mismatched_keys"]:
         name = missing[0] if missing else info["mismatched_keys"][0][0]
         raise CheckpointError(f"{folder} doesn't fit its own config.json: {name} is missing or of another size.")

@@ -4,12 +4,14 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from models.denoise import encode
+from models.captioner import CAPTION_ROWS, Caption, caption_pictures
 from models.engine import Engine, Picture
 from models.failure import DeviceLost, Failure
-from models.sampling import LayersRequest
+from models.latents import encode
+from models.sampling import LayersRequest, Pixels
+from models.weights import CheckpointError
 
-__all__ = ["Decomposer", "DeviceLost", "Failure", "Picture"]
+__all__ = ["Caption", "Decomposer", "DeviceLost", "Failure", "Picture"]
 
 
 class Decomposer(Engine):
@@ -22,6 +24,42 @@ class Decomposer(Engine):
     """
 
     pipeline = "QwenImageLayeredPipeline"
+
+    @property
+    def writes_captions(self) -> bool:
+        """Whether `caption` can be asked: see `models.checkpoint.writes_captions`."""
+        return self.components.captioner is not None
+
+    def caption(
+        self, sources: Sequence[Pixels], *, resolution: int, use_en_prompt: bool = True
+    ) -> Iterator[list[Caption]]:
+        """Write captions of source pictures, uint8 [H, W, 4] of any sizes, and yield each batch as it finishes.
+
+        Every picture yields exactly one Caption; one that fails takes no other with it. How they are written:
+        `models.captioner.caption_pictures`.
+
+        Args:
+            resolution: what the pictures will be decomposed at.
+            use_en_prompt: whether to write in English, else in Chinese.
+
+        Raises:
+            CheckpointError: if the checkpoint can't see pictures.
+            DeviceLost: if the GPU is in a state that only a new process leaves.
+        """
+        if self.components.captioner is None:
+            raise CheckpointError(
+                "This checkpoint can't caption pictures: its model_index.json names no processor for them. "
+                "Give captions, leave them empty, or use a checkpoint such as Qwen/Qwen-Image-Layered."
+            )
+        yield from caption_pictures(
+            self.components,
+            self.components.captioner,
+            sources,
+            self._rows,
+            resolution=resolution,
+            use_en_prompt=use_en_prompt,
+            most=min(self.batch or CAPTION_ROWS, CAPTION_ROWS),
+        )
 
     def decompose(self, requests: Sequence[LayersRequest]) -> Iterator[list[Picture]]:
         """Take the sources of `requests`, which share one shape, apart, and yield each batch as it finishes.

@@ -1,7 +1,7 @@
 """What both bulk engines share: a checkpoint held open on one device, and rows of one shape through it."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, NamedTuple, Protocol, Self
 
@@ -11,10 +11,11 @@ from models.attempts import Done, attempt
 from models.batches import cut_into_batches
 from models.checkpoint import Checkpoint
 from models.components import Components, load_components
-from models.denoise import decode, denoise, draw_noise
+from models.denoise import denoise, draw_noise
 from models.device import find_device, find_precision
 from models.failure import Cause, Failure
 from models.fit import DoesNotFit, largest_fit
+from models.latents import decode
 from models.placement import Placement, free_memory
 from models.prompt_embeds import embed_prompts, pad, tokenize
 from models.sampling import Pixels, Shape
@@ -82,7 +83,7 @@ class Engine:
         self.batch = batch
         self.memory_fraction = memory_fraction
         self.max_prompt_tokens = max_prompt_tokens
-        self._rows: dict[Demand, int] = {}  # the batch sizes found so far
+        self._rows: dict[Hashable, int] = {}  # the batch sizes found so far
 
     @classmethod
     def load(
@@ -147,7 +148,7 @@ class Engine:
         """Refuse what can't be drawn together: whoever asked made a mistake, and no row is to blame."""
         shape = requests[0].shape
         if any(request.shape != shape for request in requests):
-            raise ValueError("The rows of one call to render must share one shape; cut them into shards by shape.")
+            raise ValueError("The rows of one call must share one shape; cut them into shards by shape.")
         if min(shape.width, shape.height) < 1 or shape.width % self.size_multiple or shape.height % self.size_multiple:
             raise ValueError(
                 f"A picture of {shape.width} × {shape.height} can't be drawn: "

@@ -1,7 +1,7 @@
 """A Qwen-Image and a Qwen-Image-Layered with random weights, small enough to be built for every test run."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,13 @@ import pytest
 import torch
 from diffusers import (
     AutoencoderKLQwenImage,
+    DiffusionPipeline,
     QwenImageLayeredPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
 from diffusers.pipelines.qwenimage import pipeline_qwenimage_layered
+from PIL import Image
 from safetensors.torch import save_file
 from tokenizers import pre_tokenizers, trainers
 from transformers import (
@@ -30,6 +32,7 @@ from transformers import (
 from models.checkpoint import Checkpoint, find_checkpoint
 from models.components import quiet
 from models.decomposer import Decomposer
+from models.engine import Engine
 from models.generator import Generator
 from models.miniature.architecture import new_scheduler
 from models.sampling import PictureRequest, Shape
@@ -37,11 +40,38 @@ from models.sampling import PictureRequest, Shape
 torch.set_num_threads(1)
 
 SHAPE = Shape(width=64, height=48, steps=4, guidance=4.0)
+LEVELS = 1  # of 255: how far rounding moves a pixel in float32 (a mask, a batch mate or a single-frame VAE)
+MIXED = ["a mug", "a red mug", "a kettle on white", "红色的杯子", "a " * 30, "b", "a blue hat", "a red mug, left"]
 SPECIAL_TOKENS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"]
 TEMPLATE = (
     "<|im_start|>system\nDescribe the image by detailing the color, shape, size, texture, quantity, text, spatial "
     "relationships of the objects and background:<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )
+
+
+def collect(batches: Iterable[list[Any]], count: int) -> list[Any]:
+    """What an engine yielded, in the order of what was asked for; there must be exactly one of each."""
+    ended = sorted((one for batch in batches for one in batch), key=lambda one: one.index)
+    assert [one.index for one in ended] == list(range(count))
+    return ended
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> int:
+    assert one.shape == other.shape
+    return int(np.abs(one.astype(int) - other.astype(int)).max())
+
+
+def break_forward(model: Engine, monkeypatch: pytest.MonkeyPatch, fault: Callable[[int], None]) -> list[int]:
+    """Call `fault` with the batch size before every forward; return the batch sizes that it saw."""
+    forward, sizes = model.components.transformer.forward, []
+
+    def faulty(*args: Any, **kwargs: Any) -> Any:
+        sizes.append(len(kwargs["hidden_states"]))
+        fault(sizes[-1])
+        return forward(*args, **kwargs)
+
+    monkeypatch.setattr(model.components.transformer, "forward", faulty)
+    return sizes
 
 
 def request(prompt: str, seed: int = 0, shape: Shape = SHAPE, negative_prompt: str = " ") -> PictureRequest:
@@ -87,32 +117,13 @@ def generator(tiny: Checkpoint) -> Generator:
 @pytest.fixture(scope="session")
 def stock(tiny_folder: Path) -> QwenImagePipeline:
     """diffusers' own pipeline on the same checkpoint."""
-    with quiet():
-        pipeline = QwenImagePipeline.from_pretrained(tiny_folder, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
-    return pipeline
+    return open_stock(tiny_folder)
 
 
 @pytest.fixture(scope="session")
 def tiny_layered_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `save_pretrained` writes for Qwen-Image-Layered, with a text encoder that sees and captions."""
-    folder = tmp_path_factory.mktemp("tiny-qwen-image-layered")
-    torch.manual_seed(1)
-    tokenizer = tiny_tokenizer()
-    with quiet():
-        processor = Qwen2VLProcessor(
-            Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=112 * 112), tokenizer, Qwen2VLVideoProcessor()
-        )
-        pipeline = QwenImageLayeredPipeline(
-            scheduler=new_scheduler(),
-            vae=tiny_vae(input_channels=4),
-            text_encoder=tiny_text_encoder(tokenizer),
-            tokenizer=tokenizer,
-            processor=processor,
-            transformer=tiny_transformer(use_layer3d_rope=True, use_additional_t_cond=True),
-        )
-        pipeline.save_pretrained(folder)
-    return folder
+    return save_layered(tmp_path_factory.mktemp("tiny-qwen-image-layered"), tiny_vae(input_channels=4))
 
 
 @pytest.fixture(scope="session")
@@ -126,11 +137,8 @@ def decomposer(tiny_layered: Checkpoint) -> Decomposer:
 
 
 @pytest.fixture(scope="session")
-def stock_layered(tiny_layered_folder: Path) -> Iterator[QwenImageLayeredPipeline]:
-    """diffusers' own pipeline on the same checkpoint; its resolutions, 640 and 1024, stand for 64 and 102."""
-    with quiet():
-        pipeline = QwenImageLayeredPipeline.from_pretrained(tiny_layered_folder, dtype=torch.float32)
-    pipeline.set_progress_bar_config(disable=True)
+def toy_resolutions() -> Iterator[None]:
+    """Let the resolutions that stock's layered pipeline insists on, 640 and 1024, stand for 64 and 102."""
     full_size = pipeline_qwenimage_layered.calculate_dimensions
 
     def toy_size(area: int, ratio: float) -> tuple[int, int]:
@@ -139,7 +147,15 @@ def stock_layered(tiny_layered_folder: Path) -> Iterator[QwenImageLayeredPipelin
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline_qwenimage_layered, "calculate_dimensions", toy_size)
-        yield pipeline
+        yield
+
+
+@pytest.fixture(scope="session")
+def stock_layered(tiny_layered_folder: Path, toy_resolutions: None) -> QwenImageLayeredPipeline:  # noqa: ARG001
+    """diffusers' own layered pipeline on the same checkpoint; captions without chance."""
+    pipeline = open_stock(tiny_layered_folder)
+    pipeline.text_encoder.generation_config.do_sample = False
+    return pipeline
 
 
 @pytest.fixture(scope="session")
@@ -155,6 +171,36 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model = open_clip.CLIP(**model_cfg)
     save_file(model.state_dict(), folder / "open_clip_model.safetensors")
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": model_cfg, "preprocess_cfg": {}}))
+    return folder
+
+
+def open_stock(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """diffusers' own pipeline on a checkpoint, of whichever class that is."""
+    with quiet():
+        pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def save_layered(folder: Path, vae: AutoencoderKLQwenImage, *, sees: bool = True) -> Path:
+    """Save a random Qwen-Image-Layered around `vae`; returns the folder."""
+    torch.manual_seed(1)
+    tokenizer = tiny_tokenizer()
+    with torch.no_grad():
+        vae.quant_conv.weight.mul_(10)  # so that sources show
+    with quiet():
+        processor = Qwen2VLProcessor(
+            Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=112 * 112), tokenizer, Qwen2VLVideoProcessor()
+        )
+        pipeline = QwenImageLayeredPipeline(
+            scheduler=new_scheduler(),
+            vae=vae,
+            text_encoder=tiny_text_encoder(tokenizer),
+            tokenizer=tokenizer,
+            processor=processor if sees else None,
+            transformer=tiny_transformer(2.0, use_layer3d_rope=True, use_additional_t_cond=True),
+        )
+        pipeline.save_pretrained(folder)
     return folder
 
 
@@ -202,7 +248,7 @@ def tiny_text_encoder(tokenizer: Qwen2Tokenizer) -> Qwen2_5_VLForConditionalGene
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
-def tiny_transformer(**more: Any) -> QwenImageTransformer2DModel:
+def tiny_transformer(scale: float = 1.5, **more: Any) -> QwenImageTransformer2DModel:
     transformer = QwenImageTransformer2DModel(
         num_layers=2,
         attention_head_dim=16,
@@ -211,9 +257,9 @@ def tiny_transformer(**more: Any) -> QwenImageTransformer2DModel:
         axes_dims_rope=(4, 6, 6),
         **more,
     )
-    with torch.no_grad():  # larger than the default initialisation, so that prompts, seeds and guidance show
+    with torch.no_grad():  # larger than the default initialisation, so that prompts, seeds and sources show
         for parameter in transformer.parameters():
-            parameter.mul_(1.5)
+            parameter.mul_(scale)
     return transformer
 
 
@@ -222,9 +268,7 @@ def tiny_vae(**more: Any) -> AutoencoderKLQwenImage:
 
 
 def picture(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """A coloured gradient with a half-transparent, a clear and an opaque part, [H, W, 4]."""
-    down, across = np.mgrid[0:height, 0:width]
-    colours = np.random.default_rng(seed).integers(0, 256, (2, 3))
-    mixed = np.linspace(0, 1, height)[:, None, None] * colours[0] + np.linspace(0, 1, width)[None, :, None] * colours[1]
-    alpha = np.select([across < width // 3, down < height // 2], [255, 128], 0)
-    return np.dstack([mixed / 2, alpha]).astype(np.uint8)
+    """A source of four by four smoothed patches, opaque, half-transparent and clear ones, [H, W, 4]."""
+    patches = np.random.default_rng(seed).integers(0, 256, (4, 4, 4), dtype=np.uint8)
+    patches[..., 3] = patches[..., 3] // 86 * 127
+    return np.array(Image.fromarray(patches).resize((width, height), Image.Resampling.BILINEAR))

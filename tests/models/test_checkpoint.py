@@ -10,7 +10,7 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from models import digest
-from models.checkpoint import CheckpointError, find_checkpoint, find_clip, sampling_defaults
+from models.checkpoint import CheckpointError, find_checkpoint, find_clip, layers_defaults, sampling_defaults
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -242,6 +242,36 @@ def test_sampling_settings_come_from_the_checkpoint_else_from_the_model_card(fol
     (folder / "sampling_config.json").write_text('{"steps": "a few"}')
     with pytest.raises(CheckpointError, match="as numbers"):
         sampling_defaults(find_checkpoint(str(folder)))
+
+
+def test_settings_of_a_layered_checkpoint_come_from_it_else_from_the_model_card(
+    tiny_layered_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(tiny_layered_folder, tmp_path / "layered"))
+    pipeline = "QwenImageLayeredPipeline"
+    card = layers_defaults(find_checkpoint(str(folder), pipeline=pipeline))
+    assert (card.layers, card.resolution, card.steps, card.guidance) == (4, 640, 50, 4.0)
+    assert card.cfg_normalize is True
+    assert "model card" in card.source
+
+    (folder / "sampling_config.json").write_text('{"layers": 3, "resolution": 256, "cfg_normalize": false}')
+    own = layers_defaults(find_checkpoint(str(folder), pipeline=pipeline))
+    assert (own.layers, own.resolution, own.steps, own.guidance) == (3, 256, 50, 4.0)
+    assert own.cfg_normalize is False
+    assert "sampling_config.json" in own.source
+
+
+@pytest.mark.parametrize("name", ["preprocessor_config.json", "processor_config.json"])
+def test_a_processor_is_known_by_either_name_of_its_config_and_missed_without(
+    tiny_layered_folder: Path, tmp_path: Path, name: str
+) -> None:
+    folder = Path(shutil.copytree(tiny_layered_folder, tmp_path / "layered"))
+    (folder / "processor" / "processor_config.json").rename(folder / "processor" / name)
+    assert find_checkpoint(str(folder), pipeline="QwenImageLayeredPipeline")
+
+    (folder / "processor" / name).unlink()
+    with pytest.raises(CheckpointError, match=r"preprocessor_config\.json is missing"):
+        find_checkpoint(str(folder), pipeline="QwenImageLayeredPipeline")
 
 
 def test_a_clip_is_found_by_its_config_and_refused_as_a_pickle(clip_folder: Path, tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 import json
 import shutil
-from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,16 +15,11 @@ from models.denoise import draw_noise
 from models.generator import DeviceLost, Generator, Picture
 from models.sampling import PictureRequest, Shape
 
-from .conftest import SHAPE, request
-
-LEVELS = 1  # of 255: how far rounding moves a pixel in float32 (a mask, a batch mate or a single-frame VAE)
-MIXED = ["a mug", "a red mug", "a kettle on white", "红色的杯子", "a " * 30, "b", "a blue hat", "a red mug, left"]
+from .conftest import LEVELS, MIXED, SHAPE, break_forward, collect, distance, open_stock, request
 
 
 def render(model: Generator, requests: list[PictureRequest]) -> list[Picture]:
-    pictures = [picture for batch in model.render(requests) for picture in batch]
-    assert sorted(picture.index for picture in pictures) == list(range(len(requests)))
-    return sorted(pictures, key=lambda picture: picture.index)
+    return collect(model.render(requests), len(requests))
 
 
 def draw(model: Generator, requests: list[PictureRequest]) -> list[np.ndarray]:
@@ -47,23 +41,6 @@ def draw_stock(stock: QwenImagePipeline, wanted: PictureRequest, **more: Any) ->
         **more,
     ).images[0]
     return np.asarray(picture)
-
-
-def distance(one: np.ndarray, other: np.ndarray) -> int:
-    return int(np.abs(one.astype(int) - other.astype(int)).max())
-
-
-def break_forward(model: Generator, monkeypatch: pytest.MonkeyPatch, fault: Callable[[int], None]) -> list[int]:
-    """Call `fault` with the batch size before every forward; return the batch sizes that it saw."""
-    forward, sizes = model.components.transformer.forward, []
-
-    def faulty(*args: Any, **kwargs: Any) -> Any:
-        sizes.append(len(kwargs["hidden_states"]))
-        fault(sizes[-1])
-        return forward(*args, **kwargs)
-
-    monkeypatch.setattr(model.components.transformer, "forward", faulty)
-    return sizes
 
 
 @pytest.mark.parametrize(
@@ -120,9 +97,7 @@ def test_low_precision_stays_close_to_diffusers_in_the_same_precision(
     tiny: Checkpoint, tiny_folder: Path, precision: str
 ) -> None:
     model = Generator.load(tiny, device="cpu", precision=precision)
-    with components.quiet():
-        stock = QwenImagePipeline.from_pretrained(tiny_folder, dtype=getattr(torch, precision))
-    stock.set_progress_bar_config(disable=True)
+    stock = open_stock(tiny_folder, getattr(torch, precision))
     wanted = request("a red mug", seed=1)
 
     [picture] = draw(model, [wanted])

@@ -7,20 +7,23 @@ from diffusers import AutoencoderKLQwenImage
 from models.single_frame import single_frame
 
 
-@pytest.fixture
-def vae() -> AutoencoderKLQwenImage:
+@pytest.fixture(params=[3, 4], ids=["RGB", "RGBA"])
+def vae(request: pytest.FixtureRequest) -> AutoencoderKLQwenImage:
     torch.manual_seed(0)
-    vae = AutoencoderKLQwenImage(base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1)
+    vae = AutoencoderKLQwenImage(
+        base_dim=8, z_dim=16, dim_mult=[1, 2, 4, 4], num_res_blocks=1, input_channels=request.param
+    )
     return vae.eval().requires_grad_(False)
 
 
 def test_encoding_and_decoding_stay_exact(vae: AutoencoderKLQwenImage) -> None:
-    pictures, latents = torch.rand(2, 3, 1, 48, 64) * 2 - 1, torch.randn(2, 16, 1, 6, 8)
+    channels = vae.config.input_channels
+    pictures, latents = torch.rand(2, channels, 1, 48, 64) * 2 - 1, torch.randn(2, 16, 1, 6, 8)
     encoded, decoded = vae.encode(pictures).latent_dist.mode(), vae.decode(latents).sample
     assert single_frame(vae) is vae
     torch.testing.assert_close(vae.encode(pictures).latent_dist.mode(), encoded, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(vae.decode(latents).sample, decoded, rtol=1e-4, atol=1e-5)
-    assert vae.decode(latents, return_dict=False)[0].shape == (2, 3, 1, 48, 64)
+    assert vae.decode(latents, return_dict=False)[0].shape == (2, channels, 1, 48, 64)
 
 
 def test_slicing_and_tiling_still_work(vae: AutoencoderKLQwenImage) -> None:
