@@ -16,6 +16,9 @@ class Reason(StrEnum):
     BLANK = "blank"
     OFF_PROMPT = "off_prompt"
     PROFILE = "profile"
+    LAYERS_MISMATCH = "layers_mismatch"
+    EMPTY_LAYER = "empty_layer"
+    COPIED_LAYER = "copied_layer"
     CLASSIFIER_FAILED = "classifier_failed"
 
 

@@ -158,6 +158,7 @@ def test_the_digest_follows_the_demands_and_not_the_name(tmp_path: Path):
     first = digest("min_width = 100", "a.toml")
     assert digest('# comment\nsource = "me"\nmin_width = 100', "b.toml") == first
     assert digest("min_width = 101", "a.toml") != first
+    assert digest("min_width = 100\nmin_layers_psnr = 30", "a.toml") != first
     assert Profile.load("none").digest == Profile.load("default").digest
 
 
@@ -168,6 +169,7 @@ def test_the_digest_follows_the_demands_and_not_the_name(tmp_path: Path):
         ("background = 'blue'", "background"),
         ("min_product_share = 1.5", "min_product_share"),
         ("min_product_share = 0.9\nmax_product_share = 0.5", "min_product_share is above"),
+        ("min_layers_psnr = -1", "min_layers_psnr"),
         ("colour = 1", "colour"),
         ("= =", "TOML"),
     ],
