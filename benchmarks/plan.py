@@ -23,7 +23,7 @@ from tasks.key import Maker
 from tasks.manifest import open_manifest
 from tasks.outcome import SCHEMA, Status
 from tasks.plan import COLUMNS, Planner, write_plan
-from tasks.row import Defaults
+from tasks.prompt_rows import Defaults, PromptRows
 
 DEFAULTS = Defaults(
     width=1024,
@@ -43,8 +43,8 @@ DEFAULTS = Defaults(
 def planner(catalogue: Catalogue) -> Planner:
     """A planner as a job makes it."""
     return Planner(
-        defaults=DEFAULTS,
-        maker=Maker("checkpoint", "bfloat16", "png", None),
+        rows=PromptRows(DEFAULTS),
+        maker=Maker("checkpoint", "bfloat16", ("png", None)),
         judged_by=lambda _: "judges",
         known=catalogue.known,
         retry=frozenset(),

@@ -6,7 +6,7 @@ import inspect
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
@@ -15,7 +15,7 @@ import typer
 from pydantic.fields import FieldInfo
 from rich.console import Console
 
-from tasks.job import Job, load_job
+from tasks.job import DecomposeJob, GenerateJob, Job, load_job
 from tasks.outcome import Retry
 from tasks.request import RequestError
 from tasks.stopping import Stopped
@@ -38,15 +38,21 @@ terminal, problems = Console(), Console(stderr=True)
 
 @app.callback()
 def packshot() -> None:
-    """Catalogue pictures in bulk: manifests of prompts in, screened pictures and a catalogue out."""
+    """Catalogue pictures in bulk: a manifest of prompts or pictures in, what is fit to publish and a catalogue out."""
 
 
-def generate(
-    manifest: str, job: Path | None, limit: int | None, retry: list[Retry] | None, dry_run: bool, **fields: Any
+def run_job(
+    kind: type[Job],
+    manifest: str,
+    job: Path | None,
+    limit: int | None,
+    retry: list[Retry] | None,
+    dry_run: bool,
+    **fields: Any,
 ) -> None:
-    """Generate the pictures of a manifest of prompts, and say what became of every row."""
+    """Run a job, or say what it would do."""
     with _in_sentences():
-        whole = load_job(job, manifest=manifest, **fields)
+        whole = load_job(kind, job, manifest=manifest, **fields)
         again = frozenset(retry or ())
         if dry_run:
             from flows.terminal import show_estimate
@@ -61,8 +67,18 @@ def generate(
     raise SystemExit(ROWS_FAILED if summary.failed else OK)
 
 
-def _flags() -> inspect.Signature:
-    """Every field of the job as a flag, so that none is forgotten when one is added."""
+def generate(**values: Any) -> None:
+    """Generate the pictures of a manifest of prompts, and say what became of every row."""
+    run_job(GenerateJob, **values)
+
+
+def decompose(**values: Any) -> None:
+    """Take the pictures of a manifest apart into layers, and say what became of every row."""
+    run_job(DecomposeJob, **values)
+
+
+def _flags(kind: type[Job]) -> inspect.Signature:
+    """Every field of a job as a flag, so that none is forgotten when one is added."""
     own = {
         "manifest": (Annotated[str, typer.Argument(help="Parquet file, folder, or s3:// address.")], ...),
         "job": (Annotated[Path | None, typer.Option(help="TOML file with any of the options below.")], None),
@@ -70,7 +86,7 @@ def _flags() -> inspect.Signature:
         "retry": (Annotated[list[Retry] | None, typer.Option(help="Do the rows again that ended so.")], None),
         "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")], False),
     }
-    fields = {name: _flag(field) for name, field in Job.model_fields.items() if name != "manifest"}
+    fields = {name: _flag(field) for name, field in kind.model_fields.items() if name != "manifest"}
     return inspect.Signature(
         [
             inspect.Parameter(
@@ -93,14 +109,15 @@ def _flag(field: FieldInfo) -> tuple[Any, None]:
     return Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", show_default=False)], None
 
 
-def _register() -> None:
-    signature = _flags()
-    generate.__signature__ = signature  # type: ignore[attr-defined]
-    generate.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-    app.command()(generate)
+def _register(command: Callable[..., None], kind: type[Job]) -> None:
+    signature = _flags(kind)
+    command.__signature__ = signature  # type: ignore[attr-defined]
+    command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
+    app.command()(command)
 
 
-_register()
+_register(generate, GenerateJob)
+_register(decompose, DecomposeJob)
 
 
 @app.command()

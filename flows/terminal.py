@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from tasks.job import Job
+from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.outcome import Outcome, Retry, Status
 from tasks.prepare import Estimate
 from tasks.progress import listener, started
@@ -44,6 +44,7 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
             bar.update(shown, advance=len(outcomes), counts=words)
 
         # These take seconds to import: the bar is up before that.
+        from flows.decompose import decompose
         from flows.generate import generate
         from flows.server import prefect_server
         from tasks.prepare import Request, preflight
@@ -53,7 +54,11 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
         told, begun = listener.set(listen), started.set(start)
         try:
             with prefect_server():
-                return generate(job, limit, tuple(sorted(retry)))
+                again = tuple(sorted(retry))
+                if isinstance(job, DecomposeJob):
+                    return decompose(job, limit, again)
+                assert isinstance(job, GenerateJob)
+                return generate(job, limit, again)
         finally:
             listener.reset(told)
             started.reset(begun)
@@ -90,10 +95,11 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
     table.add_column("would be")
     table.add_row(str(census.to_do), f"screened, and rendered or judged again, in {census.shards} shards")
     table.add_row(str(census.carried_over), "left as the catalogue has them")
-    table.add_row(str(census.bad), "failed for a bad value")
+    table.add_row(str(census.bad), "failed when they were read")
     console.print(table)
-    for (width, height, steps, guidance), rows in sorted(census.shapes.items()):
-        console.print(f"  {rows} × {width}×{height}, {steps} steps, guidance {guidance:g}", highlight=False)
+    for (width, height, steps, guidance, layers), rows in sorted(census.shapes.items()):
+        into = f" into {layers} layers" if layers else ""
+        console.print(f"  {rows} × {width}×{height}{into}, {steps} steps, guidance {guidance:g}", highlight=False)
     if estimate.seconds_a_row is None:
         console.print("How long that takes isn't known: this store's catalogue has no rendering time yet.")
     else:

@@ -20,9 +20,10 @@ from typing import BinaryIO
 
 from PIL import Image
 
-from tasks.pixels import Limits, Refused, decode
+from tasks.pixels import Limits, Refused, decode, measure
 
 LENGTH = struct.Struct(">Q")  # before every message
+DECODE, MEASURE = b"d", b"m"  # before a request: what is wanted
 READY = b"\n"
 BAND = 4 << 20  # bytes of pixels that are sent at a time, so that no second copy of a picture is made
 
@@ -55,10 +56,13 @@ def _limit(kind: int, most: int) -> None:
 
 def serve(requests: BinaryIO, answers: BinaryIO, limits: Limits) -> None:
     """Decode pictures until there are no more: a length and bytes in, a length and JSON and rows of pixels out."""
-    while length := requests.read(LENGTH.size):
-        data = requests.read(*LENGTH.unpack(length))
+    while wanted := requests.read(len(DECODE)):
+        data = requests.read(*LENGTH.unpack(requests.read(LENGTH.size)))
         _limit(resource.RLIMIT_CPU, int(time.process_time()) + 1 + limits.cpu_seconds)
         try:
+            if wanted == MEASURE:
+                _answer(answers, asdict(Header(*measure(data, limits))))
+                continue
             image, name = decode(data, limits)
         except Refused as refusal:
             _answer(answers, {"reason": refusal.reason, "message": str(refusal)})

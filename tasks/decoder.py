@@ -22,7 +22,7 @@ from typing import IO, get_args
 
 import numpy as np
 
-from tasks.confined import LENGTH, READY, Header
+from tasks.confined import DECODE, LENGTH, MEASURE, READY, Header
 from tasks.pixels import Limits
 from tasks.source_error import Reason, SourceError
 
@@ -76,13 +76,28 @@ class Decoder:
             SourceError: it is of a format that isn't read, animated, too large in any way, or corrupt.
             OSError: no process can be started.
         """
+        with self._worker() as worker:
+            return worker.decode(data)
+
+    def measure(self, data: bytes) -> Header:
+        """The size of a picture, upright, and its format, from its header: its pixels may be damaged all the same.
+
+        Raises:
+            SourceError: as `decode`, for what a header shows.
+            OSError: no process can be started.
+        """
+        with self._worker() as worker:
+            return worker.measure(data)
+
+    @contextlib.contextmanager
+    def _worker(self) -> Iterator[Worker]:
         worker = self._idle.get()
         try:
             if worker is not None and worker.gone:  # somebody ended it while it had nothing to do
                 worker.end()
                 worker = None
             worker = worker or Worker(self.limits)
-            return worker.decode(data)
+            yield worker
         finally:
             if worker is not None and worker.gone:
                 worker.end()
@@ -131,21 +146,36 @@ class Worker:
 
     def decode(self, data: bytes) -> SourcePicture:
         """As `Decoder.decode`; a worker that is `gone` afterwards takes no other picture."""
+        with self._answering():
+            header = self._ask(DECODE, data)
+            pixels = np.empty((header.height, header.width, 4), np.uint8)
+            if self._out.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
+                raise EOFError
+        return SourcePicture(pixels, header.width, header.height, header.format, hashlib.sha256(data).hexdigest())
+
+    def measure(self, data: bytes) -> Header:
+        """As `Decoder.measure`; likewise."""
+        with self._answering():
+            return self._ask(MEASURE, data)
+
+    @contextlib.contextmanager
+    def _answering(self) -> Iterator[None]:
+        """Hold the process to its time, and say what became of it where it gives no answer."""
+        expired = threading.Event()
         try:
             with self._watched(self.limits.seconds) as expired:
-                self._in.write(LENGTH.pack(len(data)))
-                self._in.write(data)
-                self._in.flush()
-                header = self._header()
-                pixels = np.empty((header.height, header.width, 4), np.uint8)
-                if self._out.readinto(pixels.data.cast("B")) != pixels.nbytes:  # type: ignore[attr-defined]
-                    raise EOFError
+                yield
         except (EOFError, BrokenPipeError, TypeError, ValueError):
             raise self._death(expired.is_set()) from None
         except MemoryError:
             self.process.kill()  # its answer was read in part
             raise
-        return SourcePicture(pixels, header.width, header.height, header.format, hashlib.sha256(data).hexdigest())
+
+    def _ask(self, wanted: bytes, data: bytes) -> Header:
+        self._in.write(wanted + LENGTH.pack(len(data)))
+        self._in.write(data)
+        self._in.flush()
+        return self._header()
 
     def _header(self) -> Header:
         length = self._out.read(LENGTH.size)

@@ -6,6 +6,7 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,16 +15,14 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.catalogue import PATH as CATALOGUE
 from tasks.catalogue import merge, read_catalogue
-from tasks.encoding import Encoding
-from tasks.key import path_of
-from tasks.outcome import FailureReason, Outcome, Status, outcome_table
+from tasks.outcome import Outcome, Status, outcome_table
 from tasks.plan import Plan, bad_rows
 from tasks.prepare import Prepared
 from tasks.report import write_report
 from tasks.request import RequestError
 from tasks.run import write_json
-from tasks.screen import IMAGES
-from tasks.store import Store, open_store
+from tasks.shelf import Shelf
+from tasks.store import open_store
 from tasks.summary import Summary, summarise
 
 REPORT = "report.html"
@@ -48,7 +47,7 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
             ended, shards = run.outcomes(store, prepared.shards)
             outcomes = pa.concat_tables([ended, _bad(plan, prepared)])
             mine, complete = merge(store, plan.table(), outcomes), shards == prepared.shards
-            _clear(store, mine, outcomes, prepared.spec.encoding)
+            _clear(prepared.spec.shelf(store), mine, outcomes)
         summary = summarise(
             mine,
             run=None if prepared.complete else run.id,
@@ -95,13 +94,14 @@ def _bad(plan: Plan, prepared: Prepared) -> pa.Table:
     return outcome_table(
         [
             Outcome(
-                id=row_id,
+                id=row.id,
                 status=Status.FAILED,
-                reason=FailureReason.BAD_VALUE,
-                message=problem,
+                reason=row.reason,
+                message=row.problem,
+                retryable=row.retryable,
                 key="",
                 seed=0,
-                prompt=prompt,
+                prompt=row.prompt,
                 model=spec.model,
                 profile="",
                 judged_by="",
@@ -109,16 +109,16 @@ def _bad(plan: Plan, prepared: Prepared) -> pa.Table:
                 attempt=1,
                 finished_at=plan.planned_at,
             )
-            for row_id, prompt, problem in bad_rows(plan.table())
+            for row in bad_rows(plan.table())
         ]
     )
 
 
-def _clear(store: Store, catalogue: pa.Table, outcomes: pa.Table, encoding: Encoding) -> None:
-    """Take out of `images/` what this run refused, unless another row's picture, which passed, is the same one."""
+def _clear(shelf: Shelf[Any], catalogue: pa.Table, outcomes: pa.Table) -> None:
+    """Take out of where shops read what this run refused, unless another row, which passed, has the same."""
     refused = pc.is_in(outcomes.column("status"), value_set=pa.array([Status.REJECTED, Status.BLOCKED]))
     keys = pc.unique(outcomes.filter(refused).column("key"))
     passed = catalogue.filter(pc.equal(catalogue.column("status"), Status.DONE)).column("key")
     stale = keys.filter(pc.invert(pc.is_in(keys, value_set=passed.combine_chunks()))).to_pylist()
     with ThreadPoolExecutor(DELETING_THREADS) as pool:
-        list(pool.map(lambda key: store.delete(path_of(IMAGES, key, encoding.extension)), stale))
+        list(pool.map(lambda key: shelf.remove(shelf.published, key), stale))

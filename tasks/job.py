@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import tomllib
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.request import RequestError
 
 PATH_FIELDS = ("manifest", "store", "model", "clip", "policy", "profile")
+MOST_LAYERS = 16
 
 
 class Job(BaseModel):
-    """A generate job. One TOML file, and every field also a flag: `--negative-prompt`, `--shard-rows`, …"""
+    """What every job says. One TOML file, and every field also a flag: `--negative-prompt`, `--shard-rows`, …"""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     manifest: str = Field(description="Parquet file, folder of Parquet files, or s3:// address: one row a picture.")
     store: str = Field(description="Where pictures and the catalogue go: s3://bucket/prefix, or a folder.")
 
-    model: str = Field("miniature", description="Qwen-Image checkpoint: 'miniature', a folder, or a hub id.")
+    model: str = Field("miniature", description="Checkpoint: 'miniature', a folder, or a hub id.")
     revision: str | None = Field(None, description="Commit of a hub checkpoint, 40 hex digits.")
     clip: str = Field("miniature", description="CLIP that screens and classifies: 'miniature', a folder, or a hub id.")
     clip_revision: str | None = Field(None, description="Commit of a hub CLIP, 40 hex digits.")
@@ -30,22 +31,14 @@ class Job(BaseModel):
         "auto", description="Number format of the weights; auto is bfloat16 on a GPU and float32 on a CPU."
     )
 
-    prompt_template: str | None = Field(
-        None, description="Builds the prompt of rows that have none from other columns: '{color} {title}, on white'."
-    )
     negative_prompt: str = Field(" ", description="What the picture should not show, for rows that don't say.")
     seed: int = Field(0, ge=0, lt=2**63, description="Rows without a seed get one from this and their id.")
-    width: int | None = Field(None, ge=64, le=4096, multiple_of=16, description="Pixels; default: the checkpoint's.")
-    height: int | None = Field(None, ge=64, le=4096, multiple_of=16, description="Pixels; default: the checkpoint's.")
     steps: int | None = Field(None, ge=1, le=500, description="Denoising steps; default: the checkpoint's.")
     guidance: float | None = Field(None, ge=0, le=50, description="True CFG scale; 1 or less is none.")
-    variants: int = Field(1, ge=1, le=64, description="Pictures for each row, for rows that don't say.")
     max_prompt_tokens: int = Field(1024, ge=1, le=1024, description="Longer prompts fail instead of being cut.")
 
     policy: str = Field("default", description="What safety refuses: a name in safety/policies, or a TOML file.")
     profile: str = Field("none", description="What a marketplace demands: a name in safety/profiles, or a TOML file.")
-    format: Literal["png", "jpeg", "webp"] = Field("png", description="How pictures are stored.")
-    quality: int = Field(92, ge=1, le=100, description="Of JPEG and WebP; WebP at 100 is lossless.")
 
     shard_rows: int = Field(128, ge=1, le=10_000, description="Rows of a shard, the unit of commit and retry.")
     batch: int | None = Field(None, ge=1, description="Most rows of a batch; default: as many as memory holds.")
@@ -53,10 +46,49 @@ class Job(BaseModel):
 
     def deciding(self) -> dict[str, Any]:
         """The fields that decide what a run does: all but where it reads, writes and computes."""
-        return self.model_dump(exclude={"manifest", "store", "device", "batch", "memory_fraction"})
+        fields = self.model_dump(exclude={"manifest", "store", "device", "batch", "memory_fraction"})
+        return {"job": type(self).__name__, **fields}
 
 
-def load_job(file: Path | None, **flags: Any) -> Job:
+class GenerateJob(Job):
+    """A job that makes pictures from prompts."""
+
+    prompt_template: str | None = Field(
+        None, description="Builds the prompt of rows that have none from other columns: '{color} {title}, on white'."
+    )
+    width: int | None = Field(None, ge=64, le=4096, multiple_of=16, description="Pixels; default: the checkpoint's.")
+    height: int | None = Field(None, ge=64, le=4096, multiple_of=16, description="Pixels; default: the checkpoint's.")
+    variants: int = Field(1, ge=1, le=64, description="Pictures for each row, for rows that don't say.")
+    format: Literal["png", "jpeg", "webp"] = Field("png", description="How pictures are stored.")
+    quality: int = Field(92, ge=1, le=100, description="Of JPEG and WebP; WebP at 100 is lossless.")
+
+
+class DecomposeJob(Job):
+    """A job that takes source pictures apart into RGBA layers."""
+
+    layers: int | None = Field(None, ge=1, le=MOST_LAYERS, description="Layers; default: the checkpoint's.")
+    resolution: int | None = Field(
+        None,
+        ge=64,
+        le=2048,
+        description="Side of a square picture of the same area, pixels; default: the checkpoint's.",
+    )
+    cfg_normalize: bool | None = Field(
+        None, description="Guided predictions keep the norm of the conditional ones; default: the checkpoint's."
+    )
+    use_en_prompt: bool = Field(True, description="Missing captions are written in English, else in Chinese.")
+    image_hosts: tuple[str, ...] = Field(
+        (), description="Hosts that pictures may be fetched from: 'cdn.example.com', or host:port."
+    )
+    max_image_bytes: int = Field(64 << 20, ge=1, description="Larger source pictures fail.")
+    max_image_pixels: int = Field(64_000_000, ge=1, description="Source pictures of more pixels fail.")
+    psd: bool = Field(True, description="Write layers.psd beside the layers.")
+
+
+AnyJob = TypeVar("AnyJob", bound=Job)
+
+
+def load_job(kind: type[AnyJob], file: Path | None, **flags: Any) -> AnyJob:
     """The job of a TOML file, with flags over it. Paths in the file are relative to the file.
 
     Raises:
@@ -65,7 +97,7 @@ def load_job(file: Path | None, **flags: Any) -> Job:
     values = _read_toml(file) if file else {}
     values.update({name: value for name, value in flags.items() if value is not None})
     try:
-        return Job(**values)
+        return kind(**values)
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'job'}: {e['msg']}" for e in error.errors())
         raise RequestError(f"The job is wrong: {problems}.") from error

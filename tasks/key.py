@@ -5,7 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.row import Row
 
 KEY_VERSION = 1  # goes up when the engine changes what it draws for the same request
 
@@ -22,29 +25,23 @@ class Maker:
 
     checkpoint: str  # revision of the checkpoint
     precision: str
-    format: str
-    quality: int | None  # None for lossless formats
+    form: tuple[Any, ...]  # how pictures are stored, or layers made; JSON values
 
-    def key(
-        self, *, prompt: str, negative_prompt: str, seed: int, width: int, height: int, steps: int, guidance: float
-    ) -> str:
-        """The key of one picture, 64 hex digits."""
-        return digest(
-            [
-                KEY_VERSION,
-                self.checkpoint,
-                self.precision,
-                self.format,
-                self.quality,
-                prompt,
-                negative_prompt if guidance > 1 else None,
-                seed,
-                width,
-                height,
-                steps,
-                float(guidance),
-            ]
-        )
+    def key(self, row: Row, seed: int) -> str:
+        """The key of what a row asks for, made from `seed`: 64 hex digits."""
+        negative_prompt = row.negative_prompt if row.guidance > 1 else None
+        made_from: list[Any] = [
+            row.prompt,
+            negative_prompt,
+            seed,
+            row.width,
+            row.height,
+            row.steps,
+            float(row.guidance),
+        ]
+        if row.source is not None:
+            made_from += [row.source, row.layers]
+        return digest([KEY_VERSION, self.checkpoint, self.precision, *self.form, *made_from])
 
 
 def seed_of(job_seed: int, row_id: str) -> int:
@@ -60,8 +57,3 @@ def reseed(seed: int, attempt: int) -> int:
 def judgement(policy: str, clip: str, profile: str) -> str:
     """Names who judges a picture: digests of policy, CLIP and profile in one, 16 hex digits."""
     return digest(["judgement", policy, clip, profile])[:16]
-
-
-def path_of(place: str, key: str, extension: str) -> str:
-    """Where a picture lies in the store: `images/ab/ab12….png`."""
-    return f"{place}/{key[:2]}/{key}.{extension}"

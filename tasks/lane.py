@@ -17,29 +17,63 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, writes_captions
 from safety.policy import Policy
 from safety.profile import Profile
-from tasks.classify import Classified, classify
+from tasks.classify import classify
+from tasks.decoder import Decoder
 from tasks.encoding import Encoding
 from tasks.judges import Judges
+from tasks.layer_shelf import LayerShelf
+from tasks.layer_stages import LayerStages
+from tasks.picture_stages import PictureStages
+from tasks.pixels import Limits
 from tasks.plan import Plan
 from tasks.publish import publish
 from tasks.record import Record
-from tasks.render import Rendered, render
+from tasks.render import render
 from tasks.run import Run
-from tasks.screen import Screened, screen
+from tasks.screen import screen
+from tasks.shelf import PictureShelf
+from tasks.source import Sources
+from tasks.stages import Classified, Rendered, Screened, Stages
 from tasks.stopping import Stopped, stop
 from tasks.store import Store, StoreError, open_store
 from tasks.stream import Abandoned, Stream
+from tasks.web_source import WebSource
 
 if TYPE_CHECKING:
+    from models.decomposer import Decomposer
+    from models.engine import Engine
     from models.generator import Generator
+
+    AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
 T = TypeVar("T")
 BATCHES_BETWEEN_STAGES = 2
 SHARDS_BEHIND = 1  # that may still be classified and published while the next one renders
 STORE_THREADS = 16
+DECODERS = 4  # processes that decode source pictures
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What only a generate job says."""
+
+    encoding: Encoding
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """What only a decompose job says."""
+
+    folder: str  # where relative paths of pictures begin: see `tasks.source.folder_of`
+    image_hosts: tuple[str, ...]
+    max_image_bytes: int
+    max_image_pixels: int
+    cfg_normalize: bool
+    use_en_prompt: bool
+    psd: bool
 
 
 @dataclass(frozen=True)
@@ -52,12 +86,18 @@ class LaneSpec:
     clip: Checkpoint
     policy: Policy
     profiles: Mapping[str, Profile]
-    encoding: Encoding
+    making: Pictures | Decomposition
     device: str
     precision: str
     batch: int | None
     memory_fraction: float
     max_prompt_tokens: int
+
+    def shelf(self, store: Store) -> PictureShelf | LayerShelf:
+        """Where the results of a run lie."""
+        if isinstance(self.making, Pictures):
+            return PictureShelf(store, self.making.encoding)
+        return LayerShelf(store, with_psd=self.making.psd)
 
     @property
     def model(self) -> str:
@@ -84,30 +124,68 @@ class Line:
         self.spec, self.store, self.plan = spec, store, plan
         self.record = Record(spec.run, spec.model)
         self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
-        self.stages = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
+        self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
+        self.open = contextlib.ExitStack()
+        self.stages = self._stages()
         self.behind: deque[tuple[Future[Any], ...]] = deque()  # the stages that go on behind the rendering
 
     def __enter__(self) -> Line:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stages.shutdown()
+        self.threads.shutdown()
         self.pool.shutdown()
+        self.open.close()
 
-    @cached_property
-    def generator(self) -> Generator:
-        """The model, loaded when there is something to draw."""
-        from models.generator import Generator  # imports torch and diffusers, which takes seconds
-
+    def _open(self, engine: type[AnyEngine]) -> AnyEngine:
         spec = self.spec
-        return Generator.load(
+        return engine.load(
             spec.checkpoint,
             device=spec.device,
             precision=spec.precision,
             batch=spec.batch,
             memory_fraction=spec.memory_fraction,
             max_prompt_tokens=spec.max_prompt_tokens,
+        )
+
+    @cached_property
+    def generator(self) -> Generator:
+        """The model, loaded when there is something to draw."""
+        from models.generator import Generator  # imports torch and diffusers, which takes seconds
+
+        return self._open(Generator)
+
+    @cached_property
+    def decomposer(self) -> Decomposer:
+        """The model, loaded when there is something to take apart."""
+        from models.decomposer import Decomposer  # imports torch and diffusers, which takes seconds
+
+        return self._open(Decomposer)
+
+    def _stages(self) -> Stages:
+        making = self.spec.making
+        if isinstance(making, Pictures):
+            return PictureStages(
+                generator=lambda: self.generator,
+                shelf=PictureShelf(self.store, making.encoding),
+                encoding=making.encoding,
+                judges=self.judges,
+                pool=self.pool,
+                record=self.record,
+            )
+        decoder = self.open.enter_context(Decoder(workers=DECODERS, limits=Limits(pixels=making.max_image_pixels)))
+        return LayerStages(
+            decomposer=lambda: self.decomposer,
+            shelf=LayerShelf(self.store, with_psd=making.psd),
+            sources=Sources(making.folder, web=WebSource(making.image_hosts), limit=making.max_image_bytes),
+            decoder=decoder,
+            cfg_normalize=making.cfg_normalize,
+            use_en_prompt=making.use_en_prompt,
+            writes_captions=writes_captions(self.spec.checkpoint),
+            judges=self.judges,
+            pool=self.pool,
+            record=self.record,
         )
 
     def work(self, shards: Sequence[int]) -> int:
@@ -131,40 +209,28 @@ class Line:
         return done
 
     def _screen(self, shard: int) -> Screened:
-        rows = self.plan.shard(shard)
-        extension = self.spec.encoding.extension
-        return screen(
-            shard, rows, judges=self.judges, store=self.store, pool=self.pool, extension=extension, record=self.record
-        )
+        return screen(shard, self.plan.shard(shard), stages=self.stages)
 
     def _shard(self, screened: Screened) -> tuple[Future[Any], ...]:
         """Render a shard in this thread while others classify and publish it; returns what is still going on."""
         rendered: Stream[Rendered] = Stream(BATCHES_BETWEEN_STAGES)
         classified: Stream[Classified] = Stream(BATCHES_BETWEEN_STAGES)
-        shard, shared = screened.shard, {"store": self.store, "pool": self.pool, "record": self.record}
-        encoding = self.spec.encoding
+        shard, stages = screened.shard, self.stages
         going = (
+            self._start(classify, shard, screened, stages=stages, rendered=rendered, out=classified),
             self._start(
-                classify,
+                publish,
                 shard,
                 screened,
-                judges=self.judges,
-                encoding=encoding,
-                rendered=rendered,
-                out=classified,
-                **shared,
+                store=self.store,
+                shelf=stages.shelf,
+                pool=self.pool,
+                classified=classified,
+                record=self.record,
             ),
-            self._start(publish, shard, screened, encoding=encoding, classified=classified, **shared),
         )
         try:
-            render(
-                shard,
-                screened,
-                generator=lambda: self.generator,
-                out=rendered,
-                record=self.record,
-                between_batches=self._between_batches,
-            )
+            render(shard, screened, stages=stages, out=rendered, between_batches=self._between_batches)
         except Abandoned:
             _finish(going)  # raises what the other stages failed of
             raise
@@ -176,7 +242,7 @@ class Line:
 
     def _start(self, step: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
         # A copied context is what records a task run of another thread under this flow run (Prefect 3.8.8).
-        return self.stages.submit(copy_context().run, step, *args, **kwargs)
+        return self.threads.submit(copy_context().run, step, *args, **kwargs)
 
     def _settle(self, most: int) -> None:
         """Wait until at most so many shards are still being classified and published."""

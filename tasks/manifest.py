@@ -20,10 +20,55 @@ ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 BATCH_ROWS = 4096
 SHOWN_ROWS = 5  # rows that a refusal names
 
-TEXT = ("id", "prompt", "negative_prompt", "profile")
-WHOLE = ("seed", "width", "height", "steps", "variants")
-REAL = ("guidance",)
-KNOWN = (*TEXT, *WHOLE, *REAL)
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns that a job reads, by what they hold."""
+
+    text: tuple[str, ...]
+    whole: tuple[str, ...]  # numbers
+    real: tuple[str, ...] = ("guidance",)
+    image: tuple[str, ...] = ()  # text or bytes
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All of them."""
+        return (*self.text, *self.whole, *self.real, *self.image)
+
+    def wanted(self, column: str) -> str:
+        """What a column holds, for people."""
+        if column in self.image:
+            return "text or bytes"
+        return "text" if column in self.text else "whole numbers" if column in self.whole else "numbers"
+
+    def fits(self, column: str, kind: pa.DataType) -> bool:
+        """Whether a column of this type can be read."""
+        if pa.types.is_dictionary(kind):
+            kind = kind.value_type
+        if pa.types.is_null(kind):
+            return column != "id"
+        if column in self.image and _is_bytes(kind):
+            return True
+        if column in (*self.text, *self.image):
+            return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+        if column in self.whole:
+            return bool(pa.types.is_integer(kind))
+        return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
+
+
+PROMPTS = Columns(
+    text=("id", "prompt", "negative_prompt", "profile"), whole=("seed", "width", "height", "steps", "variants")
+)
+PICTURES = Columns(
+    text=("id", "caption", "negative_prompt", "profile"),
+    whole=("seed", "layers", "resolution", "steps"),
+    image=("image",),
+)
+BATCH_PICTURES = 32  # rows at a time where they hold the bytes of pictures
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 
 class ManifestError(RequestError):
@@ -39,28 +84,33 @@ class Manifest:
     schema: pa.Schema
     rows: int
     digest: str  # SHA-256 of the files' bytes
+    columns: Columns
 
     @property
     def carried(self) -> pa.Schema:
         """The columns that packshot doesn't read: they go to the catalogue untouched."""
-        return pa.schema([field for field in self.schema if field.name not in KNOWN])
+        return pa.schema([field for field in self.schema if field.name not in self.columns.known])
 
     def batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows in order, a few thousand at a time, in the columns of `schema`.
+        """The rows in order, a few thousand at a time, in the columns of `schema`; fewer where they hold pictures.
 
         Raises:
             ManifestError: where a page is damaged.
         """
+        holds_pictures = any(_is_bytes(self.schema.field(c).type) for c in self.columns.image if c in self.schema.names)
+        rows = BATCH_PICTURES if holds_pictures else BATCH_ROWS
         for file in self.files:
             try:
-                for batch in _open(file).iter_batches(batch_size=BATCH_ROWS):
+                for batch in _open(file).iter_batches(batch_size=rows):
                     batch.validate(full=True)
                     yield batch.select(self.schema.names)
             except (pa.ArrowException, OSError) as error:
                 raise _damaged(file, error) from error
 
 
-def open_manifest(name: str, files: tuple[Path, ...], *, template_columns: tuple[str, ...] | None) -> Manifest:
+def open_manifest(
+    name: str, files: tuple[Path, ...], columns: Columns = PROMPTS, *, template_columns: tuple[str, ...] | None = None
+) -> Manifest:
     """Open a manifest's local `files` and refuse it as a whole if any row could not be told from another.
 
     `template_columns` are what the job's prompt template reads, None when it has none.
@@ -81,7 +131,7 @@ def open_manifest(name: str, files: tuple[Path, ...], *, template_columns: tuple
         found = parquet.schema_arrow.remove_metadata()
         if schema is None:
             schema = found
-            _check_columns(schema, name, template_columns)
+            _check_columns(schema, name, columns, template_columns)
         elif not found.equals(schema):
             raise ManifestError(f"The manifest {name} mixes schemas: {file.name} differs from {files[0].name}.")
         rows += parquet.metadata.num_rows
@@ -89,7 +139,7 @@ def open_manifest(name: str, files: tuple[Path, ...], *, template_columns: tuple
     if rows == 0:
         raise ManifestError(f"The manifest {name} has no rows.")
     _check_ids(files, name)
-    return Manifest(name, files, schema, rows, _digest(files))
+    return Manifest(name, files, schema, rows, _digest(files), columns)
 
 
 def _open(file: Path) -> pq.ParquetFile:
@@ -97,40 +147,30 @@ def _open(file: Path) -> pq.ParquetFile:
     return pq.ParquetFile(file, page_checksum_verification=True, memory_map=False)
 
 
-def _check_columns(schema: pa.Schema, name: str, template_columns: tuple[str, ...] | None) -> None:
+def _check_columns(schema: pa.Schema, name: str, columns: Columns, template_columns: tuple[str, ...] | None) -> None:
     repeated = sorted({column for column in schema.names if schema.names.count(column) > 1})
     if repeated:
         raise ManifestError(f"The manifest {name} has two columns named {repeated[0]!r}.")
     if "id" not in schema.names:
         raise ManifestError(f"The manifest {name} has no column 'id'; it has {', '.join(schema.names) or 'none'}.")
-    if "prompt" not in schema.names and template_columns is None:
+    if columns.image and not set(columns.image) & set(schema.names):
+        raise ManifestError(f"The manifest {name} has no column 'image'; it has {', '.join(schema.names)}.")
+    if not columns.image and "prompt" not in schema.names and template_columns is None:
         raise ManifestError(f"The manifest {name} has no column 'prompt', and the job has no prompt_template.")
     for column in template_columns or ():
         if column not in schema.names:
             raise ManifestError(f"The prompt template reads the column {column!r}, which the manifest {name} lacks.")
-    for column in KNOWN:
-        if column in schema.names and not _fits(column, schema.field(column).type):
-            wanted = "text" if column in TEXT else "whole numbers" if column in WHOLE else "numbers"
+    for column in columns.known:
+        if column in schema.names and not columns.fits(column, schema.field(column).type):
             raise ManifestError(
-                f"The manifest {name} holds {schema.field(column).type} in its column {column!r}, not {wanted}."
+                f"The manifest {name} holds {schema.field(column).type} in its column {column!r}, "
+                f"not {columns.wanted(column)}."
             )
-    reserved = sorted(set(schema.names) & (set(SCHEMA.names) - set(KNOWN)))
+    reserved = sorted(set(schema.names) & (set(SCHEMA.names) - set(columns.known)))
     if reserved:
         raise ManifestError(
             f"The manifest {name} has a column {reserved[0]!r}, which the catalogue uses itself; rename it to carry it."
         )
-
-
-def _fits(column: str, kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if pa.types.is_null(kind):
-        return column != "id"
-    if column in TEXT:
-        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-    if column in WHOLE:
-        return bool(pa.types.is_integer(kind))
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind))
 
 
 def _check_ids(files: tuple[Path, ...], name: str) -> None:
@@ -173,6 +213,6 @@ def _brief(error: Exception) -> str:
     return str(error).strip().splitlines()[0].rstrip(".")[:200] + "."
 
 
-def known_values(batch: pa.RecordBatch) -> list[dict[str, Any]]:
-    """The columns that packshot reads, as Python values: one dict a row of this batch."""
-    return batch.select([name for name in batch.schema.names if name in KNOWN]).to_pylist()  # type: ignore[no-any-return]
+def known_values(batch: pa.RecordBatch, columns: Columns) -> list[dict[str, Any]]:
+    """The columns that a job reads, as Python values: one dict a row of this batch."""
+    return batch.select([name for name in batch.schema.names if name in columns.known]).to_pylist()  # type: ignore[no-any-return]

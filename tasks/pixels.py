@@ -9,11 +9,12 @@ import contextlib
 import io
 import sys
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  registers its format
 
-from tasks.rgba import UnsupportedMode, to_rgba
+from tasks.rgba import UnsupportedMode, is_turned, to_rgba
 
 SIGNATURES = {
     b"\x89PNG": "PNG",
@@ -48,6 +49,17 @@ class Refused(Exception):  # noqa: N818
         self.reason = reason
 
 
+def measure(data: bytes, limits: Limits) -> tuple[int, int, str]:
+    """The width and height of a picture, upright, and its format, from its header.
+
+    Raises:
+        Refused: as `decode`, for what a header shows.
+    """
+    with _opened(data, limits) as (image, name):
+        width, height = image.size
+        return (height, width, name.lower()) if is_turned(image) else (width, height, name.lower())
+
+
 def decode(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     """The picture as RGBA, 8 bits a channel, straight alpha, upright, in sRGB; and its format, by content.
 
@@ -57,6 +69,18 @@ def decode(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     Raises:
         Refused: another format, an animation or several pages, too large, corrupt, or cut off.
     """
+    with _opened(data, limits) as (image, name):
+        if name == "PNG":
+            _verify(data)
+        image.load()
+        if name == "PNG":
+            _scale_transparent(image, bits=data[24])
+        return to_rgba(image), name.lower()
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, limits: Limits) -> Iterator[tuple[Image.Image, str]]:
+    """A picture whose header was checked, and Pillow's name of its format; what goes wrong with it is a refusal."""
     if not data:
         raise Refused("source_corrupt", "The picture is empty: it has no bytes.")
     name = format_of(data)
@@ -68,14 +92,9 @@ def decode(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             warnings.simplefilter("error", Image.DecompressionBombWarning)
-            if name == "PNG":
-                _verify(data)
             with Image.open(io.BytesIO(data), formats=(name,)) as image:
                 check_header(image, name, limits)
-                image.load()
-                if name == "PNG":
-                    _scale_transparent(image, bits=data[24])
-                return to_rgba(image), name.lower()
+                yield image, name
     except Refused:
         raise
     except UnsupportedMode as error:

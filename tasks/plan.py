@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from tasks.key import Maker, reseed
-from tasks.manifest import Manifest, ManifestError, known_values
+from tasks.manifest import Manifest, ManifestError
 from tasks.outcome import Status
-from tasks.row import BadRow, Defaults, Row, rows_of
+from tasks.row import BadRow, Row, RowShape
 
 COLUMNS = pa.schema(
     [
@@ -28,11 +28,16 @@ COLUMNS = pa.schema(
         pa.field("steps", pa.int32()),
         pa.field("guidance", pa.float64()),
         pa.field("profile", pa.string()),
+        pa.field("image", pa.string()),  # the address of a source picture
+        pa.field("source", pa.string()),  # SHA-256 of its bytes
+        pa.field("layers", pa.int32()),
         pa.field("key", pa.string()),
         pa.field("judged_by", pa.string()),
         pa.field("attempt", pa.int32()),
         pa.field("shard", pa.int32()),  # null: nothing to do, the catalogue's outcome stands, or the row is bad
         pa.field("problem", pa.string()),  # what is wrong with a bad row, a sentence
+        pa.field("reason", pa.string()),  # of a bad row's failure
+        pa.field("retryable", pa.bool_()),  # whether a bad row may do another time
     ]
 )
 CARRIED = "carried:"  # before the name of a column that the manifest carries to the catalogue
@@ -68,7 +73,17 @@ class Census:
     carried_over: int = 0
     bad: int = 0
     shards: int = 0
-    shapes: dict[tuple[int, int, int, float], int] = field(default_factory=dict)  # rows to do of each shape
+    shapes: dict[RowShape, int] = field(default_factory=dict)  # rows to do of each shape
+
+
+class Rows(Protocol):
+    """Reads what a manifest's rows ask for."""
+
+    def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
+        """The rows that a batch asks for, each with the number of its manifest row in the batch."""
+
+    def keep(self, row: Row) -> None:
+        """See that a row of the last batch can be done later: what it is made from may be nowhere else."""
 
 
 class Planner:
@@ -77,7 +92,7 @@ class Planner:
     def __init__(
         self,
         *,
-        defaults: Defaults,
+        rows: Rows,
         maker: Maker,
         judged_by: Callable[[str], str],
         known: Callable[[Sequence[str]], Sequence[Known | None]],
@@ -88,24 +103,15 @@ class Planner:
 
         `known` looks ids up in the catalogue so far; `retry` are the statuses whose rows are done again.
         """
-        self.defaults, self.maker, self.judged_by = defaults, maker, judged_by
+        self.rows, self.maker, self.judged_by = rows, maker, judged_by
         self.known, self.retry, self.shard_rows = known, retry, shard_rows
         self.census = Census()
-        self._open: dict[tuple[int, int, int, float], tuple[int, int]] = {}  # shape → its shard, and the rows in it
+        self._open: dict[RowShape, tuple[int, int]] = {}  # shape → its shard, and the rows in it
 
     def table(self, batch: pa.RecordBatch, carried: pa.Schema) -> pa.Table:
         """The plan of one batch of the manifest."""
-        template = self.defaults.template
-        read = template.columns if template else ()
-        extra = [
-            dict(zip(read, row, strict=True)) for row in zip(*(batch.column(c).to_pylist() for c in read), strict=True)
-        ]
-        rows: list[Row | BadRow] = []
-        sources: list[int] = []
-        for index, values in enumerate(known_values(batch)):
-            for row in rows_of(values, extra[index] if extra else {}, self.defaults):
-                rows.append(row)
-                sources.append(index)
+        read = list(self.rows.read(batch))
+        sources, rows = [index for index, _ in read], [row for _, row in read]
         planned = [self._plan(row, known) for row, known in zip(rows, self.known([r.id for r in rows]), strict=True)]
         columns = {
             name: pa.array([row.get(name) for row in planned], COLUMNS.field(name).type) for name in COLUMNS.names
@@ -122,12 +128,13 @@ class Planner:
                 row = BadRow(row.id, row.prompt, str(error))
         if isinstance(row, BadRow):
             self.census.bad += 1
-            return {"id": row.id, "prompt": row.prompt, "problem": row.problem}
+            return row.__dict__
         key, seed, attempt, to_do = self._attempt(row, judged_by, known)
         planned = {**row.__dict__, "seed": seed, "key": key, "judged_by": judged_by, "attempt": attempt}
         if to_do:
             self.census.to_do += 1
-            planned["shard"] = self._deal((row.width, row.height, row.steps, row.guidance))
+            planned["shard"] = self._deal(row.shape)
+            self.rows.keep(row)
         else:
             self.census.carried_over += 1
         return planned
@@ -136,29 +143,18 @@ class Planner:
         """The key, seed and number of the next attempt at this row, and whether there is one to make."""
         for made in range(known.attempt, 0, -1) if known else ():
             seed = reseed(row.seed, made)
-            key = self._key(row, seed)
+            key = self.maker.key(row, seed)
             if known is None or key != known.key:
                 continue
             if known.status not in self.retry:
                 return key, seed, known.attempt, known.judged_by != judged_by
             if known.status == Status.REJECTED and not known.retryable:
                 seed = reseed(row.seed, known.attempt + 1)
-                key = self._key(row, seed)
+                key = self.maker.key(row, seed)
             return key, seed, known.attempt + 1, True
-        return self._key(row, row.seed), row.seed, 1, True
+        return self.maker.key(row, row.seed), row.seed, 1, True
 
-    def _key(self, row: Row, seed: int) -> str:
-        return self.maker.key(
-            prompt=row.prompt,
-            negative_prompt=row.negative_prompt,
-            seed=seed,
-            width=row.width,
-            height=row.height,
-            steps=row.steps,
-            guidance=row.guidance,
-        )
-
-    def _deal(self, shape: tuple[int, int, int, float]) -> int:
+    def _deal(self, shape: RowShape) -> int:
         shard, rows = self._open.get(shape, (-1, self.shard_rows))
         if rows == self.shard_rows:
             shard, rows = self.census.shards, 0
@@ -237,7 +233,7 @@ class Plan:
 
     def shard(self, number: int) -> list[PlannedRow]:
         """The rows of one shard, in plan order."""
-        names = [name for name in COLUMNS.names if name not in ("shard", "problem")]
+        names = [name for name in COLUMNS.names if name not in ("shard", "problem", "reason", "retryable")]
         table = pq.read_table(self.file, columns=names, filters=[("shard", "=", number)])
         rows = []
         for values in table.to_pylist():
@@ -250,7 +246,7 @@ class Plan:
         return pq.read_table(self.file)
 
 
-def bad_rows(plan: pa.Table) -> list[tuple[str, str, str]]:
-    """The id, prompt and problem of every row that fails on its own."""
-    bad = plan.filter(pc.is_valid(plan.column("problem"))).select(["id", "prompt", "problem"])
-    return [(row["id"], row["prompt"], row["problem"]) for row in bad.to_pylist()]
+def bad_rows(plan: pa.Table) -> list[BadRow]:
+    """Every row that fails on its own."""
+    bad = plan.filter(pc.is_valid(plan.column("problem"))).select(["id", "prompt", "problem", "reason", "retryable"])
+    return [BadRow(**row) for row in bad.to_pylist()]

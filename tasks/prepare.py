@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -17,23 +18,33 @@ from models.checkpoint import (
     fewest_steps,
     find_checkpoint,
     find_clip,
+    layers_defaults,
     sampling_defaults,
     size_multiple,
+    writes_captions,
 )
 from safety.policy import Policy, PolicyError
 from safety.profile import Profile, ProfileError
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
+from tasks.decoder import Decoder
 from tasks.encoding import Encoding
 from tasks.fetch import fetch_manifest
-from tasks.job import Job
+from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.key import Maker, judgement
-from tasks.lane import LaneSpec
-from tasks.manifest import Manifest, open_manifest
-from tasks.plan import Census, Plan, Planner, write_plan
+from tasks.lane import Decomposition, LaneSpec, Pictures
+from tasks.manifest import PICTURES, Manifest, open_manifest
+from tasks.picture_rows import LayerDefaults, PictureRows, layer_defaults
+from tasks.pixels import Limits
+from tasks.plan import Census, Plan, Planner, Rows, write_plan
+from tasks.prompt_rows import PromptRows, job_defaults
 from tasks.request import RequestError
-from tasks.row import Defaults, job_defaults
+from tasks.row import given_or
 from tasks.run import Run, open_run, run_name, write_json
+from tasks.source import Sources, folder_of
 from tasks.store import Conflict, Store, StoreAddressError, open_store
+from tasks.web_source import WebSource
+
+MEASURING = 4  # processes that look at the headers of source pictures
 
 
 @dataclass(frozen=True)
@@ -68,8 +79,8 @@ class Checked:
     policy: Policy
     profiles: dict[str, Profile]  # by name, filled as rows name them
     precision: str
-    encoding: Encoding
-    defaults: Defaults
+    making: Pictures | Decomposition
+    rows: PromptRows | LayerDefaults
     _judged_by: dict[str, str] = field(default_factory=dict)  # by profile: asked for every row
 
     def judged_by(self, profile: str) -> str:
@@ -86,7 +97,13 @@ class Checked:
 
     @property
     def maker(self) -> Maker:
-        return Maker(self.checkpoint.revision, self.precision, self.encoding.extension, self.encoding.deciding_quality)
+        making = self.making
+        if isinstance(making, Pictures):
+            form: tuple[Any, ...] = (making.encoding.extension, making.encoding.deciding_quality)
+        else:
+            written = making.use_en_prompt if writes_captions(self.checkpoint) else None
+            form = ("layers", making.cfg_normalize, written)
+        return Maker(self.checkpoint.revision, self.precision, form)
 
     def name(self, manifest: Manifest) -> str:
         """The name of this request's runs: whatever decides their outcome changes it."""
@@ -110,7 +127,7 @@ class Checked:
             clip=self.clip,
             policy=self.policy,
             profiles=dict(self.profiles),
-            encoding=self.encoding,
+            making=self.making,
             device=job.device,
             precision=self.precision,
             batch=job.batch,
@@ -129,8 +146,8 @@ def check(request: Request) -> Checked:
     job = request.job
     with _as_request_error():
         store = open_store(job.store)
-        checkpoint, clip = find_checkpoint(job.model, job.revision), find_clip(job.clip, job.clip_revision)
-        sampling, precision = sampling_defaults(checkpoint), resolved_precision(job)
+        clip = find_clip(job.clip, job.clip_revision)
+        checkpoint, making, rows = _kind(job)
         checked = Checked(
             request=request,
             store=store,
@@ -138,11 +155,9 @@ def check(request: Request) -> Checked:
             clip=clip,
             policy=Policy.load(job.policy),
             profiles={},
-            precision=precision,
-            encoding=Encoding(job.format, job.quality),
-            defaults=job_defaults(
-                job, sampling, fewest_steps=fewest_steps(checkpoint), size_multiple=size_multiple(checkpoint)
-            ),
+            precision=resolved_precision(job),
+            making=making,
+            rows=rows,
         )
         checked.judged_by(job.profile)
         meant_for = checked.policy.calibrated_for
@@ -152,6 +167,29 @@ def check(request: Request) -> Checked:
                 "copy it, measure its thresholds on that CLIP, and name it there as calibrated_for."
             )
     return checked
+
+
+def _kind(job: Job) -> tuple[Checkpoint, Pictures | Decomposition, PromptRows | LayerDefaults]:
+    """The checkpoint of a job, and what its kind alone decides."""
+    if isinstance(job, DecomposeJob):
+        checkpoint = find_checkpoint(job.model, job.revision, pipeline="QwenImageLayeredPipeline")
+        sampling = layers_defaults(checkpoint)
+        making = Decomposition(
+            folder=folder_of(job.manifest),
+            image_hosts=tuple(sorted(WebSource(job.image_hosts).hosts)),
+            max_image_bytes=job.max_image_bytes,
+            max_image_pixels=job.max_image_pixels,
+            cfg_normalize=given_or(job.cfg_normalize, sampling.cfg_normalize),
+            use_en_prompt=job.use_en_prompt,
+            psd=job.psd,
+        )
+        limits = {"fewest_steps": fewest_steps(checkpoint), "size_multiple": size_multiple(checkpoint)}
+        return checkpoint, making, layer_defaults(job, sampling, **limits)
+    assert isinstance(job, GenerateJob)
+    checkpoint = find_checkpoint(job.model, job.revision)
+    limits = {"fewest_steps": fewest_steps(checkpoint), "size_multiple": size_multiple(checkpoint)}
+    defaults = job_defaults(job, sampling_defaults(checkpoint), **limits)
+    return checkpoint, Pictures(Encoding(job.format, job.quality)), PromptRows(defaults)
 
 
 def resolved_precision(job: Job) -> str:
@@ -175,24 +213,41 @@ def _as_request_error() -> Iterator[None]:
 @contextmanager
 def opened_manifest(checked: Checked) -> Iterator[Manifest]:
     """The request's manifest, opened and checked as a whole."""
-    template = checked.defaults.template
+    rows = checked.rows
     with tempfile.TemporaryDirectory(prefix="packshot-") as folder, _as_request_error():
         address = checked.request.job.manifest
         files = fetch_manifest(address, Path(folder))
-        yield open_manifest(address, files, template_columns=template.columns if template else None)
+        if isinstance(rows, PromptRows):
+            template = rows.defaults.template
+            yield open_manifest(address, files, template_columns=template.columns if template else None)
+        else:
+            yield open_manifest(address, files, PICTURES)
 
 
-def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path) -> Census:
-    """Plan what is still to do into `file`."""
-    planner = Planner(
-        defaults=checked.defaults,
-        maker=checked.maker,
-        judged_by=checked.judged_by,
-        known=catalogue.known,
-        retry=checked.request.retry,
-        shard_rows=checked.request.job.shard_rows,
-    )
-    return write_plan(planner, manifest, file, limit=checked.request.limit)
+def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path, *, keep: bool = True) -> Census:
+    """Plan what is still to do into `file`. With `keep`, pictures that the manifest holds are put into the store."""
+    with _reader(checked, keep) as rows:
+        planner = Planner(
+            rows=rows,
+            maker=checked.maker,
+            judged_by=checked.judged_by,
+            known=catalogue.known,
+            retry=checked.request.retry,
+            shard_rows=checked.request.job.shard_rows,
+        )
+        return write_plan(planner, manifest, file, limit=checked.request.limit)
+
+
+@contextmanager
+def _reader(checked: Checked, keep: bool) -> Iterator[Rows]:
+    making, rows = checked.making, checked.rows
+    if isinstance(rows, PromptRows):
+        yield rows
+        return
+    assert isinstance(making, Decomposition)
+    sources = Sources(making.folder, web=WebSource(making.image_hosts), limit=making.max_image_bytes)
+    with Decoder(workers=MEASURING, limits=Limits(pixels=making.max_image_pixels)) as decoder:
+        yield PictureRows(rows, sources, decoder, checked.store if keep else None)
 
 
 def preflight(request: Request) -> None:
@@ -222,7 +277,9 @@ def estimate(request: Request) -> Estimate:
     catalogue = read_catalogue(checked.store)
     with opened_manifest(checked) as manifest, tempfile.TemporaryDirectory(prefix="packshot-") as folder:
         check_carried(catalogue, manifest.carried, manifest.name)
-        return Estimate(draft(checked, manifest, catalogue, Path(folder) / "plan.parquet"), catalogue.seconds_a_row())
+        return Estimate(
+            draft(checked, manifest, catalogue, Path(folder) / "plan.parquet", keep=False), catalogue.seconds_a_row()
+        )
 
 
 @task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)

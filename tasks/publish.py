@@ -1,22 +1,20 @@
-"""Publish: pictures into the store as they are judged, then the shard's ledger."""
+"""Publish: what was judged into the store, then the shard's ledger."""
 
 from __future__ import annotations
 
-import hashlib
 from concurrent.futures import Executor
+from typing import Any
 
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
 from safety.verdict import Reason
-from tasks.classify import Classified, Judged
-from tasks.encoding import Encoding
-from tasks.key import path_of
 from tasks.outcome import Outcome, Status
 from tasks.progress import tell
 from tasks.record import Record
 from tasks.run import Run
-from tasks.screen import IMAGES, QUARANTINE, Found, Screened
+from tasks.shelf import QUARANTINE, Shelf
+from tasks.stages import Classified, Found, Judged, Screened
 from tasks.store import Store
 from tasks.stream import Stream
 
@@ -27,32 +25,30 @@ def publish(
     screened: Screened,
     *,
     store: Store,
+    shelf: Shelf[Any],
     pool: Executor,
-    encoding: Encoding,
     classified: Stream[Classified],
     record: Record,
 ) -> dict[str, int]:
-    """Upload the pictures of a shard and commit its ledger; returns how many rows ended in each way.
+    """Store what the rows of a shard gave and commit its ledger; returns how many rows ended in each way.
 
-    A picture that passed goes to `images/`, one that was refused to `quarantine/`. The ledger is written when every
-    row has ended, so a run that stops before that finds the pictures by their keys and judges them again.
+    What passed goes to the shelf's published place, what was refused to quarantine. The ledger is written when every
+    row has ended, so a run that stops before that finds what it made by its keys and judges it again.
     """
     try:
-        list(pool.map(lambda found: _withdraw(found, store, encoding), screened.withdrawn))
-        outcomes = list(screened.blocked)
+        list(pool.map(lambda found: _withdraw(found, shelf), screened.withdrawn))
+        outcomes = list(screened.ended)
         tell(outcomes)
         stale: list[str] = []
         for batch in classified:
             judged = [thing for thing in batch if isinstance(thing, Judged)]
             ended = [thing for thing in batch if isinstance(thing, Outcome)]
-            ended += pool.map(lambda picture: _place(picture, store, encoding, record), judged)
-            stale += [
-                p.stored_at for p in judged if p.verdict.allowed and p.stored_at and p.stored_at.startswith(QUARANTINE)
-            ]
+            ended += pool.map(lambda one: _place(one, shelf, record), judged)
+            stale += [one.planned.key for one in judged if one.verdict.allowed and one.stored_at == QUARANTINE]
             outcomes += ended
             tell(ended)
         Run(record.run).commit(store, shard, outcomes)
-        list(pool.map(store.delete, stale))
+        list(pool.map(lambda key: shelf.remove(QUARANTINE, key), stale))
     except BaseException:
         classified.abandon()
         raise
@@ -62,35 +58,30 @@ def publish(
     return counts
 
 
-def _withdraw(found: Found, store: Store, encoding: Encoding) -> None:
-    """Keep for review the picture of a prompt that is blocked now; `images/` is cleared when the catalogue says so."""
-    read = store.read(found.path)
-    if read is not None:
-        path = path_of(QUARANTINE, found.planned.key, encoding.extension)
-        store.adopt_or_put(path, read[0], content_type=encoding.content_type)
+def _withdraw(found: Found, shelf: Shelf[Any]) -> None:
+    """Keep for review what a row that is blocked now gave; the published is cleared when the catalogue says so."""
+    key = found.planned.key
+    try:
+        contents = shelf.read(found.place, key)
+    except ValueError:
+        return
+    shelf.put(QUARANTINE, key, contents)
 
 
-def _place(picture: Judged, store: Store, encoding: Encoding, record: Record) -> Outcome:
-    """Store one picture where its verdict wants it, and say what became of its row."""
-    verdict = picture.verdict
-    path = path_of(IMAGES if verdict.allowed else QUARANTINE, picture.planned.key, encoding.extension)
-    if picture.stored_at == path:
-        size, sha256 = len(picture.data), hashlib.sha256(picture.data).hexdigest()
-    else:
-        stored = store.adopt_or_put(path, picture.data, content_type=encoding.content_type)
-        size, sha256 = stored.size, stored.sha256
+def _place(judged: Judged, shelf: Shelf[Any], record: Record) -> Outcome:
+    """Store what one row gave where its verdict wants it, and say what became of the row."""
+    verdict, key = judged.verdict, judged.planned.key
+    place = shelf.published if verdict.allowed else QUARANTINE
+    store = shelf.describe if judged.stored_at == place else shelf.put
     return record.outcome(
-        picture.planned,
+        judged.planned,
         Status.DONE if verdict.allowed else Status.REJECTED,
         reason=verdict.reason,
         message=verdict.message,
         retryable=verdict.reason == Reason.CLASSIFIER_FAILED,
-        uri=store.uri_of(path),
-        width=picture.width,
-        height=picture.height,
-        format=encoding.format,
-        bytes=size,
-        sha256=sha256,
+        width=judged.width,
+        height=judged.height,
         scores={name: float(score) for name, score in verdict.scores.items()},
-        seconds=picture.seconds,
+        seconds=judged.seconds,
+        **store(place, key, judged.contents),
     )

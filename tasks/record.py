@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tasks.outcome import FailureReason, Outcome, Status
 from tasks.plan import PlannedRow
+from tasks.stages import Made
+
+if TYPE_CHECKING:
+    from models.engine import Picture
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,14 @@ class Record:
             attempt=planned.attempt,
             **what,
         )
+
+    def taken(self, planned: PlannedRow, picture: Picture) -> Made | Outcome:
+        """What an engine gave for a row, as the next stage wants it."""
+        if picture.pixels is not None:
+            return Made(planned, picture.pixels, picture.seconds)
+        assert picture.failure is not None
+        failure = picture.failure
+        return self.failure(planned, failure.reason, failure.message, retryable=failure.retryable)
 
     def failure(self, planned: PlannedRow, reason: str, message: str, *, retryable: bool) -> Outcome:
         """The outcome of a row that failed."""

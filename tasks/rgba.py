@@ -42,6 +42,11 @@ def to_rgba(image: Image.Image) -> Image.Image:
     return rgba if turn is None else rgba.transpose(turn)
 
 
+def is_turned(image: Image.Image) -> bool:
+    """Whether width and height change places when a picture is put upright."""
+    return _orientation(image) in (5, 6, 7, 8)
+
+
 def _orientation(image: Image.Image) -> int:
     try:
         return int(image.getexif().get(ORIENTATION, 1))

@@ -15,7 +15,7 @@ import pytest
 
 from flows.generate import generate
 from flows.server import prefect_server
-from tasks.job import Job
+from tasks.job import GenerateJob
 from tasks.outcome import Retry
 from tasks.store import Store, open_store
 from tasks.summary import Summary
@@ -56,7 +56,7 @@ def store(tmp_path: Path) -> Store:
 
 def run(manifest: str, store: Store, *, limit: int | None = None, retry: tuple[Retry, ...] = (), **job: Any) -> Summary:
     """One run of the flow in this process, small pictures unless the job says otherwise."""
-    return generate(Job(manifest=manifest, store=store.uri, **{**SMALL, **job}), limit, retry)
+    return generate(GenerateJob(manifest=manifest, store=store.uri, **{**SMALL, **job}), limit, retry)
 
 
 def command(*words: str, **environment: str) -> subprocess.Popen[str]:

@@ -14,7 +14,7 @@ import pytest
 
 from flows.command import QUIET, main
 from models.checkpoint import MINIATURE
-from tasks.job import Job
+from tasks.job import GenerateJob
 
 NO_S3 = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -63,7 +63,9 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> str:
 
 def test_every_field_of_the_job_is_a_flag(packshot: Callable[..., Ended]) -> None:
     said = packshot("generate", "--help").out
-    assert [name for name in Job.model_fields if name != "manifest" and f"--{name.replace('_', '-')}" not in said] == []
+    assert [
+        name for name in GenerateJob.model_fields if name != "manifest" and f"--{name.replace('_', '-')}" not in said
+    ] == []
 
 
 @pytest.mark.parametrize(

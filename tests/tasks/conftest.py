@@ -12,7 +12,7 @@ import pytest
 
 from tasks.key import Maker
 from tasks.plan import Known, Planner
-from tasks.row import Defaults, PromptTemplate
+from tasks.prompt_rows import Defaults, PromptRows, PromptTemplate
 
 Write = Callable[..., Path]
 
@@ -58,8 +58,8 @@ def planner(known: dict[str, Known] | None = None, **values: Any) -> Planner:
 
     return Planner(
         **{
-            "defaults": defaults(),
-            "maker": Maker("checkpoint", "float32", "png", None),
+            "rows": PromptRows(defaults()),
+            "maker": Maker("checkpoint", "float32", ("png", None)),
             "judged_by": lambda profile: f"judges of {profile}",
             "known": look_up,
             "retry": frozenset(),

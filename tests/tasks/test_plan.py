@@ -11,16 +11,19 @@ from tasks.fetch import fetch_manifest
 from tasks.key import Maker, reseed, seed_of
 from tasks.manifest import ManifestError, open_manifest
 from tasks.plan import Census, Known, Plan, bad_rows, write_plan
+from tasks.prompt_rows import PromptRows
+from tasks.row import Row
 
 from .conftest import Write, defaults, planner
 
 MUG = {"id": "a", "prompt": "a mug"}
-MAKER = Maker("checkpoint", "float32", "png", None)
+MAKER = Maker("checkpoint", "float32", ("png", None))
 
 
 def key(seed: int | None = None, maker: Maker = MAKER, **values: Any) -> str:
     whole = {"prompt": "a mug", "negative_prompt": " ", "width": 256, "height": 256, "steps": 8, "guidance": 2.0}
-    return maker.key(seed=seed_of(0, "a") if seed is None else seed, **{**whole, **values})
+    seed = seed_of(0, "a") if seed is None else seed
+    return maker.key(Row(id="a", seed=seed, profile="none", **{**whole, **values}), seed)
 
 
 def planned(file: Path, limit: int | None = None, **values: Any) -> tuple[Plan, Census]:
@@ -77,9 +80,9 @@ def test_a_negative_prompt_that_guidance_does_not_use_changes_nothing() -> None:
 @pytest.mark.parametrize(
     "maker",
     [
-        Maker("another", "float32", "png", None),
-        Maker("checkpoint", "bfloat16", "png", None),
-        Maker("checkpoint", "float32", "jpg", 90),
+        Maker("another", "float32", ("png", None)),
+        Maker("checkpoint", "bfloat16", ("png", None)),
+        Maker("checkpoint", "float32", ("jpg", 90)),
     ],
 )
 def test_another_checkpoint_precision_or_format_makes_every_row_again(write_manifest: Write, maker: Maker) -> None:
@@ -129,9 +132,9 @@ def test_retry_leaves_rows_of_other_statuses_alone(write_manifest: Write) -> Non
 def test_bad_rows_are_planned_as_failures(write_manifest: Write) -> None:
     plan, census = planned(write_manifest([{**MUG, "width": 17}, {"id": "b", "prompt": "x", "width": None}]))
     assert (census.bad, census.to_do) == (1, 1)
-    ((row_id, _, problem),) = bad_rows(plan.table())
-    assert row_id == "a"
-    assert "17" in problem
+    (bad,) = bad_rows(plan.table())
+    assert bad.id == "a"
+    assert "17" in bad.problem
 
 
 def test_a_profile_that_does_not_exist_fails_the_row_that_names_it(write_manifest: Write) -> None:
@@ -154,7 +157,7 @@ def test_a_limit_takes_the_first_rows(write_manifest: Write) -> None:
 def test_variants_must_not_take_the_id_of_another_row(write_manifest: Write) -> None:
     file = write_manifest([{**MUG, "variants": 2}, {"id": "a.v2", "prompt": "x", "variants": 1}])
     with pytest.raises(ManifestError, match=r"'a\.v2'"):
-        planned(file, defaults=defaults())
+        planned(file, rows=PromptRows(defaults()))
 
 
 def test_the_carried_columns_stand_beside_every_variant(write_manifest: Write) -> None:

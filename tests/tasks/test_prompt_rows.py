@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tasks.prompt_rows import PromptTemplate, rows_of
 from tasks.request import RequestError
-from tasks.row import BadRow, PromptTemplate, Row, rows_of
+from tasks.row import BadRow, Row
 
 from .conftest import defaults
 

@@ -1,0 +1,26 @@
+"""The decompose flow: a manifest of source pictures in, their layers and a catalogue out."""
+
+from __future__ import annotations
+
+from prefect import flow
+
+from flows.road import travel
+from tasks.job import DecomposeJob
+from tasks.outcome import Retry
+from tasks.summary import Summary
+
+
+@flow(name="decompose", flow_run_name="decompose {job.manifest}")
+def decompose(
+    job: DecomposeJob,
+    limit: int | None = None,
+    retry: tuple[Retry, ...] = (),
+) -> Summary:
+    """Take the pictures of a manifest apart into layers, and say what became of every row.
+
+    Args:
+        job: what to take apart, and how.
+        limit: only the manifest's first rows.
+        retry: statuses whose rows are done again: failed, rejected or blocked.
+    """
+    return travel(job, limit, retry)

@@ -1,0 +1,32 @@
+"""The road that both flows take: plan, lane, finish."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from flows.artifacts import progress_artifact, publish_summary
+from tasks.finish import finish
+from tasks.job import Job
+from tasks.lane import lane
+from tasks.outcome import Retry
+from tasks.prepare import Request, prepare
+from tasks.progress import tell_start
+from tasks.stopping import Stopped, stopping_in_order
+from tasks.summary import Summary
+
+
+def travel(job: Job, limit: int | None, retry: tuple[Retry, ...]) -> Summary:
+    """Take the rows of a job's manifest to their ends; called inside a flow."""
+    started_at = datetime.now(UTC)
+    prepared = prepare(Request(job, limit, frozenset(retry)))
+    tell_start(prepared.to_do, prepared.ended)
+    if not prepared.complete:
+        with stopping_in_order(), progress_artifact(prepared):
+            try:
+                lane(0, prepared.spec, range(prepared.shards))
+            except Stopped:
+                finish(prepared, started_at=started_at)
+                raise
+    summary = finish(prepared, started_at=started_at)
+    publish_summary(summary)
+    return summary

@@ -1,0 +1,129 @@
+"""Layers in the store: a folder a key, `layers/ab/ab12…/`, whole when its `composite.png` is there."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from safety.layers import composite
+from safety.provenance import FORMATS, save_arguments, xmp_packet
+from tasks.encoding import MAX_PIXELS, PNG_LEVEL
+from tasks.psd import layer_names, psd
+from tasks.shelf import QUARANTINE, Shelf
+from tasks.store import Store
+
+COMPOSITE, SOURCE, PSD = "composite.png", "source.png", "layers.psd"
+
+
+@dataclass(frozen=True)
+class Layers:
+    """What was made of a source picture."""
+
+    source: np.ndarray  # uint8 [height, width, 4]: the source picture at the size of the layers
+    layers: np.ndarray  # uint8 [layers, height, width, 4], bottom to top
+
+
+class LayerShelf(Shelf[Layers]):
+    """Layers of a row, with what a person needs beside them.
+
+    `0.png … n.png` from bottom to top, the source picture at their size, `layers.psd` if it is wanted, and last of all
+    `composite.png`: where that lies, everything does.
+    """
+
+    published = "layers"
+
+    def __init__(self, store: Store, *, with_psd: bool) -> None:
+        self.store, self.with_psd = store, with_psd
+
+    def path(self, place: str, key: str, name: str) -> str:
+        """Where an object of a key lies in the store."""
+        return f"{place}/{key[:2]}/{key}/{name}"
+
+    def find(self, key: str) -> str | None:
+        """See `Shelf`."""
+        places = (self.published, QUARANTINE)
+        return next((p for p in places if self.store.exists(self.path(p, key, COMPOSITE))), None)
+
+    def read(self, place: str, key: str) -> Layers:
+        """See `Shelf`."""
+        source = self._picture(place, key, SOURCE)
+        if source is None:
+            raise ValueError("The stored source picture was removed while the run was under way.")
+        layers: list[np.ndarray] = []
+        while (layer := self._picture(place, key, f"{len(layers)}.png")) is not None:
+            layers.append(layer)
+        if not layers or any(layer.shape != source.shape for layer in layers):
+            raise ValueError("The stored layers are incomplete; remove their folder to have them made again.")
+        return Layers(source, np.stack(layers))
+
+    def put(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
+        """See `Shelf`."""
+        whole = composite(contents.layers)
+        names = layer_names(len(contents.layers))
+        objects = {f"{number}.png": encode(layer) for number, layer in enumerate(contents.layers)}
+        # The source is somebody's photograph, as far as anybody knows: it isn't marked as made by a model.
+        objects[SOURCE] = encode(contents.source, marked=False)
+        if self.with_psd:
+            objects[PSD] = psd(contents.layers, whole, names)
+        for name, data in objects.items():
+            kind = "image/png" if name.endswith(".png") else "image/vnd.adobe.photoshop"
+            self.store.adopt_or_put(self.path(place, key, name), data, content_type=kind)
+        path = self.path(place, key, COMPOSITE)
+        stored = self.store.adopt_or_put(path, encode(whole), content_type="image/png")
+        return self._said(place, key, len(contents.layers), stored.size, stored.sha256)
+
+    def describe(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
+        """See `Shelf`."""
+        # Objects are never changed, so putting them again only finds that they are there.
+        return self.put(place, key, contents)
+
+    def remove(self, place: str, key: str) -> None:
+        """See `Shelf`."""
+        self.store.delete(self.path(place, key, COMPOSITE))  # first: from here on the rest is no result
+        number = 0
+        while self.store.exists(self.path(place, key, f"{number}.png")):
+            self.store.delete(self.path(place, key, f"{number}.png"))
+            number += 1
+        for name in (SOURCE, PSD):
+            self.store.delete(self.path(place, key, name))
+
+    def _picture(self, place: str, key: str, name: str) -> np.ndarray | None:
+        found = self.store.read(self.path(place, key, name))
+        return None if found is None else decode(found[0])
+
+    def _said(self, place: str, key: str, layers: int, size: int, sha256: str) -> dict[str, Any]:
+        uris = [self.store.uri_of(self.path(place, key, f"{number}.png")) for number in range(layers)]
+        return {
+            "uri": self.store.uri_of(self.path(place, key, COMPOSITE)),
+            "layer_uris": uris,
+            "format": "png",
+            "bytes": size,
+            "sha256": sha256,
+        }
+
+
+def encode(pixels: np.ndarray, *, marked: bool = True) -> bytes:
+    """The PNG of a picture (uint8 [height, width, 4]), with its DigitalSourceType in XMP where it is `marked`."""
+    buffer = io.BytesIO()
+    mark = save_arguments(xmp_packet(software="packshot"), "png") if marked else {}
+    Image.fromarray(pixels, "RGBA").save(buffer, "PNG", compress_level=PNG_LEVEL, **mark)
+    return buffer.getvalue()
+
+
+def decode(data: bytes) -> np.ndarray:
+    """The pixels of a stored layer, uint8 [height, width, 4].
+
+    Raises:
+        ValueError: if the bytes are no whole picture.
+    """
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"The stored layer has {image.width} × {image.height} pixels.")
+            return np.asarray(image.convert("RGBA"))
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"The stored layer can't be read: {error}.") from error

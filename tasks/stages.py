@@ -1,0 +1,83 @@
+"""What passes between the stages of a lane, and what each stage does for the two kinds of job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from safety.verdict import Verdict
+from tasks.outcome import Outcome
+from tasks.plan import PlannedRow
+from tasks.shelf import Shelf
+
+
+@dataclass(frozen=True)
+class Found:
+    """A row whose key is in the store already."""
+
+    planned: PlannedRow
+    place: str  # of `tasks.shelf`
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A shard after screening. Every row is in exactly one of `to_render`, `found` and `ended`."""
+
+    shard: int
+    to_render: list[PlannedRow]
+    found: list[Found]
+    ended: list[Outcome]  # blocked, or without a source picture
+    withdrawn: list[Found]  # of blocked rows that were published before the policy refused them
+    windows: dict[str, np.ndarray]  # prompt embeddings of the rows that passed, by id: float32 [windows, dimensions]
+    sources: dict[str, np.ndarray] = field(default_factory=dict)  # pictures to decompose, by id: uint8 [H, W, 4]
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the model made of a row."""
+
+    planned: PlannedRow
+    pixels: np.ndarray  # uint8 [height, width, 3], or [layers, height, width, 4]
+    seconds: float
+
+
+Rendered = list[Made | Found | Outcome]
+"""What is classified at a time: what was made, what is to be fetched from the store, and rows that failed."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is to be stored of a row, with the verdict on it."""
+
+    planned: PlannedRow
+    contents: Any  # what the shelf takes
+    width: int
+    height: int
+    seconds: float
+    verdict: Verdict
+    stored_at: str | None  # the place where it was found, None for what is new
+
+
+Classified = list[Judged | Outcome]
+
+
+class Stages(Protocol):
+    """What the stages of a lane do with the rows of a shard."""
+
+    shelf: Shelf[Any]
+
+    def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
+        """Judge what the rows are made from, and look up which of them are stored."""
+
+    def render(self, screened: Screened) -> Iterator[Rendered]:
+        """Make what is to be made, batch by batch."""
+
+    def classify(self, batch: Rendered, screened: Screened) -> Classified:
+        """Judge what was made or found."""
+
+
+Between = Callable[[], None]
+"""Called between two batches; it raises what should end the run."""
