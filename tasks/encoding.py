@@ -60,12 +60,21 @@ def decode(data: bytes) -> np.ndarray:
     Raises:
         ValueError: if the bytes are no whole picture of a format that packshot writes.
     """
+    return _decode(data, "RGB")
+
+
+def decode_rgba(data: bytes) -> np.ndarray:
+    """The same with straight alpha, uint8 [height, width, 4]; what has none is opaque."""
+    return _decode(data, "RGBA")
+
+
+def _decode(data: bytes, mode: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data), formats=FORMATS) as image:
                 if image.width * image.height > MAX_PIXELS:
                     raise ValueError(f"The stored picture has {image.width} × {image.height} pixels.")
-                return np.asarray(image.convert("RGB"))
+                return np.asarray(image.convert(mode))
     except (OSError, SyntaxError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"The stored picture can't be read: {error}.") from error

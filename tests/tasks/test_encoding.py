@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from safety.provenance import digital_source_type
-from tasks.encoding import Encoding, decode
+from tasks.encoding import Encoding, decode, decode_rgba
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 SMOOTH = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (48, 64, 3))
@@ -26,16 +30,28 @@ def test_lossless_formats_keep_every_pixel(encoding: Encoding) -> None:
     assert np.array_equal(decode(encoding.encode(PIXELS)), PIXELS)
 
 
+def test_alpha_is_read_where_there_is_any() -> None:
+    pixels = np.dstack([PIXELS, PIXELS[..., 0]])
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, "RGBA").save(buffer, "PNG")
+    assert np.array_equal(decode_rgba(buffer.getvalue()), pixels)
+    assert np.array_equal(decode(buffer.getvalue()), PIXELS)
+    opaque = decode_rgba(Encoding("png", 1).encode(PIXELS))
+    assert np.array_equal(opaque[..., :3], PIXELS)
+    assert (opaque[..., 3] == 255).all()
+
+
 @pytest.mark.parametrize("encoding", [Encoding("jpeg", 92), Encoding("webp", 92)])
 def test_lossy_formats_stay_close(encoding: Encoding) -> None:
     assert encoding.deciding_quality == 92
     assert np.abs(decode(encoding.encode(SMOOTH)).astype(int) - SMOOTH).max() <= 6
 
 
+@pytest.mark.parametrize("read", [decode, decode_rgba])
 @pytest.mark.parametrize("cut", [10, 100, -400])
-def test_a_torn_picture_is_not_taken_for_one(cut: int) -> None:
+def test_a_torn_picture_is_not_taken_for_one(read: Callable[[bytes], np.ndarray], cut: int) -> None:
     with pytest.raises(ValueError, match="can't be read"):
-        decode(Encoding("png", 1).encode(PIXELS)[:cut])
+        read(Encoding("png", 1).encode(PIXELS)[:cut])
 
 
 def test_a_format_that_packshot_does_not_write_is_not_opened() -> None:
