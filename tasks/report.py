@@ -13,14 +13,40 @@ import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from tasks.encoding import decode
+from tasks.encoding import decode_rgba
 from tasks.outcome import Status
+from tasks.psd import layer_names
 from tasks.store import Store
 from tasks.summary import Summary
 
+SOURCE, PSD = "source.png", "layers.psd"  # beside a row's composite
 SHOWN = {Status.DONE: 60, Status.REJECTED: 36, Status.BLOCKED: 36, Status.FAILED: 36}  # cards of each kind
 THUMBNAIL = 192  # pixels, the longer side
+NARROWEST = 88  # pixels of a column in a strip: a layer's name fits below it
 READING_THREADS = 16
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One of the pictures side by side in a strip."""
+
+    name: str
+    thumbnail: str | None  # a data: address; None where the picture is gone
+    link: str
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A row's source, its composite, and its layers from the bottom to the top."""
+
+    figures: tuple[Figure, ...]
+    column: int  # pixels a figure is wide where there is room: as wide as its thumbnail
+    psd: str | None  # the way to it, None where there is none
+    likeness: float | None  # of the composite to the source, in dB
+
+    @property
+    def layers(self) -> int:
+        return len(self.figures) - 2
 
 
 @dataclass(frozen=True)
@@ -31,8 +57,9 @@ class Card:
     status: str
     reason: str | None
     message: str | None
-    prompt: str
+    prompt: str  # or the caption of a source picture
     thumbnail: str | None  # a data: address
+    strip: Strip | None  # instead of a thumbnail, of a row with layers
     size: str | None
     seed: int | None
     profile: str | None
@@ -76,17 +103,34 @@ def _spread(rows: pa.Table, most: int) -> pa.Table:
 
 
 def _card(store: Store, row: dict[str, Any], up: str) -> Card:
+    layered = bool(row["uri"] and row["layer_uris"])
     return Card(
         id=row["id"],
         status=row["status"],
         reason=row["reason"],
         message=row["message"],
-        prompt=row["prompt"],
-        thumbnail=_thumbnail(store, row["uri"]) if row["uri"] else None,
+        prompt=row["caption"] or row["prompt"],
+        thumbnail=_thumbnail(store, row["uri"]) if row["uri"] and not layered else None,
+        strip=_strip(store, row, up) if layered else None,
         size=f"{row['width']} × {row['height']}" if row["width"] else None,
         seed=row["seed"] if row["key"] else None,
         profile=row["profile"] or None,
         link=up + _path(store, row["uri"]) if row["uri"] else None,
+    )
+
+
+def _strip(store: Store, row: dict[str, Any], up: str) -> Strip:
+    """The source and the PSD lie beside the composite, whatever the folder is called."""
+    folder = row["uri"].rpartition("/")[0]
+    names = layer_names(len(row["layer_uris"]))
+    pictures = [("source", f"{folder}/{SOURCE}"), ("composite", row["uri"])]
+    pictures += zip(names, row["layer_uris"], strict=True)
+    psd = _path(store, f"{folder}/{PSD}")
+    return Strip(
+        figures=tuple(Figure(name, _thumbnail(store, uri), up + _path(store, uri)) for name, uri in pictures),
+        column=max(NARROWEST, round(THUMBNAIL * min(1, row["width"] / row["height"]))),
+        psd=up + psd if store.exists(psd) else None,
+        likeness=dict(row["scores"] or ()).get("layers_psnr"),
     )
 
 
@@ -100,10 +144,14 @@ def _thumbnail(store: Store, uri: str) -> str | None:
     if read is None:
         return None
     try:
-        image = Image.fromarray(decode(read[0]), "RGB")
+        image = Image.fromarray(decode_rgba(read[0]), "RGBA")
     except ValueError:
         return None
     image.thumbnail((THUMBNAIL, THUMBNAIL))
+    opaque = image.getchannel("A").getextrema() == (255, 255)
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    if opaque:
+        image.convert("RGB").save(buffer, "JPEG", quality=85)
+    else:
+        image.save(buffer, "WEBP", quality=85)
+    return f"data:image/{'jpeg' if opaque else 'webp'};base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import re
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from PIL import Image
 
 from tasks.encoding import Encoding
-from tasks.outcome import Status, outcome_table
+from tasks.outcome import Outcome, Status, outcome_table
 from tasks.report import SHOWN, render_report
 from tasks.store import Store, open_store
 from tasks.summary import Summary, summarise
@@ -49,6 +53,35 @@ def stored(store: Store, name: str) -> str:
     return store.uri_of(f"images/{name}.png")
 
 
+def layered(store: Store, name: str, *, place: str = "layers", with_psd: bool = True, **values: Any) -> Outcome:
+    """A row of two layers whose objects are in the store: a white ground and a translucent red square."""
+    folder = f"{place}/na/{name}"
+    pictures = {file: np.full((40, 80, 4), 255, np.uint8) for file in ("source", "composite", "0", "1")}
+    pictures["1"][...] = (200, 0, 0, 0)
+    pictures["1"][10:30, 20:60, 3] = 128
+    for file, pixels in pictures.items():
+        buffer = io.BytesIO()
+        Image.fromarray(pixels, "RGBA").save(buffer, "PNG")
+        store.put_once(f"{folder}/{file}.png", buffer.getvalue())
+    if with_psd:
+        store.put_once(f"{folder}/layers.psd", b"8BPS")
+    return outcome(
+        name,
+        uri=store.uri_of(f"{folder}/composite.png"),
+        layer_uris=[store.uri_of(f"{folder}/{index}.png") for index in range(2)],
+        width=80,
+        height=40,
+        prompt="",
+        **{"caption": "a red square", "scores": {"layers_psnr": 31.25}, **values},
+    )
+
+
+def thumbnails(html: str) -> dict[str, Image.Image]:
+    """The pictures of strips by what they are called."""
+    found = re.findall(r'src="data:image/\w+;base64,([^"]+)" alt="([^"]+) of ', html)
+    return {name: Image.open(io.BytesIO(base64.b64decode(data))) for data, name in found}
+
+
 def test_a_page_shows_its_pictures_and_why_rows_have_none(store: Store) -> None:
     rows = outcome_table(
         [
@@ -63,6 +96,58 @@ def test_a_page_shows_its_pictures_and_why_rows_have_none(store: Store) -> None:
     assert "The background isn&#39;t white." in html
     assert "blocklist" in html
     assert re.search(r"<b>1</b>\s*blocked", html)
+
+
+def test_layers_stand_beside_their_source_and_composite_from_the_bottom_up(store: Store) -> None:
+    html = page(store, outcome_table([layered(store, "mug")]))
+    names = re.findall(r"<figcaption>(.+)</figcaption>", html)
+    assert names == ["source", "composite", "background", "layer 1"]
+    links = re.findall(r'<a href="([^"]+)"><img', html)
+    assert links == [f"../../layers/na/mug/{file}.png" for file in ("source", "composite", "0", "1")]
+    assert "80 × 40 · 2 layers · 31.2 dB · seed 1" in html
+    assert "a red square" in html
+    assert 'class="picture"' not in html
+
+
+def test_a_layer_keeps_its_holes_in_the_page(store: Store) -> None:
+    shown = thumbnails(page(store, outcome_table([layered(store, "mug")])))
+    assert {name: picture.mode for name, picture in shown.items()} == {
+        "source": "RGB",
+        "composite": "RGB",
+        "background": "RGB",
+        "layer 1": "RGBA",
+    }
+    assert [shown["layer 1"].getpixel(at)[3] for at in ((5, 5), (40, 20))] == [0, 128]  # type: ignore[index]
+
+
+def test_a_psd_is_linked_where_there_is_one(store: Store) -> None:
+    rows = [layered(store, "with"), layered(store, "without", with_psd=False)]
+    html = page(store, outcome_table(rows))
+    assert re.findall(r'<a href="([^"]+psd)">PSD</a>', html) == ["../../layers/na/with/layers.psd"]
+
+
+def test_refused_layers_are_shown_with_what_is_wrong(store: Store) -> None:
+    refused = {"status": Status.REJECTED, "reason": "empty_layer", "message": "Layer 1 is empty."}
+    html = page(store, outcome_table([layered(store, "mug", place="quarantine", **refused)]))
+    assert 'class="card rejected layered"' in html
+    assert 'href="../../quarantine/na/mug/1.png"' in html
+    assert html.count("Layer 1 is empty.") == 2  # among the causes, and under its layers
+
+
+def test_layers_that_have_gone_leave_the_rest_of_the_strip(store: Store) -> None:
+    row = layered(store, "mug", scores={})
+    store.delete("layers/na/mug/source.png")
+    html = page(store, outcome_table([row]))
+    assert html.count("<img") == 3
+    assert html.count("gone</div>") == 1
+    assert "2 layers · seed" in html
+
+
+def test_pictures_and_layers_share_a_page(store: Store) -> None:
+    rows = [layered(store, "mug"), outcome("good", uri=stored(store, "good"), width=80, height=40)]
+    html = page(store, outcome_table(rows))
+    assert html.count('class="card done layered"') == 1
+    assert html.count('class="picture"') == 1
 
 
 def test_a_page_needs_nothing_from_the_network(store: Store) -> None:
