@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -76,20 +76,14 @@ class Policy(BaseModel):
         """Read a shipped policy by its name ("default"), or any other by its path.
 
         In the file, `blocklists` names shipped lists ("en") or text files beside the policy ("mine.txt"); `refuse`
-        and `allow` add single terms and exceptions.
+        and `allow` add single terms and exceptions. `extends` names a shipped policy whose fields stand where the file
+        gives none, and `without` those of its concepts that aren't looked for.
 
         Raises:
             PolicyError: if the file, or a list it names, is missing or malformed.
         """
         path = _path(name_or_path)
-        try:
-            fields = tomllib.loads(path.read_text("utf-8"))
-        except FileNotFoundError:
-            raise PolicyError(f"There is no policy {name_or_path}; shipped are {_shipped()}.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise PolicyError(f"The policy {path} isn't TOML: {error}.") from None
-        except OSError as error:
-            raise PolicyError(f"The policy {path} can't be read: {error.strerror}.") from None
+        fields = _extended(path, _read(path, name_or_path))
         if "blocklist" in fields:
             raise PolicyError(f"The policy {path}, field blocklist: it is called blocklists, a list of names.")
         texts = {field: _texts(path, field, fields.pop(field, [])) for field in ("blocklists", "refuse", "allow")}
@@ -117,6 +111,36 @@ class Policy(BaseModel):
             **self.model_dump(mode="json", exclude={"name", "calibrated_for"}),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def _read(path: Path, name: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise PolicyError(f"There is no policy {name}; shipped are {_shipped()}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise PolicyError(f"The policy {path} isn't TOML: {error}.") from None
+    except OSError as error:
+        raise PolicyError(f"The policy {path} can't be read: {error.strerror}.") from None
+
+
+def _extended(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields of a policy over those of the shipped one that it extends; concepts are added to that one's."""
+    base, without = fields.pop("extends", None), _texts(path, "without", fields.pop("without", []))
+    if base is None:
+        if without:
+            raise PolicyError(
+                f"The policy {path}, field without: it extends no policy whose concepts it could leave out."
+            )
+        return fields
+    if not isinstance(base, str) or not (SHIPPED / f"{base}.toml").is_file():
+        raise PolicyError(f"The policy {path}, field extends: it must be a shipped policy: {_shipped()}.")
+    under = _read(SHIPPED / f"{base}.toml", base)
+    concepts = {concept["name"]: concept for concept in under.pop("concepts", [])}
+    if unknown := sorted(set(without) - set(concepts)):
+        raise PolicyError(f"The policy {path}, field without: {base} has no concept {unknown[0]}.")
+    kept = [concept for name, concept in concepts.items() if name not in without]
+    return {**under, **fields, "concepts": [*kept, *fields.get("concepts", [])]}
 
 
 def _path(name_or_path: str) -> Path:

@@ -66,6 +66,8 @@ class GenerateJob(Job):
 class DecomposeJob(Job):
     """A job that takes source pictures apart into RGBA layers."""
 
+    policy: str = Field("sources", description="What safety refuses: a name in safety/policies, or a TOML file.")
+
     layers: int | None = Field(None, ge=1, le=MOST_LAYERS, description="Layers; default: the checkpoint's.")
     resolution: int | None = Field(
         None,

@@ -10,9 +10,8 @@ import numpy as np
 from PIL import Image
 
 from safety.layers import composite
-from safety.provenance import FORMATS, save_arguments, xmp_packet
-from tasks.encoding import MAX_PIXELS, PNG_LEVEL
-from tasks.psd import layer_names, psd
+from safety.provenance import DigitalSourceType, save_arguments, xmp_packet
+from tasks.encoding import PNG_LEVEL, decode_rgba
 from tasks.shelf import QUARANTINE, Shelf
 from tasks.store import Store
 
@@ -63,11 +62,13 @@ class LayerShelf(Shelf[Layers]):
     def put(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
         """See `Shelf`."""
         whole = composite(contents.layers)
-        names = layer_names(len(contents.layers))
         objects = {f"{number}.png": encode(layer) for number, layer in enumerate(contents.layers)}
         # The source is somebody's photograph, as far as anybody knows: it isn't marked as made by a model.
         objects[SOURCE] = encode(contents.source, marked=False)
         if self.with_psd:
+            from tasks.psd import layer_names, psd  # imports psd-tools, which the report of a run doesn't need
+
+            names = layer_names(len(contents.layers))
             objects[PSD] = psd(contents.layers, whole, names)
         for name, data in objects.items():
             kind = "image/png" if name.endswith(".png") else "image/vnd.adobe.photoshop"
@@ -93,7 +94,7 @@ class LayerShelf(Shelf[Layers]):
 
     def _picture(self, place: str, key: str, name: str) -> np.ndarray | None:
         found = self.store.read(self.path(place, key, name))
-        return None if found is None else decode(found[0])
+        return None if found is None else decode_rgba(found[0])
 
     def _said(self, place: str, key: str, layers: int, size: int, sha256: str) -> dict[str, Any]:
         uris = [self.store.uri_of(self.path(place, key, f"{number}.png")) for number in range(layers)]
@@ -109,21 +110,7 @@ class LayerShelf(Shelf[Layers]):
 def encode(pixels: np.ndarray, *, marked: bool = True) -> bytes:
     """The PNG of a picture (uint8 [height, width, 4]), with its DigitalSourceType in XMP where it is `marked`."""
     buffer = io.BytesIO()
-    mark = save_arguments(xmp_packet(software="packshot"), "png") if marked else {}
+    packet = xmp_packet(software="packshot", source_type=DigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA)
+    mark = save_arguments(packet, "png") if marked else {}
     Image.fromarray(pixels, "RGBA").save(buffer, "PNG", compress_level=PNG_LEVEL, **mark)
     return buffer.getvalue()
-
-
-def decode(data: bytes) -> np.ndarray:
-    """The pixels of a stored layer, uint8 [height, width, 4].
-
-    Raises:
-        ValueError: if the bytes are no whole picture.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"The stored layer has {image.width} × {image.height} pixels.")
-            return np.asarray(image.convert("RGBA"))
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"The stored layer can't be read: {error}.") from error

@@ -68,6 +68,9 @@ BATCH_PICTURES = 32  # rows at a time where they hold the bytes of pictures
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_struct(kind):  # as Hugging Face datasets store pictures: {bytes, path}
+        fields = {field.name: field.type for field in kind}
+        return set(fields) == {"bytes", "path"} and _is_bytes(fields["bytes"])
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind))
 
 

@@ -88,8 +88,8 @@ class PictureRows:
         try:
             check_id(row_id)
             check_length("caption", caption)
-            image = values.get("image")
-            if image is None:
+            image = _image(values.get("image"))
+            if not image:
                 raise ValueError("The image is empty.")
             data = self.sources.read(image)
             size = self.decoder.measure(data)
@@ -116,6 +116,15 @@ class PictureRows:
             return BadRow(row_id, caption, str(error))
         except SourceError as error:
             return BadRow(row_id, caption, error.message, error.reason, error.retryable)
+
+
+def _image(value: Any) -> str | bytes | None:
+    """A row's picture or its address; a struct of both (Hugging Face datasets') holds one of them."""
+    if isinstance(value, dict):
+        held: str | bytes | None = value["bytes"] or value["path"]
+        return held
+    found: str | bytes | None = value
+    return found
 
 
 def kept_path(source: str) -> str:

@@ -23,12 +23,14 @@ class Record:
     def outcome(self, planned: PlannedRow, status: Status, **what: Any) -> Outcome:
         """The outcome of one row."""
         row = planned.row
+        caption = row.prompt if row.source is not None else None
         return Outcome(
             id=row.id,
             status=status,
             key=planned.key,
             seed=row.seed,
-            prompt=row.prompt,
+            prompt="" if row.source is not None else row.prompt,
+            caption=caption or None,
             model=self.model,
             profile=row.profile,
             judged_by=planned.judged_by,

@@ -14,12 +14,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from tasks.encoding import decode_rgba
+from tasks.layer_shelf import PSD, SOURCE
 from tasks.outcome import Status
 from tasks.psd import layer_names
 from tasks.store import Store
 from tasks.summary import Summary
 
-SOURCE, PSD = "source.png", "layers.psd"  # beside a row's composite
 SHOWN = {Status.DONE: 60, Status.REJECTED: 36, Status.BLOCKED: 36, Status.FAILED: 36}  # cards of each kind
 THUMBNAIL = 192  # pixels, the longer side
 NARROWEST = 88  # pixels of a column in a strip: a layer's name fits below it

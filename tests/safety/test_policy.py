@@ -113,3 +113,37 @@ def test_a_policy_cannot_be_changed_and_travels_between_processes(policy: Policy
     copy = pickle.loads(pickle.dumps(policy))
     assert copy.digest == policy.digest
     assert copy.blocklist.search("pistol")
+
+
+def test_a_policy_extends_a_shipped_one(tmp_path: Path, policy: Policy):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        'extends = "default"\nwithout = ["border"]\nmin_prompt_match = 0.5\n'
+        '[[concepts]]\nname = "fur"\nsentence = "No fur."\nphrases = ["a fur coat"]\nprompt_threshold = 0.1\n'
+    )
+    mine = Policy.load(str(file))
+    names = [concept.name for concept in policy.concepts if concept.name != "border"]
+    assert [concept.name for concept in mine.concepts] == [*names, "fur"]
+    assert (mine.neutral, mine.calibrated_for, mine.min_prompt_match) == (policy.neutral, policy.calibrated_for, 0.5)
+    assert mine.blocklist.contents == policy.blocklist.contents
+
+
+def test_source_pictures_may_show_what_layers_get_rid_of():
+    assert [concept.name for concept in Policy.load("sources").concepts] == ["weapon", "smoking", "drugs"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('extends = "mine"', "field extends"),
+        ('extends = ["default"]', "field extends"),
+        ('extends = "default"\nwithout = ["moon"]', "no concept moon"),
+        ('without = ["border"]', "field without"),
+        ('extends = "default"\nwithout = "border"', "field without"),
+    ],
+)
+def test_what_cannot_be_extended_is_said(tmp_path: Path, text: str, said: str):
+    file = tmp_path / "mine.toml"
+    file.write_text(text)
+    with pytest.raises(PolicyError, match=said):
+        Policy.load(str(file))

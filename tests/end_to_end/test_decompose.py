@@ -1,0 +1,187 @@
+"""The decompose flow whole: source pictures in, layers and a catalogue out."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from psd_tools import PSDImage
+
+from flows.decompose import decompose
+from models.miniature.world import draw, random_scene
+from tasks.job import DecomposeJob
+from tasks.outcome import Retry
+from tasks.store import Store
+from tasks.summary import Summary
+from tests.end_to_end.conftest import ROAD, catalogue
+from tests.models.conftest import save_layered, tiny_vae
+
+PROFILE = "min_layers_psnr = 0\n"
+"""The tiny checkpoint has random weights: its layers make no picture, and only the road matters."""
+
+
+@pytest.fixture(scope="session")
+def layered(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A tiny checkpoint that sees and captions, with random weights."""
+    return str(save_layered(tmp_path_factory.mktemp("tiny-qwen-image-layered"), tiny_vae(input_channels=4)))
+
+
+@pytest.fixture
+def run(manifest: Callable[..., str], store: Store, layered: str, tmp_path: Path) -> Callable[..., Summary]:
+    """Decomposes rows, in small."""
+    (tmp_path / "any.toml").write_text(PROFILE)
+
+    def go(rows: list[dict[str, Any]], *, retry: tuple[Retry, ...] = (), **job: Any) -> Summary:
+        small = {
+            "model": layered,
+            "layers": 2,
+            "resolution": 64,
+            "steps": 2,
+            "guidance": 1.0,
+            "policy": ROAD,
+            "profile": str(tmp_path / "any.toml"),
+        }
+        return decompose(DecomposeJob(manifest=manifest(rows), store=store.uri, **{**small, **job}), None, retry)
+
+    return go
+
+
+def drawing(seed: int, width: int = 256, height: int = 256) -> bytes:
+    """A drawn picture as PNG."""
+    random, buffer = Random(seed), io.BytesIO()
+    scene = random_scene(random, width=width, height=height)
+    Image.fromarray(draw(scene, random).picture).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def layers_of(row: dict[str, Any], name: str) -> Path:
+    """A file beside a row's composite."""
+    return Path(row["uri"]).parent / name
+
+
+def test_pictures_end_as_layers_beside_their_source(run: Callable[..., Summary], store: Store, tmp_path: Path) -> None:
+    (tmp_path / "shop").mkdir()
+    (tmp_path / "shop" / "wide.png").write_bytes(drawing(1, 320, 256))
+    rows = [
+        {"id": "wide", "image": b"shop/wide.png", "title": "a"},
+        {"id": "square", "image": drawing(2), "title": "b"},
+    ]
+    summary = run([{**rows[0], "image": "shop/wide.png"}])
+    assert summary.statuses["done"] == 1, summary.causes
+    run(rows[1:])
+    found = catalogue(store)
+    assert {row["status"] for row in found.values()} == {"done"}
+    assert (found["wide"]["width"], found["wide"]["height"]) == (64, 64)
+    for row in found.values():
+        assert len(row["layer_uris"]) == 2
+        layers = [np.asarray(Image.open(uri)) for uri in row["layer_uris"]]
+        assert all(layer.shape == (row["height"], row["width"], 4) for layer in layers)
+        assert Image.open(layers_of(row, "source.png")).size == (row["width"], row["height"])
+        assert [layer.name for layer in PSDImage.open(layers_of(row, "layers.psd"))] == ["background", "layer 1"]
+        assert row["caption"]  # the checkpoint wrote it
+        assert row["scores"]
+
+
+def test_the_same_command_again_makes_nothing(run: Callable[..., Summary], store: Store) -> None:
+    rows = [{"id": "a", "image": drawing(3), "caption": "a red mug"}, {"id": "b", "image": drawing(4)}]
+    run(rows)
+    before = catalogue(store)
+    again = run(rows)
+    assert (again.rendered, again.kept) == (0, 2)
+    assert catalogue(store) == before
+    # Another picture under the same id is another key.
+    changed = run([{**rows[0], "image": drawing(5)}, rows[1]])
+    assert (changed.rendered, changed.kept) == (1, 1)
+
+
+def test_a_bad_source_fails_its_own_row(run: Callable[..., Summary], store: Store) -> None:
+    rows = [
+        {"id": "good", "image": drawing(6)},
+        {"id": "cut", "image": drawing(6)[:-200]},
+        {"id": "text", "image": b"not a picture"},
+        {"id": "none", "image": None},
+        {"id": "thin", "image": thin()},
+    ]
+    run(rows)
+    found = catalogue(store)
+    assert {row_id: (row["status"], row["reason"]) for row_id, row in found.items()} == {
+        "good": ("done", None),
+        "cut": ("failed", "source_corrupt"),
+        "text": ("failed", "source_unsupported"),
+        "none": ("failed", "bad_value"),
+        "thin": ("failed", "bad_value"),
+    }
+    assert all(row["message"].endswith(".") for row in found.values() if row["status"] == "failed")
+
+
+def test_paths_stay_inside_the_manifests_folder(
+    run: Callable[..., Summary], store: Store, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "secret.png"
+    elsewhere.write_bytes(drawing(7))
+    (tmp_path / "link.png").symlink_to(elsewhere)
+    names = ("../x.png", str(elsewhere), "link.png", "file:///etc/passwd", "https://example.com/a.png", "missing.png")
+    run([{"id": f"r{number}", "image": name} for number, name in enumerate(names)])
+    reasons = [row["reason"] for _, row in sorted(catalogue(store).items())]
+    assert reasons == [*["source_not_allowed"] * 5, "source_not_found"]
+
+
+def test_a_refused_source_never_reaches_the_model(
+    run: Callable[..., Summary], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("models.decomposer.Decomposer.load", lambda *_, **__: pytest.fail("The model was loaded."))
+    strict = tmp_path / "strict.toml"
+    strict.write_text(Path(ROAD).read_text().replace("picture_threshold = 1.0", "picture_threshold = -1.0"))
+    run([{"id": "a", "image": drawing(8), "caption": "a mug"}], policy=str(strict))
+    assert (catalogue(store)["a"]["status"], catalogue(store)["a"]["reason"]) == ("blocked", "concept")
+
+
+def test_a_changed_policy_judges_stored_layers_again_without_the_model(
+    run: Callable[..., Summary], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [{"id": "a", "image": drawing(9), "caption": "a mug"}]
+    run(rows)
+    uri = catalogue(store)["a"]["uri"]
+    monkeypatch.setattr("models.decomposer.Decomposer.load", lambda *_, **__: pytest.fail("The model was loaded."))
+    (tmp_path / "exact.toml").write_text("min_layers_psnr = 99\n")
+    run(rows, profile=str(tmp_path / "exact.toml"))
+    row = catalogue(store)["a"]
+    assert (row["status"], row["reason"]) == ("rejected", "layers_mismatch")
+    assert "quarantine" in row["uri"]
+    assert not Path(uri).exists()
+    assert all(Path(layer).exists() for layer in row["layer_uris"])
+    run(rows)
+    row = catalogue(store)["a"]
+    assert (row["status"], row["uri"]) == ("done", uri)
+
+
+def test_a_written_caption_is_screened_like_any_prompt(
+    run: Callable[..., Summary], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.decomposer import Caption, Decomposer
+
+    def caption(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
+        yield [Caption(index, "a black handgun", None, 0.1) for index in range(len(sources))]
+
+    monkeypatch.setattr(Decomposer, "caption", caption)
+    run([{"id": "a", "image": drawing(10), "caption": None}, {"id": "b", "image": drawing(10), "caption": "a mug"}])
+    found = catalogue(store)
+    assert (found["a"]["status"], found["a"]["reason"], found["a"]["caption"]) == (
+        "blocked",
+        "blocklist",
+        "a black handgun",
+    )
+    assert (found["b"]["status"], found["b"]["caption"]) == ("done", "a mug")
+
+
+def thin() -> bytes:
+    """A picture so narrow that nothing would be left of it."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (2, 4000), "red").save(buffer, "PNG")
+    return buffer.getvalue()
