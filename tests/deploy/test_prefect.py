@@ -44,7 +44,7 @@ def test_the_nightly_deployment_runs_and_leaves_its_catalogue(
         assert options.collision_strategy == ConcurrencyLimitStrategy.CANCEL_NEW
         form = deployment.parameter_openapi_schema
         assert form is not None
-        assert "Denoising steps" in str(form["definitions"]["Job"]["properties"]["steps"])
+        assert "Denoising steps" in str(form["definitions"]["GenerateJob"]["properties"]["steps"])
 
         job = {"manifest": manifest([{"id": "a", "prompt": "a red mug"}]), "store": store.uri, **SMALL}
         run = client.create_flow_run_from_deployment(deployment.id, parameters={"job": job})
