@@ -5,7 +5,6 @@ and one mask for all heads. `difference` measures that it gives what the library
 """
 
 import copy
-import logging
 import random
 import time
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from models.miniature.architecture import LATENT_CHANNELS, TEXT_WIDTH, new_transformer
+from models.miniature.architecture import TEXT_WIDTH, new_transformer
 from models.miniature.autoencoder import encoded
 from models.miniature.drawings import SHAPES, Drawings
 from models.miniature.prompts import LENGTHS, Prompts, prepare
@@ -27,9 +26,7 @@ from models.miniature.stage import Stage
 from models.miniature.tokenizer import DROPPED, TEMPLATE
 from models.miniature.words import encode_text
 
-LOG = logging.getLogger(__name__)
 PIXELS = 32  # a token's side: 16 a latent, and tokens fold 2 x 2 latents
-CHANNELS = 4 * LATENT_CHANNELS  # of a token
 PEAK_RATE = 1.5e-3
 BATCH_TOKENS = 72_000  # picture and text tokens together
 EMPTIED = 0.1  # of the prompts
@@ -54,7 +51,7 @@ class Lesson:
 
     width: int
     height: int
-    latents: Tensor  # fp16 [pictures, height / 32 * width / 32, CHANNELS], packed and normalised
+    latents: Tensor  # fp16 [pictures, height / 32 * width / 32, 4 * channels], packed and normalised
     prompts: Prompts
 
     @property
@@ -63,12 +60,12 @@ class Lesson:
         return self.height // PIXELS, self.width // PIXELS
 
 
-def latents_of(vae: AutoencoderKLQwenImage, drawings: Drawings) -> Tensor:
-    """Encode drawings into normalised packed latents: fp16 [pictures, tokens, CHANNELS]."""
-    device = drawings.pictures.device
+def latents_of(vae: AutoencoderKLQwenImage, pictures: Tensor) -> Tensor:
+    """Encode uint8 pictures [N, H, W, C] into normalised packed latents: fp16 [N, tokens, 4 * channels]."""
+    device = pictures.device
     mean = torch.tensor(vae.config.latents_mean, device=device)[:, None, None]
     deviation = torch.tensor(vae.config.latents_std, device=device)[:, None, None]
-    chunks = torch.split(drawings.pictures, 256 if device.type == "cuda" else 16)
+    chunks = torch.split(pictures, 256 if device.type == "cuda" else 16)
     return torch.cat([packed((encoded(vae, chunk) - mean) / deviation).half() for chunk in chunks])
 
 
@@ -155,30 +152,39 @@ def velocity(
 
     Args:
         transformer: the model.
-        latents: noisy packed latents [B, P, CHANNELS].
+        latents: noisy packed latents [B, P, 4 * channels], of one picture or of several one after another.
         embeds: prompt embeds [B, T, width].
         mask: True for the prompt's tokens, [B, T].
         sigma: the share of noise, [B].
-        grid: rows and columns of tokens; their product is P.
+        grid: rows and columns of tokens of a picture.
         block: the blocks' forward pass, compiled or not.
 
     Returns:
-        The velocity from picture to noise, [B, P, CHANNELS].
+        The velocity from picture to noise, [B, P, 4 * channels].
     """
     picture = transformer.img_in(latents)
     text = transformer.txt_in(transformer.txt_norm(embeds))
-    embedding = transformer.time_text_embed
-    time = embedding.timestep_embedder(embedding.time_proj(sigma).to(picture.dtype))
-    rotations = transformer.pos_embed([(1, *grid)], max_txt_seq_len=text.shape[1], device=latents.device)
+    is_rgb = _is_rgb(transformer, sigma)
+    time = transformer.time_text_embed(sigma, picture, is_rgb)
+    pictures = [(1, *grid)] * (latents.shape[1] // (grid[0] * grid[1]))
+    rotations = transformer.pos_embed([pictures], max_txt_seq_len=text.shape[1], device=latents.device)
     at, text_at = (_cosines_and_sines(each) for each in rotations)
     seen = torch.cat([mask, mask.new_ones(latents.shape[:2])], 1)
-    barred = torch.zeros(seen.shape, device=seen.device, dtype=picture.dtype).masked_fill_(~seen, float("-inf"))
+    # Rows start at multiples of eight, where attention's kernels want them; otherwise a mask is copied for all queries.
+    wide = -(-seen.shape[1] // 8) * 8
+    barred = torch.zeros(len(seen), wide, device=seen.device, dtype=picture.dtype)[:, : seen.shape[1]]
+    barred.masked_fill_(~seen, float("-inf"))
     heads = transformer.config.num_attention_heads
     bars = barred[:, None, None, :].expand(-1, heads, seen.shape[1], -1)
     for each in transformer.transformer_blocks:
         picture, text = block(each, picture, text, bars, time, at, text_at)
     result: Tensor = transformer.proj_out(transformer.norm_out(picture, time))
     return result
+
+
+def _is_rgb(transformer: QwenImageTransformer2DModel, sigma: Tensor) -> Tensor | None:
+    """What `QwenImageLayeredPipeline` gives beside the share of noise: 0, since its pictures are RGBA."""
+    return sigma.new_zeros(len(sigma), dtype=torch.long) if transformer.config.use_additional_t_cond else None
 
 
 def _cosines_and_sines(rotation: Tensor) -> Rotation:
@@ -188,8 +194,14 @@ def _cosines_and_sines(rotation: Tensor) -> Rotation:
 
 
 @torch.no_grad()
-def difference(denoiser: Denoiser, tokenizer: Qwen2Tokenizer) -> float:
-    """The largest difference between the forward passes here and the library's, in fp32, on random weights."""
+def difference(denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pictures: int = 1) -> float:
+    """The largest difference between the forward passes here and the library's, in fp32, on random weights.
+
+    Args:
+        denoiser: the transformer, whose weights may be anything, and the text encoder.
+        tokenizer: the prompts' tokenizer.
+        pictures: how many go through the transformer in one row; of several, the last is the condition.
+    """
     text_encoder, transformer = copy.deepcopy(denoiser.text_encoder), copy.deepcopy(denoiser.transformer)
     for parameter in transformer.parameters():
         if not parameter.any():
@@ -200,14 +212,16 @@ def difference(denoiser: Denoiser, tokenizer: Qwen2Tokenizer) -> float:
     mask = batch.attention_mask[:, DROPPED:].bool()
     embeds = encode_text(text_encoder, batch.input_ids)
     expected = text_encoder(**batch, output_hidden_states=True).hidden_states[-1][:, DROPPED:]
-    latents, sigma = torch.randn(3, 6 * 8, CHANNELS, device=device), torch.tensor([0.1, 0.5, 0.9], device=device)
+    latents = torch.randn(3, pictures * 6 * 8, transformer.config.in_channels, device=device)
+    sigma = torch.tensor([0.1, 0.5, 0.9], device=device)
     ours = velocity(transformer, latents, embeds, mask, sigma, (6, 8))
     theirs = transformer(
         hidden_states=latents,
         encoder_hidden_states=embeds,
         encoder_hidden_states_mask=mask,
         timestep=sigma,
-        img_shapes=[[(1, 6, 8)]] * 3,
+        img_shapes=[[(1, 6, 8)] * pictures] * 3,
+        additional_t_cond=_is_rgb(transformer, sigma),
         return_dict=False,
     )[0]
     in_text = ((embeds - expected) * mask[..., None]).abs().max()
@@ -221,24 +235,27 @@ def flow_loss(
     mask: Tensor,
     grid: tuple[int, int],
     block: Block,
+    source: Tensor | None = None,
 ) -> Tensor:
     """The mean square error of the velocity at random shares of noise.
 
     Args:
         transformer: the model.
-        latents: clean packed latents, [B, P, CHANNELS].
+        latents: clean packed latents, [B, P, 4 * channels].
         embeds: prompt embeds, [B, T, width].
         mask: True for the prompts' tokens, [B, T].
-        grid: rows and columns of tokens.
+        grid: rows and columns of tokens of a picture.
         block: the blocks' forward pass.
+        source: packed latents of a picture that is seen without noise, [B, rows * columns, 4 * channels].
     """
     device = latents.device
     latents = latents.float()
     noise = torch.randn_like(latents)
     sigma = _sigmas(len(latents), device)
     noisy = torch.lerp(latents, noise, sigma[:, None, None])
+    shown = noisy if source is None else torch.cat([noisy, source.float()], 1)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        found = velocity(transformer, noisy, embeds.float(), mask, sigma, grid, block)
+        found = velocity(transformer, shown, embeds.float(), mask, sigma, grid, block)[:, : latents.shape[1]]
     return (found.float() - (noise - latents)).square().mean()
 
 
@@ -246,6 +263,103 @@ def _sigmas(rows: int, device: torch.device) -> Tensor:
     """Shares of noise [rows]: three of four logit-normal (Stable Diffusion 3, arXiv 2403.03206), the rest uniform."""
     normal = torch.sigmoid(torch.randn(rows, device=device) + 0.2)
     return torch.where(torch.rand(rows, device=device) < 0.25, torch.rand(rows, device=device), normal)
+
+
+class Course:
+    """A transformer in training: its optimizer, its clock, and the moving average that comes out."""
+
+    def __init__(
+        self, name: str, transformer: QwenImageTransformer2DModel, seconds: float, work: Path, deadline: float
+    ) -> None:
+        """Take up a transformer that lies where it shall be trained.
+
+        Args:
+            name: of the stage.
+            transformer: with its first weights.
+            seconds: of training in all.
+            work: where the state is kept.
+            deadline: when to stop at the latest.
+        """
+        self.transformer = transformer
+        self.average = copy.deepcopy(transformer).requires_grad_(False).eval()
+        parameters = list(transformer.parameters())
+        self.cuda = parameters[0].device.type == "cuda"
+        self.optimizer = torch.optim.AdamW(
+            [
+                {"params": [each for each in parameters if each.dim() > 1], "weight_decay": 0.02},
+                {"params": [each for each in parameters if each.dim() <= 1], "weight_decay": 0.0},
+            ],
+            PEAK_RATE,
+            betas=(0.9, 0.99),
+            fused=self.cuda,
+        )
+        self.stage = Stage(
+            name,
+            seconds,
+            work,
+            deadline,
+            transformer=transformer,
+            average=self.average,
+            optimizer=self.optimizer,
+        )
+        self._compiled: Block = torch.compile(block_forward, dynamic=False) if self.cuda else block_forward
+        self._lengths: set[tuple[int, int]] = set()
+
+    def compile(self, lengths: set[tuple[int, int]]) -> None:
+        """Compile the blocks for these numbers of picture and text tokens, before training's clock starts."""
+        self._lengths = lengths
+        if not self.cuda:
+            return
+        began, device = time.monotonic(), next(self.transformer.parameters()).device
+        for tokens, length in sorted(lengths):
+            rows = self.rows(tokens, length)
+            latents = torch.randn(rows, tokens, self.transformer.config.in_channels, device=device)
+            mask = torch.ones(rows, length, dtype=torch.bool, device=device)
+            told = torch.randn(rows, length, TEXT_WIDTH, dtype=torch.bfloat16, device=device)
+            loss = flow_loss(self.transformer, latents, told, mask, (2, tokens // 2), self._compiled)
+            torch.autograd.backward(loss)
+        self.transformer.zero_grad(set_to_none=True)
+        torch.cuda.synchronize()
+        self.stage.say(f"compiled for {len(lengths)} lengths in {time.monotonic() - began:.0f} s")
+
+    def rows(self, tokens: int, length: int) -> int:
+        """How many rows of so many picture and text tokens make up a batch."""
+        return BATCH_TOKENS // (tokens + length) // 16 * 16 if self.cuda else 4
+
+    def block(self, tokens: int, length: int) -> Block:
+        """The blocks' forward pass for so many picture and text tokens."""
+        return self._compiled if (tokens, length) in self._lengths else block_forward
+
+    def run(
+        self, loss: Callable[[], Tensor], probe: Callable[[QwenImageTransformer2DModel], str]
+    ) -> QwenImageTransformer2DModel:
+        """Train to the end of the stage; returns the moving average.
+
+        Args:
+            loss: draws a batch and gives its loss.
+            probe: says in a line how good the moving average is; asked every two minutes.
+        """
+        parameters, averaged = list(self.transformer.parameters()), list(self.average.parameters())
+        self.transformer.train()
+        probed = self.stage.elapsed
+        for count in self.stage.iterations():
+            for group in self.optimizer.param_groups:
+                group["lr"] = self.stage.rate(PEAK_RATE, warm=200)
+            found = loss()
+            self.optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(found)
+            norm = nn.utils.clip_grad_norm_(parameters, 1.0)
+            self.optimizer.step()
+            if count % EMA_EVERY == 0:
+                kept = min(EMA**EMA_EVERY, (count + 1) / (count + 40))
+                with torch.no_grad():
+                    for old, new in zip(averaged, parameters, strict=True):
+                        old.lerp_(new, 1 - kept)
+            self.stage.report(loss=found, norm=norm)
+            if self.stage.elapsed - probed > PROBE_EVERY:
+                probed = self.stage.elapsed
+                self.stage.say(f"{count} {probe(self.average)}")
+        return self.average
 
 
 def train_denoiser(
@@ -271,71 +385,26 @@ def train_denoiser(
         probe: says in a line how good a denoiser is; asked every two minutes.
     """
     device = drawings[0].pictures.device
-    cuda = device.type == "cuda"
-    transformer = new_transformer().to(device)
-    average = copy.deepcopy(transformer).requires_grad_(False).eval()
-    parameters, averaged = list(transformer.parameters()), list(average.parameters())
-    optimizer = torch.optim.AdamW(
-        [
-            {"params": [each for each in parameters if each.dim() > 1], "weight_decay": 0.02},
-            {"params": [each for each in parameters if each.dim() <= 1], "weight_decay": 0.0},
-        ],
-        PEAK_RATE,
-        betas=(0.9, 0.99),
-        fused=cuda,
-    )
-    stage = Stage("transformer", seconds, work, deadline, transformer=transformer, average=average, optimizer=optimizer)
-    compiled: Block = torch.compile(block_forward, dynamic=False) if cuda else block_forward
-    if cuda:
-        _compile(transformer, compiled)
+    course = Course("transformer", new_transformer().to(device), seconds, work, deadline)
+    course.compile(COMPILED)
     reader, split = text_encoder(), tokenizer()
-    apart = difference(Denoiser(reader, transformer), split)
-    stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")
-    prompts = [prepare(each, split, reader) for each in drawings]
-    stage.say("encoded all captions")
+    apart = difference(Denoiser(reader, course.transformer), split)
+    course.stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")
+    prompts = [prepare(each.texts, torch.nonzero(~each.held_out).flatten(), split, reader) for each in drawings]
+    course.stage.say("encoded all captions")
     coder = vae()
     taught = [
-        Lesson(each.width, each.height, latents_of(coder, each), told)
+        Lesson(each.width, each.height, latents_of(coder, each.pictures), told)
         for each, told in zip(drawings, prompts, strict=True)
     ]
-    stage.say("encoded all drawings")
-    transformer.train()
-    probed = stage.elapsed
-    for count in stage.iterations():
+    course.stage.say("encoded all drawings")
+
+    def loss() -> Tensor:
         (lesson,) = random.choices(taught, [SHAPES[each.width, each.height] for each in taught])
         bucket = lesson.prompts.pick()
         tokens, length = lesson.latents.shape[1], LENGTHS[bucket]
-        rows = BATCH_TOKENS // (tokens + length) // 16 * 16 if cuda else 4
-        chosen, embeds, mask = lesson.prompts.draw(rows, bucket, EMPTIED)
-        block = compiled if (tokens, length) in COMPILED else block_forward
-        for group in optimizer.param_groups:
-            group["lr"] = stage.rate(PEAK_RATE, warm=200)
-        loss = flow_loss(transformer, lesson.latents[chosen], embeds, mask, lesson.grid, block)
-        optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward(loss)
-        norm = nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        if count % EMA_EVERY == 0:
-            kept = min(EMA**EMA_EVERY, (count + 1) / (count + 40))
-            with torch.no_grad():
-                for old, new in zip(averaged, parameters, strict=True):
-                    old.lerp_(new, 1 - kept)
-        stage.report(loss=loss, norm=norm)
-        if stage.elapsed - probed > PROBE_EVERY:
-            probed = stage.elapsed
-            stage.say(f"{count} {probe(Denoiser(reader, average))}")
-    return Denoiser(reader, average)
+        chosen, embeds, mask = lesson.prompts.draw(course.rows(tokens, length), bucket, EMPTIED)
+        block = course.block(tokens, length)
+        return flow_loss(course.transformer, lesson.latents[chosen], embeds, mask, lesson.grid, block)
 
-
-def _compile(transformer: QwenImageTransformer2DModel, block: Block) -> None:
-    """Compile the blocks for all of COMPILED, before training's clock starts."""
-    began, device = time.monotonic(), next(transformer.parameters()).device
-    for tokens, length in sorted(COMPILED):
-        rows = BATCH_TOKENS // (tokens + length) // 16 * 16
-        latents = torch.randn(rows, tokens, CHANNELS, device=device)
-        mask = torch.ones(rows, length, dtype=torch.bool, device=device)
-        told = torch.randn(rows, length, TEXT_WIDTH, dtype=torch.bfloat16, device=device)
-        torch.autograd.backward(flow_loss(transformer, latents, told, mask, (8, tokens // 8), block))
-    transformer.zero_grad(set_to_none=True)
-    torch.cuda.synchronize()
-    LOG.info("%-12s %s", "transformer", f"compiled for {len(COMPILED)} lengths in {time.monotonic() - began:.0f} s")
+    return Denoiser(reader, course.run(loss, lambda average: probe(Denoiser(reader, average))))

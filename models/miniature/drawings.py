@@ -5,12 +5,13 @@ it their scenes and captions. A part is drawn from its own seed, so drawing goes
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,12 +78,14 @@ class Part:
     held_out: NDArray[np.bool_]  # [PART]: pairs of kind and colour that only the judge learns from
 
 
-def parts(pictures: int) -> list[tuple[int, int, int]]:
-    """The (width, height, number) of all parts that make up about `pictures` pictures."""
+def parts(
+    pictures: int, shapes: Mapping[tuple[int, int], float] = SHAPES, size: int = PART
+) -> list[tuple[int, int, int]]:
+    """The (width, height, number) of all parts, each of `size` pictures, that make up about `pictures` pictures."""
     return [
         (width, height, number)
-        for (width, height), share in SHAPES.items()
-        for number in range(max(1, round(pictures * share / PART)))
+        for (width, height), share in shapes.items()
+        for number in range(max(1, round(pictures * share / size)))
     ]
 
 
@@ -107,7 +110,12 @@ def draw_part(folder: Path, width: int, height: int, number: int) -> None:
                 "held_out": world.held_out(scene.kind, scene.colour),
             }
         )
-    np.save(path, pictures)
+    save_part(path, pictures, rows)
+
+
+def save_part(path: Path, pixels: NDArray[np.uint8], rows: list[Any]) -> None:
+    """Write a part's pixels to `path`, then what is known of them beside it: with that the part counts as drawn."""
+    np.save(path, pixels)
     partial = path.with_suffix(".partial")
     partial.write_text(json.dumps(rows, ensure_ascii=False), encoding="utf-8")
     partial.replace(path.with_suffix(".json"))
@@ -115,8 +123,18 @@ def draw_part(folder: Path, width: int, height: int, number: int) -> None:
 
 def draw_all(folder: Path, pictures: int, processes: int) -> None:
     """Draw about `pictures` pictures with so many processes. Call it before CUDA is touched: the processes fork."""
+    draw_parts(draw_part, folder, parts(pictures), processes)
+
+
+def draw_parts(
+    draw_one: Callable[[Path, int, int, int], None],
+    folder: Path,
+    wanted: Iterable[tuple[int, int, int]],
+    processes: int,
+) -> None:
+    """Call `draw_one` with `folder` and each part, in so many processes; they fork."""
     with ProcessPoolExecutor(processes, mp_context=get_context("fork")) as pool:
-        for waiting in [pool.submit(draw_part, folder, *part) for part in parts(pictures)]:
+        for waiting in [pool.submit(draw_one, folder, *part) for part in wanted]:
             waiting.result()
 
 
@@ -207,7 +225,7 @@ def load(folder: Path, device: torch.device) -> list[Drawings]:
 
 
 def signed(pictures: Tensor) -> Tensor:
-    """Turn pictures from uint8 [N, H, W, 3] to floats -1 to 1 [N, 3, H, W], as the VAE takes them."""
+    """Turn pictures from uint8 [N, H, W, C] to floats -1 to 1 [N, C, H, W], as the VAE takes them."""
     return pictures.permute(0, 3, 1, 2).float().div_(127.5).sub_(1)
 
 

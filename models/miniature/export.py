@@ -6,15 +6,15 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
-from diffusers import AutoencoderKLQwenImage, QwenImagePipeline
+from diffusers import AutoencoderKLQwenImage, DiffusionPipeline, QwenImageLayeredPipeline, QwenImagePipeline
 from safetensors.torch import save_file
 from torch import nn
 from transformers import PreTrainedTokenizerFast, Qwen2Tokenizer
 
-from models.miniature.architecture import Sampling, clip_config, new_scheduler, put_back
+from models.miniature.architecture import LayeredSampling, Sampling, clip_config, new_scheduler, put_back
 from models.miniature.denoiser import Denoiser
 
-PIPELINE, CLIP = "qwen-image", "clip"  # folders under weights/
+PIPELINE, LAYERED, CLIP = "qwen-image", "qwen-image-layered", "clip"  # folders under weights/
 
 
 def pipeline_of(vae: AutoencoderKLQwenImage, denoiser: Denoiser, tokenizer: Qwen2Tokenizer) -> QwenImagePipeline:
@@ -34,9 +34,40 @@ def export_pipeline(
     weights: Path, vae: AutoencoderKLQwenImage, denoiser: Denoiser, tokenizer: Qwen2Tokenizer, sampling: Sampling
 ) -> Path:
     """Write what `QwenImagePipeline.from_pretrained` reads, and `sampling_config.json`; returns the folder."""
-    folder = _emptied(weights / PIPELINE)
-    halves = Denoiser(copy.deepcopy(denoiser.text_encoder).half(), copy.deepcopy(denoiser.transformer).half())
-    pipeline_of(put_back(vae).half(), halves, tokenizer).save_pretrained(folder, safe_serialization=True)
+    return _saved(weights / PIPELINE, pipeline_of(put_back(vae).half(), _halves(denoiser), tokenizer), sampling)
+
+
+def layered_pipeline_of(
+    vae: AutoencoderKLQwenImage, denoiser: Denoiser, tokenizer: Qwen2Tokenizer
+) -> QwenImageLayeredPipeline:
+    """As `pipeline_of`, for layers; the text encoder sees no pictures, so there is no processor that shows it any."""
+    return QwenImageLayeredPipeline(
+        scheduler=new_scheduler(),
+        vae=vae,
+        text_encoder=denoiser.text_encoder,
+        tokenizer=tokenizer,
+        processor=None,
+        transformer=denoiser.transformer,
+    )
+
+
+def export_layered(
+    weights: Path,
+    vae: AutoencoderKLQwenImage,
+    denoiser: Denoiser,
+    tokenizer: Qwen2Tokenizer,
+    sampling: LayeredSampling,
+) -> Path:
+    """Write what `QwenImageLayeredPipeline.from_pretrained` reads, and `sampling_config.json`; returns the folder."""
+    return _saved(weights / LAYERED, layered_pipeline_of(put_back(vae).half(), _halves(denoiser), tokenizer), sampling)
+
+
+def _halves(denoiser: Denoiser) -> Denoiser:
+    return Denoiser(copy.deepcopy(denoiser.text_encoder).half(), copy.deepcopy(denoiser.transformer).half())
+
+
+def _saved(folder: Path, pipeline: DiffusionPipeline, sampling: Sampling | LayeredSampling) -> Path:
+    pipeline.save_pretrained(_emptied(folder), safe_serialization=True)
     (folder / "sampling_config.json").write_text(json.dumps(asdict(sampling), indent=2) + "\n", encoding="utf-8")
     return folder
 

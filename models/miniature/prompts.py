@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from models.miniature.drawings import Drawings
 from models.miniature.tokenizer import CLOSING, OPENING, TEMPLATE
 from models.miniature.words import encode_text, token_rows
 
@@ -28,12 +27,13 @@ class Bucket:
 class Prompts:
     """The prompts of one shape's drawings, by length."""
 
-    buckets: tuple[Bucket, ...]  # one for each of LENGTHS
+    lengths: tuple[int, ...]  # what prompts are padded to
+    buckets: tuple[Bucket, ...]  # one for each of `lengths`
     empty: Bucket  # the embeds of EMPTY, as long as the longest
 
     def pick(self) -> int:
         """Pick a bucket as often as prompts fall into it."""
-        (bucket,) = random.choices(range(len(LENGTHS)), [len(each.lengths) for each in self.buckets])
+        (bucket,) = random.choices(range(len(self.buckets)), [len(each.lengths) for each in self.buckets])
         return bucket
 
     def draw(self, rows: int, bucket: int, dropped: float) -> tuple[Tensor, Tensor, Tensor]:
@@ -42,7 +42,7 @@ class Prompts:
         Returns:
             The pictures' indices [rows], embeds [rows, length, width], and True for tokens, [rows, length].
         """
-        source, length = self.buckets[bucket], LENGTHS[bucket]
+        source, length = self.buckets[bucket], self.lengths[bucket]
         device = source.embeds.device
         chosen = torch.randint(len(source.lengths), (rows,), device=device)
         emptied = torch.rand(rows, device=device) < dropped
@@ -53,12 +53,25 @@ class Prompts:
 
 
 @torch.no_grad()
-def prepare(drawings: Drawings, tokenizer: Qwen2Tokenizer, text_encoder: Qwen2_5_VLForConditionalGeneration) -> Prompts:
-    """Encode the captions of all drawings that the transformer may learn from; too long ones are left out."""
-    device = drawings.pictures.device
-    kept = torch.nonzero(~drawings.held_out).flatten()
-    texts = [text for index in kept.tolist() for text in drawings.texts[index]]
-    pictures = kept.repeat_interleave(len(drawings.texts[0]))
+def prepare(
+    captions: list[list[str]],
+    kept: Tensor,
+    tokenizer: Qwen2Tokenizer,
+    text_encoder: Qwen2_5_VLForConditionalGeneration,
+    padded: tuple[int, ...] = LENGTHS,
+) -> Prompts:
+    """Encode the captions of all pictures that the transformer may learn from; too long ones are left out.
+
+    Args:
+        captions: of every picture, equally many of each.
+        kept: which pictures to learn from, int64, on the device that trains.
+        tokenizer: the prompts' tokenizer.
+        text_encoder: what encodes them.
+        padded: the lengths that prompts are padded to, in tokens after the dropped ones.
+    """
+    device = kept.device
+    texts = [text for index in kept.tolist() for text in captions[index]]
+    pictures = kept.repeat_interleave(len(captions[0]))
     for text in texts[:: max(1, len(texts) // 100)]:
         whole = tokenizer(OPENING).input_ids + tokenizer(text).input_ids + tokenizer(CLOSING).input_ids
         if tokenizer(TEMPLATE.format(text)).input_ids != whole:
@@ -74,9 +87,9 @@ def prepare(drawings: Drawings, tokenizer: Qwen2Tokenizer, text_encoder: Qwen2_5
         return Bucket(torch.cat(rows) if rows else torch.empty(0), lengths, pictures)
 
     buckets, shortest = [], 0
-    for length in LENGTHS:
+    for length in padded:
         inside = (lengths > shortest) & (lengths <= length)
         buckets.append(bucket(ids[inside], lengths[inside], pictures[inside], length))
         shortest = length
     empty_ids, empty_lengths = token_rows(tokenizer, list(EMPTY), device)
-    return Prompts(tuple(buckets), bucket(empty_ids, empty_lengths, empty_lengths, LENGTHS[-1]))
+    return Prompts(padded, tuple(buckets), bucket(empty_ids, empty_lengths, empty_lengths, padded[-1]))

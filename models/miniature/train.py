@@ -1,10 +1,11 @@
 """Train the miniature: python -m models.miniature.train STAGE... --work DIR
 
-Stages, in order: words, draw, judge, shallow, vae, clip, transformer. A stage keeps its state in DIR and goes on from
-there when it is called again; `--minutes` stops a command in time wherever it is, so that none takes more than ten on
-one H200. Stages can run side by side in commands of their own: `--wait` waits for what another one makes. The shipped
-weights took 39 minutes on one H200 with 16 processor cores: `words` beside `draw judge shallow vae`, then
-`transformer`, then `clip`.
+Stages, in order: words, draw, layers, judge, shallow, vae, clip, transformer, layered-vae, layered. A stage keeps its
+state in DIR and goes on from there when it is called again; `--minutes` stops a command in time wherever it is, so that
+none takes more than ten on one H200. Stages can run side by side in commands of their own: `--wait` waits for what
+another one makes. The shipped weights took 39 minutes on one H200 with 16 processor cores: `words` beside
+`draw judge shallow vae`, then `transformer`, then `clip`. The layered model is made of `layers layered-vae layered`,
+with the text encoder of a Qwen-Image that is there already.
 """
 
 import argparse
@@ -22,14 +23,27 @@ from diffusers import AutoencoderKLQwenImage
 from PIL import Image
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
+from models.checkpoint import MINIATURE
 from models.miniature import captions
-from models.miniature.architecture import CLIP_CONTEXT, Sampling, deepened, new_vae, put_back
-from models.miniature.autoencoder import train_vae
+from models.miniature.architecture import (
+    CLIP_CONTEXT,
+    LayeredSampling,
+    Sampling,
+    deepened,
+    new_layered_vae,
+    new_vae,
+    put_back,
+)
+from models.miniature.autoencoder import Lessons, PictureLessons, train_vae
 from models.miniature.clip import train_clip
 from models.miniature.denoiser import Denoiser, train_denoiser
 from models.miniature.drawings import Drawings, draw_all, load, random_captions
-from models.miniature.export import export_clip, export_pipeline, pipeline_of
+from models.miniature.export import export_clip, export_layered, export_pipeline, pipeline_of
 from models.miniature.judge import Judge, agreement, load_judge, save_judge, train_judge
+from models.miniature.layered import train_layered
+from models.miniature.layered_vae import LayerLessons
+from models.miniature.layers import Layers, draw_all_layers, layers_of, load_layers, unseen_drawings
+from models.miniature.matching import decomposer_of, match, puzzles, solved
 from models.miniature.phrases import random_phrase
 from models.miniature.tokenizer import clip_tokenizer, prompt_tokenizer
 from models.miniature.trials import asked, pictures, trials
@@ -37,7 +51,7 @@ from models.miniature.words import train_words
 from models.miniature.world import random_scene
 from models.single_frame import single_frame
 
-STAGES = ("words", "draw", "judge", "shallow", "vae", "clip", "transformer")
+STAGES = ("words", "draw", "layers", "judge", "shallow", "vae", "clip", "transformer", "layered-vae", "layered")
 SECONDS = {  # of training, on one H200
     "words": 120.0,
     "judge": 35.0,
@@ -45,6 +59,8 @@ SECONDS = {  # of training, on one H200
     "vae": 600.0,
     "clip": 390.0,
     "transformer": 980.0,
+    "layered-vae": 240.0,
+    "layered": 300.0,
 }
 
 
@@ -61,8 +77,11 @@ class Training:
     wait: bool
     captions: int
     processes: int
+    qwen_image: Path
     sampling: Sampling = field(default_factory=Sampling)
+    layered_sampling: LayeredSampling = field(default_factory=LayeredSampling)
     drawings: list[Drawings] = field(default_factory=list)
+    layers: list[Layers] = field(default_factory=list)
 
     def loaded(self) -> list[Drawings]:
         """All drawings, read once."""
@@ -70,6 +89,13 @@ class Training:
             self.drawings = load(self.work / "drawings", self.device)
             print(f"{'drawings':12s} {sum(map(len, self.drawings))} pictures", flush=True)
         return self.drawings
+
+    def loaded_layers(self) -> list[Layers]:
+        """All drawings in their parts, read once."""
+        if not self.layers:
+            self.layers = load_layers(self.work / "layers", self.device)
+            print(f"{'layers':12s} {sum(map(len, self.layers))} drawings", flush=True)
+        return self.layers
 
     def made(self, path: Path) -> Path:
         """A file or folder that another stage makes.
@@ -112,13 +138,21 @@ class Training:
         vae = new_vae(shallow=True)
         if name == "vae":
             vae = deepened(AutoencoderKLQwenImage.from_pretrained(self.made(self.work / "shallow")))
-        seconds = self.seconds[name]
-        vae = train_vae(name, vae, self.loaded(), self.judge(), seconds, self.work, self.deadline)
+        self._train_vae(name, vae, PictureLessons(self.loaded(), self.judge()))
+
+    def train_layered_vae(self) -> None:
+        """Train the layered VAE."""
+        unseen = [each for faulty in (False, True) for each in unseen_drawings(32, 0, faulty=faulty)]
+        held_back = torch.stack([torch.from_numpy(layers_of(each)) for each in unseen]).to(self.device)
+        self._train_vae("layered-vae", new_layered_vae(), LayerLessons(self.loaded_layers(), held_back))
+
+    def _train_vae(self, name: str, vae: AutoencoderKLQwenImage, lessons: Lessons) -> None:
+        vae = train_vae(name, vae, lessons, self.seconds[name], self.work, self.deadline, self.device)
         _write(self.work / name, put_back(vae).save_pretrained)
 
-    def vae(self) -> AutoencoderKLQwenImage:
-        """The trained VAE, reduced to single frames."""
-        vae = AutoencoderKLQwenImage.from_pretrained(self.made(self.work / "vae"))
+    def vae(self, name: str = "vae") -> AutoencoderKLQwenImage:
+        """A trained VAE, reduced to single frames."""
+        vae = AutoencoderKLQwenImage.from_pretrained(self.made(self.work / name))
         return single_frame(vae).to(self.device).eval().requires_grad_(False)
 
     def train_clip(self) -> None:
@@ -136,10 +170,9 @@ class Training:
             train_words(told, tokenizer, seconds, self.work, self.deadline, self.device).save_pretrained,
         )
 
-    def text_encoder(self) -> Qwen2_5_VLForConditionalGeneration:
-        """The trained text encoder."""
-        folder = self.made(self.work / "text_encoder")
-        encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder)
+    def text_encoder(self, folder: Path | None = None) -> Qwen2_5_VLForConditionalGeneration:
+        """The trained text encoder, or the one in `folder`."""
+        encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder or self.made(self.work / "text_encoder"))
         return encoder.float().to(self.device).eval().requires_grad_(False)
 
     def train_transformer(self) -> None:
@@ -170,9 +203,38 @@ class Training:
             self.deadline,
             probe,
         )
-        export_pipeline(self.weights, self.vae(), denoiser, self.prompt_tokenizer(), self.sampling)
-        total = sum(path.stat().st_size for path in self.weights.rglob("*") if path.is_file())
-        print(f"{'export':12s} {total / 2**20:.2f} MiB under {self.weights}", flush=True)
+        _say_size(export_pipeline(self.weights, self.vae(), denoiser, self.prompt_tokenizer(), self.sampling))
+
+    def train_layered(self) -> None:
+        """Train the layered transformer and export its pipeline."""
+        posed = [puzzles(48, parts, 1) for parts in (2, 3)]
+        tokenizer = Qwen2Tokenizer.from_pretrained(self.qwen_image / "tokenizer")
+
+        def probe(denoiser: Denoiser) -> str:
+            decomposer = decomposer_of(self.vae("layered-vae"), denoiser, tokenizer, batch=16)
+            return "; ".join(
+                f"{len(each[0].parts)} layers: {match(solved(decomposer, each, self.layered_sampling), each)}"
+                for each in posed
+            )
+
+        denoiser = train_layered(
+            lambda: self.vae("layered-vae"),
+            self.text_encoder(self.qwen_image / "text_encoder"),
+            tokenizer,
+            self.loaded_layers(),
+            self.seconds["layered"],
+            self.work,
+            self.deadline,
+            probe,
+        )
+        print(f"{'layered':12s} {probe(denoiser)}", flush=True)
+        vae = self.vae("layered-vae")
+        _say_size(export_layered(self.weights, vae, denoiser, tokenizer, self.layered_sampling))
+
+
+def _say_size(folder: Path) -> None:
+    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    print(f"{'export':12s} {total / 2**20:.2f} MiB under {folder}", flush=True)
 
 
 def _write(folder: Path, save: Callable[[Path], object]) -> None:
@@ -220,6 +282,8 @@ def run(stage: str, training: Training, arguments: argparse.Namespace) -> None:
     """Run one stage."""
     if stage == "draw":
         draw_all(training.work / "drawings", arguments.pictures, arguments.processes)
+    elif stage == "layers":
+        draw_all_layers(training.work / "layers", arguments.layered_drawings, arguments.processes)
     elif stage == "judge":
         training.train_judge()
     elif stage in ("shallow", "vae"):
@@ -228,8 +292,12 @@ def run(stage: str, training: Training, arguments: argparse.Namespace) -> None:
         training.train_clip()
     elif stage == "words":
         training.train_words()
-    else:
+    elif stage == "transformer":
         training.train_transformer()
+    elif stage == "layered-vae":
+        training.train_layered_vae()
+    else:
+        training.train_layered()
 
 
 def main() -> None:
@@ -237,10 +305,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stages", nargs="+", choices=STAGES, metavar="STAGE")
     parser.add_argument("--work", type=Path, required=True, help="folder for drawings and states")
-    parser.add_argument("--weights", type=Path, default=Path(__file__).parent / "weights", help="where to export to")
+    parser.add_argument("--weights", type=Path, default=MINIATURE, help="where to export to")
     parser.add_argument("--judge", type=Path, default=Path("benchmarks/judge.safetensors"), help="the judge's weights")
     parser.add_argument("--wait", action="store_true", help="wait for what another command is still making")
     parser.add_argument("--pictures", type=int, default=120_000, help="how many drawings")
+    parser.add_argument("--layered-drawings", type=int, default=32_000, help="how many drawings in layers")
+    parser.add_argument("--qwen-image", type=Path, default=MINIATURE / "qwen-image", help="whose text encoder to share")
     parser.add_argument("--captions", type=int, default=1_000_000, help="how many captions for the text encoder alone")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--minutes", type=float, default=600, help="when to stop, wherever it is")
@@ -261,12 +331,13 @@ def main() -> None:
         work=arguments.work,
         device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
         deadline=began + 60 * arguments.minutes,
-        seconds={stage: getattr(arguments, f"{stage}_seconds") for stage in SECONDS},
+        seconds={stage: getattr(arguments, f"{stage.replace('-', '_')}_seconds") for stage in SECONDS},
         weights=arguments.weights,
         judge_path=arguments.judge,
         wait=arguments.wait,
         captions=arguments.captions,
         processes=arguments.processes,
+        qwen_image=arguments.qwen_image,
     )
     for stage in STAGES:
         if stage in arguments.stages:
