@@ -240,6 +240,13 @@ def faults(
     ]
 
 
+def report(rows: list[Row], path: Path) -> None:
+    """Print figures as a table and write them as JSON."""
+    for row in rows:
+        print(f"{row.what:64s} {row.figure:8.3f} {row.unit}")
+    path.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -257,10 +264,7 @@ def main() -> None:
     parser.add_argument("--sheet", type=Path, help="write the first 96 pictures as one PNG, the prompts beside it")
     parser.add_argument("--json", type=Path, default=HERE / "miniature.json")
     arguments = parser.parse_args()
-    rows = measure(arguments)
-    for row in rows:
-        print(f"{row.what:64s} {row.figure:8.3f} {row.unit}")
-    arguments.json.write_text(json.dumps([asdict(row) for row in rows], indent=1) + "\n", encoding="utf-8")
+    report(measure(arguments), arguments.json)
 
 
 if __name__ == "__main__":

@@ -58,7 +58,10 @@ def export_layered(
     tokenizer: Qwen2Tokenizer,
     sampling: LayeredSampling,
 ) -> Path:
-    """Write what `QwenImageLayeredPipeline.from_pretrained` reads, and `sampling_config.json`; returns the folder."""
+    """Write what `QwenImageLayeredPipeline.from_pretrained` reads, and `sampling_config.json`; returns the folder.
+
+    Whoever opens it with diffusers 0.42.1 has to say `processor=None`, as model_index.json says, too.
+    """
     return _saved(weights / LAYERED, layered_pipeline_of(put_back(vae).half(), _halves(denoiser), tokenizer), sampling)
 
 

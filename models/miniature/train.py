@@ -227,7 +227,7 @@ class Training:
             self.deadline,
             probe,
         )
-        print(f"{'layered':12s} {probe(denoiser)}", flush=True)
+        print(f"{'layered':12s} on held-out drawings: {probe(denoiser)}", flush=True)
         vae = self.vae("layered-vae")
         _say_size(export_layered(self.weights, vae, denoiser, tokenizer, self.layered_sampling))
 
