@@ -170,8 +170,8 @@ def velocity(
     rotations = transformer.pos_embed([pictures], max_txt_seq_len=text.shape[1], device=latents.device)
     at, text_at = (_cosines_and_sines(each) for each in rotations)
     seen = torch.cat([mask, mask.new_ones(latents.shape[:2])], 1)
-    # Rows start at multiples of eight, where attention's kernels want them; otherwise a mask is copied for all queries.
-    wide = -(-seen.shape[1] // 8) * 8
+    # Rows start at multiples of 16, where attention's kernels want them; otherwise the mask is copied for every query.
+    wide = -(-seen.shape[1] // 16) * 16
     barred = torch.zeros(len(seen), wide, device=seen.device, dtype=picture.dtype)[:, : seen.shape[1]]
     barred.masked_fill_(~seen, float("-inf"))
     heads = transformer.config.num_attention_heads

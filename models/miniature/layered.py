@@ -52,7 +52,7 @@ def lesson_of(
 ) -> Lesson:
     """Encode all frames and captions of one shape."""
     kept = torch.arange(len(layers), device=layers.layers.device)
-    chunks = torch.split(layers.layers, 64)
+    chunks = torch.split(layers.layers, 256)
     latents = [torch.unflatten(latents_of(vae, frames(each).flatten(0, 1)), 0, (len(each), -1)) for each in chunks]
     prompts = prepare(layers.texts, kept, tokenizer, text_encoder, (LENGTH,))
     return Lesson(layers.width, layers.height, torch.cat(latents), prompts)

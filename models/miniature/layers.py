@@ -116,11 +116,18 @@ def load_layers(folder: Path, device: torch.device) -> list[Layers]:
         known = sorted((folder / f"{width}x{height}").glob("*.json"))
         if not known:
             continue
+        # Read into its place: a copy of all that would take as much memory again.
+        layers = torch.empty((len(known) * PART, 3, height, width, 4), dtype=torch.uint8, device=device)
         with ThreadPoolExecutor(8) as threads:
-            read = threads.map(lambda path: torch.from_numpy(np.load(path.with_suffix(".npy"))).to(device), known)
-            layers = torch.cat(list(read))
-        texts = [row for path in known for row in json.loads(path.read_text(encoding="utf-8"))]
+            texts = [row for part in threads.map(_read_part, known, torch.split(layers, PART)) for row in part]
         found.append(Layers(width, height, layers, texts))
     if not found:
         raise FileNotFoundError(f"{folder} holds no layers: run the stage layers first")
     return found
+
+
+def _read_part(path: Path, place: Tensor) -> list[list[str]]:
+    """Read one part's pixels into `place`, [PART, 3, H, W, 4]; returns its captions."""
+    place.copy_(torch.from_numpy(np.load(path.with_suffix(".npy"))))
+    texts: list[list[str]] = json.loads(path.read_text(encoding="utf-8"))
+    return texts
