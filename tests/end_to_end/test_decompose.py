@@ -15,6 +15,7 @@ from psd_tools import PSDImage
 
 from flows.decompose import decompose
 from models.miniature.world import draw, random_scene
+from tasks.encoding import decode_rgba
 from tasks.job import DecomposeJob
 from tasks.outcome import Retry
 from tasks.store import Store
@@ -33,9 +34,13 @@ def layered(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
-def run(manifest: Callable[..., str], store: Store, layered: str, tmp_path: Path) -> Callable[..., Summary]:
-    """Decomposes rows, in small."""
+def run(
+    manifest: Callable[..., str], store: Store, layered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., Summary]:
+    """Decomposes rows, in small, and lets layers of random weights pass."""
     (tmp_path / "any.toml").write_text(PROFILE)
+    monkeypatch.setattr("safety.layers.COPY", 0.0)
+    monkeypatch.setattr("safety.layers.LEAST_VISIBLE", 0.0)
 
     def go(rows: list[dict[str, Any]], *, retry: tuple[Retry, ...] = (), **job: Any) -> Summary:
         small = {
@@ -68,28 +73,30 @@ def layers_of(row: dict[str, Any], name: str) -> Path:
 def test_pictures_end_as_layers_beside_their_source(run: Callable[..., Summary], store: Store, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "wide.png").write_bytes(drawing(1, 320, 256))
+    said = {"caption": "a red mug", "title": "Mug"}
     rows = [
-        {"id": "wide", "image": b"shop/wide.png", "title": "a"},
-        {"id": "square", "image": drawing(2), "title": "b"},
+        {"id": "wide", "image": {"bytes": None, "path": "shop/wide.png"}, **said},
+        {"id": "square", "image": {"bytes": drawing(2), "path": None}, **said},
     ]
-    summary = run([{**rows[0], "image": "shop/wide.png"}])
-    assert summary.statuses["done"] == 1, summary.causes
-    run(rows[1:])
+    summary = run(rows, resolution=96)
+    assert summary.statuses["done"] == 2, summary.causes
     found = catalogue(store)
-    assert {row["status"] for row in found.values()} == {"done"}
-    assert (found["wide"]["width"], found["wide"]["height"]) == (64, 64)
+    assert (found["wide"]["width"], found["wide"]["height"]) == (96, 96)
     for row in found.values():
         assert len(row["layer_uris"]) == 2
-        layers = [np.asarray(Image.open(uri)) for uri in row["layer_uris"]]
+        layers = [decode_rgba(Path(uri).read_bytes()) for uri in row["layer_uris"]]
         assert all(layer.shape == (row["height"], row["width"], 4) for layer in layers)
-        assert Image.open(layers_of(row, "source.png")).size == (row["width"], row["height"])
-        assert [layer.name for layer in PSDImage.open(layers_of(row, "layers.psd"))] == ["background", "layer 1"]
-        assert row["caption"]  # the checkpoint wrote it
+        source = decode_rgba(layers_of(row, "source.png").read_bytes())
+        assert source.shape == (row["height"], row["width"], 4)
+        with layers_of(row, "layers.psd").open("rb") as file:
+            names = [layer.name for layer in PSDImage.open(file)]
+        assert names == ["background", "layer 1"]
+        assert (row["caption"], row["title"]) == ("a red mug", "Mug")
         assert row["scores"]
 
 
 def test_the_same_command_again_makes_nothing(run: Callable[..., Summary], store: Store) -> None:
-    rows = [{"id": "a", "image": drawing(3), "caption": "a red mug"}, {"id": "b", "image": drawing(4)}]
+    rows = [{"id": "a", "image": drawing(3), "caption": "a mug"}, {"id": "b", "image": drawing(4), "caption": "a cap"}]
     run(rows)
     before = catalogue(store)
     again = run(rows)
@@ -102,7 +109,7 @@ def test_the_same_command_again_makes_nothing(run: Callable[..., Summary], store
 
 def test_a_bad_source_fails_its_own_row(run: Callable[..., Summary], store: Store) -> None:
     rows = [
-        {"id": "good", "image": drawing(6)},
+        {"id": "good", "image": drawing(6), "caption": "a mug"},
         {"id": "cut", "image": drawing(6)[:-200]},
         {"id": "text", "image": b"not a picture"},
         {"id": "none", "image": None},
