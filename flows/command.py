@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import typer
@@ -105,7 +106,9 @@ def _flag(field: FieldInfo) -> tuple[Any, None]:
     kind: Any = field.annotation
     if get_origin(kind) is not Literal and type(None) in get_args(kind):
         (kind,) = (arg for arg in get_args(kind) if arg is not type(None))
-    shown = "" if field.default is None or field.is_required() else f" [default: {field.default!s}]"
+    if get_origin(kind) is tuple:
+        kind = GenericAlias(list, get_args(kind)[:1])  # the flag is given as many times as there are
+    shown = "" if field.default in (None, ()) or field.is_required() else f" [default: {field.default!s}]"
     return Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", show_default=False)], None
 
 

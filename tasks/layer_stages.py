@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -26,7 +28,7 @@ from tasks.source_error import SourceError
 from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
 
 if TYPE_CHECKING:
-    from models.decomposer import Decomposer
+    from models.decomposer import Decomposer, Failure
 
 
 @dataclass(frozen=True)
@@ -147,47 +149,48 @@ class LayerStages(Stages):
 
     def _captioned(self, rows: Sequence[PlannedRow], screened: Screened) -> tuple[list[PlannedRow], list[Outcome]]:
         """The rows with captions, written where there were none and screened, and those that ended of it."""
-        ended: dict[str, Outcome] = {}
-        missing = {
-            planned.row.source: planned
-            for planned in rows
-            if not planned.row.prompt and planned.row.source not in self._captions
-        }
-        for_caption = list(missing.values())
-        if for_caption:
-            sources = [screened.sources[planned.row.id] for planned in for_caption]
-            resolution = round((for_caption[0].row.width * for_caption[0].row.height) ** 0.5)
-            for captions in self.decomposer().caption(sources, resolution=resolution, use_en_prompt=self.use_en_prompt):
-                for caption in captions:
-                    planned = for_caption[caption.index]
-                    if caption.failure is not None:
-                        failure = caption.failure
-                        ended[planned.row.source or ""] = self.record.failure(
-                            planned, failure.reason, failure.message, retryable=failure.retryable
-                        )
-                    else:
-                        assert planned.row.source is not None
-                        assert caption.text is not None
-                        self._captions[planned.row.source] = caption.text
-        given, over = [], []
-        for planned in rows:
-            row = planned.row
-            if row.prompt:
-                given.append(planned)
-            elif row.source in self._captions:
-                over.append(replace(planned, row=replace(row, prompt=self._captions[row.source])))
+        failures = self._write_captions([planned for planned in rows if not planned.row.prompt], screened)
+        captioned = [self._with_caption(planned) for planned in rows]
+        written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
+        verdicts = dict(zip((new.row.id for new in written), judge_prompts(written, self.judges)[0], strict=True))
+        kept: list[PlannedRow] = []
+        ended: list[Outcome] = []
+        for planned in captioned:
+            verdict, failure = verdicts.get(planned.row.id), failures.get(planned.row.source or "")
+            if verdict is not None and not verdict.allowed:
+                ended.append(blocked(planned, verdict, self.record))
+            elif not planned.row.prompt and failure is not None:
+                ended.append(self.record.failure(planned, failure.reason, failure.message, retryable=failure.retryable))
             else:
-                failed = ended[row.source or ""]
-                ended[row.id] = replace(failed, id=row.id, key=planned.key, seed=row.seed)
-        verdicts, _ = judge_prompts(over, self.judges)
-        allowed = [planned for planned, verdict in zip(over, verdicts, strict=True) if verdict.allowed]
-        refused = [
-            blocked(planned, verdict, self.record)
-            for planned, verdict in zip(over, verdicts, strict=True)
-            if not verdict.allowed
-        ]
-        failures = [ended[planned.row.id] for planned in rows if planned.row.id in ended]
-        return [*given, *allowed], [*refused, *failures]
+                kept.append(planned)
+        return kept, ended
+
+    def _write_captions(self, rows: Sequence[PlannedRow], screened: Screened) -> dict[str, Failure]:
+        """Write a caption for each source picture that has none yet; returns why some have none still, by hash."""
+        missing = list(
+            {planned.row.source or "": planned for planned in rows if planned.row.source not in self._captions}.values()
+        )
+        failures: dict[str, Failure] = {}
+        if not missing:
+            return failures
+        shape = missing[0].row
+        batches = self.decomposer().caption(
+            [screened.sources[planned.row.id] for planned in missing],
+            resolution=round(math.sqrt(shape.width * shape.height)),
+            use_en_prompt=self.use_en_prompt,
+        )
+        for caption in chain.from_iterable(batches):
+            source = missing[caption.index].row.source or ""
+            if caption.failure is not None:
+                failures[source] = caption.failure
+            else:
+                self._captions[source] = caption.text or ""
+        return failures
+
+    def _with_caption(self, planned: PlannedRow) -> PlannedRow:
+        row = planned.row
+        caption = "" if row.prompt else self._captions.get(row.source or "", "")
+        return replace(planned, row=replace(row, prompt=caption)) if caption else planned
 
     def _request(self, planned: PlannedRow, screened: Screened) -> LayersRequest:
         row = planned.row

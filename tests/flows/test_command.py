@@ -14,7 +14,7 @@ import pytest
 
 from flows.command import QUIET, main
 from models.checkpoint import MINIATURE
-from tasks.job import GenerateJob
+from tasks.job import DecomposeJob, GenerateJob, Job
 
 NO_S3 = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -61,11 +61,11 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> str:
     return str(folder / "manifest.parquet")
 
 
-def test_every_field_of_the_job_is_a_flag(packshot: Callable[..., Ended]) -> None:
-    said = packshot("generate", "--help").out
-    assert [
-        name for name in GenerateJob.model_fields if name != "manifest" and f"--{name.replace('_', '-')}" not in said
-    ] == []
+@pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
+def test_every_field_of_a_job_is_a_flag(packshot: Callable[..., Ended], kind: type[Job]) -> None:
+    said = packshot(kind.__name__.removesuffix("Job").lower(), "--help").out
+    flags = [f"--{name.replace('_', '-')}" for name in kind.model_fields if name != "manifest"]
+    assert [flag for flag in flags if flag not in said] == []
 
 
 @pytest.mark.parametrize(
@@ -84,6 +84,8 @@ def test_every_field_of_the_job_is_a_flag(packshot: Callable[..., Ended]) -> Non
         (["generate", "{manifest}", "--store", "out", "--prompt-template", "{{nope}}"], 2, "column 'nope'"),
         (["generate", "{manifest}", "--store", "{text}"], 3, "text is a file where the store needs a folder"),
         (["generate", "{manifest}", "--store", "s3://some-bucket/x"], 3, "127.0.0.1:9"),
+        (["decompose", "{manifest}", "--store", "out"], 2, "no weights for taking pictures apart"),
+        (["decompose", "{manifest}", "--store", "o", "--image-hosts", "a.com", "--image-hosts", "b.com"], 2, "weights"),
         (["report", "--store", "{empty}"], 2, "There is no catalogue in"),
     ],
 )
