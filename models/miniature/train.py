@@ -3,7 +3,7 @@
 Stages, in order: words, draw, layers, judge, shallow, vae, clip, transformer, layered-vae, layered. A stage keeps its
 state in DIR and goes on from there when it is called again; `--minutes` stops a command in time wherever it is, so that
 none takes more than ten on one H200. Stages can run side by side in commands of their own: `--wait` waits for what
-another one makes. The shipped weights took 39 minutes on one H200 with 16 processor cores: `words` beside
+another one makes. The shipped weights took 42 minutes on one H200 with 16 processor cores: `words` beside
 `draw judge shallow vae`, then `transformer`, then `clip`. The layered model is made of `layers layered-vae layered`,
 with the text encoder of a Qwen-Image that is there already.
 """
