@@ -88,7 +88,7 @@ def judge_picture(
     if least is not None and scores.get(PROMPT_MATCH, least) < least:
         return refuse(
             Reason.OFF_PROMPT,
-            f"The picture doesn't show what its prompt asks for (match {scores[PROMPT_MATCH]:.2f}, limit {least:.2f}).",
+            f"The picture doesn't show what its prompt asks for (match {scores[PROMPT_MATCH]:.3f}, limit {least:.3f}).",
             scores,
         )
     return allow(scores)
@@ -137,6 +137,6 @@ def _flagged(
     label = worst.replace("_", " ")
     return refuse(
         Reason.CONCEPT,
-        f"The {what} comes too close to “{label}” ({scores[worst]:.2f}, limit {limits[worst]:.2f}). {concept.sentence}",
+        f"The {what} comes too close to “{label}” ({scores[worst]:.3f}, limit {limits[worst]:.3f}). {concept.sentence}",
         scores,
     )

@@ -10,6 +10,7 @@ from safety.verdict import Reason, Verdict, allow, refuse, strictest
 VISIBLE = 16  # of 255: alpha above this is seen; decoders leave less of it where nothing is
 LEAST_VISIBLE = 1e-3  # share of the frame: a square of 3 % of its side, 20 pixels of 640
 COPY = 8.0  # of 255: one layer with a decoder's noise (31 dB) twice differs by 5, two drawings in the same words by 20
+WHITE = 255
 HIGHEST_PSNR = 100.0  # dB: what equal pictures get, which have none; a megapixel that differs in one value has 113
 
 
@@ -60,9 +61,19 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
     if one.shape != other.shape:
         raise ValueError(f"Pictures of {_size(one)} and {_size(other)} can't be compared: the sizes differ.")
     error = max(
-        float(np.square(_over(one, ground) - _over(other, ground)).mean(dtype=np.float64)) for ground in (255, 0)
+        float(np.square(_over(one, ground) - _over(other, ground)).mean(dtype=np.float64)) for ground in (WHITE, 0)
     )
     return HIGHEST_PSNR if error == 0 else min(HIGHEST_PSNR, float(10 * np.log10(255**2 / error)))
+
+
+def over(picture: np.ndarray, ground: int) -> np.ndarray:
+    """A picture, uint8 [H, W, 4], laid over a grey of 0 to 255: uint8 [H, W, 3]."""
+    return (_over(picture, ground) + 0.5).astype(np.uint8)
+
+
+def _over(picture: np.ndarray, ground: int) -> np.ndarray:
+    cover = picture[..., 3:].astype(np.float32) / 255
+    return picture[..., :3] * cover + ground * (1 - cover)
 
 
 def judge_layers(source: np.ndarray, layers: np.ndarray, *, min_psnr: float) -> Verdict:
@@ -135,12 +146,6 @@ def _differs(layers: np.ndarray) -> Verdict:
 def _name(index: int) -> str:
     """Layers are counted as their files are: from 0, which is the bottom."""
     return "The bottom layer" if index == 0 else f"Layer {index}"
-
-
-def _over(picture: np.ndarray, ground: int) -> np.ndarray:
-    """The picture laid over a grey, float32 [H, W, 3]."""
-    cover = picture[..., 3:].astype(np.float32) / 255
-    return picture[..., :3] * cover + ground * (1 - cover)
 
 
 def _premultiplied(pixels: np.ndarray) -> np.ndarray:

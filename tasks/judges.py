@@ -14,8 +14,9 @@ if TYPE_CHECKING:
     from models.clip import Clip
 
 from models.checkpoint import Checkpoint
-from safety.concepts import ConceptEmbeddings, embed_concepts
+from safety.concepts import ConceptEmbeddings, embed_concepts, judge_picture
 from safety.policy import Policy
+from safety.verdict import Reason, Verdict, refuse
 
 
 class Judges:
@@ -36,6 +37,24 @@ class Judges:
     def concepts(self) -> ConceptEmbeddings:
         """The policy's phrases as this CLIP reads them."""
         return embed_concepts(self.policy, self.clip.embed_texts)
+
+    def see(self, pictures: Sequence[np.ndarray], windows: Sequence[np.ndarray | None] | None = None) -> list[Verdict]:
+        """What the policy says of pictures, uint8 [H, W, 3], beside the windows of their prompts where there are any.
+
+        A classifier that fails refuses: whatever goes wrong, no picture passes unseen.
+        """
+        if not pictures:
+            return []
+        prompts = windows or [None] * len(pictures)
+        try:
+            embeddings = self.clip.embed_pictures(pictures)
+            return [
+                judge_picture(embedding, prompt, self.concepts, self.policy)
+                for embedding, prompt in zip(embeddings, prompts, strict=True)
+            ]
+        except Exception as error:  # noqa: BLE001  whatever the CLIP failed of, nothing was classified
+            message = f"The picture could not be classified: {type(error).__name__}."
+            return [refuse(Reason.CLASSIFIER_FAILED, message) for _ in pictures]
 
     def prompt_windows(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Embeddings of each prompt's windows: float32 [windows, dimensions] a prompt."""

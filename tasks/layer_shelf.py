@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,8 @@ from tasks.encoding import PNG_LEVEL, decode_rgba
 from tasks.shelf import QUARANTINE, Shelf
 from tasks.store import Store
 
-COMPOSITE, SOURCE, PSD = "composite.png", "source.png", "layers.psd"
+COMPOSITE, SOURCE, CAPTION, PSD = "composite.png", "source.png", "caption.txt", "layers.psd"
+CONTENT_TYPES = {".png": "image/png", ".txt": "text/plain; charset=utf-8", ".psd": "image/vnd.adobe.photoshop"}
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,27 @@ class Layers:
 
     source: np.ndarray  # uint8 [height, width, 4]: the source picture at the size of the layers
     layers: np.ndarray  # uint8 [layers, height, width, 4], bottom to top
+    caption: str  # that they were made with, given or written; it may be empty
+
+
+@dataclass(frozen=True)
+class Original:
+    """What layers were made of."""
+
+    source: np.ndarray  # uint8 [height, width, 4], at the size of the layers
+    caption: str
+
+
+def layer_names(count: int) -> list[str]:
+    """What layers are called, bottom to top: "background", "layer 1", …; `layer n` is what n.png holds."""
+    return ["background", *(f"layer {index}" for index in range(1, count))][:count]
 
 
 class LayerShelf(Shelf[Layers]):
     """Layers of a row, with what a person needs beside them.
 
-    `0.png … n.png` from bottom to top, the source picture at their size, `layers.psd` if it is wanted, and last of all
-    `composite.png`: where that lies, everything does.
+    `0.png … n.png` from bottom to top, the source picture at their size, its caption, `layers.psd` if it is wanted, and
+    last of all `composite.png`: where that lies, everything does.
     """
 
     published = "layers"
@@ -49,15 +66,24 @@ class LayerShelf(Shelf[Layers]):
 
     def read(self, place: str, key: str) -> Layers:
         """See `Shelf`."""
-        source = self._picture(place, key, SOURCE)
-        if source is None:
-            raise ValueError("The stored source picture was removed while the run was under way.")
+        original = self.original(place, key)
         layers: list[np.ndarray] = []
         while (layer := self._picture(place, key, f"{len(layers)}.png")) is not None:
             layers.append(layer)
-        if not layers or any(layer.shape != source.shape for layer in layers):
+        if not layers or any(layer.shape != original.source.shape for layer in layers):
             raise ValueError("The stored layers are incomplete; remove their folder to have them made again.")
-        return Layers(source, np.stack(layers))
+        return Layers(original.source, np.stack(layers), original.caption)
+
+    def original(self, place: str, key: str) -> Original:
+        """What the layers that lie there were made of.
+
+        Raises:
+            ValueError: as `read`.
+        """
+        source, caption = self._picture(place, key, SOURCE), self.store.read(self.path(place, key, CAPTION))
+        if source is None or caption is None:
+            raise ValueError("The stored source picture was removed while the run was under way.")
+        return Original(source, caption[0].decode())
 
     def put(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
         """See `Shelf`."""
@@ -65,22 +91,23 @@ class LayerShelf(Shelf[Layers]):
         objects = {f"{number}.png": encode(layer) for number, layer in enumerate(contents.layers)}
         # The source is somebody's photograph, as far as anybody knows: it isn't marked as made by a model.
         objects[SOURCE] = encode(contents.source, marked=False)
+        objects[CAPTION] = contents.caption.encode()
         if self.with_psd:
-            from tasks.psd import layer_names, psd  # imports psd-tools, which the report of a run doesn't need
+            from tasks.psd import psd  # imports psd-tools, which takes a third of a second: not at every start
 
-            names = layer_names(len(contents.layers))
-            objects[PSD] = psd(contents.layers, whole, names)
+            objects[PSD] = psd(contents.layers, whole, layer_names(len(contents.layers)))
         for name, data in objects.items():
-            kind = "image/png" if name.endswith(".png") else "image/vnd.adobe.photoshop"
-            self.store.adopt_or_put(self.path(place, key, name), data, content_type=kind)
+            self.store.adopt_or_put(self.path(place, key, name), data, content_type=CONTENT_TYPES[Path(name).suffix])
         path = self.path(place, key, COMPOSITE)
-        stored = self.store.adopt_or_put(path, encode(whole), content_type="image/png")
+        stored = self.store.adopt_or_put(path, encode(whole), content_type=CONTENT_TYPES[".png"])
         return self._said(place, key, len(contents.layers), stored.size, stored.sha256)
 
     def describe(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
         """See `Shelf`."""
-        # Objects are never changed, so putting them again only finds that they are there.
-        return self.put(place, key, contents)
+        found = self.store.read(self.path(place, key, COMPOSITE))
+        if found is None:  # removed meanwhile
+            return self.put(place, key, contents)
+        return self._said(place, key, len(contents.layers), len(found[0]), hashlib.sha256(found[0]).hexdigest())
 
     def remove(self, place: str, key: str) -> None:
         """See `Shelf`."""
@@ -89,7 +116,7 @@ class LayerShelf(Shelf[Layers]):
         while self.store.exists(self.path(place, key, f"{number}.png")):
             self.store.delete(self.path(place, key, f"{number}.png"))
             number += 1
-        for name in (SOURCE, PSD):
+        for name in (SOURCE, CAPTION, PSD):
             self.store.delete(self.path(place, key, name))
 
     def _picture(self, place: str, key: str, name: str) -> np.ndarray | None:

@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.sampling import LayersRequest, Shape
-from safety.concepts import judge_picture
-from safety.layers import composite, judge_layers
-from safety.verdict import Reason, Verdict, refuse, strictest
+from safety.layers import WHITE, composite, judge_layers, over
+from safety.verdict import strictest
 from tasks.decoder import Decoder
 from tasks.judges import Judges
 from tasks.layer_shelf import Layers, LayerShelf
@@ -66,23 +65,17 @@ class LayerStages(Stages):
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Read the source pictures of a shard, judge them and their captions, and look up which layers are stored."""
         places = places_of(rows, self.shelf, self.pool)
-        pictures = list(self.pool.map(self._source, rows, places))
-        failed = [thing for thing in pictures if isinstance(thing, Outcome)]
-        read = [
-            (row, place, picture)
-            for row, place, picture in zip(rows, places, pictures, strict=True)
-            if not isinstance(picture, Outcome)
-        ]
-        rows, places = [row for row, _, _ in read], [place for _, place, _ in read]
-        sources = [picture for _, _, picture in read]
+        read = list(zip(places, self.pool.map(self._original, rows, places), strict=True))
+        failed = [thing for _, thing in read if isinstance(thing, Outcome)]
+        opened = [(place, *thing) for place, thing in read if not isinstance(thing, Outcome)]
+        places, rows = [place for place, _, _ in opened], [planned for _, planned, _ in opened]
         said, windows = judge_prompts(rows, self.judges)
-        verdicts = [strictest(pair) for pair in zip(said, self._shown(sources), strict=True)]
+        shown = self.judges.see([over(source, WHITE) for _, _, source in opened])
+        verdicts = [strictest(pair) for pair in zip(said, shown, strict=True)]
         screened = sorted_out(shard, rows, verdicts, places, windows, shelf=self.shelf, record=self.record)
         screened.ended.extend(failed)
-        wanted = {planned.row.id for planned in screened.to_render}
-        screened.sources.update(
-            (planned.row.id, source) for planned, source in zip(rows, sources, strict=True) if planned.row.id in wanted
-        )
+        to_render = {planned.row.id for planned in screened.to_render}
+        screened.sources.update((row.row.id, source) for _, row, source in opened if row.row.id in to_render)
         return screened
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
@@ -109,7 +102,7 @@ class LayerStages(Stages):
             ),
             results,
         )
-        shown = self._shown([composite(result.contents.layers) for result in results])
+        shown = self.judges.see([over(composite(result.contents.layers), WHITE) for result in results])
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         for result, layers, picture in zip(results, measured, shown, strict=True):
             height, width = result.contents.source.shape[:2]
@@ -119,38 +112,30 @@ class LayerStages(Stages):
             )
         return judged
 
-    def _source(self, planned: PlannedRow, place: str | None) -> np.ndarray | Outcome:
-        """A row's source picture at the size of its layers: from beside them where they are stored already."""
+    def _original(self, planned: PlannedRow, place: str | None) -> tuple[PlannedRow, np.ndarray] | Outcome:
+        """A row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
+
+        Both lie beside the layers where these are stored already, so a caption that was written isn't written again.
+        """
         if place is not None:
             try:
-                return self.shelf.read(place, planned.key).source
+                original = self.shelf.original(place, planned.key)
             except ValueError as error:
                 return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+            return with_caption(planned, original.caption), original.source
         from models.latents import resized  # imports torch and diffusers, which takes seconds
 
         row = planned.row
         try:
             picture = self.decoder.decode(read_source(row, self.sources, self.shelf.store))
-            return np.asarray(resized(picture.pixels, row.width, row.height))
         except SourceError as error:
             return self.record.failure(planned, error.reason, error.message, retryable=error.retryable)
-
-    def _shown(self, pictures: Sequence[np.ndarray]) -> list[Verdict]:
-        """What the policy says of pictures, uint8 [H, W, 4], over white."""
-        if not pictures:
-            return []
-        judges = self.judges
-        try:
-            embeddings = judges.clip.embed_pictures([over_white(picture) for picture in pictures])
-            return [judge_picture(embedding, None, judges.concepts, judges.policy) for embedding in embeddings]
-        except Exception as error:  # noqa: BLE001  whatever the CLIP failed of, nothing was classified
-            message = f"The picture could not be classified: {type(error).__name__}."
-            return [refuse(Reason.CLASSIFIER_FAILED, message) for _ in pictures]
+        return planned, np.asarray(resized(picture.pixels, row.width, row.height))
 
     def _captioned(self, rows: Sequence[PlannedRow], screened: Screened) -> tuple[list[PlannedRow], list[Outcome]]:
         """The rows with captions, written where there were none and screened, and those that ended of it."""
         failures = self._write_captions([planned for planned in rows if not planned.row.prompt], screened)
-        captioned = [self._with_caption(planned) for planned in rows]
+        captioned = [with_caption(planned, self._captions.get(planned.row.source or "", "")) for planned in rows]
         written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
         verdicts = dict(zip((new.row.id for new in written), judge_prompts(written, self.judges)[0], strict=True))
         kept: list[PlannedRow] = []
@@ -187,16 +172,9 @@ class LayerStages(Stages):
                 self._captions[source] = caption.text or ""
         return failures
 
-    def _with_caption(self, planned: PlannedRow) -> PlannedRow:
-        row = planned.row
-        caption = "" if row.prompt else self._captions.get(row.source or "", "")
-        return replace(planned, row=replace(row, prompt=caption)) if caption else planned
-
     def _request(self, planned: PlannedRow, screened: Screened) -> LayersRequest:
         row = planned.row
-        shape = Shape(
-            row.width, row.height, row.steps, row.guidance, row.layers, self.cfg_normalize or row.guidance <= 1
-        )
+        shape = Shape(row.width, row.height, row.steps, row.guidance, row.layers, self.cfg_normalize)
         return LayersRequest(screened.sources[row.id], row.prompt, row.negative_prompt, row.seed, shape)
 
     def _opened(self, thing: Made | Found | Outcome, screened: Screened) -> _Result | Outcome:
@@ -204,7 +182,7 @@ class LayerStages(Stages):
             return thing
         if isinstance(thing, Made):
             source = screened.sources[thing.planned.row.id]
-            return _Result(thing.planned, Layers(source, thing.pixels), thing.seconds, None)
+            return _Result(thing.planned, Layers(source, thing.pixels, thing.planned.row.prompt), thing.seconds, None)
         try:
             contents = self.shelf.read(thing.place, thing.planned.key)
         except ValueError as error:
@@ -212,7 +190,6 @@ class LayerStages(Stages):
         return _Result(thing.planned, contents, 0.0, thing.place)
 
 
-def over_white(picture: np.ndarray) -> np.ndarray:
-    """A picture, uint8 [H, W, 4], laid over white: uint8 [H, W, 3]."""
-    cover = picture[..., 3:].astype(np.float32) / 255
-    return (picture[..., :3] * cover + 255 * (1 - cover) + 0.5).astype(np.uint8)
+def with_caption(planned: PlannedRow, caption: str) -> PlannedRow:
+    """A row with this caption, if it has none and there is one."""
+    return planned if planned.row.prompt or not caption else replace(planned, row=replace(planned.row, prompt=caption))

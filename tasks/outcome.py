@@ -37,6 +37,7 @@ class FailureReason(StrEnum):
     SOURCE_NOT_ALLOWED = "source_not_allowed"
     SOURCE_NOT_FOUND = "source_not_found"
     SOURCE_UNREACHABLE = "source_unreachable"
+    SOURCE_CHANGED = "source_changed"
     SOURCE_TOO_LARGE = "source_too_large"
     SOURCE_CORRUPT = "source_corrupt"
     SOURCE_UNSUPPORTED = "source_unsupported"

@@ -149,7 +149,7 @@ def read_source(row: Row, sources: Sources, store: Store) -> bytes:
         data = sources.read(row.image)
     if hashlib.sha256(data).hexdigest() != row.source:
         raise SourceError(
-            "source_unreachable",
+            "source_changed",
             "The picture has changed since the plan was made; the next run will take it as it is.",
             retryable=True,
         )

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.sampling import PictureRequest, Shape
-from safety.concepts import judge_picture
 from safety.picture import inspect
-from safety.verdict import Reason, Verdict, refuse, strictest
+from safety.verdict import Verdict, strictest
 from tasks.encoding import Encoding, decode
 from tasks.judges import Judges
 from tasks.outcome import FailureReason, Outcome
@@ -70,7 +69,8 @@ class PictureStages(Stages):
         opened = list(self.pool.map(self._opened, batch))
         pictures = [thing for thing in opened if isinstance(thing, _Picture)]
         inspected = list(self.pool.map(lambda picture: inspect(picture.pixels), pictures))
-        meant = self._meanings(pictures, screened)
+        windows = [screened.windows[picture.planned.row.id] for picture in pictures]
+        meant = self.judges.see([picture.pixels for picture in pictures], windows)
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         for picture, seen, meaning in zip(pictures, inspected, meant, strict=True):
             verdict = strictest([seen, meaning, self._demanded(picture)])
@@ -98,20 +98,6 @@ class PictureStages(Stages):
     def _demanded(self, picture: _Picture) -> Verdict:
         profile = self.judges.profiles[picture.planned.row.profile]
         return profile.check(picture.pixels, format=picture.format, size_bytes=len(picture.data))
-
-    def _meanings(self, pictures: Sequence[_Picture], screened: Screened) -> list[Verdict]:
-        if not pictures:
-            return []
-        judges = self.judges
-        try:
-            embeddings = judges.clip.embed_pictures([picture.pixels for picture in pictures])
-            return [
-                judge_picture(embedding, screened.windows[picture.planned.row.id], judges.concepts, judges.policy)
-                for embedding, picture in zip(embeddings, pictures, strict=True)
-            ]
-        except Exception as error:  # noqa: BLE001  whatever the CLIP failed of, nothing was classified
-            message = f"The picture could not be classified: {type(error).__name__}."
-            return [refuse(Reason.CLASSIFIER_FAILED, message) for _ in pictures]
 
 
 def request_of(planned: PlannedRow) -> PictureRequest:

@@ -29,9 +29,9 @@ from psd_tools.psd.layer_and_mask import (
     LayerRecords,
 )
 
+from safety.layers import WHITE, over
 from safety.provenance import DigitalSourceType, xmp_packet
 
-CONTENT_TYPE = "image/vnd.adobe.photoshop"
 LONGEST_SIDE = 30_000  # pixels; what is larger is a PSB (Adobe Photoshop File Formats Specification, 2019)
 # A layer's channels in the order of Photoshop's files, and where they are in RGBA.
 CHANNELS = {
@@ -40,11 +40,6 @@ CHANNELS = {
     ChannelID.CHANNEL_1: 1,
     ChannelID.CHANNEL_2: 2,
 }
-
-
-def layer_names(count: int) -> list[str]:
-    """What layers are called, bottom to top: "background", "layer 1", …; `layer n` is what n.png holds."""
-    return ["background", *(f"layer {index}" for index in range(1, count))][:count]
 
 
 def psd(layers: np.ndarray, composite: np.ndarray, names: Sequence[str]) -> bytes:
@@ -139,8 +134,7 @@ def _channel(values: np.ndarray) -> ChannelData:
 def _flattened(composite: np.ndarray, header: FileHeader) -> ImageData:
     planes = [composite[..., index] for index in range(header.channels)]
     if header.channels == 4:
-        cover = composite[..., 3:].astype(np.float32) / 255
-        over_white = (composite[..., :3] * cover + 255 * (1 - cover) + 0.5).astype(np.uint8)
+        over_white = over(composite, WHITE)
         planes[:3] = [over_white[..., index] for index in range(3)]
     data = ImageData(compression=Compression.RLE)
     data.set_data([plane.tobytes() for plane in planes], header)

@@ -14,9 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from tasks.encoding import decode_rgba
-from tasks.layer_shelf import PSD, SOURCE
+from tasks.layer_shelf import PSD, SOURCE, layer_names
 from tasks.outcome import Status
-from tasks.psd import layer_names
 from tasks.store import Store
 from tasks.summary import Summary
 

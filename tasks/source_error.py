@@ -9,6 +9,7 @@ Reason = Literal[
     "source_not_allowed",
     "source_not_found",
     "source_unreachable",
+    "source_changed",
     "source_too_large",
     "source_corrupt",
     "source_unsupported",

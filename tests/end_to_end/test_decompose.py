@@ -187,6 +187,33 @@ def test_a_written_caption_is_screened_like_any_prompt(
     assert (found["b"]["status"], found["b"]["caption"]) == ("done", "a mug")
 
 
+def test_a_written_caption_is_kept_with_the_layers(
+    run: Callable[..., Summary], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.decomposer import Caption, Decomposer
+
+    asked: list[int] = []
+
+    def caption(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
+        asked.append(len(sources))
+        yield [Caption(index, "a red mug", None, 0.1) for index in range(len(sources))]
+
+    monkeypatch.setattr(Decomposer, "caption", caption)
+    rows = [{"id": "a", "image": drawing(11)}, {"id": "b", "image": drawing(11)}]
+    run(rows)
+    assert asked == [1]  # once a source picture
+    assert {row["caption"] for row in catalogue(store).values()} == {"a red mug"}
+    (tmp_path / "exact.toml").write_text("min_layers_psnr = 99\n")
+    run(rows, profile=str(tmp_path / "exact.toml"))
+    assert {(row["status"], row["caption"]) for row in catalogue(store).values()} == {("rejected", "a red mug")}
+    # What is stored is screened by its caption, too.
+    no_mugs = tmp_path / "no-mugs.toml"
+    no_mugs.write_text(Path(ROAD).read_text().replace('blocklists = ["en", "zh"]', 'refuse = ["mug"]'))
+    run(rows, policy=str(no_mugs))
+    assert {(row["status"], row["reason"]) for row in catalogue(store).values()} == {("blocked", "blocklist")}
+    assert asked == [1]
+
+
 def thin() -> bytes:
     """A picture so narrow that nothing would be left of it."""
     buffer = io.BytesIO()

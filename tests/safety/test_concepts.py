@@ -92,7 +92,7 @@ def test_a_concept_without_a_prompt_threshold_is_scored_but_not_refused_in_promp
     assert verdict.allowed
     assert verdict.scores["watermark"] == pytest.approx(1)
     refusal = judge_picture(mix(**{"a watermark": 1}), None, concepts, toy)
-    assert refusal.message == "The picture comes too close to “watermark” (1.00, limit 0.40). No watermarks."
+    assert refusal.message == "The picture comes too close to “watermark” (1.000, limit 0.400). No watermarks."
 
 
 def test_a_picture_that_does_not_fit_its_prompt_is_refused(toy: Policy, concepts: ConceptEmbeddings):

@@ -12,7 +12,8 @@ from psd_tools.constants import Resource
 
 from safety.layers import composite
 from safety.provenance import DigitalSourceType, xmp_packet
-from tasks.psd import LONGEST_SIDE, layer_names, psd
+from tasks.layer_shelf import layer_names
+from tasks.psd import LONGEST_SIDE, psd
 
 HEIGHT, WIDTH = 40, 60
 RANDOM = np.random.default_rng(4)
