@@ -44,8 +44,6 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
             bar.update(shown, advance=len(outcomes), counts=words)
 
         # These take seconds to import: the bar is up before that.
-        from flows.decompose import decompose
-        from flows.generate import generate
         from flows.server import prefect_server
         from tasks.prepare import Request, preflight
 
@@ -56,8 +54,12 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
             with prefect_server():
                 again = tuple(sorted(retry))
                 if isinstance(job, DecomposeJob):
+                    from flows.decompose import decompose
+
                     return decompose(job, limit, again)
                 assert isinstance(job, GenerateJob)
+                from flows.generate import generate
+
                 return generate(job, limit, again)
         finally:
             listener.reset(told)

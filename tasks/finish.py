@@ -47,7 +47,7 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
             ended, shards = run.outcomes(store, prepared.shards)
             outcomes = pa.concat_tables([ended, _bad(plan, prepared)])
             mine, complete = merge(store, plan.table(), outcomes), shards == prepared.shards
-            _clear(prepared.spec.shelf(store), mine, outcomes)
+            _clear(prepared.spec.making.shelf(store), mine, outcomes)
         summary = summarise(
             mine,
             run=None if prepared.complete else run.id,

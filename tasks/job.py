@@ -68,6 +68,9 @@ class DecomposeJob(Job):
 
     policy: str = Field("sources", description="What safety refuses: a name in safety/policies, or a TOML file.")
 
+    profile: str = Field(
+        "none", description="A name in safety/profiles, or a TOML file: of layers, its min_layers_psnr is demanded."
+    )
     layers: int | None = Field(None, ge=1, le=MOST_LAYERS, description="Layers; default: the checkpoint's.")
     resolution: int | None = Field(
         None,
@@ -84,7 +87,7 @@ class DecomposeJob(Job):
     )
     max_image_bytes: int = Field(64 << 20, ge=1, description="Larger source pictures fail.")
     max_image_pixels: int = Field(64_000_000, ge=1, description="Source pictures of more pixels fail.")
-    psd: bool = Field(True, description="Write layers.psd beside the layers.")
+    psd: bool = Field(True, description="Write layers.psd beside layers that are made.")
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)

@@ -17,30 +17,24 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from models.checkpoint import Checkpoint, writes_captions
+from models.checkpoint import Checkpoint
 from safety.policy import Policy
 from safety.profile import Profile
 from tasks.classify import classify
-from tasks.decoder import Decoder
-from tasks.encoding import Encoding
 from tasks.judges import Judges
-from tasks.layer_shelf import LayerShelf
 from tasks.layer_stages import LayerStages
+from tasks.making import Decomposition, Pictures
 from tasks.picture_stages import PictureStages
-from tasks.pixels import Limits
 from tasks.plan import Plan
 from tasks.publish import publish
 from tasks.record import Record
 from tasks.render import render
 from tasks.run import Run
 from tasks.screen import screen
-from tasks.shelf import PictureShelf
-from tasks.source import Sources
 from tasks.stages import Classified, Rendered, Screened, Stages
 from tasks.stopping import Stopped, stop
 from tasks.store import Store, StoreError, open_store
 from tasks.stream import Abandoned, Stream
-from tasks.web_source import WebSource
 
 if TYPE_CHECKING:
     from models.decomposer import Decomposer
@@ -54,26 +48,6 @@ BATCHES_BETWEEN_STAGES = 2
 SHARDS_BEHIND = 1  # that may still be classified and published while the next one renders
 STORE_THREADS = 16
 DECODERS = 4  # processes that decode source pictures
-
-
-@dataclass(frozen=True)
-class Pictures:
-    """What only a generate job says."""
-
-    encoding: Encoding
-
-
-@dataclass(frozen=True)
-class Decomposition:
-    """What only a decompose job says."""
-
-    folder: str  # where relative paths of pictures begin: see `tasks.source.folder_of`
-    image_hosts: tuple[str, ...]
-    max_image_bytes: int
-    max_image_pixels: int
-    cfg_normalize: bool
-    use_en_prompt: bool
-    psd: bool
 
 
 @dataclass(frozen=True)
@@ -92,12 +66,6 @@ class LaneSpec:
     batch: int | None
     memory_fraction: float
     max_prompt_tokens: int
-
-    def shelf(self, store: Store) -> PictureShelf | LayerShelf:
-        """Where the results of a run lie."""
-        if isinstance(self.making, Pictures):
-            return PictureShelf(store, self.making.encoding)
-        return LayerShelf(store, with_psd=self.making.psd)
 
     @property
     def model(self) -> str:
@@ -168,21 +136,18 @@ class Line:
         if isinstance(making, Pictures):
             return PictureStages(
                 generator=lambda: self.generator,
-                shelf=PictureShelf(self.store, making.encoding),
+                shelf=making.shelf(self.store),
                 encoding=making.encoding,
                 judges=self.judges,
                 pool=self.pool,
                 record=self.record,
             )
-        decoder = self.open.enter_context(Decoder(workers=DECODERS, limits=Limits(pixels=making.max_image_pixels)))
         return LayerStages(
             decomposer=lambda: self.decomposer,
-            shelf=LayerShelf(self.store, with_psd=making.psd),
-            sources=Sources(making.folder, web=WebSource(making.image_hosts), limit=making.max_image_bytes),
-            decoder=decoder,
-            cfg_normalize=making.cfg_normalize,
-            use_en_prompt=making.use_en_prompt,
-            writes_captions=writes_captions(self.spec.checkpoint),
+            making=making,
+            shelf=making.shelf(self.store),
+            sources=making.sources(),
+            decoder=self.open.enter_context(making.decoder(DECODERS)),
             judges=self.judges,
             pool=self.pool,
             record=self.record,

@@ -17,6 +17,7 @@ from safety.verdict import strictest
 from tasks.decoder import Decoder
 from tasks.judges import Judges
 from tasks.layer_shelf import Layers, LayerShelf
+from tasks.making import Decomposition
 from tasks.outcome import FailureReason, Outcome
 from tasks.picture_rows import read_source
 from tasks.plan import PlannedRow
@@ -46,19 +47,16 @@ class LayerStages(Stages):
         *,
         decomposer: Callable[[], Decomposer],
         judges: Judges,
+        making: Decomposition,
         shelf: LayerShelf,
         sources: Sources,
         decoder: Decoder,
-        cfg_normalize: bool,
-        use_en_prompt: bool,
-        writes_captions: bool,
         pool: Executor,
         record: Record,
     ) -> None:
         """`decomposer` gives the model, loaded when it is first asked for; `pool` is for the store and for reading."""
-        self.decomposer, self.judges, self.shelf = decomposer, judges, shelf
+        self.decomposer, self.making, self.judges, self.shelf = decomposer, making, judges, shelf
         self.sources, self.decoder = sources, decoder
-        self.cfg_normalize, self.use_en_prompt, self.writes_captions = cfg_normalize, use_en_prompt, writes_captions
         self.pool, self.record = pool, record
         self._captions: dict[str, str] = {}  # written by this lane, by the hash of the source picture
 
@@ -81,7 +79,7 @@ class LayerStages(Stages):
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Caption what has no caption, and take apart what is to be taken apart."""
         rows = screened.to_render
-        if self.writes_captions:
+        if self.making.writes_captions:
             rows, ended = self._captioned(rows, screened)
             if ended:
                 yield [*ended]
@@ -162,7 +160,7 @@ class LayerStages(Stages):
         batches = self.decomposer().caption(
             [screened.sources[planned.row.id] for planned in missing],
             resolution=round(math.sqrt(shape.width * shape.height)),
-            use_en_prompt=self.use_en_prompt,
+            use_en_prompt=self.making.use_en_prompt,
         )
         for caption in chain.from_iterable(batches):
             source = missing[caption.index].row.source or ""
@@ -174,7 +172,7 @@ class LayerStages(Stages):
 
     def _request(self, planned: PlannedRow, screened: Screened) -> LayersRequest:
         row = planned.row
-        shape = Shape(row.width, row.height, row.steps, row.guidance, row.layers, self.cfg_normalize)
+        shape = Shape(row.width, row.height, row.steps, row.guidance, row.layers, self.making.cfg_normalize)
         return LayersRequest(screened.sources[row.id], row.prompt, row.negative_prompt, row.seed, shape)
 
     def _opened(self, thing: Made | Found | Outcome, screened: Screened) -> _Result | Outcome:

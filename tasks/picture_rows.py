@@ -15,8 +15,7 @@ from tasks.decoder import Decoder
 from tasks.job import MOST_LAYERS, DecomposeJob
 from tasks.key import seed_of
 from tasks.manifest import PICTURES, known_values
-from tasks.request import RequestError
-from tasks.row import MAX_STEPS, BadRow, Row, check_id, check_length, given_or, guidance_of, whole
+from tasks.row import MAX_STEPS, BadRow, Row, check_id, check_length, check_steps, given_or, guidance_of, whole
 from tasks.source import Sources
 from tasks.source_error import SourceError
 from tasks.store import Store
@@ -49,8 +48,7 @@ def layer_defaults(
     Raises:
         RequestError: if no row could be decomposed with them.
     """
-    if job.steps is not None and job.steps < fewest_steps:
-        raise RequestError(f"The job is wrong: steps: this checkpoint's schedule takes at least {fewest_steps}.")
+    check_steps(job.steps, fewest_steps)
     return LayerDefaults(
         layers=given_or(job.layers, sampling.layers),
         resolution=given_or(job.resolution, sampling.resolution),

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
@@ -15,34 +14,21 @@ from prefect.cache_policies import NO_CACHE
 from models.checkpoint import (
     Checkpoint,
     CheckpointError,
-    fewest_steps,
-    find_checkpoint,
     find_clip,
-    layers_defaults,
-    sampling_defaults,
-    size_multiple,
-    writes_captions,
 )
 from safety.policy import Policy, PolicyError
 from safety.profile import Profile, ProfileError
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
-from tasks.decoder import Decoder
-from tasks.encoding import Encoding
 from tasks.fetch import fetch_manifest
-from tasks.job import DecomposeJob, GenerateJob, Job
+from tasks.job import Job
 from tasks.key import Maker, judgement
-from tasks.lane import Decomposition, LaneSpec, Pictures
-from tasks.manifest import PICTURES, Manifest, open_manifest
-from tasks.picture_rows import LayerDefaults, PictureRows, layer_defaults
-from tasks.pixels import Limits
-from tasks.plan import Census, Plan, Planner, Rows, write_plan
-from tasks.prompt_rows import PromptRows, job_defaults
+from tasks.kind import Kind, kind_of
+from tasks.lane import LaneSpec
+from tasks.manifest import Manifest, open_manifest
+from tasks.plan import Census, Plan, Planner, write_plan
 from tasks.request import RequestError
-from tasks.row import given_or
 from tasks.run import Run, open_run, run_name, write_json
-from tasks.source import Sources, folder_of
 from tasks.store import Conflict, Store, StoreAddressError, open_store
-from tasks.web_source import WebSource
 
 MEASURING = 4  # processes that look at the headers of source pictures
 
@@ -74,13 +60,11 @@ class Checked:
 
     request: Request
     store: Store
-    checkpoint: Checkpoint
+    kind: Kind
     clip: Checkpoint
     policy: Policy
     profiles: dict[str, Profile]  # by name, filled as rows name them
     precision: str
-    making: Pictures | Decomposition
-    rows: PromptRows | LayerDefaults
     _judged_by: dict[str, str] = field(default_factory=dict)  # by profile: asked for every row
 
     def judged_by(self, profile: str) -> str:
@@ -97,19 +81,13 @@ class Checked:
 
     @property
     def maker(self) -> Maker:
-        making = self.making
-        if isinstance(making, Pictures):
-            form: tuple[Any, ...] = (making.encoding.extension, making.encoding.deciding_quality)
-        else:
-            written = making.use_en_prompt if writes_captions(self.checkpoint) else None
-            form = ("layers", making.cfg_normalize, written)
-        return Maker(self.checkpoint.revision, self.precision, form)
+        return Maker(self.kind.checkpoint.revision, self.precision, self.kind.making.form)
 
     def name(self, manifest: Manifest) -> str:
         """The name of this request's runs: whatever decides their outcome changes it."""
         deciding = {
             **self.request.job.deciding(),
-            "model": self.checkpoint.revision,
+            "model": self.kind.checkpoint.revision,
             "precision": self.precision,
             "clip": self.clip.revision,
             "policy": self.policy.digest,
@@ -123,11 +101,11 @@ class Checked:
         return LaneSpec(
             store=self.store.uri,
             run=run.id,
-            checkpoint=self.checkpoint,
+            checkpoint=self.kind.checkpoint,
             clip=self.clip,
             policy=self.policy,
             profiles=dict(self.profiles),
-            making=self.making,
+            making=self.kind.making,
             device=job.device,
             precision=self.precision,
             batch=job.batch,
@@ -146,18 +124,14 @@ def check(request: Request) -> Checked:
     job = request.job
     with _as_request_error():
         store = open_store(job.store)
-        clip = find_clip(job.clip, job.clip_revision)
-        checkpoint, making, rows = _kind(job)
         checked = Checked(
             request=request,
             store=store,
-            checkpoint=checkpoint,
-            clip=clip,
+            kind=kind_of(job),
+            clip=find_clip(job.clip, job.clip_revision),
             policy=Policy.load(job.policy),
             profiles={},
             precision=resolved_precision(job),
-            making=making,
-            rows=rows,
         )
         checked.judged_by(job.profile)
         meant_for = checked.policy.calibrated_for
@@ -167,29 +141,6 @@ def check(request: Request) -> Checked:
                 "copy it, measure its thresholds on that CLIP, and name it there as calibrated_for."
             )
     return checked
-
-
-def _kind(job: Job) -> tuple[Checkpoint, Pictures | Decomposition, PromptRows | LayerDefaults]:
-    """The checkpoint of a job, and what its kind alone decides."""
-    if isinstance(job, DecomposeJob):
-        checkpoint = find_checkpoint(job.model, job.revision, pipeline="QwenImageLayeredPipeline")
-        sampling = layers_defaults(checkpoint)
-        making = Decomposition(
-            folder=folder_of(job.manifest),
-            image_hosts=tuple(sorted(WebSource(job.image_hosts).hosts)),
-            max_image_bytes=job.max_image_bytes,
-            max_image_pixels=job.max_image_pixels,
-            cfg_normalize=given_or(job.cfg_normalize, sampling.cfg_normalize),
-            use_en_prompt=job.use_en_prompt,
-            psd=job.psd,
-        )
-        limits = {"fewest_steps": fewest_steps(checkpoint), "size_multiple": size_multiple(checkpoint)}
-        return checkpoint, making, layer_defaults(job, sampling, **limits)
-    assert isinstance(job, GenerateJob)
-    checkpoint = find_checkpoint(job.model, job.revision)
-    limits = {"fewest_steps": fewest_steps(checkpoint), "size_multiple": size_multiple(checkpoint)}
-    defaults = job_defaults(job, sampling_defaults(checkpoint), **limits)
-    return checkpoint, Pictures(Encoding(job.format, job.quality)), PromptRows(defaults)
 
 
 def resolved_precision(job: Job) -> str:
@@ -213,20 +164,15 @@ def _as_request_error() -> Iterator[None]:
 @contextmanager
 def opened_manifest(checked: Checked) -> Iterator[Manifest]:
     """The request's manifest, opened and checked as a whole."""
-    rows = checked.rows
+    kind, address = checked.kind, checked.request.job.manifest
     with tempfile.TemporaryDirectory(prefix="packshot-") as folder, _as_request_error():
-        address = checked.request.job.manifest
         files = fetch_manifest(address, Path(folder))
-        if isinstance(rows, PromptRows):
-            template = rows.defaults.template
-            yield open_manifest(address, files, template_columns=template.columns if template else None)
-        else:
-            yield open_manifest(address, files, PICTURES)
+        yield open_manifest(address, files, kind.columns, template_columns=kind.template_columns)
 
 
 def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path, *, keep: bool = True) -> Census:
     """Plan what is still to do into `file`. With `keep`, pictures that the manifest holds are put into the store."""
-    with _reader(checked, keep) as rows:
+    with checked.kind.reader(checked.store if keep else None) as rows:
         planner = Planner(
             rows=rows,
             maker=checked.maker,
@@ -236,18 +182,6 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
             shard_rows=checked.request.job.shard_rows,
         )
         return write_plan(planner, manifest, file, limit=checked.request.limit)
-
-
-@contextmanager
-def _reader(checked: Checked, keep: bool) -> Iterator[Rows]:
-    making, rows = checked.making, checked.rows
-    if isinstance(rows, PromptRows):
-        yield rows
-        return
-    assert isinstance(making, Decomposition)
-    sources = Sources(making.folder, web=WebSource(making.image_hosts), limit=making.max_image_bytes)
-    with Decoder(workers=MEASURING, limits=Limits(pixels=making.max_image_pixels)) as decoder:
-        yield PictureRows(rows, sources, decoder, checked.store if keep else None)
 
 
 def preflight(request: Request) -> None:
@@ -328,7 +262,7 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
         "retry": sorted(checked.request.retry),
         "manifest_sha256": manifest.digest,
         "manifest_rows": manifest.rows,
-        "checkpoint_revision": checked.checkpoint.revision,
+        "checkpoint_revision": checked.kind.checkpoint.revision,
         "clip_revision": checked.clip.revision,
         "precision": checked.precision,
         "policy_digest": checked.policy.digest,

@@ -14,7 +14,7 @@ from tasks.job import GenerateJob
 from tasks.key import seed_of
 from tasks.manifest import PROMPTS, known_values
 from tasks.request import RequestError
-from tasks.row import MAX_STEPS, BadRow, Row, check_id, check_length, given_or, guidance_of, whole
+from tasks.row import MAX_STEPS, BadRow, Row, check_id, check_length, check_steps, given_or, guidance_of, whole
 
 SMALLEST, LARGEST = 64, 4096  # pixels a side
 MAX_VARIANTS = 64
@@ -129,8 +129,7 @@ def job_defaults(job: GenerateJob, sampling: SamplingDefaults, *, fewest_steps: 
     Raises:
         RequestError: if no row could be drawn with them, or the prompt template is wrong.
     """
-    if job.steps is not None and job.steps < fewest_steps:
-        raise RequestError(f"The job is wrong: steps: this checkpoint's schedule takes at least {fewest_steps}.")
+    check_steps(job.steps, fewest_steps)
     if (job.width or 0) % size_multiple or (job.height or 0) % size_multiple:
         raise RequestError(f"The job is wrong: width and height: this checkpoint takes multiples of {size_multiple}.")
     return Defaults(

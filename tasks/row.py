@@ -9,6 +9,7 @@ from typing import Any
 
 from tasks.manifest import ID
 from tasks.outcome import FailureReason
+from tasks.request import RequestError
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_STEPS = 500
@@ -58,6 +59,16 @@ def check_id(row_id: str) -> None:
     """
     if not ID.fullmatch(row_id):
         raise ValueError("The id should be 1 to 128 letters, digits, dots, dashes or underscores.")
+
+
+def check_steps(steps: int | None, fewest_steps: int) -> None:
+    """Refuse a job's steps that the checkpoint's schedule can't take.
+
+    Raises:
+        RequestError: with a sentence.
+    """
+    if steps is not None and steps < fewest_steps:
+        raise RequestError(f"The job is wrong: steps: this checkpoint's schedule takes at least {fewest_steps}.")
 
 
 def check_length(what: str, text: str) -> None:

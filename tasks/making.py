@@ -1,0 +1,61 @@
+"""What only one kind of job says of how its results are made and stored; plain values, so that they can travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.decoder import Decoder
+from tasks.encoding import Encoding
+from tasks.layer_shelf import LayerShelf
+from tasks.pixels import Limits
+from tasks.shelf import PictureShelf
+from tasks.source import Sources
+from tasks.store import Store
+from tasks.web_source import WebSource
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Of a generate job."""
+
+    encoding: Encoding
+
+    @property
+    def form(self) -> tuple[str | int | None, ...]:
+        """Its part in the key of a row."""
+        return self.encoding.extension, self.encoding.deciding_quality
+
+    def shelf(self, store: Store) -> PictureShelf:
+        """Where the results lie."""
+        return PictureShelf(store, self.encoding)
+
+
+@dataclass(frozen=True)
+class Decomposition:
+    """Of a decompose job."""
+
+    folder: str  # where relative paths of pictures begin: see `tasks.source.folder_of`
+    image_hosts: tuple[str, ...]
+    max_image_bytes: int
+    max_image_pixels: int
+    cfg_normalize: bool
+    use_en_prompt: bool
+    writes_captions: bool  # whether the checkpoint can
+    psd: bool
+
+    @property
+    def form(self) -> tuple[str | int | None, ...]:
+        """Its part in the key of a row."""
+        return "layers", self.cfg_normalize, self.use_en_prompt if self.writes_captions else None
+
+    def shelf(self, store: Store) -> LayerShelf:
+        """Where the results lie."""
+        return LayerShelf(store, with_psd=self.psd)
+
+    def sources(self) -> Sources:
+        """Where the source pictures come from."""
+        return Sources(self.folder, web=WebSource(self.image_hosts), limit=self.max_image_bytes)
+
+    def decoder(self, workers: int) -> Decoder:
+        """What decodes them: so many processes."""
+        return Decoder(workers=workers, limits=Limits(pixels=self.max_image_pixels))
