@@ -148,11 +148,6 @@ def _find(
             raise CheckpointError(f"{model} has the contents {actual}, not the revision {revision} that was asked for.")
         return Checkpoint(model, folder.resolve(), actual)
     if bundled:
-        if bundled.name == MINIATURES["QwenImageLayeredPipeline"]:
-            raise CheckpointError(
-                "The miniature has no weights for taking pictures apart yet: give a checkpoint such as "
-                "Qwen/Qwen-Image-Layered, or train them with models.miniature.train."
-            )
         raise CheckpointError(f"The miniature's weights are missing from {bundled}; install packshot again.")
     if not _is_hub_id(model):
         raise CheckpointError(f"{model} is no folder and no hub id such as Qwen/Qwen-Image; check the path.")
