@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help install demo test check format lock clean
 
 help:
-	@echo "make demo     run the main job on examples/catalog.parquet into out/demo"
+	@echo "make demo     draw examples/catalog.parquet into out/demo, take examples/pictures.parquet apart into out/layers"
 	@echo "make test     check format, lint, types and imports, and run the tests"
 	@echo "make check    the same without the tests"
 	@echo "make format   format the code"
@@ -25,6 +25,7 @@ $(INSTALLED): requirements.lock pyproject.toml
 
 demo: $(INSTALLED)
 	@$(BIN)/packshot generate examples/catalog.parquet --store out/demo --job examples/catalog.toml || test $$? -eq 1
+	@$(BIN)/packshot decompose examples/pictures.parquet --store out/layers || test $$? -eq 1
 
 check: $(INSTALLED)
 	@$(BIN)/ruff format --check .

@@ -49,6 +49,7 @@ def measured(
         *(Row(f"{name}: IoU of layer {index}", each, "") for index, each in enumerate(result.by_layer)),
         Row(f"{name}: soft IoU of alpha", result.soft_iou, ""),
         Row(f"{name}: composed back", result.decibels, "dB"),
+        Row(f"{name}: composed back, the worst", result.lowest, "dB"),
         Row(f"{name}: a picture, {decomposer.device}", seconds, "s"),
     ]
     return rows, found

@@ -34,6 +34,7 @@ class Match:
     iou: float  # mean over all layers of the intersection of alphas over their union, both cut at a half
     soft_iou: float  # the same of alphas as they are: the sum of the lesser over the sum of the greater
     decibels: float  # mean PSNR of the layers composed back against the source
+    lowest: float  # the least of these PSNRs
     by_layer: tuple[float, ...]  # `iou` of each layer, bottom to top
 
     def __str__(self) -> str:
@@ -85,7 +86,11 @@ def match(found: list[NDArray[np.uint8]], posed: list[Puzzle]) -> Match:
         ratios.append(10 * np.log10(255**2 / max(error, 1e-3)))
     by_layer = np.mean(rows, axis=0)
     return Match(
-        float(by_layer.mean()), float(np.mean(soft)), float(np.mean(ratios)), tuple(float(each) for each in by_layer)
+        iou=float(by_layer.mean()),
+        soft_iou=float(np.mean(soft)),
+        decibels=float(np.mean(ratios)),
+        lowest=float(min(ratios)),
+        by_layer=tuple(float(each) for each in by_layer),
     )
 
 

@@ -85,7 +85,11 @@ def test_every_field_of_a_job_is_a_flag(packshot: Callable[..., Ended], kind: ty
         (["generate", "{manifest}", "--store", "{text}"], 3, "text is a file where the store needs a folder"),
         (["generate", "{manifest}", "--store", "s3://some-bucket/x"], 3, "127.0.0.1:9"),
         (["decompose", "{manifest}", "--store", "out"], 2, "no column 'image'"),
-        (["decompose", "{manifest}", "--store", "o", "--image-hosts", "a.com", "--image-hosts", "b.com"], 2, "no column 'image'"),
+        (
+            ["decompose", "{manifest}", "--store", "o", "--image-hosts", "a.com", "--image-hosts", "b.com"],
+            2,
+            "no column 'image'",
+        ),
         (["report", "--store", "{empty}"], 2, "There is no catalogue in"),
     ],
 )
