@@ -76,7 +76,7 @@ def _over(picture: np.ndarray, ground: int) -> np.ndarray:
     return picture[..., :3] * cover + ground * (1 - cover)
 
 
-def judge_layers(source: np.ndarray, layers: np.ndarray, *, min_psnr: float) -> Verdict:
+def judge_layers(source: np.ndarray, layers: np.ndarray, whole: np.ndarray, *, min_psnr: float) -> Verdict:
     """Refuse layers that don't compose back to their source, and those of which one is empty or another's copy.
 
     As many layers as a row asked for are as many as its shop expects, so an empty one is refused even where the
@@ -89,12 +89,13 @@ def judge_layers(source: np.ndarray, layers: np.ndarray, *, min_psnr: float) -> 
     Args:
         source: uint8 [H, W, 4], straight alpha, at the size of the layers.
         layers: uint8 [N, H, W, 4], bottom to top.
+        whole: uint8 [H, W, 4]: the layers put together, see `composite`.
         min_psnr: in dB; 0 asks for no likeness.
 
     Raises:
         ValueError: for any other kind of array, and for two sizes.
     """
-    return strictest([_composes(source, layers, min_psnr), _shows(layers), _differs(layers)])
+    return strictest([_composes(source, whole, min_psnr), _shows(layers), _differs(layers)])
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
@@ -109,8 +110,8 @@ def difference(one: np.ndarray, other: np.ndarray) -> float:
     return float(np.abs(_premultiplied(one[either]) - _premultiplied(other[either])).mean())
 
 
-def _composes(source: np.ndarray, layers: np.ndarray, min_psnr: float) -> Verdict:
-    likeness = psnr(source, composite(layers))
+def _composes(source: np.ndarray, whole: np.ndarray, min_psnr: float) -> Verdict:
+    likeness = psnr(source, whole)
     scores = {"layers_psnr": likeness}
     if likeness >= min_psnr:
         return allow(scores)

@@ -15,9 +15,11 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.catalogue import PATH as CATALOGUE
 from tasks.catalogue import merge, read_catalogue
+from tasks.making import Decomposition
 from tasks.outcome import Outcome, Status, outcome_table
 from tasks.plan import Plan, bad_rows
 from tasks.prepare import Prepared
+from tasks.record import said
 from tasks.report import write_report
 from tasks.request import RequestError
 from tasks.run import write_json
@@ -101,7 +103,7 @@ def _bad(plan: Plan, prepared: Prepared) -> pa.Table:
                 retryable=row.retryable,
                 key="",
                 seed=0,
-                prompt=row.prompt,
+                **said(row.prompt, is_caption=isinstance(spec.making, Decomposition)),
                 model=spec.model,
                 profile="",
                 judged_by="",

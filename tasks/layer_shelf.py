@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,11 @@ class Layers:
     source: np.ndarray  # uint8 [height, width, 4]: the source picture at the size of the layers
     layers: np.ndarray  # uint8 [layers, height, width, 4], bottom to top
     caption: str  # that they were made with, given or written; it may be empty
+
+    @cached_property
+    def composite(self) -> np.ndarray:
+        """The layers put together, uint8 [height, width, 4]."""
+        return composite(self.layers)
 
 
 @dataclass(frozen=True)
@@ -87,7 +93,6 @@ class LayerShelf(Shelf[Layers]):
 
     def put(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
         """See `Shelf`."""
-        whole = composite(contents.layers)
         objects = {f"{number}.png": encode(layer) for number, layer in enumerate(contents.layers)}
         # The source is somebody's photograph, as far as anybody knows: it isn't marked as made by a model.
         objects[SOURCE] = encode(contents.source, marked=False)
@@ -95,11 +100,11 @@ class LayerShelf(Shelf[Layers]):
         if self.with_psd:
             from tasks.psd import psd  # imports psd-tools, which takes a third of a second: not at every start
 
-            objects[PSD] = psd(contents.layers, whole, layer_names(len(contents.layers)))
+            objects[PSD] = psd(contents.layers, contents.composite, layer_names(len(contents.layers)))
         for name, data in objects.items():
             self.store.adopt_or_put(self.path(place, key, name), data, content_type=CONTENT_TYPES[Path(name).suffix])
         path = self.path(place, key, COMPOSITE)
-        stored = self.store.adopt_or_put(path, encode(whole), content_type=CONTENT_TYPES[".png"])
+        stored = self.store.adopt_or_put(path, encode(contents.composite), content_type=CONTENT_TYPES[".png"])
         return self._said(place, key, len(contents.layers), stored.size, stored.sha256)
 
     def describe(self, place: str, key: str, contents: Layers) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.sampling import LayersRequest, Shape
-from safety.layers import WHITE, composite, judge_layers, over
-from safety.verdict import strictest
+from safety.layers import WHITE, judge_layers, over
+from safety.verdict import Verdict, strictest
 from tasks.decoder import Decoder
 from tasks.judges import Judges
 from tasks.layer_shelf import Layers, LayerShelf
@@ -91,16 +91,8 @@ class LayerStages(Stages):
         """Judge layers: whether they make their picture, what that shows, and whether each shows something."""
         opened = list(self.pool.map(lambda thing: self._opened(thing, screened), batch))
         results = [thing for thing in opened if isinstance(thing, _Result)]
-        profiles = self.judges.profiles
-        measured = self.pool.map(
-            lambda result: judge_layers(
-                result.contents.source,
-                result.contents.layers,
-                min_psnr=profiles[result.planned.row.profile].min_layers_psnr,
-            ),
-            results,
-        )
-        shown = self.judges.see([over(composite(result.contents.layers), WHITE) for result in results])
+        measured = list(self.pool.map(self._measured, results))
+        shown = self.judges.see([over(result.contents.composite, WHITE) for result in results])
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         for result, layers, picture in zip(results, measured, shown, strict=True):
             height, width = result.contents.source.shape[:2]
@@ -174,6 +166,10 @@ class LayerStages(Stages):
         row = planned.row
         shape = Shape(row.width, row.height, row.steps, row.guidance, row.layers, self.making.cfg_normalize)
         return LayersRequest(screened.sources[row.id], row.prompt, row.negative_prompt, row.seed, shape)
+
+    def _measured(self, result: _Result) -> Verdict:
+        contents, profile = result.contents, self.judges.profiles[result.planned.row.profile]
+        return judge_layers(contents.source, contents.layers, contents.composite, min_psnr=profile.min_layers_psnr)
 
     def _opened(self, thing: Made | Found | Outcome, screened: Screened) -> _Result | Outcome:
         if isinstance(thing, Outcome):

@@ -86,13 +86,17 @@ class PictureRows:
         try:
             check_id(row_id)
             check_length("caption", caption)
+            seed = whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63))
+            steps = whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1))
+            guidance = guidance_of(values, defaults.guidance)
+            layers = whole(values, "layers", defaults.layers, range(1, MOST_LAYERS + 1))
+            resolution = whole(values, "resolution", defaults.resolution, RESOLUTIONS)
             image = _image(values.get("image"))
             if not image:
                 raise ValueError("The image is empty.")
             data = self.sources.read(image)
             size = self.decoder.measure(data)
             source = hashlib.sha256(data).hexdigest()
-            resolution = whole(values, "resolution", defaults.resolution, RESOLUTIONS)
             width, height = layers_size(size.width, size.height, resolution, defaults.size_multiple)
             if isinstance(image, bytes):
                 self._held[source] = data
@@ -100,15 +104,15 @@ class PictureRows:
                 id=row_id,
                 prompt=caption.strip(),
                 negative_prompt=given_or(values.get("negative_prompt"), defaults.negative_prompt),
-                seed=whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63)),
+                seed=seed,
                 width=width,
                 height=height,
-                steps=whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1)),
-                guidance=guidance_of(values, defaults.guidance),
+                steps=steps,
+                guidance=guidance,
                 profile=given_or(values.get("profile"), defaults.profile),
                 image=KEPT + source if isinstance(image, bytes) else image,
                 source=source,
-                layers=whole(values, "layers", defaults.layers, range(1, MOST_LAYERS + 1)),
+                layers=layers,
             )
         except ValueError as error:
             return BadRow(row_id, caption, str(error))

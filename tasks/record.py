@@ -23,14 +23,12 @@ class Record:
     def outcome(self, planned: PlannedRow, status: Status, **what: Any) -> Outcome:
         """The outcome of one row."""
         row = planned.row
-        caption = row.prompt if row.source is not None else None
         return Outcome(
             id=row.id,
             status=status,
             key=planned.key,
             seed=row.seed,
-            prompt="" if row.source is not None else row.prompt,
-            caption=caption or None,
+            **said(row.prompt, is_caption=row.source is not None),
             model=self.model,
             profile=row.profile,
             judged_by=planned.judged_by,
@@ -50,3 +48,8 @@ class Record:
     def failure(self, planned: PlannedRow, reason: str, message: str, *, retryable: bool) -> Outcome:
         """The outcome of a row that failed."""
         return self.outcome(planned, Status.FAILED, reason=FailureReason(reason), message=message, retryable=retryable)
+
+
+def said(text: str, *, is_caption: bool) -> dict[str, Any]:
+    """The columns that tell a row's text: the prompt that it was made from, or the caption of its source picture."""
+    return {"prompt": "", "caption": text or None} if is_caption else {"prompt": text}

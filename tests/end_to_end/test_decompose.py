@@ -111,7 +111,7 @@ def test_a_bad_source_fails_its_own_row(run: Callable[..., Summary], store: Stor
     rows = [
         {"id": "good", "image": drawing(6), "caption": "a mug"},
         {"id": "cut", "image": drawing(6)[:-200]},
-        {"id": "text", "image": b"not a picture"},
+        {"id": "text", "image": b"not a picture", "caption": "a cap"},
         {"id": "none", "image": None},
         {"id": "thin", "image": thin()},
     ]
@@ -125,6 +125,7 @@ def test_a_bad_source_fails_its_own_row(run: Callable[..., Summary], store: Stor
         "thin": ("failed", "bad_value"),
     }
     assert all(row["message"].endswith(".") for row in found.values() if row["status"] == "failed")
+    assert {(row["prompt"], row["caption"]) for row in found.values()} == {("", "a mug"), ("", "a cap"), ("", None)}
 
 
 def test_paths_stay_inside_the_manifests_folder(

@@ -27,7 +27,8 @@ LABEL = layer(20, 30, 40, 36, colour=(20, 20, 120))
 
 def judge(*layers: np.ndarray, source: np.ndarray | None = None, min_psnr: float = LEAST):
     stack = np.stack(layers)
-    return judge_layers(composite(stack) if source is None else source, stack, min_psnr=min_psnr)
+    whole = composite(stack)
+    return judge_layers(whole if source is None else source, stack, whole, min_psnr=min_psnr)
 
 
 def random_layers(count: int) -> np.ndarray:
@@ -203,4 +204,4 @@ def test_a_picture_without_alpha_is_not_compared(picture: np.ndarray):
 
 def test_two_sizes_are_an_error():
     with pytest.raises(ValueError, match="64 × 64 and 32 × 32"):
-        judge_layers(GROUND, GROUND[None, :32, :32], min_psnr=20)
+        judge_layers(GROUND, GROUND[None, :32, :32], GROUND[:32, :32], min_psnr=20)
