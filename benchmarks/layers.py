@@ -2,7 +2,8 @@
 
 Draws pictures of pairs of kind and colour that training never saw, of two parts (background, product) and of three (and
 a banner, a watermark or a border), lets the shipped checkpoint decompose them without captions through the bulk engine,
-and compares the layers with the parts. Prints a table and writes JSON.
+and compares the layers with the parts. Says, too, what the default `min_layers_psnr` refuses of these layers, and of
+drawings whose topmost part was lost. Prints a table and writes JSON.
 """
 
 import argparse
@@ -19,7 +20,9 @@ from benchmarks.miniature import Row, report
 from models.checkpoint import MINIATURE, Checkpoint, find_checkpoint, layers_defaults
 from models.decomposer import Decomposer
 from models.miniature.architecture import LayeredSampling
-from models.miniature.matching import Puzzle, composed, match, puzzles, solved
+from models.miniature.matching import Puzzle, match, puzzles, solved
+from safety.layers import composite, psnr
+from safety.profile import Profile
 
 HERE = Path(__file__).parent
 SEED = 20  # of the drawings; those of the training's own figures have others
@@ -55,6 +58,21 @@ def measured(
     return rows, found
 
 
+def threshold(posed: list[Puzzle], found: list[NDArray[np.uint8]], least: float) -> list[Row]:
+    """Of layers put together, how many are below the least PSNR: as they were made, and when the topmost is lost."""
+
+    def refused(layers: list[NDArray[np.uint8]]) -> float:
+        ratios = [psnr(puzzle.source, composite(each)) for puzzle, each in zip(posed, layers, strict=True)]
+        return 100 * sum(ratio < least for ratio in ratios) / len(ratios)
+
+    name = f"{len(found[0])} layers: below {least:g} dB"
+    lost = "product" if len(found[0]) == 2 else "overlay"
+    return [
+        Row(f"{name}, as they were made", refused(found), "%"),
+        Row(f"{name}, drawn parts without their {lost}", refused([puzzle.parts[:-1] for puzzle in posed]), "%"),
+    ]
+
+
 def over_checkerboard(layer: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Lay a layer [H, W, 4] over grey squares: [H, W, 3]."""
     rows, columns = np.indices(layer.shape[:2]) // SQUARE
@@ -67,7 +85,7 @@ def sheet_of(posed: list[Puzzle], found: list[NDArray[np.uint8]], columns: int) 
     """A row a picture: the source, the layers composed back, and each layer, filled up to `columns` tiles."""
     rows = []
     for puzzle, layers in zip(posed[:SHOWN], found, strict=False):
-        tiles = [over_checkerboard(tile) for tile in (puzzle.source, composed(layers), *layers)]
+        tiles = [over_checkerboard(tile) for tile in (puzzle.source, composite(layers), *layers)]
         tiles += [np.full_like(tiles[0], 255)] * (columns - len(tiles))
         rows.append(np.concatenate(tiles, 1))
     return np.concatenate(rows)
@@ -100,6 +118,7 @@ def main() -> None:
             figures, found = measured(decomposer, posed, sampling)
             rows += figures
             if width == height:
+                rows += threshold(posed, found, Profile(name="default").min_layers_psnr)
                 sheets.append(sheet_of(posed, found, 5))
     size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     report([*rows, Row("weights", size / 2**20, "MiB")], arguments.json)

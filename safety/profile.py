@@ -49,8 +49,7 @@ class Profile(BaseModel):
     min_product_share: Share | None = None  # longer side of the product's box, of the frame's same side
     max_product_share: Share | None = None
     # In dB, of a picture's layers put together again: see `safety.layers`. A decoder's noise (5 of 255 in each value)
-    # leaves 29 and more; of 250 drawings, 99 % of those that lost their product were below 26, and nine in ten of those
-    # that lost a watermark.
+    # leaves 29 and more; what is refused of drawings that lost a part is measured by `benchmarks.layers`.
     min_layers_psnr: Annotated[float, Field(ge=0, le=100)] = 26.0
 
     @model_validator(mode="after")
