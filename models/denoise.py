@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift, retrieve_timesteps
 
 from models.components import Components
 from models.latents import pack
-from models.prompt_embeds import PaddedEmbeds
+from models.predictor import Predictor
 from models.sampling import Shape
 
 
@@ -38,21 +38,21 @@ def draw_noise(components: Components, shape: Shape, seeds: Sequence[int]) -> to
 
 def denoise(
     components: Components,
+    predictor: Predictor,
     shape: Shape,
     latents: torch.Tensor,
-    prompt: PaddedEmbeds,
-    negative: PaddedEmbeds | None,
+    texts: Sequence[Sequence[torch.Tensor]],
     source: torch.Tensor | None = None,
     steps: int | None = None,
 ) -> torch.Tensor:
     """Run the denoising loop.
 
-    Guidance is stock's: two forwards, then, if the shape says so, the guided prediction scaled back to the norm of the
+    Guidance is stock's: two predictions, then, if the shape says so, the guided one scaled back to the norm of the
     conditional one.
 
     Args:
         latents: packed noise [B, frames · H/16 · W/16, 64].
-        negative: None for no guidance.
+        texts: of each row the embeddings [T, D] of its prompt and, for guidance, of its negative prompt.
         source: packed latents [B, H/16 · W/16, 64] of the pictures to decompose; None where there are none.
         steps: stop after so many of the shape's steps, to measure one.
 
@@ -62,13 +62,12 @@ def denoise(
     scheduler = copy.deepcopy(components.scheduler)
     timesteps = _timesteps(scheduler, shape.steps, latents, source)
     patch = components.vae_scale * 2
-    pictures = shape.frames + (source is not None)
-    grid = [[(1, shape.height // patch, shape.width // patch)] * pictures] * len(latents)
-    for t in timesteps[:steps]:
-        timestep = t.expand(len(latents)).to(latents.dtype) / 1000
-        noise_pred = _predict(components.transformer, "cond", latents, source, timestep, prompt, grid)
-        if negative is not None:
-            negative_pred = _predict(components.transformer, "uncond", latents, source, timestep, negative, grid)
+    grid = [(1, shape.height // patch, shape.width // patch)] * (shape.frames + (source is not None))
+    conditions = predictor.condition(texts, grid, timesteps.to(latents.dtype) / 1000)
+    for step, t in enumerate(timesteps[:steps]):
+        seen = latents if source is None else torch.cat([latents, source], dim=1)
+        noise_pred, *negative_preds = conditions.predict(step, seen)[:, :, : latents.shape[1]]
+        for negative_pred in negative_preds:
             noise_pred = guide(noise_pred, negative_pred, shape.guidance, normalize=shape.cfg_normalize)
         stepped: torch.Tensor = scheduler.step(noise_pred, t, latents, return_dict=False)[0]
         latents = stepped
@@ -107,27 +106,3 @@ def _timesteps(
     timesteps, _ = retrieve_timesteps(scheduler, steps, latents.device, sigmas=sigmas, mu=mu)
     scheduler.set_begin_index(0)
     return timesteps
-
-
-def _predict(
-    transformer: QwenImageTransformer2DModel,
-    branch: str,
-    latents: torch.Tensor,
-    source: torch.Tensor | None,
-    timestep: torch.Tensor,
-    text: PaddedEmbeds,
-    grid: list[list[tuple[int, int, int]]],
-) -> torch.Tensor:
-    # The layered pipeline's `is_rgb`, which is 0 for every row: its pictures are RGBA.
-    is_rgb = timestep.new_zeros(len(latents), dtype=torch.long) if transformer.config.use_additional_t_cond else None
-    with transformer.cache_context(branch):
-        noise_pred: torch.Tensor = transformer(
-            hidden_states=latents if source is None else torch.cat([latents, source], dim=1),
-            timestep=timestep,
-            encoder_hidden_states=text.embeds,
-            encoder_hidden_states_mask=text.mask,
-            img_shapes=grid,
-            additional_t_cond=is_rgb,
-            return_dict=False,
-        )[0]
-    return noise_pred[:, : latents.shape[1]]

@@ -16,12 +16,14 @@ from models.device import find_device, find_precision
 from models.failure import Cause, Failure
 from models.fit import DoesNotFit, largest_fit
 from models.latents import decode
+from models.levers import Attention, Levers, check_float8, open_predictor
 from models.placement import Placement, free_memory
-from models.prompt_embeds import embed_prompts, pad, tokenize
+from models.prompt_embeds import embed_prompts, tokenize
 from models.sampling import Pixels, Shape
 
 logger = logging.getLogger(__name__)
 
+EXACT = Levers()
 CPU_ROWS = 8
 MOST_ROWS = 32
 # Beyond so many image tokens a resident model gains nothing from a larger batch (one H200, 1024²: 16.8 s a picture at
@@ -74,12 +76,15 @@ class Engine:
         self,
         components: Components,
         *,
+        levers: Levers = EXACT,
         batch: int | None = None,
         memory_fraction: float = 0.9,
         max_prompt_tokens: int = 1024,
     ) -> None:
         """Take parts that are loaded already; `load` is the usual way."""
         self.components = components
+        self.levers = levers
+        self.predictor = open_predictor(components, levers)
         self.batch = batch
         self.memory_fraction = memory_fraction
         self.max_prompt_tokens = max_prompt_tokens
@@ -92,6 +97,9 @@ class Engine:
         *,
         device: str = "auto",
         precision: str = "auto",
+        fused: bool = True,
+        attention: Attention = "auto",
+        step_cache: float | None = None,
         batch: int | None = None,
         memory_fraction: float = 0.9,
         max_prompt_tokens: int = 1024,
@@ -101,7 +109,9 @@ class Engine:
         Args:
             checkpoint: what `find_checkpoint` found.
             device: `auto`, or as torch names it.
-            precision: `auto` (bfloat16 on CUDA, float32 on the CPU), `float32`, `bfloat16` or `float16`.
+            precision: `auto` (bfloat16 on CUDA, float32 on the CPU), `float32`, `bfloat16`, `float16`, or `float8`: as
+                auto, but the transformer's image tokens are multiplied in float8.
+            fused, attention, step_cache: see `models.levers`.
             batch: the most rows that go through the device together; None for as many as do it good.
             memory_fraction: how much of the GPU's free memory may be used.
             max_prompt_tokens: a longer prompt fails its row, where stock would cut it without a word.
@@ -110,9 +120,18 @@ class Engine:
             CheckpointError: if the checkpoint, the device or the precision won't do.
         """
         found = find_device(device)
+        float8 = precision == "float8"
+        if float8:
+            check_float8(found)
         budget = int(free_memory(found) * memory_fraction) if found.type == "cuda" else None
-        components = load_components(checkpoint, found, find_precision(precision, found), budget, pipeline=cls.pipeline)
-        return cls(components, batch=batch, memory_fraction=memory_fraction, max_prompt_tokens=max_prompt_tokens)
+        dtype = find_precision("auto" if float8 else precision, found)
+        return cls(
+            load_components(checkpoint, found, dtype, budget, pipeline=cls.pipeline),
+            levers=Levers(fused, attention, float8, step_cache),
+            batch=batch,
+            memory_fraction=memory_fraction,
+            max_prompt_tokens=max_prompt_tokens,
+        )
 
     @property
     def device(self) -> torch.device:
@@ -121,8 +140,8 @@ class Engine:
 
     @property
     def precision(self) -> str:
-        """The precision of weights and arithmetic: `float32`, `bfloat16` or `float16`."""
-        return str(self.components.dtype).removeprefix("torch.")
+        """The precision of weights and arithmetic: `float32`, `bfloat16`, `float16` or `float8`."""
+        return "float8" if self.levers.float8 else str(self.components.dtype).removeprefix("torch.")
 
     @property
     def placement(self) -> Placement:
@@ -213,8 +232,7 @@ class Engine:
         source: torch.Tensor | None,
     ) -> list[Pixels | None]:
         """Make one batch → the frames of each row, None where they aren't finite."""
-        prompt, *negative = (pad(embeds, self.device) for embeds in zip(*rows, strict=True))
-        latents = denoise(self.components, shape, noise, prompt, negative[0] if negative else None, source)
+        latents = denoise(self.components, self.predictor, shape, noise, rows, source)
         return decode(self.components, shape, latents)
 
     def _fit(self, shape: Shape, tokens: int) -> int:
@@ -243,10 +261,10 @@ class Engine:
         torch.cuda.reset_peak_memory_stats(self.device)
         try:
             width = components.transformer.config.joint_attention_dim
-            text = pad([torch.zeros(tokens, width, dtype=components.dtype)] * rows, self.device)
+            texts = [[torch.zeros(tokens, width, dtype=components.dtype)] * (2 if shape.guidance > 1 else 1)] * rows
             noise = draw_noise(components, shape, [0] * rows)
             source = noise[:, : noise.shape[1] // shape.frames] if shape.layers else None
-            denoise(components, shape, noise, text, text if shape.guidance > 1 else None, source, steps=1)
+            denoise(components, self.predictor, shape, noise, texts, source, steps=1)
         except torch.OutOfMemoryError:
             return budget + 1
         finally:

@@ -35,6 +35,7 @@ from models.decomposer import Decomposer
 from models.engine import Engine
 from models.generator import Generator
 from models.miniature.architecture import new_scheduler
+from models.predictor import Conditions
 from models.sampling import PictureRequest, Shape
 
 torch.set_num_threads(1)
@@ -62,16 +63,30 @@ def distance(one: np.ndarray, other: np.ndarray) -> int:
 
 
 def break_forward(model: Engine, monkeypatch: pytest.MonkeyPatch, fault: Callable[[int], None]) -> list[int]:
-    """Call `fault` with the batch size before every forward; return the batch sizes that it saw."""
-    forward, sizes = model.components.transformer.forward, []
+    """Call `fault` with the batch size before every step's prediction; return the batch sizes that it saw."""
+    condition, sizes = model.predictor.condition, []
 
-    def faulty(*args: Any, **kwargs: Any) -> Any:
-        sizes.append(len(kwargs["hidden_states"]))
-        fault(sizes[-1])
-        return forward(*args, **kwargs)
+    def faulty(*args: Any) -> Conditions:
+        conditions = condition(*args)
+        predict = conditions.predict
 
-    monkeypatch.setattr(model.components.transformer, "forward", faulty)
+        def watched(step: int, latents: torch.Tensor) -> torch.Tensor:
+            sizes.append(len(latents))
+            fault(sizes[-1])
+            return predict(step, latents)
+
+        monkeypatch.setattr(conditions, "predict", watched)
+        return conditions
+
+    monkeypatch.setattr(model.predictor, "condition", faulty)
     return sizes
+
+
+def no_worse(ours: np.ndarray, theirs: np.ndarray, exact: np.ndarray) -> bool:
+    """Whether a picture in low precision is as near to the one in float32 as diffusers' own in low precision."""
+    errors = [np.abs(one.astype(int) - exact).mean() for one in (ours, theirs)]
+    assert errors[1] > 0
+    return bool(errors[0] <= 1.1 * errors[1])
 
 
 def request(prompt: str, seed: int = 0, shape: Shape = SHAPE, negative_prompt: str = " ") -> PictureRequest:

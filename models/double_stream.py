@@ -1,0 +1,244 @@
+"""The double-stream blocks of Qwen-Image over packed sequences: `QwenImageTransformerBlock`'s steps, fewer and larger.
+
+Query, key and value of a stream are one product, and what lies between products is fused (`models.fused`): the residual
+stream's addition goes with the norm that follows, across the border of two blocks. Read in diffusers 0.42.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformerBlock
+from torch import nn
+from torch.nn import functional
+
+from models.fused import Tokens, cut, modulated_norm, new_tokens, rotated, rows_of
+from models.modulations import Modulation
+from models.packing import Packing
+from models.products import Float8, Plain, Product, merged
+
+# From so many image tokens a sequence a product of its own fills the GPU, and saves copying into attention's buffer.
+LONG_SEQUENCE = 2048
+
+Rotary = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, float32 [positions, width / 2]
+
+
+@dataclass(frozen=True)
+class Stream:
+    """The weights of one block for the tokens of the text or of the image."""
+
+    qkv: Product
+    query_weight: torch.Tensor  # [width], of the RMS norm
+    key_weight: torch.Tensor
+    out: Product
+    up: Product
+    down: Product
+
+
+@dataclass(frozen=True)
+class Block:
+    """One double-stream block."""
+
+    image: Stream
+    text: Stream
+    heads: int
+    eps: float  # of the layer norms
+    qk_eps: float  # of the RMS norms of queries and keys
+
+    @classmethod
+    def of(cls, block: QwenImageTransformerBlock, *, float8: bool) -> Block:
+        """The weights of diffusers' block, which stays usable; in float8 those of its image stream are given up."""
+        attn = block.attn
+        for_image = _float8 if float8 else _plain
+        return cls(
+            image=Stream(
+                for_image([attn.to_q, attn.to_k, attn.to_v]),
+                attn.norm_q.weight,
+                attn.norm_k.weight,
+                for_image([attn.to_out[0]]),
+                for_image([block.img_mlp.net[0].proj]),
+                for_image([block.img_mlp.net[2]]),
+            ),
+            # Text has few tokens: its products wait for their weights in any precision.
+            text=Stream(
+                _plain([attn.add_q_proj, attn.add_k_proj, attn.add_v_proj]),
+                attn.norm_added_q.weight,
+                attn.norm_added_k.weight,
+                _plain([attn.to_add_out]),
+                _plain([block.txt_mlp.net[0].proj]),
+                _plain([block.txt_mlp.net[2]]),
+            ),
+            heads=attn.heads,
+            eps=block.img_norm1.eps,
+            qk_eps=attn.norm_q.eps,
+        )
+
+
+@dataclass
+class Streams:
+    """Both streams on their way, and what the next block reads of them."""
+
+    packing: Packing
+    image_rotary: Rotary
+    text_rotary: Rotary
+    image: torch.Tensor  # the residual stream [image tokens, D], changed in place
+    text: torch.Tensor  # [text tokens, D]
+    image_in: Tokens  # normed and modulated
+    text_in: Tokens
+
+    def only(self, sequences: Sequence[int]) -> Streams:
+        """A copy of some sequences, in the order given."""
+        packing, device = self.packing, self.image.device
+        n = packing.image_tokens
+        images = torch.cat([torch.arange(one * n, one * n + n, device=device) for one in sequences])
+        texts = torch.cat([torch.arange(*packing.text_range(one), device=device) for one in sequences])
+        return Streams(
+            packing.only(sequences),
+            self.image_rotary,
+            self.text_rotary,
+            self.image[images],
+            self.text[texts],
+            rows_of(self.image_in, images),
+            rows_of(self.text_in, texts),
+        )
+
+
+def enter(
+    block: Block,
+    image_modulation: Modulation,
+    text_modulation: Modulation,
+    *,
+    packing: Packing,
+    rotary: tuple[Rotary, Rotary],
+    image: torch.Tensor,
+    text: torch.Tensor,
+) -> Streams:
+    """Both streams before the first block; `image` and `text` are theirs from now on."""
+    of_image, of_text = image_modulation, text_modulation
+    image_in = modulated_norm(image, of_image.shift, of_image.scale, block.eps, quantize=block.image.qkv.quantizes)
+    text_in = modulated_norm(text, of_text.shift, of_text.scale, block.eps)
+    return Streams(packing, *rotary, image, text, image_in, text_in)
+
+
+def advance(
+    streams: Streams,
+    block: Block,
+    image_modulation: Modulation,
+    text_modulation: Modulation,
+    *,
+    following: tuple[Block, Modulation, Modulation] | None,
+    last: tuple[torch.Tensor, torch.Tensor],
+    control: torch.Tensor | None = None,
+) -> None:
+    """Take both streams through one block.
+
+    Args:
+        following: the next block and what the step says to it; None for the last, after whose attention nobody reads
+            the text any more.
+        last: shift and scale [D] of the norm after the last block.
+        control: what a ControlNet adds to the image stream after this block [image tokens, D].
+    """
+    attended = _attend(streams, block)
+    image, mod = streams.image, image_modulation
+    middle = modulated_norm(
+        image,
+        mod.mlp_shift,
+        mod.mlp_scale,
+        block.eps,
+        update=_image_out(streams.packing, block.image.out, attended),
+        gate=mod.gate,
+        quantize=block.image.up.quantizes,
+    )
+    widened = block.image.up.gelu(middle, quantize=block.image.down.quantizes)
+    update = block.image.down(widened)
+    if control is not None:
+        image += control
+    if following is None:
+        shift, scale, quantize = *last, False
+    else:
+        next_block, next_mod, _ = following
+        shift, scale, quantize = next_mod.shift, next_mod.scale, next_block.image.qkv.quantizes
+    streams.image_in = modulated_norm(
+        image, shift, scale, block.eps, update=update, gate=mod.mlp_gate, quantize=quantize
+    )
+    if following is None:
+        return
+    text, mod, next_mod = streams.text, text_modulation, following[2]
+    update = block.text.out(_text_of(streams.packing, attended))
+    middle = modulated_norm(text, mod.mlp_shift, mod.mlp_scale, block.eps, update=update, gate=mod.gate)
+    update = block.text.down(block.text.up.gelu(middle, quantize=False))
+    streams.text_in = modulated_norm(text, next_mod.shift, next_mod.scale, block.eps, update=update, gate=mod.mlp_gate)
+
+
+def _attend(streams: Streams, block: Block) -> list[torch.Tensor]:
+    """Joint attention → of each group of sequences [its joint tokens, D]."""
+    packing, n = streams.packing, streams.packing.image_tokens
+    text_qkv = block.text.qkv(streams.text_in).unflatten(1, (3, block.heads, -1))
+    joint = text_qkv.new_empty(packing.joint_tokens, *text_qkv.shape[1:])
+    if n >= LONG_SEQUENCE:
+        flat, image_qkv = joint.flatten(1), joint
+        for sequence, (start, length) in enumerate(zip(packing.starts, packing.text_lengths, strict=True)):
+            mine = rows_of(streams.image_in, slice(sequence * n, (sequence + 1) * n))
+            block.image.qkv(mine, out=flat[start + length : start + length + n])
+    else:
+        image_qkv = block.image.qkv(streams.image_in).unflatten(1, (3, block.heads, -1))
+    for qkv, stream, rotary, positions, places in (
+        (image_qkv, block.image, streams.image_rotary, packing.image_positions, packing.image_places),
+        (text_qkv, block.text, streams.text_rotary, packing.text_positions, packing.text_places),
+    ):
+        rotated(qkv, joint, stream.query_weight, stream.key_weight, block.qk_eps, rotary, positions, places)
+    attended = []
+    for group in packing.groups:
+        mine = joint[group.start : group.start + group.count * group.length]
+        query, key, value = mine.unflatten(0, (group.count, group.length)).permute(2, 0, 3, 1, 4)
+        out = functional.scaled_dot_product_attention(query, key, value)  # [count, heads, length, width]
+        attended.append(out.transpose(1, 2).reshape(len(mine), -1))
+    return attended
+
+
+def _image_out(packing: Packing, product: Product, attended: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The product after attention, for the image tokens [image tokens, D]."""
+    n = packing.image_tokens
+    images: Tokens
+    if n < LONG_SEQUENCE:
+        images = new_tokens(attended[0], packing.sequences * n, quantize=product.quantizes)
+        for group, joint in zip(packing.groups, attended, strict=True):
+            of_group = rows_of(images, slice(group.first * n, (group.first + group.count) * n))
+            cut(joint, group.count, group.text_tokens, out=of_group)
+        return product(images)
+    out = attended[0].new_empty(packing.sequences * n, attended[0].shape[1])
+    for group, joint in zip(packing.groups, attended, strict=True):
+        for index, mine in enumerate(joint.split(group.length)):
+            start = (group.first + index) * n
+            images = mine[group.text_tokens :]
+            if product.quantizes:
+                images = new_tokens(mine, n, quantize=True)
+                cut(mine, 1, group.text_tokens, out=images)
+            product(images, out=out[start : start + n])
+    return out
+
+
+def _text_of(packing: Packing, attended: Sequence[torch.Tensor]) -> torch.Tensor:
+    """What attention gave the text tokens [text tokens, D]."""
+    return torch.cat(
+        [
+            joint.unflatten(0, (group.count, group.length))[:, : group.text_tokens].flatten(0, 1)
+            for group, joint in zip(packing.groups, attended, strict=True)
+        ]
+    )
+
+
+def _plain(linears: Sequence[nn.Linear]) -> Product:
+    if len(linears) == 1:
+        return Plain(linears[0].weight, linears[0].bias)
+    return Plain(*merged(linears))
+
+
+def _float8(linears: Sequence[nn.Linear]) -> Product:
+    weight = torch.cat([linear.weight for linear in linears])
+    bias = torch.cat([linear.bias for linear in linears])
+    for linear in linears:
+        linear.weight = nn.Parameter(weight.new_empty(0), requires_grad=False)
+    return Float8.of(weight, bias)

@@ -1,0 +1,170 @@
+"""What lies between the products of a double-stream block, each as one operation over tokens.
+
+On CUDA they are Triton kernels (`models.kernels`) that read and write every token once; elsewhere the same arithmetic
+in torch. All of it is in float32, rounded once to the precision of the tokens, where diffusers rounds after every
+operation.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from dataclasses import dataclass
+
+import torch
+from torch.nn import functional
+
+FLOAT8 = torch.float8_e4m3fn
+FLOAT8_MAX = torch.finfo(FLOAT8).max  # 448
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """Tokens in float8, each with a scale of its own."""
+
+    values: torch.Tensor  # float8_e4m3fn [M, D]
+    scale: torch.Tensor  # float32 [M, 1]
+
+    def restored(self) -> torch.Tensor:
+        """The tokens again, float32 [M, D]."""
+        return self.values.float() * self.scale
+
+
+Tokens = torch.Tensor | Quantized
+
+
+def modulated_norm(
+    x: torch.Tensor,
+    shift: torch.Tensor,
+    scale: torch.Tensor,
+    eps: float,
+    *,
+    update: torch.Tensor | None = None,
+    gate: torch.Tensor | None = None,
+    quantize: bool = False,
+) -> Tokens:
+    """Layer norm without weights, then (1 + scale) · x + shift.
+
+    Args:
+        x: the residual stream [M, D]; with an update it becomes x + gate · update first, in place.
+        shift, scale, gate: [D], the same for every token.
+        quantize: give the result in float8.
+
+    Returns:
+        [M, D].
+    """
+    if _on_triton(x):
+        from models import kernels
+
+        out = new_tokens(x, len(x), quantize=quantize)
+        kernels.modulated_norm(x, update, gate, shift, scale, eps, *_parts(out))
+        return out
+    if update is not None and gate is not None:
+        added = x.float() + gate.float() * update.float()
+        if x.dtype == torch.float16:
+            added = added.clamp(-65504, 65504)
+        x.copy_(added)
+    normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps)
+    return _kept(normed * (1 + scale.float()) + shift.float(), x.dtype, quantize)
+
+
+def rotated(
+    qkv: torch.Tensor,
+    joint: torch.Tensor,
+    query_weight: torch.Tensor,
+    key_weight: torch.Tensor,
+    eps: float,
+    rotary: tuple[torch.Tensor, torch.Tensor],
+    positions: torch.Tensor,
+    places: torch.Tensor,
+) -> None:
+    """RMS norm of every query and key head, then their rotary embedding, written where attention reads them.
+
+    Args:
+        qkv: queries, keys and values of one stream [M, 3, heads, width]; or `joint` itself, to change it in place.
+        joint: those of both streams [joint tokens, 3, heads, width]; the rows at `places` are written.
+        rotary: cosines and sines, float32 [positions, width / 2], of neighbouring pairs of numbers.
+        positions, places: int32 [M], of each token: its row in `rotary`, and in `joint`.
+    """
+    in_place = qkv.data_ptr() == joint.data_ptr()
+    if _on_triton(qkv):
+        from models import kernels
+
+        kernels.rotated(qkv, joint, query_weight, key_weight, eps, *rotary, positions, places)
+        return
+    tokens = joint[places] if in_place else qkv
+    cos, sin = (table[positions][:, None] for table in rotary)  # [M, 1, width / 2]
+    for part, weight in ((0, query_weight), (1, key_weight)):
+        x = tokens[:, part].float()
+        x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight.float()
+        real, imaginary = x[..., ::2], x[..., 1::2]
+        turned = torch.stack((real * cos - imaginary * sin, real * sin + imaginary * cos), dim=-1)
+        joint[places, part] = turned.flatten(-2).to(joint.dtype)
+    if not in_place:
+        joint[places, 2] = tokens[:, 2]
+
+
+def gelu_quantized(x: torch.Tensor) -> Quantized:
+    """diffusers' gelu-approximate of [M, D], in float8."""
+    if _on_triton(x):
+        from models import kernels
+
+        out = new_tokens(x, len(x), quantize=True)
+        kernels.quantized(x, *_parts(out), tokens=len(x), length=len(x), first=0, gelu=True)
+        assert isinstance(out, Quantized)
+        return out
+    return _quantized(functional.gelu(x.float(), approximate="tanh"))
+
+
+def cut(x: torch.Tensor, count: int, first: int, *, out: Tokens) -> None:
+    """Of `count` sequences of one length, end to end in x [M, D], the tokens from `first` on, end to end in `out`."""
+    length = len(x) // count
+    if _on_triton(x):
+        from models import kernels
+
+        kernels.quantized(x, *_parts(out), tokens=length - first, length=length, first=first, gelu=False)
+        return
+    taken = x.view(count, length, -1)[:, first:].flatten(0, 1)
+    if isinstance(out, Quantized):
+        quantized = _quantized(taken.float())
+        out.values.copy_(quantized.values)
+        out.scale.copy_(quantized.scale)
+    else:
+        out.copy_(taken)
+
+
+def new_tokens(like: torch.Tensor, count: int, *, quantize: bool) -> Tokens:
+    """Room for tokens of the width of `like` [M, D], in its precision or in float8."""
+    if not quantize:
+        return like.new_empty(count, like.shape[1])
+    return Quantized(like.new_empty(count, like.shape[1], dtype=FLOAT8), like.new_empty(count, 1, dtype=torch.float32))
+
+
+def plain(tokens: Tokens) -> torch.Tensor:
+    """Tokens that weren't quantized."""
+    assert isinstance(tokens, torch.Tensor)
+    return tokens
+
+
+def rows_of(tokens: Tokens, rows: torch.Tensor | slice) -> Tokens:
+    """Some of the tokens."""
+    if isinstance(tokens, Quantized):
+        # Indexing float8 by a tensor is not implemented everywhere; its bytes are all that moves.
+        return Quantized(tokens.values.view(torch.uint8)[rows].view(FLOAT8), tokens.scale[rows])
+    return tokens[rows]
+
+
+def _on_triton(x: torch.Tensor) -> bool:
+    return x.is_cuda and importlib.util.find_spec("triton") is not None
+
+
+def _parts(tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor | None]:
+    return (tokens.values, tokens.scale) if isinstance(tokens, Quantized) else (tokens, None)
+
+
+def _kept(values: torch.Tensor, dtype: torch.dtype, quantize: bool) -> Tokens:
+    return _quantized(values) if quantize else values.to(dtype)
+
+
+def _quantized(values: torch.Tensor) -> Quantized:
+    scale = values.abs().amax(-1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
+    return Quantized((values / scale).to(FLOAT8), scale)

@@ -1,0 +1,241 @@
+"""Triton kernels for what lies between the products of a double-stream block.
+
+Each reads its tokens once and writes them once: on an H200 what lies between products is bound by memory. Arithmetic
+is in float32 and is rounded once, where diffusers rounds after every operation. `models.fused` says what each
+computes.
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+FLOAT8_MAX = tl.constexpr(448.0)  # the largest finite number of float8_e4m3fn
+TINY = tl.constexpr(1e-12)
+
+
+@triton.jit
+def _store_row(values, pointer, scale_pointer, row, width, columns, mask, QUANTIZE: tl.constexpr):
+    """Store one row, as float8 with its scale or as it is."""
+    if QUANTIZE:
+        largest = tl.max(tl.abs(values), axis=0)
+        scale = tl.maximum(largest, TINY) / FLOAT8_MAX
+        tl.store(scale_pointer + row, scale)
+        values = values / scale
+    tl.store(pointer + row * width + columns, values.to(pointer.dtype.element_ty), mask=mask)
+
+
+@triton.jit
+def _kept(values, pointer):
+    """What remains of float32 numbers in the precision of `pointer`; float16 is clipped, as diffusers clips it."""
+    if pointer.dtype.element_ty == tl.float16:
+        values = tl.minimum(tl.maximum(values, -65504.0), 65504.0)
+    return values.to(pointer.dtype.element_ty)
+
+
+@triton.jit
+def _modulated_norm(
+    x_pointer,
+    update_pointer,
+    gate_pointer,
+    shift_pointer,
+    scale_pointer,
+    out_pointer,
+    row_scale_pointer,
+    width,
+    eps,
+    UPDATE: tl.constexpr,
+    QUANTIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    columns = tl.arange(0, BLOCK)
+    mask = columns < width
+    x = tl.load(x_pointer + row * width + columns, mask=mask, other=0.0).to(tl.float32)
+    if UPDATE:
+        update = tl.load(update_pointer + row * width + columns, mask=mask, other=0.0).to(tl.float32)
+        gate = tl.load(gate_pointer + columns, mask=mask, other=0.0).to(tl.float32)
+        kept = _kept(x + gate * update, x_pointer)
+        tl.store(x_pointer + row * width + columns, kept, mask=mask)
+        x = kept.to(tl.float32)
+    mean = tl.sum(x, axis=0) / width
+    centred = tl.where(mask, x - mean, 0.0)
+    deviation = tl.rsqrt(tl.sum(centred * centred, axis=0) / width + eps)
+    shift = tl.load(shift_pointer + columns, mask=mask, other=0.0).to(tl.float32)
+    scale = tl.load(scale_pointer + columns, mask=mask, other=0.0).to(tl.float32)
+    values = tl.where(mask, centred * deviation * (1.0 + scale) + shift, 0.0)
+    _store_row(values, out_pointer, row_scale_pointer, row, width, columns, mask, QUANTIZE)
+
+
+@triton.jit
+def _rotate(
+    head_pointer, weight_pointer, cos, sin, columns, rows, mask, stride, eps, width: tl.constexpr, BLOCK: tl.constexpr
+):
+    """RMS norm and rotary embedding of some heads [heads, width] → the same, float32."""
+    x = tl.load(head_pointer + rows[:, None] * stride + columns[None, :], mask=mask, other=0.0).to(tl.float32)
+    weight = tl.load(weight_pointer + columns, mask=columns < width, other=0.0).to(tl.float32)
+    norm = tl.rsqrt(tl.sum(x * x, axis=1) / width + eps)
+    x = x * norm[:, None] * weight[None, :]
+    real, imaginary = tl.split(tl.reshape(x, (x.shape[0], BLOCK // 2, 2)))
+    turned = tl.join(real * cos[None, :] - imaginary * sin[None, :], real * sin[None, :] + imaginary * cos[None, :])
+    return tl.reshape(turned, (x.shape[0], BLOCK))
+
+
+@triton.jit
+def _rotated(
+    qkv_pointer,  # [tokens, 3, heads, width]
+    joint_pointer,  # [joint tokens, 3, heads, width]
+    query_weight_pointer,
+    key_weight_pointer,
+    cos_pointer,  # [positions, width / 2]
+    sin_pointer,
+    positions_pointer,
+    places_pointer,
+    heads,
+    eps,
+    width: tl.constexpr,
+    HEADS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    IN_PLACE: tl.constexpr,
+):
+    token = tl.program_id(0).to(tl.int64)
+    place = tl.load(places_pointer + token).to(tl.int64)
+    position = tl.load(positions_pointer + token).to(tl.int64)
+    source = token
+    if IN_PLACE:
+        source = place
+    pairs = tl.arange(0, BLOCK // 2)
+    pair_mask = pairs < width // 2
+    cos = tl.load(cos_pointer + position * (width // 2) + pairs, mask=pair_mask, other=0.0)
+    sin = tl.load(sin_pointer + position * (width // 2) + pairs, mask=pair_mask, other=0.0)
+    columns = tl.arange(0, BLOCK)
+    rows = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
+    mask = (rows < heads)[:, None] & (columns < width)[None, :]
+    here = rows[:, None] * width + columns[None, :]
+    for part in tl.static_range(2):
+        head_pointer = qkv_pointer + (source * 3 + part) * heads * width
+        weight_pointer = query_weight_pointer if part == 0 else key_weight_pointer
+        turned = _rotate(head_pointer, weight_pointer, cos, sin, columns, rows, mask, width, eps, width, BLOCK)
+        out_pointer = joint_pointer + (place * 3 + part) * heads * width
+        tl.store(out_pointer + here, turned.to(joint_pointer.dtype.element_ty), mask=mask)
+    if not IN_PLACE:
+        value = tl.load(qkv_pointer + (source * 3 + 2) * heads * width + here, mask=mask, other=0.0)
+        tl.store(joint_pointer + (place * 3 + 2) * heads * width + here, value, mask=mask)
+
+
+@triton.jit(do_not_specialize=["length", "first"])
+def _quantized(
+    x_pointer,
+    out_pointer,
+    row_scale_pointer,
+    width,
+    tokens,
+    length,
+    first,
+    GELU: tl.constexpr,
+    QUANTIZE: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    row = tl.program_id(0).to(tl.int64)
+    source = (row // tokens) * length + first + row % tokens
+    columns = tl.arange(0, BLOCK)
+    mask = columns < width
+    x = tl.load(x_pointer + source * width + columns, mask=mask, other=0.0).to(tl.float32)
+    if GELU:  # diffusers' gelu-approximate: x / 2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))
+        inner = 0.7978845608028654 * (x + 0.044715 * x * x * x)
+        x = x / (1.0 + tl.exp(tl.minimum(-2.0 * inner, 80.0)))
+    _store_row(x, out_pointer, row_scale_pointer, row, width, columns, mask, QUANTIZE)
+
+
+def modulated_norm(
+    x: torch.Tensor,
+    update: torch.Tensor | None,
+    gate: torch.Tensor | None,
+    shift: torch.Tensor,
+    scale: torch.Tensor,
+    eps: float,
+    out: torch.Tensor,
+    row_scale: torch.Tensor | None,
+) -> None:
+    """See `models.fused.modulated_norm`; x [M, D] is changed in place where there is an update."""
+    rows, width = x.shape
+    block = triton.next_power_of_2(width)
+    _modulated_norm[(rows,)](
+        x,
+        x if update is None else update,
+        shift if gate is None else gate,
+        shift,
+        scale,
+        out,
+        shift if row_scale is None else row_scale,
+        width,
+        eps,
+        UPDATE=update is not None,
+        QUANTIZE=row_scale is not None,
+        BLOCK=block,
+        num_warps=_warps(block),
+    )
+
+
+def rotated(
+    qkv: torch.Tensor,
+    joint: torch.Tensor,
+    query_weight: torch.Tensor,
+    key_weight: torch.Tensor,
+    eps: float,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    positions: torch.Tensor,
+    places: torch.Tensor,
+) -> None:
+    """See `models.fused.rotated`; in place where `qkv` is `joint`."""
+    _, _, heads, width = joint.shape
+    heads_a_program = min(8, triton.next_power_of_2(heads))
+    _rotated[(len(places), triton.cdiv(heads, heads_a_program))](
+        qkv,
+        joint,
+        query_weight,
+        key_weight,
+        cos,
+        sin,
+        positions,
+        places,
+        heads,
+        eps,
+        width=width,
+        HEADS=heads_a_program,
+        BLOCK=triton.next_power_of_2(width),
+        IN_PLACE=qkv.data_ptr() == joint.data_ptr(),
+        num_warps=2,
+    )
+
+
+def quantized(
+    x: torch.Tensor,
+    out: torch.Tensor,
+    row_scale: torch.Tensor | None,
+    *,
+    tokens: int,
+    length: int,
+    first: int,
+    gelu: bool,
+) -> None:
+    """See `models.fused.quantized`: of every `length` rows of x [M, D] the `tokens` from `first` on."""
+    rows, width = out.shape
+    block = triton.next_power_of_2(width)
+    _quantized[(rows,)](
+        x,
+        out,
+        x if row_scale is None else row_scale,
+        width,
+        tokens,
+        length,
+        first,
+        GELU=gelu,
+        QUANTIZE=row_scale is not None,
+        BLOCK=block,
+        num_warps=_warps(block),
+    )
+
+
+def _warps(block: int) -> int:
+    return max(1, min(16, block // 1024))

@@ -1,0 +1,55 @@
+"""What makes a transformer fast, and can be switched off: see the README for what each is worth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from models.components import Components
+from models.packed import Attention, Packed
+from models.padded import Padded
+from models.predictor import Predictor
+from models.weights import CheckpointError
+
+__all__ = ["Attention", "Levers", "check_float8", "open_predictor"]
+
+FLOAT8_CAPABILITY = (8, 9)  # CUDA compute capability: Ada, and Hopper after it
+
+
+@dataclass(frozen=True)
+class Levers:
+    """How a transformer is run. `float8` and `step_cache` approximate; the others change pictures by rounding alone."""
+
+    fused: bool = True  # packed sequences and fused operations, or diffusers' own forward
+    attention: Attention = "auto"  # the kernel that is tried first
+    float8: bool = False  # multiply the image stream's tokens in float8
+    step_cache: float | None = None  # see `models.step_cache`
+
+
+def open_predictor(components: Components, levers: Levers) -> Predictor:
+    """A transformer as the levers want it run.
+
+    Raises:
+        CheckpointError: if one of them needs another.
+    """
+    if levers.fused and components.placement != "streamed":
+        return Packed(
+            components.transformer, float8=levers.float8, attention=levers.attention, step_cache=levers.step_cache
+        )
+    if levers.float8 or levers.step_cache is not None:
+        asked = "The precision float8" if levers.float8 else "A step cache"
+        why = "fused is off" if not levers.fused else "the model doesn't fit the GPU's memory and is streamed"
+        raise CheckpointError(f"{asked} needs the fused transformer, but {why}; leave it out, or change that.")
+    return Padded(components.transformer)
+
+
+def check_float8(device: torch.device) -> None:
+    """Refuse a GPU that can't multiply in float8. A CPU can: it multiplies the same numbers in float32.
+
+    Raises:
+        CheckpointError: with a sentence.
+    """
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) < FLOAT8_CAPABILITY:
+        name = torch.cuda.get_device_name(device)
+        raise CheckpointError(f"The precision is float8, which {name} can't multiply in; use bfloat16.")

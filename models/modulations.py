@@ -1,0 +1,73 @@
+"""Shift, scale and gate of every block at every step, made once for many steps.
+
+All rows of a batch stand at the same step, and nothing but the step decides them: so a third of the model's weights,
+6.8 of 20.4 billion, is read once for many steps instead of at each (13.6 GB: 3 ms of a step on one H200).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import QwenImageTransformer2DModel
+from torch.nn import functional
+
+STEPS_AT_ONCE = 64  # whose modulations are kept: 4.4 MB each at full size, in bfloat16
+
+
+@dataclass(frozen=True)
+class Modulation:
+    """What one step says to one stream of one block, each [D]."""
+
+    shift: torch.Tensor
+    scale: torch.Tensor
+    gate: torch.Tensor
+    mlp_shift: torch.Tensor
+    mlp_scale: torch.Tensor
+    mlp_gate: torch.Tensor
+
+
+@dataclass(frozen=True)
+class StepModulations:
+    """What one step says to all blocks, and to the norm after the last one."""
+
+    image: list[Modulation]
+    text: list[Modulation]
+    last_shift: torch.Tensor  # [D]
+    last_scale: torch.Tensor  # [D]
+
+
+class Modulations:
+    """Those of the steps of one schedule."""
+
+    def __init__(self, transformer: QwenImageTransformer2DModel, timesteps: torch.Tensor) -> None:
+        """Nothing is computed yet; `timesteps` are those of the steps to come, 0 … 1 [steps]."""
+        self.transformer, self.timesteps = transformer, timesteps
+        self._first, self._blocks, self._last = 0, torch.empty(0), torch.empty(0)
+
+    def at(self, step: int) -> StepModulations:
+        """Those of one step."""
+        if not self._first <= step < self._first + len(self._last):
+            self._first = step
+            self._make(self.timesteps[step : step + STEPS_AT_ONCE])
+        image, text = (
+            [Modulation(*block) for block in stream.unbind()] for stream in self._blocks[step - self._first].unbind(1)
+        )
+        scale, shift = self._last[step - self._first]
+        return StepModulations(image, text, shift, scale)
+
+    def _make(self, timesteps: torch.Tensor) -> None:
+        model = self.transformer
+        dtype = model.proj_out.weight.dtype
+        # The layered pipeline's `is_rgb`, which is 0 for every row: its pictures are RGBA.
+        is_rgb = timesteps.new_zeros(len(timesteps), dtype=torch.long) if model.config.use_additional_t_cond else None
+        in_precision = torch.empty(0, dtype=dtype, device=timesteps.device)
+        temb = model.time_text_embed(timesteps.to(dtype), in_precision, is_rgb)  # [steps, D]
+        of_blocks = [
+            torch.stack(
+                [modulation(temb).unflatten(1, (6, -1)) for modulation in (block.img_mod, block.txt_mod)], dim=1
+            )
+            for block in model.transformer_blocks
+        ]
+        self._blocks = torch.stack(of_blocks, dim=1)  # [steps, blocks, 2, 6, D]
+        self._last = model.norm_out.linear(functional.silu(temb)).unflatten(1, (2, -1))  # [steps, 2, D]

@@ -1,0 +1,165 @@
+"""Qwen-Image's transformer over sequences of any lengths: no padding, no mask, both branches of guidance together.
+
+diffusers' model keeps its weights and says what is computed (`QwenImageTransformer2DModel.forward`, 0.42.1). Here the
+sequences of all rows and of both branches lie end to end (`models.packing`), so that every product is one and a
+prompt's length costs nothing; what a block does with them stands in `models.double_stream`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from diffusers import QwenImageTransformer2DModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from models.double_stream import Block, Streams, advance, enter
+from models.fused import modulated_norm, plain
+from models.modulations import Modulations, StepModulations
+from models.packing import Packing
+from models.predictor import Conditions, Grid, Predictor
+from models.step_cache import StepCache
+
+Attention = Literal["auto", "cudnn", "flash", "efficient", "math"]
+BACKENDS = {
+    "cudnn": SDPBackend.CUDNN_ATTENTION,
+    "flash": SDPBackend.FLASH_ATTENTION,
+    "efficient": SDPBackend.EFFICIENT_ATTENTION,
+    "math": SDPBackend.MATH,
+}
+
+
+class Packed(Predictor):
+    """A transformer whose forward takes packed sequences.
+
+    packed = Packed(transformer)
+    conditions = packed.condition(texts, [(1, 64, 64)], timesteps)
+    cond, uncond = conditions.predict(0, latents)
+    """
+
+    def __init__(
+        self,
+        transformer: QwenImageTransformer2DModel,
+        *,
+        float8: bool = False,
+        attention: Attention = "auto",
+        step_cache: float | None = None,
+    ) -> None:
+        """Merge weights where they are; the transformer stays usable by itself, except in float8.
+
+        Args:
+            float8: multiply the image stream's tokens in float8; its weights are then given up for those.
+            attention: the kernel that is tried first; `auto` is cuDNN's, the fastest on Hopper.
+            step_cache: see `models.step_cache`; None to take every row through every block.
+
+        Raises:
+            ValueError: if the transformer modulates its tokens one by one (zero_cond_t), as no text-to-image one does.
+        """
+        if transformer.config.zero_cond_t:
+            raise ValueError("a transformer with zero_cond_t modulates tokens one by one, which is not done here")
+        self.transformer, self.step_cache = transformer, step_cache
+        first = BACKENDS["cudnn" if attention == "auto" else attention]
+        self.backends = [first, *(backend for backend in BACKENDS.values() if backend != first)]
+        self.blocks = [Block.of(block, float8=float8) for block in transformer.transformer_blocks]
+
+    def condition(
+        self, texts: Sequence[Sequence[torch.Tensor]], grid: Grid, timesteps: torch.Tensor
+    ) -> PackedConditions:
+        """See `Predictor`."""
+        return PackedConditions(self, texts, grid, timesteps)
+
+
+class PackedConditions(Conditions):
+    """A batch of rows, ready for its steps."""
+
+    def __init__(
+        self,
+        packed: Packed,
+        texts: Sequence[Sequence[torch.Tensor]],
+        grid: Grid,
+        timesteps: torch.Tensor,
+    ) -> None:
+        """See `Packed.condition`."""
+        self.packed = packed
+        device, model = timesteps.device, packed.transformer
+        self.rows, self.branches = len(texts), len(texts[0])
+        sequences = [(branch, row) for branch in range(self.branches) for row in range(self.rows)]
+        # Equal lengths become neighbours, so that attention takes them together.
+        order = sorted(sequences, key=lambda sequence: (len(texts[sequence[1]][sequence[0]]), sequence))
+        ordered = [texts[row][branch] for branch, row in order]
+        tokens = sum(frames * height * width for frames, height, width in grid)
+        self.packing = Packing(tuple(map(len, ordered)), tokens, device)
+        self.text = model.txt_in(model.txt_norm(torch.cat(ordered).to(device)))
+        frequencies = model.pos_embed([list(grid)], max_txt_seq_len=max(map(len, ordered)), device=device)
+        self.image_rotary, self.text_rotary = (
+            (table.real.float().contiguous(), table.imag.float().contiguous()) for table in frequencies
+        )
+        self.modulations = Modulations(model, timesteps)
+        row_of = [row for _, row in order]
+        self.cache = None if packed.step_cache is None else StepCache(packed.step_cache, row_of)
+        self._row_of = torch.tensor(row_of, device=device)
+        places = {sequence: place for place, sequence in enumerate(order)}
+        self._places = torch.tensor([places[sequence] for sequence in sequences], device=device)
+
+    def predict(self, step: int, latents: torch.Tensor) -> torch.Tensor:
+        """See `Conditions`."""
+        model = self.packed.transformer
+        image = model.img_in(latents)[self._row_of].flatten(0, 1)
+        with sdpa_kernel(self.packed.backends, set_priority=True):
+            normed = self._through(image, self.modulations.at(step))
+        predicted = model.proj_out(normed).unflatten(0, (self.packing.sequences, -1))
+        ordered: torch.Tensor = predicted[self._places].unflatten(0, (self.branches, self.rows))
+        return ordered
+
+    def _through(self, image: torch.Tensor, modulations: StepModulations) -> torch.Tensor:
+        """Take image tokens [image tokens, D] through all blocks and the norm after the last."""
+        streams = enter(
+            self.packed.blocks[0],
+            modulations.image[0],
+            modulations.text[0],
+            packing=self.packing,
+            rotary=(self.image_rotary, self.text_rotary),
+            image=image,
+            text=self.text.clone(),
+        )
+        if self.cache is None:
+            return self._onwards(streams, modulations, 0)
+        before = streams.image.clone()
+        self._advance(streams, 0, modulations)
+        after = streams.image.clone()
+        first = (after - before).unflatten(0, (self.packing.sequences, -1))
+        due = self.cache.due(first)
+        if len(due) == self.packing.sequences:
+            computed = self._onwards(streams, modulations, 1)
+            self.cache.remember(due, first, (streams.image - after).unflatten(0, (self.packing.sequences, -1)))
+            return computed
+        block = self.packed.blocks[-1]
+        recalled = after + self.cache.recalled().flatten(0, 1)
+        normed = plain(modulated_norm(recalled, modulations.last_shift, modulations.last_scale, block.eps))
+        if due:
+            some = streams.only(due)
+            at_first = some.image.clone()
+            computed = self._onwards(some, modulations, 1)
+            self.cache.remember(due, first, (some.image - at_first).unflatten(0, (len(due), -1)))
+            normed.unflatten(0, (self.packing.sequences, -1))[due] = computed.unflatten(0, (len(due), -1))
+        return normed
+
+    def _onwards(self, streams: Streams, modulations: StepModulations, first: int) -> torch.Tensor:
+        """Take streams through the blocks from `first` on → the image stream after the last norm [image tokens, D]."""
+        for index in range(first, len(self.packed.blocks)):
+            self._advance(streams, index, modulations)
+        return plain(streams.image_in)
+
+    def _advance(self, streams: Streams, index: int, modulations: StepModulations) -> None:
+        blocks, following = self.packed.blocks, index + 1
+        advance(
+            streams,
+            blocks[index],
+            modulations.image[index],
+            modulations.text[index],
+            following=(blocks[following], modulations.image[following], modulations.text[following])
+            if following < len(blocks)
+            else None,
+            last=(modulations.last_shift, modulations.last_scale),
+        )

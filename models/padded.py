@@ -1,0 +1,66 @@
+"""diffusers' own forward as a predictor: one branch of guidance after the other, unlike lengths padded and masked.
+
+The simple road, and the only one whose blocks can be streamed from host memory by diffusers' hooks; `models.packed`
+is the fast one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from diffusers import QwenImageTransformer2DModel
+
+from models.predictor import Conditions, Grid, Predictor
+from models.prompt_embeds import PaddedEmbeds, pad
+
+BRANCHES = ("cond", "uncond")  # as diffusers names them
+
+
+class Padded(Predictor):
+    """A transformer as diffusers runs it."""
+
+    def __init__(self, transformer: QwenImageTransformer2DModel) -> None:
+        """Nothing is changed about the transformer."""
+        self.transformer = transformer
+
+    def condition(
+        self, texts: Sequence[Sequence[torch.Tensor]], grid: Grid, timesteps: torch.Tensor
+    ) -> PaddedConditions:
+        """See `Predictor`."""
+        branches = [pad(branch, timesteps.device) for branch in zip(*texts, strict=True)]
+        return PaddedConditions(self.transformer, branches, grid, timesteps)
+
+
+class PaddedConditions(Conditions):
+    """A batch of rows, ready for its steps."""
+
+    def __init__(
+        self,
+        transformer: QwenImageTransformer2DModel,
+        branches: Sequence[PaddedEmbeds],
+        grid: Grid,
+        timesteps: torch.Tensor,
+    ) -> None:
+        """See `Padded.condition`."""
+        self.transformer, self.branches, self.grid, self.timesteps = transformer, branches, grid, timesteps
+
+    def predict(self, step: int, latents: torch.Tensor) -> torch.Tensor:
+        """See `Conditions`."""
+        rows = len(latents)
+        timestep = self.timesteps[step].expand(rows)
+        # The layered pipeline's `is_rgb`, which is 0 for every row: its pictures are RGBA.
+        is_rgb = timestep.new_zeros(rows, dtype=torch.long) if self.transformer.config.use_additional_t_cond else None
+        predicted = []
+        for name, text in zip(BRANCHES, self.branches, strict=False):
+            with self.transformer.cache_context(name):
+                predicted += self.transformer(
+                    hidden_states=latents,
+                    timestep=timestep,
+                    encoder_hidden_states=text.embeds,
+                    encoder_hidden_states_mask=text.mask,
+                    img_shapes=[list(self.grid)] * rows,
+                    additional_t_cond=is_rgb,
+                    return_dict=False,
+                )
+        return torch.stack(predicted)

@@ -1,0 +1,38 @@
+"""What the denoising loop asks of a transformer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import torch
+
+Grid = Sequence[tuple[int, int, int]]
+"""Frames, height and width in tokens of each picture of a row; a source picture last."""
+
+
+class Conditions(Protocol):
+    """A batch of rows, ready for its steps."""
+
+    def predict(self, step: int, latents: torch.Tensor) -> torch.Tensor:
+        """The transformer's prediction at one step.
+
+        Args:
+            latents: packed latents [B, N, C] of the pictures of the grid.
+
+        Returns:
+            [branches, B, N, C out].
+        """
+
+
+class Predictor(Protocol):
+    """A transformer that can be asked for predictions."""
+
+    def condition(self, texts: Sequence[Sequence[torch.Tensor]], grid: Grid, timesteps: torch.Tensor) -> Conditions:
+        """Prepare a batch.
+
+        Args:
+            texts: of each row the embeddings [T, D] that its branches are conditioned on: the prompt's, with guidance
+                the negative prompt's, too.
+            timesteps: of the steps to come, 0 … 1 [steps], in the transformer's precision.
+        """

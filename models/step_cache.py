@@ -1,0 +1,74 @@
+"""Steps that most blocks may sit out, row by row.
+
+The first block tells how much a step changes: what it adds to a row's image tokens is compared with what it added
+when the row last went through all blocks. Where that is nearly the same, what the other blocks added then is added
+again.
+
+diffusers' FirstBlockCache (0.42.1) compares a mean over the batch, so that a picture depends on its batch mates; here
+every row is judged by itself, over both branches of guidance. The method is ParaAttention's
+(https://github.com/chengzeyi/ParaAttention).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+
+class StepCache:
+    """What one batch remembers between its steps."""
+
+    def __init__(self, threshold: float, row_of: Sequence[int]) -> None:
+        """Nothing is remembered yet.
+
+        Args:
+            threshold: a row goes through all blocks when the mean change of the first block's residual exceeds this
+                share of its mean.
+            row_of: the row of each sequence.
+        """
+        self.threshold, self.row_of = threshold, row_of
+        self.asked = 0  # rows times steps so far
+        self.computed = 0  # of them, those that went through all blocks
+        self._first: torch.Tensor | None = None  # [sequences, N, D], of the first block
+        self._others: torch.Tensor | None = None  # [sequences, N, D], of all the others
+
+    def due(self, first: torch.Tensor) -> list[int]:
+        """The sequences that have to go through all blocks, given the first block's residuals [sequences, N, D]."""
+        rows = sorted(set(self.row_of))
+        due = set(rows if self._first is None else self._changed(first, self._first))
+        self.asked += len(rows)
+        self.computed += len(due)
+        return [sequence for sequence, row in enumerate(self.row_of) if row in due]
+
+    def remember(self, sequences: Sequence[int], first: torch.Tensor, others: torch.Tensor) -> None:
+        """Keep the residuals of sequences that went through all blocks.
+
+        Args:
+            first: the first block's, of all sequences [sequences, N, D].
+            others: those of the other blocks, of these sequences [len(sequences), N, D].
+        """
+        if self._first is None or self._others is None:
+            self._first, self._others = first, others
+            return
+        for place, sequence in enumerate(sequences):
+            self._first[sequence] = first[sequence]
+            self._others[sequence] = others[place]
+
+    def recalled(self) -> torch.Tensor:
+        """What the blocks after the first added to each sequence when it last went through them."""
+        assert self._others is not None
+        return self._others
+
+    def _changed(self, first: torch.Tensor, before: torch.Tensor) -> list[int]:
+        # One sequence after another, so that only one at a time stands in float32.
+        change = [(now.float() - then.float()).abs().mean() for now, then in zip(first, before, strict=True)]
+        size = [then.float().abs().mean() for then in before]
+        changes, sizes = torch.stack([torch.stack(change), torch.stack(size)]).tolist()
+        total: dict[int, list[float]] = {}
+        for row, one, other in zip(self.row_of, changes, sizes, strict=True):
+            sums = total.setdefault(row, [0.0, 0.0])
+            sums[0] += one
+            sums[1] += other
+        # Negated, so that a row of something other than numbers is computed, and found out.
+        return [row for row, (one, other) in total.items() if not one <= self.threshold * other]
