@@ -61,6 +61,12 @@ def distance(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one.astype(int) - other.astype(int)).max())
 
 
+def stray(one: np.ndarray, exact: np.ndarray) -> float:
+    """How far a picture is from what it would be without rounding: levels of 255, on average."""
+    assert one.shape == exact.shape
+    return float(np.abs(one.astype(int) - exact).mean())
+
+
 def break_forward(model: Engine, monkeypatch: pytest.MonkeyPatch, fault: Callable[[int], None]) -> list[int]:
     """Call `fault` with the batch size before every forward; return the batch sizes that it saw."""
     forward, sizes = model.components.transformer.forward, []
