@@ -7,11 +7,12 @@ operation.
 
 from __future__ import annotations
 
-import importlib.util
 from dataclasses import dataclass
 
 import torch
 from torch.nn import functional
+
+from models.triton_check import builds_kernels
 
 FLOAT8 = torch.float8_e4m3fn
 FLOAT8_MAX = torch.finfo(FLOAT8).max  # 448
@@ -154,7 +155,7 @@ def rows_of(tokens: Tokens, rows: torch.Tensor | slice) -> Tokens:
 
 
 def _on_triton(x: torch.Tensor) -> bool:
-    return x.is_cuda and importlib.util.find_spec("triton") is not None
+    return x.is_cuda and builds_kernels()
 
 
 def _parts(tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor | None]:

@@ -80,15 +80,16 @@ def decode(components: Components, shape: Shape, latents: torch.Tensor) -> list[
     scaled = unpacked / (1.0 / std) + mean  # [B, 16, frames, H/8, W/8]
     wanted = scaled[:, :, -shape.layers :].transpose(1, 2) if shape.layers else scaled.transpose(1, 2)
     frames = wanted.flatten(0, 1).unsqueeze(2)  # the VAE's own frames are a video's, and each of these is a picture
-    pixels, finite = [], []
+    levels, finite = [], []
     for some in frames.split(_coded_at_once(shape)):
         decoded = vae.decode(some, return_dict=False)[0][:, :, 0].float()  # [b, 3 or 4, H, W]
         # Before the cast: a cast turns NaN into a black picture.
         finite.append(torch.isfinite(decoded).flatten(1).all(1) & torch.isfinite(some).flatten(1).all(1))
-        levels = ((decoded * 0.5 + 0.5).clamp(0, 1) * 255).nan_to_num().round().to(torch.uint8)
-        pixels.append(levels.permute(0, 2, 3, 1).cpu())
+        scaled_up = (decoded * 0.5 + 0.5).clamp(0, 1) * 255
+        levels.append(scaled_up.nan_to_num().round().to(torch.uint8).permute(0, 2, 3, 1))
+    # Read once, after all is decoded: every reading waits for the device.
     whole = torch.cat(finite).view(len(latents), -1).all(1).tolist()
-    pictures = torch.cat(pixels).numpy()
+    pictures = torch.cat(levels).contiguous().cpu().numpy()
     rows = pictures.reshape(len(latents), -1, *pictures.shape[1:])
     return [row if is_whole else None for row, is_whole in zip(rows, whole, strict=True)]
 

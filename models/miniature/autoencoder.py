@@ -6,14 +6,12 @@ learns to draw edges, then a deep one starts from it.
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import torch
 from diffusers import AutoencoderKLQwenImage
-from diffusers.models.autoencoders.autoencoder_kl_qwenimage import QwenImageRMS_norm
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -95,26 +93,25 @@ def train_vae(
     optimizer = torch.optim.AdamW(trained, PEAK_RATE, betas=(0.9, 0.99), weight_decay=1e-4, fused=device.type == "cuda")
     stage = Stage(name, seconds, work, deadline, vae=vae, optimizer=optimizer)
     vae.train()
-    with fused_norms():
-        for _ in stage.iterations():
-            pictures = lessons.batch(stage.progress < CROPPED).contiguous(memory_format=torch.channels_last)
-            optimizer.param_groups[0]["lr"] = stage.rate(PEAK_RATE)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                moments = vae.quant_conv(vae.encoder(pictures.unsqueeze(2)))
-                mean, log_variance = moments.float().chunk(2, 1)
-                log_variance = log_variance.clamp(-12, 6)
-                spread = mean.detach().std((0, 2, 3, 4), keepdim=True)
-                level = LATENT_NOISE * torch.randn(len(mean), 1, 1, 1, 1, device=device).abs().clamp(max=2.5)
-                deviation = torch.exp(0.5 * log_variance) + level * spread
-                latents = (mean + deviation * torch.randn_like(mean)).to(moments.dtype)
-                again = vae.decoder(vae.post_quant_conv(latents)).float()[:, :, 0]
-            kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-            losses = lessons.losses(again, pictures) | {"kl": (KL, kl)}
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(torch.stack([weight * loss for weight, loss in losses.values()]).sum())
-            nn.utils.clip_grad_norm_(trained, 1.0)
-            optimizer.step()
-            stage.report(**{key: loss for key, (_, loss) in losses.items()})
+    for _ in stage.iterations():
+        pictures = lessons.batch(stage.progress < CROPPED).contiguous(memory_format=torch.channels_last)
+        optimizer.param_groups[0]["lr"] = stage.rate(PEAK_RATE)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            moments = vae.quant_conv(vae.encoder(pictures.unsqueeze(2)))
+            mean, log_variance = moments.float().chunk(2, 1)
+            log_variance = log_variance.clamp(-12, 6)
+            spread = mean.detach().std((0, 2, 3, 4), keepdim=True)
+            level = LATENT_NOISE * torch.randn(len(mean), 1, 1, 1, 1, device=device).abs().clamp(max=2.5)
+            deviation = torch.exp(0.5 * log_variance) + level * spread
+            latents = (mean + deviation * torch.randn_like(mean)).to(moments.dtype)
+            again = vae.decoder(vae.post_quant_conv(latents)).float()[:, :, 0]
+        kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
+        losses = lessons.losses(again, pictures) | {"kl": (KL, kl)}
+        optimizer.zero_grad(set_to_none=True)
+        torch.autograd.backward(torch.stack([weight * loss for weight, loss in losses.values()]).sum())
+        nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        stage.report(**{key: loss for key, (_, loss) in losses.items()})
     vae.eval()
     if stage.done:
         mean, deviation = _spread(vae, lessons.samples())
@@ -190,21 +187,3 @@ def _spread(vae: AutoencoderKLQwenImage, pictures: Tensor) -> tuple[list[float],
     latents = torch.cat([encoded(vae, chunk) for chunk in torch.split(pictures, 64)])
     flat = latents.transpose(0, 1).flatten(1)
     return [round(each, 5) for each in flat.mean(1).tolist()], [round(each, 5) for each in flat.std(1).tolist()]
-
-
-@contextmanager
-def fused_norms() -> Iterator[None]:
-    """Let the VAE's norms run as one kernel: the same values up to rounding, a third faster to train."""
-
-    def forward(self: QwenImageRMS_norm, x: Tensor) -> Tensor:
-        last = x.movedim(1, -1)
-        with torch.autocast(x.device.type, enabled=False):
-            normed = functional.rms_norm(last, (last.shape[-1],), self.gamma.reshape(-1).to(last.dtype), 1e-6)
-        return normed.movedim(-1, 1)
-
-    original = QwenImageRMS_norm.forward
-    QwenImageRMS_norm.forward = forward
-    try:
-        yield
-    finally:
-        QwenImageRMS_norm.forward = original
