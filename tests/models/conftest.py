@@ -12,6 +12,7 @@ import torch
 from diffusers import (
     AutoencoderKLQwenImage,
     DiffusionPipeline,
+    QwenImageControlNetModel,
     QwenImageLayeredPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
@@ -109,6 +110,12 @@ def tiny(tiny_folder: Path) -> Checkpoint:
     return find_checkpoint(str(tiny_folder))
 
 
+@pytest.fixture(scope="session")
+def controlnet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `save_pretrained` writes for a ControlNet of the tiny Qwen-Image."""
+    return save_controlnet(tmp_path_factory.mktemp("tiny-controlnet"))
+
+
 @pytest.fixture
 def generator(tiny: Checkpoint) -> Generator:
     return Generator.load(tiny, device="cpu")
@@ -180,6 +187,20 @@ def open_stock(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
         pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def save_controlnet(folder: Path, seed: int = 2) -> Path:
+    """Save a random ControlNet, of half the tiny transformer's blocks; returns the folder."""
+    torch.manual_seed(seed)
+    controlnet = QwenImageControlNetModel(
+        num_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=(4, 6, 6)
+    )
+    # diffusers starts these at zero, with which control pictures change nothing; here they are to show.
+    torch.nn.init.normal_(controlnet.controlnet_x_embedder.weight, std=5)
+    for layer in controlnet.controlnet_blocks:
+        torch.nn.init.normal_(layer.weight, std=0.5)
+    controlnet.save_pretrained(folder)
+    return folder
 
 
 def save_layered(folder: Path, vae: AutoencoderKLQwenImage, *, sees: bool = True) -> Path:
