@@ -13,6 +13,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DMod
 from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift, retrieve_timesteps
 
 from models.components import Components
+from models.control import control_samples
 from models.latents import pack
 from models.prompt_embeds import PaddedEmbeds
 from models.sampling import Shape
@@ -43,6 +44,7 @@ def denoise(
     prompt: PaddedEmbeds,
     negative: PaddedEmbeds | None,
     source: torch.Tensor | None = None,
+    control: torch.Tensor | None = None,
     steps: int | None = None,
 ) -> torch.Tensor:
     """Run the denoising loop.
@@ -54,6 +56,7 @@ def denoise(
         latents: packed noise [B, frames · H/16 · W/16, 64].
         negative: None for no guidance.
         source: packed latents [B, H/16 · W/16, 64] of the pictures to decompose; None where there are none.
+        control: packed latents [B, H/16 · W/16, 64] of the pictures to draw after; None where there is no ControlNet.
         steps: stop after so many of the shape's steps, to measure one.
 
     Returns:
@@ -66,9 +69,14 @@ def denoise(
     grid = [[(1, shape.height // patch, shape.width // patch)] * pictures] * len(latents)
     for t in timesteps[:steps]:
         timestep = t.expand(len(latents)).to(latents.dtype) / 1000
-        noise_pred = _predict(components.transformer, "cond", latents, source, timestep, prompt, grid)
+        samples = None
+        if components.controlnet is not None and control is not None:
+            samples = control_samples(components.controlnet, control, latents, timestep, prompt, grid)
+        noise_pred = _predict(components.transformer, "cond", latents, source, timestep, prompt, grid, samples)
         if negative is not None:
-            negative_pred = _predict(components.transformer, "uncond", latents, source, timestep, negative, grid)
+            negative_pred = _predict(
+                components.transformer, "uncond", latents, source, timestep, negative, grid, samples
+            )
             noise_pred = guide(noise_pred, negative_pred, shape.guidance, normalize=shape.cfg_normalize)
         stepped: torch.Tensor = scheduler.step(noise_pred, t, latents, return_dict=False)[0]
         latents = stepped
@@ -117,6 +125,7 @@ def _predict(
     timestep: torch.Tensor,
     text: PaddedEmbeds,
     grid: list[list[tuple[int, int, int]]],
+    samples: list[torch.Tensor] | None,
 ) -> torch.Tensor:
     # The layered pipeline's `is_rgb`, which is 0 for every row: its pictures are RGBA.
     is_rgb = timestep.new_zeros(len(latents), dtype=torch.long) if transformer.config.use_additional_t_cond else None
@@ -128,6 +137,7 @@ def _predict(
             encoder_hidden_states_mask=text.mask,
             img_shapes=grid,
             additional_t_cond=is_rgb,
+            controlnet_block_samples=samples,
             return_dict=False,
         )[0]
     return noise_pred[:, : latents.shape[1]]

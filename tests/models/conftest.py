@@ -75,8 +75,14 @@ def break_forward(model: Engine, monkeypatch: pytest.MonkeyPatch, fault: Callabl
     return sizes
 
 
-def request(prompt: str, seed: int = 0, shape: Shape = SHAPE, negative_prompt: str = " ") -> PictureRequest:
-    return PictureRequest(prompt, negative_prompt, seed, shape)
+def request(
+    prompt: str,
+    seed: int = 0,
+    shape: Shape = SHAPE,
+    negative_prompt: str = " ",
+    control: np.ndarray | None = None,
+) -> PictureRequest:
+    return PictureRequest(prompt, negative_prompt, seed, shape, control)
 
 
 @pytest.fixture(scope="session", autouse=True)
