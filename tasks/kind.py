@@ -17,8 +17,9 @@ from models.checkpoint import (
 )
 from tasks.encoding import Encoding
 from tasks.job import DecomposeJob, GenerateJob, Job
-from tasks.making import Decomposition, Pictures
+from tasks.making import Decomposition, Intake, Pictures
 from tasks.manifest import PICTURES, PROMPTS, Columns
+from tasks.originals import Originals
 from tasks.picture_rows import PictureRows, layer_defaults
 from tasks.plan import Rows
 from tasks.prompt_rows import PromptRows, job_defaults
@@ -76,23 +77,31 @@ def _decomposition(job: DecomposeJob) -> Kind:
     checkpoint = find_checkpoint(job.model, job.revision, pipeline="QwenImageLayeredPipeline")
     sampling = layers_defaults(checkpoint)
     making = Decomposition(
-        folder=folder_of(job.manifest),
-        image_hosts=job.image_hosts,
-        max_image_bytes=job.max_image_bytes,
-        max_image_pixels=job.max_image_pixels,
+        intake=_intake(job),
         cfg_normalize=given_or(job.cfg_normalize, sampling.cfg_normalize),
         use_en_prompt=job.use_en_prompt,
         writes_captions=writes_captions(checkpoint),
         psd=job.psd,
     )
-    sources = making.sources()  # refuses hosts that aren't any
     defaults = layer_defaults(
         job, sampling, fewest_steps=fewest_steps(checkpoint), size_multiple=size_multiple(checkpoint)
     )
 
     @contextmanager
     def reader(store: Store | None) -> Iterator[Rows]:
-        with making.decoder(MEASURING) as decoder:
-            yield PictureRows(defaults, sources, decoder, store)
+        with _originals(making.intake, store) as originals:
+            yield PictureRows(defaults, originals)
 
     return Kind(checkpoint=checkpoint, making=making, columns=PICTURES, template_columns=None, reader=reader)
+
+
+def _intake(job: DecomposeJob) -> Intake:
+    intake = Intake(folder_of(job.manifest), job.image_hosts, job.max_image_bytes, job.max_image_pixels)
+    intake.sources()  # refuses hosts that aren't any
+    return intake
+
+
+@contextmanager
+def _originals(intake: Intake, store: Store | None) -> Iterator[Originals]:
+    with intake.decoder(MEASURING) as decoder:
+        yield Originals(intake.sources(), decoder, store)

@@ -23,7 +23,8 @@ from safety.profile import Profile
 from tasks.classify import classify
 from tasks.judges import Judges
 from tasks.layer_stages import LayerStages
-from tasks.making import Decomposition, Pictures
+from tasks.making import Decomposition, Intake, Pictures
+from tasks.originals import OriginalReader
 from tasks.picture_stages import PictureStages
 from tasks.plan import Plan
 from tasks.publish import publish
@@ -146,12 +147,15 @@ class Line:
             decomposer=lambda: self.decomposer,
             making=making,
             shelf=making.shelf(self.store),
-            sources=making.sources(),
-            decoder=self.open.enter_context(making.decoder(DECODERS)),
+            reader=self._reader(making.intake),
             judges=self.judges,
             pool=self.pool,
             record=self.record,
         )
+
+    def _reader(self, intake: Intake) -> OriginalReader:
+        decoder = self.open.enter_context(intake.decoder(DECODERS))
+        return OriginalReader(intake.sources(), decoder, self.store, self.record)
 
     def work(self, shards: Sequence[int]) -> int:
         """Render shard after shard; the next one is screened meanwhile, and the last one classified and published."""
