@@ -59,7 +59,9 @@ class LayerStages(Stages):
         """Read the source pictures of a shard, judge them and their captions, and look up which layers are stored."""
         places = places_of(rows, self.shelf, self.pool)
         read = list(self.pool.map(self._original, rows, places))
-        return screen_originals(shard, read, places, judges=self.judges, shelf=self.shelf, record=self.record)
+        return screen_originals(
+            shard, read, places, judges=self.judges, policy=self.judges.policy, shelf=self.shelf, record=self.record
+        )
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Caption what has no caption, and take apart what is to be taken apart."""

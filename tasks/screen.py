@@ -13,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 from safety.blocklist import judge_text
 from safety.concepts import judge_prompt
 from safety.layers import WHITE, over
+from safety.policy import Policy
 from safety.verdict import Reason, Verdict, allow, refuse, strictest
 from tasks.judges import Judges
 from tasks.outcome import Outcome, Status
@@ -39,12 +40,14 @@ def screen_originals(
     places: Sequence[str | None],
     *,
     judges: Judges,
+    policy: Policy,
     shelf: Shelf[Any],
     record: Record,
 ) -> Screened:
     """Judge rows by their texts and by the pictures that they are made from, and deal them.
 
     Args:
+        policy: what of the judges' policy counts for these pictures.
         read: of each row of the shard its picture, uint8 [H, W, 4], or how the row ended without one.
         places: where each row's results are stored, if they are.
     """
@@ -52,7 +55,7 @@ def screen_originals(
     opened = [(place, *thing) for place, thing in zip(places, read, strict=True) if not isinstance(thing, Outcome)]
     rows = [planned for _, planned, _ in opened]
     said, windows = judge_prompts(rows, judges)
-    shown = judges.see([over(picture, WHITE) for _, _, picture in opened])
+    shown = judges.see([over(picture, WHITE) for _, _, picture in opened], policy=policy)
     verdicts = [strictest(pair) for pair in zip(said, shown, strict=True)]
     screened = sorted_out(shard, rows, verdicts, [place for place, _, _ in opened], windows, shelf=shelf, record=record)
     screened.ended.extend(failed)
