@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.checkpoint import Checkpoint
 from tasks.decoder import Decoder
 from tasks.encoding import Encoding
 from tasks.layer_shelf import LayerShelf
@@ -37,15 +38,31 @@ class Intake:
 
 
 @dataclass(frozen=True)
+class Control:
+    """Of a generate job that draws after control pictures."""
+
+    controlnet: Checkpoint
+    scale: float
+    intake: Intake  # of control pictures
+
+    @property
+    def form(self) -> tuple[str | float, ...]:
+        """Its part in the key of a row, beside the hash of the row's control picture."""
+        return "control", self.controlnet.revision, self.scale
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Of a generate job."""
 
     encoding: Encoding
+    control: Control | None = None
 
     @property
-    def form(self) -> tuple[str | int | None, ...]:
+    def form(self) -> tuple[str | float | None, ...]:
         """Its part in the key of a row."""
-        return self.encoding.extension, self.encoding.deciding_quality
+        control = self.control.form if self.control else ()
+        return self.encoding.extension, self.encoding.deciding_quality, *control
 
     def shelf(self, store: Store) -> PictureShelf:
         """Where the results lie."""

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from safety.layers import WHITE, over
 from tasks.decoder import Decoder
 from tasks.outcome import Outcome
 from tasks.plan import PlannedRow
@@ -74,9 +75,10 @@ class OriginalReader:
     decoder: Decoder
     store: Store
     record: Record
+    keeps_alpha: bool  # or lays pictures over white, before they are resized: lines on nothing are lines on white
 
     def read(self, planned: PlannedRow) -> tuple[PlannedRow, np.ndarray] | Outcome:
-        """A row with its picture at the row's size, uint8 [H, W, 4], or how the row ends without one."""
+        """A row with its picture at the row's size, uint8 [H, W, 4] with alpha, else [H, W, 3]; or how the row ends."""
         from models.latents import resized  # imports torch and diffusers, which takes seconds
 
         row = planned.row
@@ -84,7 +86,8 @@ class OriginalReader:
             picture = self.decoder.decode(read_source(row, self.sources, self.store))
         except SourceError as error:
             return self.record.failure(planned, error.reason, error.message, retryable=error.retryable)
-        return planned, np.asarray(resized(picture.pixels, row.width, row.height))
+        pixels = picture.pixels if self.keeps_alpha else over(picture.pixels, WHITE)
+        return planned, np.asarray(resized(pixels, row.width, row.height, pixels.shape[2]))
 
 
 def kept_path(source: str) -> str:

@@ -48,14 +48,15 @@ def screen_originals(
 
     Args:
         policy: what of the judges' policy counts for these pictures.
-        read: of each row of the shard its picture, uint8 [H, W, 4], or how the row ended without one.
+        read: as `OriginalReader.read` gives it, for each row of the shard.
         places: where each row's results are stored, if they are.
     """
     failed = [thing for thing in read if isinstance(thing, Outcome)]
     opened = [(place, *thing) for place, thing in zip(places, read, strict=True) if not isinstance(thing, Outcome)]
     rows = [planned for _, planned, _ in opened]
     said, windows = judge_prompts(rows, judges)
-    shown = judges.see([over(picture, WHITE) for _, _, picture in opened], policy=policy)
+    flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for _, _, picture in opened]
+    shown = judges.see(flat, policy=policy)
     verdicts = [strictest(pair) for pair in zip(said, shown, strict=True)]
     screened = sorted_out(shard, rows, verdicts, [place for place, _, _ in opened], windows, shelf=shelf, record=record)
     screened.ended.extend(failed)

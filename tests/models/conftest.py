@@ -96,19 +96,7 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `save_pretrained` writes for Qwen-Image: the same classes and files, in the small."""
-    folder = tmp_path_factory.mktemp("tiny-qwen-image")
-    torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
-    with quiet():
-        pipeline = QwenImagePipeline(
-            scheduler=new_scheduler(),
-            vae=tiny_vae(),
-            text_encoder=tiny_text_encoder(tokenizer),
-            tokenizer=tokenizer,
-            transformer=tiny_transformer(),
-        )
-        pipeline.save_pretrained(folder)
-    return folder
+    return save_qwen_image(tmp_path_factory.mktemp("tiny-qwen-image"))
 
 
 @pytest.fixture(scope="session")
@@ -193,6 +181,22 @@ def open_stock(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
         pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
+
+
+def save_qwen_image(folder: Path) -> Path:
+    """Save a random Qwen-Image; returns the folder."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    with quiet():
+        pipeline = QwenImagePipeline(
+            scheduler=new_scheduler(),
+            vae=tiny_vae(),
+            text_encoder=tiny_text_encoder(tokenizer),
+            tokenizer=tokenizer,
+            transformer=tiny_transformer(),
+        )
+        pipeline.save_pretrained(folder)
+    return folder
 
 
 def save_controlnet(folder: Path, seed: int = 2) -> Path:
