@@ -3,6 +3,7 @@
 Importing this module doesn't import torch: a command that finds nothing to do should be over in a moment.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ __all__ = [
     "SamplingDefaults",
     "find_checkpoint",
     "find_clip",
+    "find_controlnet",
     "layers_defaults",
     "sampling_defaults",
 ]
@@ -39,6 +41,10 @@ CLIP_WEIGHTS = (  # in open_clip's own order, so that a pickle it would prefer i
     "open_clip_pytorch_model.pth",
     "model.safetensors",
 )
+
+# The sizes in which a ControlNet must be as its transformer, with the defaults of diffusers' classes (0.42.1).
+JOINT_SIZES = {"in_channels": 64, "joint_attention_dim": 3584}
+INNER_SIZES = {"num_attention_heads": 24, "attention_head_dim": 128}  # their product is the width of every block
 
 
 @dataclass(frozen=True)
@@ -77,6 +83,20 @@ def find_clip(model: str, revision: str | None = None) -> Checkpoint:
     return _find(
         model, MINIATURE / "clip" if model == "miniature" else None, revision, "open_clip_config.json", _check_clip
     )
+
+
+def find_controlnet(model: str, revision: str | None, checkpoint: Checkpoint) -> Checkpoint:
+    """Find a ControlNet, and check that it is whole, safe to load, and made for the transformer of `checkpoint`.
+
+    Args:
+        model: a folder that diffusers saved, or a hub id such as `InstantX/Qwen-Image-ControlNet-Union`.
+        revision: as of `find_checkpoint`.
+        checkpoint: the Qwen-Image that it is to steer.
+
+    Raises:
+        CheckpointError: as `find_checkpoint`, or if it is for inpainting or for another transformer.
+    """
+    return _find(model, None, revision, "config.json", lambda folder: _check_controlnet(folder, checkpoint.folder))
 
 
 def sampling_defaults(checkpoint: Checkpoint) -> SamplingDefaults:
@@ -231,6 +251,40 @@ def _config_name(part: Path, class_name: str) -> str:
         older, newer = "preprocessor_config.json", "processor_config.json"
         return newer if (part / newer).exists() else older
     return "config.json"
+
+
+def _check_controlnet(folder: Path, model_folder: Path) -> list[Path]:
+    """Check a ControlNet's folder against the model that it is to steer, and return the files that decide its work."""
+    path, transformer = folder / "config.json", model_folder / "transformer" / "config.json"
+    config = read_json(path)
+    if (found := config.get("_class_name")) != "QwenImageControlNetModel":
+        raise CheckpointError(
+            f"{folder} is a {found} where a QwenImageControlNetModel is needed; "
+            "give a ControlNet such as InstantX/Qwen-Image-ControlNet-Union."
+        )
+    if config.get("extra_condition_channels", 0) != 0:
+        raise CheckpointError(
+            f"{folder} is a ControlNet for inpainting, which reads a mask beside the picture, and no manifest has one; "
+            "give a ControlNet without extra_condition_channels."
+        )
+    sizes, needed = _block_sizes(path, config), _block_sizes(transformer, read_json(transformer))
+    for name, size in sizes.items():
+        if size != needed[name]:
+            raise CheckpointError(
+                f"{folder} has {name} {size} where the transformer of {model_folder} has {needed[name]}; "
+                "give a ControlNet that was trained for this checkpoint."
+            )
+    return [path, *check_weights(folder, "diffusion_pytorch_model")]
+
+
+def _block_sizes(path: Path, config: dict[str, Any]) -> dict[str, int]:
+    """What a ControlNet and its transformer must share, by name."""
+    try:
+        sizes = {name: int(config.get(name, size)) for name, size in JOINT_SIZES.items()}
+        inner = math.prod(int(config.get(name, size)) for name, size in INNER_SIZES.items())
+    except (TypeError, ValueError):
+        raise CheckpointError(f"{path} must give {', '.join((*JOINT_SIZES, *INNER_SIZES))} as numbers.") from None
+    return {**sizes, "inner_dim": inner}
 
 
 def _check_clip(folder: Path) -> list[Path]:

@@ -14,6 +14,7 @@ import transformers
 from diffusers import (
     AutoencoderKLQwenImage,
     FlowMatchEulerDiscreteScheduler,
+    QwenImageControlNetModel,
     QwenImageLayeredPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
@@ -41,6 +42,14 @@ class Captioner:
 
 
 @dataclass(frozen=True)
+class ControlNet:
+    """What steers the transformer after control pictures: see `models.control`."""
+
+    model: QwenImageControlNetModel
+    scale: float  # how strictly, stock's `controlnet_conditioning_scale`
+
+
+@dataclass(frozen=True)
 class Components:
     """A Qwen-Image in parts; together they are what its diffusers pipeline holds."""
 
@@ -56,6 +65,7 @@ class Components:
     placement: Placement
     vae_scale: int  # pixels a latent, along each axis
     captioner: Captioner | None = None  # where the checkpoint has a processor, which shows pictures to the text encoder
+    controlnet: ControlNet | None = None  # where pictures are drawn after control pictures
 
 
 def load_components(
@@ -65,11 +75,16 @@ def load_components(
     budget: int | None,
     *,
     pipeline: str = "QwenImagePipeline",
+    controlnet: Checkpoint | None = None,
+    controlnet_scale: float = 1.0,
 ) -> Components:
     """Load a checkpoint's parts onto `device`, placed so that they fit `budget` bytes (None: as much as it takes).
 
     Args:
         pipeline: `QwenImagePipeline` or `QwenImageLayeredPipeline`, whichever the parts are for.
+        controlnet: what `find_controlnet` found. It stays on the device whatever the placement: diffusers makes it
+            of 5 blocks where the transformer has 60.
+        controlnet_scale: see `ControlNet`.
 
     Raises:
         CheckpointError: if a part isn't what that pipeline needs, or lacks weights.
@@ -79,9 +94,10 @@ def load_components(
     index, is_layered = check_kind(folder, pipeline), pipeline == "QwenImageLayeredPipeline"
     placement: Placement = "resident"
     if budget is not None:
+        beside = [folder / "transformer", *([controlnet.folder] if controlnet else [])]
         placement = choose_placement(
             count_parameters(folder / "text_encoder", "model", unused) * dtype.itemsize,
-            count_parameters(folder / "transformer", "diffusion_pytorch_model") * dtype.itemsize,
+            sum(count_parameters(part, "diffusion_pytorch_model") for part in beside) * dtype.itemsize,
             budget,
         )
     host = torch.device("cpu")
@@ -104,6 +120,9 @@ def load_components(
             QwenImageTransformer2DModel, folder / "transformer", host if placement == "streamed" else device, dtype
         )
         vae = _load(AutoencoderKLQwenImage, folder / "vae", device, dtype)
+        steering = None
+        if controlnet is not None:
+            steering = ControlNet(_load(QwenImageControlNetModel, controlnet.folder, device, dtype), controlnet_scale)
     if scheduler.config.get("stochastic_sampling"):
         raise CheckpointError(f"{folder / 'scheduler'} samples with unseeded noise; set stochastic_sampling to false.")
     if transformer.config.guidance_embeds or transformer.config.use_layer3d_rope != is_layered:
@@ -130,6 +149,7 @@ def load_components(
         placement=placement,
         vae_scale=stock.vae_scale_factor,
         captioner=captioner,
+        controlnet=steering,
     )
 
 

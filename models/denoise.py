@@ -13,8 +13,10 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift, retrieve_timesteps
 
 from models.components import Components
+from models.control import control_samples
 from models.latents import pack
 from models.predictor import Predictor
+from models.prompt_embeds import pad
 from models.sampling import Shape
 
 
@@ -43,6 +45,7 @@ def denoise(
     latents: torch.Tensor,
     texts: Sequence[Sequence[torch.Tensor]],
     source: torch.Tensor | None = None,
+    control: torch.Tensor | None = None,
     steps: int | None = None,
 ) -> torch.Tensor:
     """Run the denoising loop.
@@ -54,6 +57,7 @@ def denoise(
         latents: packed noise [B, frames · H/16 · W/16, 64].
         texts: of each row the embeddings [T, D] of its prompt and, for guidance, of its negative prompt.
         source: packed latents [B, H/16 · W/16, 64] of the pictures to decompose; None where there are none.
+        control: packed latents [B, H/16 · W/16, 64] of the pictures to draw after; None where there is no ControlNet.
         steps: stop after so many of the shape's steps, to measure one.
 
     Returns:
@@ -63,10 +67,17 @@ def denoise(
     timesteps = _timesteps(scheduler, shape.steps, latents, source)
     patch = components.vae_scale * 2
     grid = [(1, shape.height // patch, shape.width // patch)] * (shape.frames + (source is not None))
-    conditions = predictor.condition(texts, grid, timesteps.to(latents.dtype) / 1000)
+    levels = timesteps.to(latents.dtype) / 1000
+    conditions = predictor.condition(texts, grid, levels)
+    prompt = pad([row[0] for row in texts], latents.device) if control is not None else None
     for step, t in enumerate(timesteps[:steps]):
         seen = latents if source is None else torch.cat([latents, source], dim=1)
-        noise_pred, *negative_preds = conditions.predict(step, seen)[:, :, : latents.shape[1]]
+        samples = None
+        if components.controlnet is not None and control is not None and prompt is not None:
+            samples = control_samples(
+                components.controlnet, control, latents, levels[step].expand(len(latents)), prompt, grid
+            )
+        noise_pred, *negative_preds = conditions.predict(step, seen, samples)[:, :, : latents.shape[1]]
         for negative_pred in negative_preds:
             noise_pred = guide(noise_pred, negative_pred, shape.guidance, normalize=shape.cfg_normalize)
         stepped: torch.Tensor = scheduler.step(noise_pred, t, latents, return_dict=False)[0]

@@ -81,6 +81,7 @@ class Streams:
     """Both streams on their way, and what the next block reads of them."""
 
     packing: Packing
+    rows: torch.Tensor  # the row of each sequence
     image_rotary: Rotary
     text_rotary: Rotary
     image: torch.Tensor  # the residual stream [image tokens, D], changed in place
@@ -96,6 +97,7 @@ class Streams:
         texts = torch.cat([torch.arange(*packing.text_range(one), device=device) for one in sequences])
         return Streams(
             packing.only(sequences),
+            self.rows[list(sequences)],
             self.image_rotary,
             self.text_rotary,
             self.image[images],
@@ -111,6 +113,7 @@ def enter(
     text_modulation: Modulation,
     *,
     packing: Packing,
+    rows: torch.Tensor,
     rotary: tuple[Rotary, Rotary],
     image: torch.Tensor,
     text: torch.Tensor,
@@ -119,7 +122,7 @@ def enter(
     of_image, of_text = image_modulation, text_modulation
     image_in = modulated_norm(image, of_image.shift, of_image.scale, block.eps, quantize=block.image.qkv.quantizes)
     text_in = modulated_norm(text, of_text.shift, of_text.scale, block.eps)
-    return Streams(packing, *rotary, image, text, image_in, text_in)
+    return Streams(packing, rows, *rotary, image, text, image_in, text_in)
 
 
 def advance(
@@ -138,7 +141,7 @@ def advance(
         following: the next block and what the step says to it; None for the last, after whose attention nobody reads
             the text any more.
         last: shift and scale [D] of the norm after the last block.
-        control: what a ControlNet adds to the image stream after this block [image tokens, D].
+        control: what a ControlNet adds to the image stream of each row after this block [B, N, D].
     """
     attended = _attend(streams, block)
     image, mod = streams.image, image_modulation
@@ -154,7 +157,7 @@ def advance(
     widened = block.image.up.gelu(middle, quantize=block.image.down.quantizes)
     update = block.image.down(widened)
     if control is not None:
-        image += control
+        image += control[streams.rows].flatten(0, 1)
     if following is None:
         shift, scale, quantize = *last, False
     else:

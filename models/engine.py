@@ -103,6 +103,8 @@ class Engine:
         batch: int | None = None,
         memory_fraction: float = 0.9,
         max_prompt_tokens: int = 1024,
+        controlnet: Checkpoint | None = None,
+        controlnet_scale: float = 1.0,
     ) -> Self:
         """Open a checkpoint.
 
@@ -115,6 +117,8 @@ class Engine:
             batch: the most rows that go through the device together; None for as many as do it good.
             memory_fraction: how much of the GPU's free memory may be used.
             max_prompt_tokens: a longer prompt fails its row, where stock would cut it without a word.
+            controlnet: what `find_controlnet` found for it; every picture is then drawn after a control picture.
+            controlnet_scale: how strictly, stock's `controlnet_conditioning_scale`.
 
         Raises:
             CheckpointError: if the checkpoint, the device or the precision won't do.
@@ -125,8 +129,17 @@ class Engine:
             check_float8(found)
         budget = int(free_memory(found) * memory_fraction) if found.type == "cuda" else None
         dtype = find_precision("auto" if float8 else precision, found)
+        components = load_components(
+            checkpoint,
+            found,
+            dtype,
+            budget,
+            pipeline=cls.pipeline,
+            controlnet=controlnet,
+            controlnet_scale=controlnet_scale,
+        )
         return cls(
-            load_components(checkpoint, found, dtype, budget, pipeline=cls.pipeline),
+            components,
             levers=Levers(fused, attention, float8, step_cache),
             batch=batch,
             memory_fraction=memory_fraction,
@@ -177,13 +190,17 @@ class Engine:
             raise ValueError(f"A picture can't be drawn in {shape.steps} steps; give at least {self.fewest_steps}.")
 
     def _run(
-        self, requests: Sequence[Request], sources: Callable[[list[int]], torch.Tensor] | None = None
+        self,
+        requests: Sequence[Request],
+        sources: Callable[[list[int]], torch.Tensor] | None = None,
+        controls: Callable[[list[int]], torch.Tensor] | None = None,
     ) -> Iterator[list[Picture]]:
         """Make what is asked for and yield each batch as it finishes; every request yields exactly one Picture.
 
         Args:
             requests: of one shape, which `_check` has seen.
             sources: from positions in `requests` to the packed latents [B, H/16 · W/16, 64] of their source pictures.
+            controls: the same for their control pictures.
         """
         shape = requests[0].shape
         texts = [request.texts for request in requests]
@@ -204,7 +221,8 @@ class Engine:
         def make(batch: list[int]) -> list[Pixels | None]:
             noise = draw_noise(self.components, shape, [requests[index].seed for index in batch])
             source = sources(batch) if sources else None
-            return self._make(shape, noise, [rows[index] for index in batch], source)
+            control = controls(batch) if controls else None
+            return self._make(shape, noise, [rows[index] for index in batch], source, control)
 
         lengths = {index: tuple(map(len, embeds)) for index, embeds in rows.items()}
         tokens = -(-max(map(max, lengths.values())) // 128) * 128
@@ -230,9 +248,10 @@ class Engine:
         noise: torch.Tensor,
         rows: Sequence[Sequence[torch.Tensor]],
         source: torch.Tensor | None,
+        control: torch.Tensor | None,
     ) -> list[Pixels | None]:
         """Make one batch → the frames of each row, None where they aren't finite."""
-        latents = denoise(self.components, self.predictor, shape, noise, rows, source)
+        latents = denoise(self.components, self.predictor, shape, noise, rows, source, control)
         return decode(self.components, shape, latents)
 
     def _fit(self, shape: Shape, tokens: int) -> int:
@@ -264,7 +283,8 @@ class Engine:
             texts = [[torch.zeros(tokens, width, dtype=components.dtype)] * (2 if shape.guidance > 1 else 1)] * rows
             noise = draw_noise(components, shape, [0] * rows)
             source = noise[:, : noise.shape[1] // shape.frames] if shape.layers else None
-            denoise(components, self.predictor, shape, noise, texts, source, steps=1)
+            control = noise if components.controlnet else None
+            denoise(components, self.predictor, shape, noise, texts, source, control, steps=1)
         except torch.OutOfMemoryError:
             return budget + 1
         finally:

@@ -3,8 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+import torch
+
 from models.engine import Engine, Picture
 from models.failure import DeviceLost, Failure
+from models.latents import encode
 from models.sampling import PictureRequest
 
 __all__ = ["DeviceLost", "Failure", "Generator", "Picture"]
@@ -27,7 +30,8 @@ class Generator(Engine):
         Every request yields exactly one Picture, [H, W, 3]; one that fails takes no other with it.
 
         Raises:
-            ValueError: if the shapes differ, or can't be drawn.
+            ValueError: if the shapes differ, or can't be drawn; if a control picture is missing where there is a
+                ControlNet, or is there where there is none.
             DeviceLost: if the GPU is in a state that only a new process leaves.
         """
         if not requests:
@@ -35,7 +39,21 @@ class Generator(Engine):
         self._check(requests)
         if requests[0].shape.layers:
             raise ValueError("A picture made from a prompt has no layers; give a shape without.")
-        for batch in self._run(requests):
+        controlled = self.components.controlnet is not None
+        if any((request.control is not None) != controlled for request in requests):
+            raise ValueError(
+                "With a ControlNet every request needs a control picture."
+                if controlled
+                else "A control picture needs a ControlNet; load the checkpoint with one."
+            )
+        shape = requests[0].shape
+
+        @torch.inference_mode()
+        def controls(batch: list[int]) -> torch.Tensor:
+            pictures = [control for index in batch if (control := requests[index].control) is not None]
+            return encode(self.components, shape, pictures)
+
+        for batch in self._run(requests, controls=controls if controlled else None):
             yield [
                 picture if picture.pixels is None else replace(picture, pixels=picture.pixels[0]) for picture in batch
             ]

@@ -27,22 +27,27 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
     return packed
 
 
-def resized(source: Pixels, width: int, height: int) -> Image.Image:
-    """A source picture [H, W, 4] at the size it is decomposed at, as the pipeline's own image processor resizes it.
+def resized(source: Pixels, width: int, height: int, channels: int = 4) -> Image.Image:
+    """A picture [H, W, channels] at the size that it is encoded at, as the pipelines' own image processor resizes it.
 
     Pillow weights colours by their alpha, so that what is hidden doesn't bleed into what is seen.
 
     Raises:
-        ValueError: if it isn't uint8 [H, W, 4].
+        ValueError: if it isn't uint8 [H, W, channels].
     """
-    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 4:
-        raise ValueError(f"a source picture must be uint8 [H, W, 4], not {source.dtype} {list(source.shape)}")
+    if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != channels:
+        raise ValueError(f"a picture must be uint8 [H, W, {channels}] here, not {source.dtype} {list(source.shape)}")
     picture: Image.Image = VaeImageProcessor().resize(Image.fromarray(source), height, width)
     return picture
 
 
 def encode(components: Components, shape: Shape, sources: Sequence[Pixels]) -> torch.Tensor:
-    """Encode source pictures [H, W, 4] of any size, each resized to the shape's own, alpha and all.
+    """Encode pictures of any size, each resized to the shape's own: source pictures [H, W, 4], alpha and all, or
+    control pictures [H, W, 3], as many channels as the VAE reads.
+
+    A picture is encoded as the mode of what the VAE says. `QwenImageControlNetPipeline` draws a sample instead, from
+    the row's own generator and before its noise (diffusers 0.42.1): then a seed's noise would be another one with a
+    control picture than without, and one picture a little different at every seed.
 
     Returns:
         packed latents [B, H/16 · W/16, 64].
@@ -53,7 +58,7 @@ def encode(components: Components, shape: Shape, sources: Sequence[Pixels]) -> t
     vae = components.vae
     mean, std = _statistics(components)
     pictures = VaeImageProcessor(do_resize=False).preprocess(
-        [resized(source, shape.width, shape.height) for source in sources]
+        [resized(source, shape.width, shape.height, vae.config.input_channels) for source in sources]
     )
     encoded = [
         vae.encode(some.unsqueeze(2).to(components.device, components.dtype)).latent_dist.mode()

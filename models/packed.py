@@ -7,6 +7,7 @@ prompt's length costs nothing; what a block does with them stands in `models.dou
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
@@ -102,36 +103,39 @@ class PackedConditions(Conditions):
         places = {sequence: place for place, sequence in enumerate(order)}
         self._places = torch.tensor([places[sequence] for sequence in sequences], device=device)
 
-    def predict(self, step: int, latents: torch.Tensor) -> torch.Tensor:
+    def predict(self, step: int, latents: torch.Tensor, control: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         """See `Conditions`."""
         model = self.packed.transformer
         image = model.img_in(latents)[self._row_of].flatten(0, 1)
         with sdpa_kernel(self.packed.backends, set_priority=True):
-            normed = self._through(image, self.modulations.at(step))
+            normed = self._through(image, self.modulations.at(step), control)
         predicted = model.proj_out(normed).unflatten(0, (self.packing.sequences, -1))
         ordered: torch.Tensor = predicted[self._places].unflatten(0, (self.branches, self.rows))
         return ordered
 
-    def _through(self, image: torch.Tensor, modulations: StepModulations) -> torch.Tensor:
+    def _through(
+        self, image: torch.Tensor, modulations: StepModulations, control: Sequence[torch.Tensor] | None
+    ) -> torch.Tensor:
         """Take image tokens [image tokens, D] through all blocks and the norm after the last."""
         streams = enter(
             self.packed.blocks[0],
             modulations.image[0],
             modulations.text[0],
             packing=self.packing,
+            rows=self._row_of,
             rotary=(self.image_rotary, self.text_rotary),
             image=image,
             text=self.text.clone(),
         )
         if self.cache is None:
-            return self._onwards(streams, modulations, 0)
+            return self._onwards(streams, modulations, control, 0)
         before = streams.image.clone()
-        self._advance(streams, 0, modulations)
+        self._advance(streams, 0, modulations, control)
         after = streams.image.clone()
         first = (after - before).unflatten(0, (self.packing.sequences, -1))
         due = self.cache.due(first)
         if len(due) == self.packing.sequences:
-            computed = self._onwards(streams, modulations, 1)
+            computed = self._onwards(streams, modulations, control, 1)
             self.cache.remember(due, first, (streams.image - after).unflatten(0, (self.packing.sequences, -1)))
             return computed
         block = self.packed.blocks[-1]
@@ -140,18 +144,22 @@ class PackedConditions(Conditions):
         if due:
             some = streams.only(due)
             at_first = some.image.clone()
-            computed = self._onwards(some, modulations, 1)
+            computed = self._onwards(some, modulations, control, 1)
             self.cache.remember(due, first, (some.image - at_first).unflatten(0, (len(due), -1)))
             normed.unflatten(0, (self.packing.sequences, -1))[due] = computed.unflatten(0, (len(due), -1))
         return normed
 
-    def _onwards(self, streams: Streams, modulations: StepModulations, first: int) -> torch.Tensor:
+    def _onwards(
+        self, streams: Streams, modulations: StepModulations, control: Sequence[torch.Tensor] | None, first: int
+    ) -> torch.Tensor:
         """Take streams through the blocks from `first` on → the image stream after the last norm [image tokens, D]."""
         for index in range(first, len(self.packed.blocks)):
-            self._advance(streams, index, modulations)
+            self._advance(streams, index, modulations, control)
         return plain(streams.image_in)
 
-    def _advance(self, streams: Streams, index: int, modulations: StepModulations) -> None:
+    def _advance(
+        self, streams: Streams, index: int, modulations: StepModulations, control: Sequence[torch.Tensor] | None
+    ) -> None:
         blocks, following = self.packed.blocks, index + 1
         advance(
             streams,
@@ -162,4 +170,5 @@ class PackedConditions(Conditions):
             if following < len(blocks)
             else None,
             last=(modulations.last_shift, modulations.last_scale),
+            control=control[index // math.ceil(len(blocks) / len(control))] if control else None,
         )

@@ -45,7 +45,7 @@ class PaddedConditions(Conditions):
         """See `Padded.condition`."""
         self.transformer, self.branches, self.grid, self.timesteps = transformer, branches, grid, timesteps
 
-    def predict(self, step: int, latents: torch.Tensor) -> torch.Tensor:
+    def predict(self, step: int, latents: torch.Tensor, control: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         """See `Conditions`."""
         rows = len(latents)
         timestep = self.timesteps[step].expand(rows)
@@ -61,6 +61,7 @@ class PaddedConditions(Conditions):
                     encoder_hidden_states_mask=text.mask,
                     img_shapes=[list(self.grid)] * rows,
                     additional_t_cond=is_rgb,
+                    controlnet_block_samples=control,
                     return_dict=False,
                 )
         return torch.stack(predicted)

@@ -14,11 +14,12 @@ Grid = Sequence[tuple[int, int, int]]
 class Conditions(Protocol):
     """A batch of rows, ready for its steps."""
 
-    def predict(self, step: int, latents: torch.Tensor) -> torch.Tensor:
+    def predict(self, step: int, latents: torch.Tensor, control: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         """The transformer's prediction at one step.
 
         Args:
             latents: packed latents [B, N, C] of the pictures of the grid.
+            control: what a ControlNet adds to the image stream [B, N, D], each after as many of the blocks.
 
         Returns:
             [branches, B, N, C out].

@@ -1,7 +1,7 @@
 """What is asked of the picture models for one picture."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -31,12 +31,14 @@ class Shape:
 
 @dataclass(frozen=True)
 class PictureRequest:
-    """All that decides one picture, given a checkpoint and a precision."""
+    """All that decides one picture, given a checkpoint, a ControlNet if there is one, and a precision."""
 
     prompt: str
     negative_prompt: str
     seed: int
     shape: Shape
+    # [H, W, 3] of any size, with a ControlNet; requests are compared without it, since arrays have no truth value
+    control: Pixels | None = field(default=None, compare=False)
 
     @property
     def texts(self) -> list[str]:

@@ -100,6 +100,17 @@ class Policy(BaseModel):
             raise PolicyError(f"The policy {path}, field {field}: {first['msg']}.") from None
 
     @property
+    def of_conditions(self) -> Self:
+        """What counts for a picture that another one is drawn after: the concepts that prompts mayn't name, either.
+
+        The others are faults of a finished picture, such as a border, and a CLIP sees one of them in nearly every map
+        of edges or depths.
+        """
+        return self.model_copy(
+            update={"concepts": tuple(concept for concept in self.concepts if concept.prompt_threshold is not None)}
+        )
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) of everything that decides a verdict: the method, the lists' contents, all fields but the name.
 

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from tasks.request import RequestError
 
-PATH_FIELDS = ("manifest", "store", "model", "clip", "policy", "profile")
+PATH_FIELDS = ("manifest", "store", "model", "controlnet", "clip", "policy", "profile")
 MOST_LAYERS = 16
 
 
@@ -40,6 +40,12 @@ class Job(BaseModel):
     policy: str = Field("default", description="What safety refuses: a name in safety/policies, or a TOML file.")
     profile: str = Field("none", description="What a marketplace demands: a name in safety/profiles, or a TOML file.")
 
+    image_hosts: tuple[str, ...] = Field(
+        (), description="Hosts that the manifest's pictures may be fetched from: 'cdn.example.com', or host:port."
+    )
+    max_image_bytes: int = Field(64 << 20, ge=1, description="Larger pictures in the manifest fail their rows.")
+    max_image_pixels: int = Field(64_000_000, ge=1, description="Those of more pixels fail their rows, too.")
+
     shard_rows: int = Field(128, ge=1, le=10_000, description="Rows of a shard, the unit of commit and retry.")
     batch: int | None = Field(None, ge=1, description="Most rows of a batch; default: as many as memory holds.")
     memory_fraction: float = Field(0.9, gt=0, le=1, description="Share of the free GPU memory that batches may fill.")
@@ -59,6 +65,11 @@ class GenerateJob(Job):
     width: int | None = Field(None, ge=64, le=4096, multiple_of=16, description="Pixels; default: the checkpoint's.")
     height: int | None = Field(None, ge=64, le=4096, multiple_of=16, description="Pixels; default: the checkpoint's.")
     variants: int = Field(1, ge=1, le=64, description="Pictures for each row, for rows that don't say.")
+    controlnet: str | None = Field(
+        None, description="ControlNet, to draw after the manifest's 'control' pictures: a folder, or a hub id."
+    )
+    controlnet_revision: str | None = Field(None, description="Commit of a hub ControlNet, 40 hex digits.")
+    controlnet_scale: float = Field(1.0, ge=0, le=2, description="How strictly control pictures are followed.")
     format: Literal["png", "jpeg", "webp"] = Field("png", description="How pictures are stored.")
     quality: int = Field(92, ge=1, le=100, description="Of JPEG and WebP; WebP at 100 is lossless.")
 
@@ -82,11 +93,6 @@ class DecomposeJob(Job):
         None, description="Guided predictions keep the norm of the conditional ones; default: the checkpoint's."
     )
     use_en_prompt: bool = Field(True, description="Missing captions are written in English, else in Chinese.")
-    image_hosts: tuple[str, ...] = Field(
-        (), description="Hosts that pictures may be fetched from: 'cdn.example.com', or host:port."
-    )
-    max_image_bytes: int = Field(64 << 20, ge=1, description="Larger source pictures fail.")
-    max_image_pixels: int = Field(64_000_000, ge=1, description="Source pictures of more pixels fail.")
     psd: bool = Field(True, description="Write layers.psd beside layers that are made.")
 
 

@@ -38,8 +38,15 @@ class Judges:
         """The policy's phrases as this CLIP reads them."""
         return embed_concepts(self.policy, self.clip.embed_texts)
 
-    def see(self, pictures: Sequence[np.ndarray], windows: Sequence[np.ndarray | None] | None = None) -> list[Verdict]:
+    def see(
+        self,
+        pictures: Sequence[np.ndarray],
+        windows: Sequence[np.ndarray | None] | None = None,
+        policy: Policy | None = None,
+    ) -> list[Verdict]:
         """What the policy says of pictures, uint8 [H, W, 3], beside the windows of their prompts where there are any.
+
+        `policy` is a part of the run's, where not all of it counts.
 
         A classifier that fails refuses: whatever goes wrong, no picture passes unseen.
         """
@@ -49,7 +56,7 @@ class Judges:
         try:
             embeddings = self.clip.embed_pictures(pictures)
             return [
-                judge_picture(embedding, prompt, self.concepts, self.policy)
+                judge_picture(embedding, prompt, self.concepts, policy or self.policy)
                 for embedding, prompt in zip(embeddings, prompts, strict=True)
             ]
         except Exception as error:  # noqa: BLE001  whatever the CLIP failed of, nothing was classified

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 from models.checkpoint import (
     Checkpoint,
     fewest_steps,
     find_checkpoint,
+    find_controlnet,
     layers_defaults,
     sampling_defaults,
     size_multiple,
     writes_captions,
 )
+from tasks.controlled_rows import ControlledRows
 from tasks.encoding import Encoding
 from tasks.job import DecomposeJob, GenerateJob, Job
-from tasks.making import Decomposition, Pictures
-from tasks.manifest import PICTURES, PROMPTS, Columns
+from tasks.making import Control, Decomposition, Intake, Pictures
+from tasks.manifest import CONTROLLED, PICTURES, PROMPTS, Columns
+from tasks.originals import Originals
 from tasks.picture_rows import PictureRows, layer_defaults
 from tasks.plan import Rows
 from tasks.prompt_rows import PromptRows, job_defaults
@@ -39,6 +43,12 @@ class Kind:
     template_columns: tuple[str, ...] | None  # what its prompt template reads, None when it has none
     reader: Callable[[Store | None], AbstractContextManager[Rows]]
     """Opens what reads rows; pictures that a manifest holds are put into the store for the lanes, if one is given."""
+
+    @property
+    def controlnet(self) -> Checkpoint | None:
+        """What pictures are drawn with after control pictures, if they are."""
+        control = self.making.control if isinstance(self.making, Pictures) else None
+        return control.controlnet if control else None
 
 
 def kind_of(job: Job) -> Kind:
@@ -62,37 +72,58 @@ def _pictures(job: GenerateJob) -> Kind:
         fewest_steps=fewest_steps(checkpoint),
         size_multiple=size_multiple(checkpoint),
     )
-    template = defaults.template
+    template, prompts, control = defaults.template, PromptRows(defaults), _control(job, checkpoint)
     return Kind(
         checkpoint=checkpoint,
-        making=Pictures(Encoding(job.format, job.quality)),
-        columns=PROMPTS,
+        making=Pictures(Encoding(job.format, job.quality), control),
+        columns=CONTROLLED if control else PROMPTS,
         template_columns=template.columns if template else None,
-        reader=lambda _: nullcontext(PromptRows(defaults)),
+        reader=partial(_controlled_rows, prompts, control.intake) if control else lambda _: nullcontext(prompts),
     )
+
+
+def _control(job: GenerateJob, checkpoint: Checkpoint) -> Control | None:
+    if job.controlnet is None:
+        return None
+    controlnet = find_controlnet(job.controlnet, job.controlnet_revision, checkpoint)
+    return Control(controlnet, job.controlnet_scale, _intake(job))
+
+
+@contextmanager
+def _controlled_rows(prompts: PromptRows, intake: Intake, store: Store | None) -> Iterator[Rows]:
+    with _originals(intake, store) as originals:
+        yield ControlledRows(prompts, originals)
 
 
 def _decomposition(job: DecomposeJob) -> Kind:
     checkpoint = find_checkpoint(job.model, job.revision, pipeline="QwenImageLayeredPipeline")
     sampling = layers_defaults(checkpoint)
     making = Decomposition(
-        folder=folder_of(job.manifest),
-        image_hosts=job.image_hosts,
-        max_image_bytes=job.max_image_bytes,
-        max_image_pixels=job.max_image_pixels,
+        intake=_intake(job),
         cfg_normalize=given_or(job.cfg_normalize, sampling.cfg_normalize),
         use_en_prompt=job.use_en_prompt,
         writes_captions=writes_captions(checkpoint),
         psd=job.psd,
     )
-    sources = making.sources()  # refuses hosts that aren't any
     defaults = layer_defaults(
         job, sampling, fewest_steps=fewest_steps(checkpoint), size_multiple=size_multiple(checkpoint)
     )
 
     @contextmanager
     def reader(store: Store | None) -> Iterator[Rows]:
-        with making.decoder(MEASURING) as decoder:
-            yield PictureRows(defaults, sources, decoder, store)
+        with _originals(making.intake, store) as originals:
+            yield PictureRows(defaults, originals)
 
     return Kind(checkpoint=checkpoint, making=making, columns=PICTURES, template_columns=None, reader=reader)
+
+
+def _intake(job: Job) -> Intake:
+    intake = Intake(folder_of(job.manifest), job.image_hosts, job.max_image_bytes, job.max_image_pixels)
+    intake.sources()  # refuses hosts that aren't any
+    return intake
+
+
+@contextmanager
+def _originals(intake: Intake, store: Store | None) -> Iterator[Originals]:
+    with intake.decoder(MEASURING) as decoder:
+        yield Originals(intake.sources(), decoder, store)

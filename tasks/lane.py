@@ -23,7 +23,8 @@ from safety.profile import Profile
 from tasks.classify import classify
 from tasks.judges import Judges
 from tasks.layer_stages import LayerStages
-from tasks.making import Decomposition, Pictures
+from tasks.making import Control, Decomposition, Intake, Pictures
+from tasks.originals import OriginalReader
 from tasks.picture_stages import PictureStages
 from tasks.plan import Plan
 from tasks.publish import publish
@@ -106,7 +107,7 @@ class Line:
         self.pool.shutdown()
         self.open.close()
 
-    def _open(self, engine: type[AnyEngine]) -> AnyEngine:
+    def _open(self, engine: type[AnyEngine], control: Control | None = None) -> AnyEngine:
         spec = self.spec
         return engine.load(
             spec.checkpoint,
@@ -115,6 +116,8 @@ class Line:
             batch=spec.batch,
             memory_fraction=spec.memory_fraction,
             max_prompt_tokens=spec.max_prompt_tokens,
+            controlnet=control.controlnet if control else None,
+            controlnet_scale=control.scale if control else 1.0,
         )
 
     @cached_property
@@ -122,7 +125,8 @@ class Line:
         """The model, loaded when there is something to draw."""
         from models.generator import Generator  # imports torch and diffusers, which takes seconds
 
-        return self._open(Generator)
+        making = self.spec.making
+        return self._open(Generator, making.control if isinstance(making, Pictures) else None)
 
     @cached_property
     def decomposer(self) -> Decomposer:
@@ -138,6 +142,7 @@ class Line:
                 generator=lambda: self.generator,
                 shelf=making.shelf(self.store),
                 encoding=making.encoding,
+                controls=self._reader(making.control.intake, keeps_alpha=False) if making.control else None,
                 judges=self.judges,
                 pool=self.pool,
                 record=self.record,
@@ -146,12 +151,15 @@ class Line:
             decomposer=lambda: self.decomposer,
             making=making,
             shelf=making.shelf(self.store),
-            sources=making.sources(),
-            decoder=self.open.enter_context(making.decoder(DECODERS)),
+            reader=self._reader(making.intake, keeps_alpha=True),
             judges=self.judges,
             pool=self.pool,
             record=self.record,
         )
+
+    def _reader(self, intake: Intake, *, keeps_alpha: bool) -> OriginalReader:
+        decoder = self.open.enter_context(intake.decoder(DECODERS))
+        return OriginalReader(intake.sources(), decoder, self.store, self.record, keeps_alpha)
 
     def work(self, shards: Sequence[int]) -> int:
         """Render shard after shard; the next one is screened meanwhile, and the last one classified and published."""

@@ -14,17 +14,14 @@ import numpy as np
 from models.sampling import LayersRequest, Shape
 from safety.layers import WHITE, judge_layers, over
 from safety.verdict import Verdict, strictest
-from tasks.decoder import Decoder
 from tasks.judges import Judges
 from tasks.layer_shelf import Layers, LayerShelf
 from tasks.making import Decomposition
+from tasks.originals import OriginalReader
 from tasks.outcome import FailureReason, Outcome
-from tasks.picture_rows import read_source
 from tasks.plan import PlannedRow
 from tasks.record import Record
-from tasks.screen import blocked, judge_prompts, places_of, sorted_out
-from tasks.source import Sources
-from tasks.source_error import SourceError
+from tasks.screen import blocked, judge_prompts, places_of, screen_originals
 from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
 
 if TYPE_CHECKING:
@@ -49,32 +46,22 @@ class LayerStages(Stages):
         judges: Judges,
         making: Decomposition,
         shelf: LayerShelf,
-        sources: Sources,
-        decoder: Decoder,
+        reader: OriginalReader,
         pool: Executor,
         record: Record,
     ) -> None:
         """`decomposer` gives the model, loaded when it is first asked for; `pool` is for the store and for reading."""
         self.decomposer, self.making, self.judges, self.shelf = decomposer, making, judges, shelf
-        self.sources, self.decoder = sources, decoder
-        self.pool, self.record = pool, record
+        self.reader, self.pool, self.record = reader, pool, record
         self._captions: dict[str, str] = {}  # written by this lane, by the hash of the source picture
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Read the source pictures of a shard, judge them and their captions, and look up which layers are stored."""
         places = places_of(rows, self.shelf, self.pool)
-        read = list(zip(places, self.pool.map(self._original, rows, places), strict=True))
-        failed = [thing for _, thing in read if isinstance(thing, Outcome)]
-        opened = [(place, *thing) for place, thing in read if not isinstance(thing, Outcome)]
-        places, rows = [place for place, _, _ in opened], [planned for _, planned, _ in opened]
-        said, windows = judge_prompts(rows, self.judges)
-        shown = self.judges.see([over(source, WHITE) for _, _, source in opened])
-        verdicts = [strictest(pair) for pair in zip(said, shown, strict=True)]
-        screened = sorted_out(shard, rows, verdicts, places, windows, shelf=self.shelf, record=self.record)
-        screened.ended.extend(failed)
-        to_render = {planned.row.id for planned in screened.to_render}
-        screened.sources.update((row.row.id, source) for _, row, source in opened if row.row.id in to_render)
-        return screened
+        read = list(self.pool.map(self._original, rows, places))
+        return screen_originals(
+            shard, read, places, judges=self.judges, policy=self.judges.policy, shelf=self.shelf, record=self.record
+        )
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Caption what has no caption, and take apart what is to be taken apart."""
@@ -113,14 +100,7 @@ class LayerStages(Stages):
             except ValueError as error:
                 return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
             return with_caption(planned, original.caption), original.source
-        from models.latents import resized  # imports torch and diffusers, which takes seconds
-
-        row = planned.row
-        try:
-            picture = self.decoder.decode(read_source(row, self.sources, self.shelf.store))
-        except SourceError as error:
-            return self.record.failure(planned, error.reason, error.message, retryable=error.retryable)
-        return planned, np.asarray(resized(picture.pixels, row.width, row.height))
+        return self.reader.read(planned)
 
     def _captioned(self, rows: Sequence[PlannedRow], screened: Screened) -> tuple[list[PlannedRow], list[Outcome]]:
         """The rows with captions, written where there were none and screened, and those that ended of it."""

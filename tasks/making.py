@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from models.checkpoint import Checkpoint
 from tasks.decoder import Decoder
 from tasks.encoding import Encoding
 from tasks.layer_shelf import LayerShelf
@@ -15,15 +16,53 @@ from tasks.web_source import WebSource
 
 
 @dataclass(frozen=True)
+class Intake:
+    """Where the pictures that rows are made from come from, and what one may take."""
+
+    folder: str  # where relative paths begin: see `tasks.source.folder_of`
+    image_hosts: tuple[str, ...]
+    max_image_bytes: int
+    max_image_pixels: int
+
+    def sources(self) -> Sources:
+        """What reads their bytes.
+
+        Raises:
+            RequestError: one of `image_hosts` isn't the name of a host.
+        """
+        return Sources(self.folder, web=WebSource(self.image_hosts), limit=self.max_image_bytes)
+
+    def decoder(self, workers: int) -> Decoder:
+        """What decodes them: so many processes."""
+        return Decoder(workers=workers, limits=Limits(pixels=self.max_image_pixels))
+
+
+@dataclass(frozen=True)
+class Control:
+    """Of a generate job that draws after control pictures."""
+
+    controlnet: Checkpoint
+    scale: float
+    intake: Intake  # of control pictures
+
+    @property
+    def form(self) -> tuple[str | float, ...]:
+        """Its part in the key of a row, beside the hash of the row's control picture."""
+        return "control", self.controlnet.revision, self.scale
+
+
+@dataclass(frozen=True)
 class Pictures:
     """Of a generate job."""
 
     encoding: Encoding
+    control: Control | None = None
 
     @property
-    def form(self) -> tuple[str | int | None, ...]:
+    def form(self) -> tuple[str | float | None, ...]:
         """Its part in the key of a row."""
-        return self.encoding.extension, self.encoding.deciding_quality
+        control = self.control.form if self.control else ()
+        return self.encoding.extension, self.encoding.deciding_quality, *control
 
     def shelf(self, store: Store) -> PictureShelf:
         """Where the results lie."""
@@ -34,10 +73,7 @@ class Pictures:
 class Decomposition:
     """Of a decompose job."""
 
-    folder: str  # where relative paths of pictures begin: see `tasks.source.folder_of`
-    image_hosts: tuple[str, ...]
-    max_image_bytes: int
-    max_image_pixels: int
+    intake: Intake  # of source pictures
     cfg_normalize: bool
     use_en_prompt: bool
     writes_captions: bool  # whether the checkpoint can
@@ -51,11 +87,3 @@ class Decomposition:
     def shelf(self, store: Store) -> LayerShelf:
         """Where the results lie."""
         return LayerShelf(store, with_psd=self.psd)
-
-    def sources(self) -> Sources:
-        """Where the source pictures come from."""
-        return Sources(self.folder, web=WebSource(self.image_hosts), limit=self.max_image_bytes)
-
-    def decoder(self, workers: int) -> Decoder:
-        """What decodes them: so many processes."""
-        return Decoder(workers=workers, limits=Limits(pixels=self.max_image_pixels))

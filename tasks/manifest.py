@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,8 @@ class Columns:
     text: tuple[str, ...]
     whole: tuple[str, ...]  # numbers
     real: tuple[str, ...] = ("guidance",)
-    image: tuple[str, ...] = ()  # text or bytes
+    image: tuple[str, ...] = ()  # text or bytes; every one must be there
+    idle: tuple[str, ...] = ()  # pictures that nothing in the job reads: they may not be there
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -57,8 +58,11 @@ class Columns:
 
 
 PROMPTS = Columns(
-    text=("id", "prompt", "negative_prompt", "profile"), whole=("seed", "width", "height", "steps", "variants")
+    text=("id", "prompt", "negative_prompt", "profile"),
+    whole=("seed", "width", "height", "steps", "variants"),
+    idle=("control",),
 )
+CONTROLLED = replace(PROMPTS, image=("control",), idle=())  # of a job with a ControlNet
 PICTURES = Columns(
     text=("id", "caption", "negative_prompt", "profile"),
     whole=("seed", "layers", "resolution", "steps"),
@@ -156,9 +160,19 @@ def _check_columns(schema: pa.Schema, name: str, columns: Columns, template_colu
         raise ManifestError(f"The manifest {name} has two columns named {repeated[0]!r}.")
     if "id" not in schema.names:
         raise ManifestError(f"The manifest {name} has no column 'id'; it has {', '.join(schema.names) or 'none'}.")
-    if columns.image and not set(columns.image) & set(schema.names):
-        raise ManifestError(f"The manifest {name} has no column 'image'; it has {', '.join(schema.names)}.")
-    if not columns.image and "prompt" not in schema.names and template_columns is None:
+    for column in columns.image:
+        if column not in schema.names:
+            demand = ", and the job's controlnet draws after control pictures" if column == "control" else ""
+            raise ManifestError(
+                f"The manifest {name} has no column {column!r}{demand}; it has {', '.join(schema.names)}."
+            )
+    for column in columns.idle:
+        if column in schema.names:
+            raise ManifestError(
+                f"The manifest {name} has a column {column!r}, and the job has no controlnet that draws after it: "
+                "give one (--controlnet), or rename the column to carry it."
+            )
+    if "prompt" in columns.text and "prompt" not in schema.names and template_columns is None:
         raise ManifestError(f"The manifest {name} has no column 'prompt', and the job has no prompt_template.")
     for column in template_columns or ():
         if column not in schema.names:

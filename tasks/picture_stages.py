@@ -14,10 +14,11 @@ from safety.picture import inspect
 from safety.verdict import Verdict, strictest
 from tasks.encoding import Encoding, decode
 from tasks.judges import Judges
+from tasks.originals import OriginalReader
 from tasks.outcome import FailureReason, Outcome
 from tasks.plan import PlannedRow
 from tasks.record import Record
-from tasks.screen import judge_prompts, places_of, sorted_out
+from tasks.screen import judge_prompts, places_of, screen_originals, sorted_out
 from tasks.shelf import PictureShelf
 from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
 
@@ -45,23 +46,35 @@ class PictureStages(Stages):
         judges: Judges,
         shelf: PictureShelf,
         encoding: Encoding,
+        controls: OriginalReader | None,
         pool: Executor,
         record: Record,
     ) -> None:
-        """`generator` gives the model, loaded when it is first asked for; `pool` is for the store and for encoding."""
+        """`generator` gives the model, loaded when it is first asked for; `pool` is for the store and for encoding.
+
+        `controls` reads control pictures, where there are any to draw after.
+        """
         self.generator, self.judges, self.shelf, self.encoding = generator, judges, shelf, encoding
+        self.controls = controls
         self.pool, self.record = pool, record
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
-        """Judge the prompts of a shard, and look up which pictures are stored."""
-        verdicts, windows = judge_prompts(rows, self.judges)
+        """Judge the prompts of a shard and its control pictures, and look up which pictures are stored."""
         places = places_of(rows, self.shelf, self.pool)
+        if self.controls is not None:
+            read = list(self.pool.map(self.controls.read, rows))
+            policy = self.judges.policy.of_conditions
+            return screen_originals(
+                shard, read, places, judges=self.judges, policy=policy, shelf=self.shelf, record=self.record
+            )
+        verdicts, windows = judge_prompts(rows, self.judges)
         return sorted_out(shard, rows, verdicts, places, windows, shelf=self.shelf, record=self.record)
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Draw what is to be drawn."""
         rows = screened.to_render
-        for pictures in self.generator().render([request_of(planned) for planned in rows]):
+        requests = [request_of(planned, screened.sources.get(planned.row.id)) for planned in rows]
+        for pictures in self.generator().render(requests):
             yield [self.record.taken(rows[picture.index], picture) for picture in pictures]
 
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
@@ -100,9 +113,8 @@ class PictureStages(Stages):
         return profile.check(picture.pixels, format=picture.format, size_bytes=len(picture.data))
 
 
-def request_of(planned: PlannedRow) -> PictureRequest:
-    """What the engine is asked for."""
+def request_of(planned: PlannedRow, control: np.ndarray | None) -> PictureRequest:
+    """What the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
     row = planned.row
-    return PictureRequest(
-        row.prompt, row.negative_prompt, row.seed, Shape(row.width, row.height, row.steps, row.guidance)
-    )
+    shape = Shape(row.width, row.height, row.steps, row.guidance)
+    return PictureRequest(row.prompt, row.negative_prompt, row.seed, shape, control)

@@ -28,7 +28,7 @@ COLUMNS = pa.schema(
         pa.field("steps", pa.int32()),
         pa.field("guidance", pa.float64()),
         pa.field("profile", pa.string()),
-        pa.field("image", pa.string()),  # the address of a source picture
+        pa.field("image", pa.string()),  # the address of a source picture, or of a control picture
         pa.field("source", pa.string()),  # SHA-256 of its bytes
         pa.field("layers", pa.int32()),
         pa.field("key", pa.string()),

@@ -93,6 +93,8 @@ class Checked:
             "policy": self.policy.digest,
             "profile": self.profiles[self.request.job.profile].digest,
         }
+        if self.kind.controlnet:
+            deciding["controlnet"] = self.kind.controlnet.revision
         return run_name(manifest.digest, deciding, self.request.limit, self.request.retry)
 
     def spec(self, run: Run) -> LaneSpec:
@@ -263,6 +265,7 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
         "manifest_sha256": manifest.digest,
         "manifest_rows": manifest.rows,
         "checkpoint_revision": checked.kind.checkpoint.revision,
+        "controlnet_revision": checked.kind.controlnet.revision if checked.kind.controlnet else None,
         "clip_revision": checked.clip.revision,
         "precision": checked.precision,
         "policy_digest": checked.policy.digest,

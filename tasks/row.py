@@ -30,8 +30,8 @@ class Row:
     steps: int
     guidance: float
     profile: str
-    image: str | None = None  # the address of a source picture
-    source: str | None = None  # SHA-256 of the source picture's bytes, hex
+    image: str | None = None  # the address of a source picture, or of a control picture
+    source: str | None = None  # SHA-256 of that picture's bytes, hex
     layers: int = 0
 
     @property

@@ -12,6 +12,8 @@ from prefect.cache_policies import NO_CACHE
 
 from safety.blocklist import judge_text
 from safety.concepts import judge_prompt
+from safety.layers import WHITE, over
+from safety.policy import Policy
 from safety.verdict import Reason, Verdict, allow, refuse, strictest
 from tasks.judges import Judges
 from tasks.outcome import Outcome, Status
@@ -30,6 +32,37 @@ def screen(shard: int, rows: Sequence[PlannedRow], *, stages: Stages) -> Screene
 def places_of(rows: Sequence[PlannedRow], shelf: Shelf[Any], pool: Executor) -> list[str | None]:
     """Where each row's results are stored, if they are."""
     return list(pool.map(lambda planned: shelf.find(planned.key), rows))
+
+
+def screen_originals(
+    shard: int,
+    read: Sequence[tuple[PlannedRow, np.ndarray] | Outcome],
+    places: Sequence[str | None],
+    *,
+    judges: Judges,
+    policy: Policy,
+    shelf: Shelf[Any],
+    record: Record,
+) -> Screened:
+    """Judge rows by their texts and by the pictures that they are made from, and deal them.
+
+    Args:
+        policy: what of the judges' policy counts for these pictures.
+        read: as `OriginalReader.read` gives it, for each row of the shard.
+        places: where each row's results are stored, if they are.
+    """
+    failed = [thing for thing in read if isinstance(thing, Outcome)]
+    opened = [(place, *thing) for place, thing in zip(places, read, strict=True) if not isinstance(thing, Outcome)]
+    rows = [planned for _, planned, _ in opened]
+    said, windows = judge_prompts(rows, judges)
+    flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for _, _, picture in opened]
+    shown = judges.see(flat, policy=policy)
+    verdicts = [strictest(pair) for pair in zip(said, shown, strict=True)]
+    screened = sorted_out(shard, rows, verdicts, [place for place, _, _ in opened], windows, shelf=shelf, record=record)
+    screened.ended.extend(failed)
+    to_render = {planned.row.id for planned in screened.to_render}
+    screened.sources.update((row.row.id, picture) for _, row, picture in opened if row.row.id in to_render)
+    return screened
 
 
 def sorted_out(

@@ -32,7 +32,7 @@ def folder_of(manifest: str) -> str:
 
 
 class Sources:
-    """Reads the `image` of rows; safe to use from many threads."""
+    """Reads the pictures that rows name; safe to use from many threads."""
 
     def __init__(self, folder: str, *, web: WebSource, limit: int = LARGEST) -> None:
         """Read paths relative to `folder` (see `folder_of`), and at most `limit` bytes of each picture."""
@@ -55,7 +55,7 @@ class Sources:
                 raise too_large("The picture", self.limit)
             return image
         if not image.strip() or CONTROL.search(image):
-            raise SourceError("bad_value", "The image is empty, or its address holds control characters.")
+            raise SourceError("bad_value", "The picture's address is empty, or holds control characters.")
         scheme = SCHEME.match(image)
         match scheme and scheme[1].lower():
             case None if self.folder.startswith("s3://"):
@@ -76,7 +76,7 @@ class Sources:
 
     def _object(self, folder: str, path: str) -> bytes:
         if not path:
-            raise SourceError("bad_value", "The image is the address of a bucket: write s3://bucket/key.")
+            raise SourceError("bad_value", "The picture's address is that of a bucket: write s3://bucket/key.")
         try:
             data = self._bucket(folder).read_at_most(path, self.limit)
         except StoreAddressError as error:

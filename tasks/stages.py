@@ -32,7 +32,7 @@ class Screened:
     ended: list[Outcome]  # blocked, or without a source picture
     withdrawn: list[Found]  # of blocked rows that were published before the policy refused them
     windows: dict[str, np.ndarray]  # prompt embeddings of the rows that passed, by id: float32 [windows, dimensions]
-    sources: dict[str, np.ndarray] = field(default_factory=dict)  # pictures to decompose, by id: uint8 [H, W, 4]
+    sources: dict[str, np.ndarray] = field(default_factory=dict)  # pictures of `to_render`, by id: uint8 [H, W, C]
 
 
 @dataclass(frozen=True)

@@ -90,9 +90,9 @@ def allowed(address: str, hosts: frozenset[str]) -> WebAddress:
         scheme = host = ""
         port = None
     if not host or scheme not in DEFAULT_PORTS or MISREAD.search(address):
-        raise SourceError("bad_value", "The image's web address isn't one: write https://host/path.")
+        raise SourceError("bad_value", "The picture's web address isn't one: write https://host/path.")
     if "@" in parts.netloc:
-        raise SourceError("source_not_allowed", f"The image's address on {host} holds credentials: leave them out.")
+        raise SourceError("source_not_allowed", f"The picture's address on {host} holds credentials: leave them out.")
     named = host if port in (None, DEFAULT_PORTS[scheme]) else f"{host}:{port}"
     if named not in hosts:
         raise SourceError("source_not_allowed", f"The job doesn't allow pictures from {named[:260]}: see image_hosts.")

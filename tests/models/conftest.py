@@ -12,6 +12,7 @@ import torch
 from diffusers import (
     AutoencoderKLQwenImage,
     DiffusionPipeline,
+    QwenImageControlNetModel,
     QwenImageLayeredPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
@@ -70,10 +71,10 @@ def break_forward(model: Engine, monkeypatch: pytest.MonkeyPatch, fault: Callabl
         conditions = condition(*args)
         predict = conditions.predict
 
-        def watched(step: int, latents: torch.Tensor) -> torch.Tensor:
+        def watched(step: int, latents: torch.Tensor, *more: Any) -> torch.Tensor:
             sizes.append(len(latents))
             fault(sizes[-1])
-            return predict(step, latents)
+            return predict(step, latents, *more)
 
         monkeypatch.setattr(conditions, "predict", watched)
         return conditions
@@ -89,8 +90,14 @@ def no_worse(ours: np.ndarray, theirs: np.ndarray, exact: np.ndarray) -> bool:
     return bool(errors[0] <= 1.1 * errors[1])
 
 
-def request(prompt: str, seed: int = 0, shape: Shape = SHAPE, negative_prompt: str = " ") -> PictureRequest:
-    return PictureRequest(prompt, negative_prompt, seed, shape)
+def request(
+    prompt: str,
+    seed: int = 0,
+    shape: Shape = SHAPE,
+    negative_prompt: str = " ",
+    control: np.ndarray | None = None,
+) -> PictureRequest:
+    return PictureRequest(prompt, negative_prompt, seed, shape, control)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -104,24 +111,18 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What `save_pretrained` writes for Qwen-Image: the same classes and files, in the small."""
-    folder = tmp_path_factory.mktemp("tiny-qwen-image")
-    torch.manual_seed(0)
-    tokenizer = tiny_tokenizer()
-    with quiet():
-        pipeline = QwenImagePipeline(
-            scheduler=new_scheduler(),
-            vae=tiny_vae(),
-            text_encoder=tiny_text_encoder(tokenizer),
-            tokenizer=tokenizer,
-            transformer=tiny_transformer(),
-        )
-        pipeline.save_pretrained(folder)
-    return folder
+    return save_qwen_image(tmp_path_factory.mktemp("tiny-qwen-image"))
 
 
 @pytest.fixture(scope="session")
 def tiny(tiny_folder: Path) -> Checkpoint:
     return find_checkpoint(str(tiny_folder))
+
+
+@pytest.fixture(scope="session")
+def controlnet_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What `save_pretrained` writes for a ControlNet of the tiny Qwen-Image."""
+    return save_controlnet(tmp_path_factory.mktemp("tiny-controlnet"))
 
 
 @pytest.fixture
@@ -197,12 +198,40 @@ def open_stock(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     return pipeline
 
 
+def save_qwen_image(folder: Path) -> Path:
+    """Save a random Qwen-Image; returns the folder."""
+    torch.manual_seed(0)
+    tokenizer = tiny_tokenizer()
+    with quiet():
+        pipeline = QwenImagePipeline(
+            scheduler=new_scheduler(),
+            vae=tiny_vae(),
+            text_encoder=tiny_text_encoder(tokenizer),
+            tokenizer=tokenizer,
+            transformer=tiny_transformer(),
+        )
+        pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_controlnet(folder: Path, seed: int = 2) -> Path:
+    """Save a random ControlNet, of half the tiny transformer's blocks; returns the folder."""
+    torch.manual_seed(seed)
+    controlnet = QwenImageControlNetModel(
+        num_layers=1, attention_head_dim=16, num_attention_heads=2, joint_attention_dim=32, axes_dims_rope=(4, 6, 6)
+    )
+    # diffusers starts these at zero, with which control pictures change nothing; here they are to show.
+    torch.nn.init.normal_(controlnet.controlnet_x_embedder.weight, std=5)
+    for layer in controlnet.controlnet_blocks:
+        torch.nn.init.normal_(layer.weight, std=0.5)
+    controlnet.save_pretrained(folder)
+    return folder
+
+
 def save_layered(folder: Path, vae: AutoencoderKLQwenImage, *, sees: bool = True) -> Path:
     """Save a random Qwen-Image-Layered around `vae`; returns the folder."""
     torch.manual_seed(1)
     tokenizer = tiny_tokenizer()
-    with torch.no_grad():
-        vae.quant_conv.weight.mul_(10)  # so that sources show
     with quiet():
         processor = Qwen2VLProcessor(
             Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=112 * 112), tokenizer, Qwen2VLVideoProcessor()
@@ -279,7 +308,11 @@ def tiny_transformer(scale: float = 1.5, **more: Any) -> QwenImageTransformer2DM
 
 
 def tiny_vae(**more: Any) -> AutoencoderKLQwenImage:
-    return AutoencoderKLQwenImage(base_dim=8, num_res_blocks=1, **more)
+    torch.manual_seed(0)  # the same weights whichever tests ran before
+    vae = AutoencoderKLQwenImage(base_dim=8, num_res_blocks=1, **more)
+    with torch.no_grad():
+        vae.quant_conv.weight.mul_(10)  # so that what is encoded shows
+    return vae
 
 
 def picture(width: int, height: int, seed: int = 0) -> np.ndarray:

@@ -10,7 +10,17 @@ import pytest
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from models import digest
-from models.checkpoint import CheckpointError, find_checkpoint, find_clip, layers_defaults, sampling_defaults
+from models.checkpoint import (
+    Checkpoint,
+    CheckpointError,
+    find_checkpoint,
+    find_clip,
+    find_controlnet,
+    layers_defaults,
+    sampling_defaults,
+)
+
+from .conftest import save_controlnet
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
@@ -288,3 +298,63 @@ def test_a_clip_is_found_by_its_config_and_refused_as_a_pickle(clip_folder: Path
     folder.mkdir()
     with pytest.raises(CheckpointError, match=r"open_clip_config\.json is missing"):
         find_clip(str(folder))
+
+
+def test_a_controlnet_is_known_by_its_contents(tiny: Checkpoint, controlnet_folder: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(controlnet_folder, tmp_path / "controlnet"))
+    (folder / "README.md").write_text("# Edges")
+    found = find_controlnet(str(folder), None, tiny)
+    assert found.folder == folder.resolve()
+    assert found.revision == find_controlnet(str(controlnet_folder), None, tiny).revision
+    assert found.revision != find_controlnet(str(save_controlnet(tmp_path / "other", seed=3)), None, tiny).revision
+    with pytest.raises(CheckpointError, match="not the revision"):
+        find_controlnet(str(folder), "0" * 64, tiny)
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"_class_name": "FluxControlNetModel"}, "is a FluxControlNetModel where a QwenImageControlNetModel is needed"),
+        ({"extra_condition_channels": 4}, "is a ControlNet for inpainting"),
+        ({"in_channels": 128}, "in_channels 128 where the transformer of .* has 64"),
+        ({"joint_attention_dim": 64}, "joint_attention_dim 64 where the transformer of .* has 32"),
+        ({"num_attention_heads": 4}, "inner_dim 64 where the transformer of .* has 32"),
+        ({"attention_head_dim": "wide"}, "attention_head_dim as numbers"),
+    ],
+)
+def test_a_controlnet_that_does_not_fit_is_refused_by_its_config(
+    tiny: Checkpoint, controlnet_folder: Path, tmp_path: Path, changes: dict[str, object], complaint: str
+) -> None:
+    folder = Path(shutil.copytree(controlnet_folder, tmp_path / "controlnet"))
+    edit(folder / "config.json", **changes)
+
+    with pytest.raises(CheckpointError, match=complaint):
+        find_controlnet(str(folder), None, tiny)
+
+
+def test_a_controlnets_weights_are_whole_and_no_pickles(
+    tiny: Checkpoint, controlnet_folder: Path, tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(controlnet_folder, tmp_path / "controlnet"))
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[:-1])
+    with pytest.raises(CheckpointError, match="fetch it again"):
+        find_controlnet(str(folder), None, tiny)
+
+    (folder / WEIGHTS).unlink()
+    (folder / "diffusion_pytorch_model.bin").write_bytes(whole)
+    with pytest.raises(CheckpointError, match=r"\.bin is a pickle"):
+        find_controlnet(str(folder), None, tiny)
+
+
+def test_a_controlnet_of_the_hub_must_be_pinned_and_is_found_in_its_cache(
+    tiny: Checkpoint, controlnet_folder: Path, hub: Path
+) -> None:
+    snapshot = hub.parents[2] / "models--acme--edges" / "snapshots" / COMMIT
+    shutil.copytree(controlnet_folder, snapshot)
+
+    found = find_controlnet("acme/edges", COMMIT, tiny)
+
+    assert (found.name, found.folder, found.revision) == ("acme/edges", snapshot, COMMIT)
+    with pytest.raises(CheckpointError, match="must be pinned"):
+        find_controlnet("acme/edges", "main", tiny)

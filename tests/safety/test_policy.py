@@ -128,6 +128,12 @@ def test_a_policy_extends_a_shipped_one(tmp_path: Path, policy: Policy):
     assert mine.blocklist.contents == policy.blocklist.contents
 
 
+def test_a_picture_to_draw_after_may_have_the_faults_that_prompts_may_name(policy: Policy):
+    counts = policy.of_conditions
+    assert [concept.name for concept in counts.concepts] == ["weapon", "smoking", "drugs"]
+    assert counts.neutral == policy.neutral
+
+
 def test_source_pictures_may_show_what_layers_get_rid_of():
     assert [concept.name for concept in Policy.load("sources").concepts] == ["weapon", "smoking", "drugs"]
 

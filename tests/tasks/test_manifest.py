@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.fetch import fetch_manifest
-from tasks.manifest import Manifest, ManifestError, open_manifest
+from tasks.manifest import CONTROLLED, PICTURES, PROMPTS, Columns, Manifest, ManifestError, open_manifest
 from tasks.store import open_store
 
 from .conftest import Write
@@ -17,8 +17,8 @@ from .conftest import Write
 BAD_FILES = Path(__file__).parents[3] / "shared" / "data" / "parquet" / "bad_data"
 
 
-def opened(file: Path, template_columns: tuple[str, ...] | None = None) -> Manifest:
-    return open_manifest(str(file), fetch_manifest(str(file), file.parent), template_columns=template_columns)
+def opened(file: Path, columns: Columns = PROMPTS) -> Manifest:
+    return open_manifest(str(file), fetch_manifest(str(file), file.parent), columns, template_columns=None)
 
 
 def test_rows_come_back_in_order_with_their_carried_columns(write_manifest: Write) -> None:
@@ -73,6 +73,23 @@ def test_a_refusal_names_the_column_and_the_rows(
 ) -> None:
     with pytest.raises(ManifestError, match=sentence):
         opened(write_manifest(rows))
+
+
+def test_control_pictures_and_a_controlnet_need_each_other(write_manifest: Write) -> None:
+    without, beside = {"id": "a", "prompt": "x"}, {"id": "a", "prompt": "x", "control": b"picture"}
+    with pytest.raises(ManifestError, match=r"has a column 'control', .* no controlnet .* \(--controlnet\)"):
+        opened(write_manifest([beside]))
+    with pytest.raises(ManifestError, match="has no column 'control', and the job's controlnet"):
+        opened(write_manifest([without]), CONTROLLED)
+    with pytest.raises(ManifestError, match="holds int64 in its column 'control', not text or bytes"):
+        opened(write_manifest([{**without, "control": 7}]), CONTROLLED)
+    with pytest.raises(ManifestError, match="has no column 'prompt', and the job has no prompt_template"):
+        opened(write_manifest([{"id": "a", "control": "a.png"}]), CONTROLLED)
+    assert opened(write_manifest([beside]), CONTROLLED).carried.names == []
+
+
+def test_a_column_of_that_name_is_carried_to_layers(write_manifest: Write) -> None:
+    assert opened(write_manifest([{"id": "a", "image": "a.png", "control": 7}]), PICTURES).carried.names == ["control"]
 
 
 def test_an_empty_manifest_is_refused(write_manifest: Write) -> None:
