@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,8 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin, Qwen2_5_VLForC
 
 from models.checkpoint import Checkpoint, check_kind, writes_captions
 from models.failure import first_line
+from models.lora import Lora
+from models.merge import merge
 from models.placement import Placement, choose_placement, stream
 from models.single_frame import single_frame
 from models.weights import CheckpointError, count_parameters
@@ -65,14 +67,16 @@ def load_components(
     budget: int | None,
     *,
     pipeline: str = "QwenImagePipeline",
+    loras: Sequence[Lora] = (),
 ) -> Components:
     """Load a checkpoint's parts onto `device`, placed so that they fit `budget` bytes (None: as much as it takes).
 
     Args:
         pipeline: `QwenImagePipeline` or `QwenImageLayeredPipeline`, whichever the parts are for.
+        loras: what is merged into the transformer.
 
     Raises:
-        CheckpointError: if a part isn't what that pipeline needs, or lacks weights.
+        CheckpointError: if a part isn't what that pipeline needs, or lacks weights, or if a LoRA can't be merged.
     """
     folder = checkpoint.folder
     unused = () if writes_captions(checkpoint) else CAPTION_WEIGHTS
@@ -109,6 +113,8 @@ def load_components(
     if transformer.config.guidance_embeds or transformer.config.use_layer3d_rope != is_layered:
         kind = "Qwen-Image-Layered" if is_layered else "text-to-image Qwen-Image"
         raise CheckpointError(f"{folder / 'transformer'} is no {kind}; give another checkpoint.")
+    with quiet():
+        merge(transformer, loras)
     if placement == "streamed":
         stream(transformer, device)
     # The pipeline's own constants, so that they can't drift from diffusers'.

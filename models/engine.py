@@ -16,6 +16,7 @@ from models.device import find_device, find_precision
 from models.failure import Cause, Failure
 from models.fit import DoesNotFit, largest_fit
 from models.latents import decode
+from models.lora import Lora
 from models.placement import Placement, free_memory
 from models.prompt_embeds import embed_prompts, pad, tokenize
 from models.sampling import Pixels, Shape
@@ -95,6 +96,7 @@ class Engine:
         batch: int | None = None,
         memory_fraction: float = 0.9,
         max_prompt_tokens: int = 1024,
+        loras: Sequence[Lora] = (),
     ) -> Self:
         """Open a checkpoint.
 
@@ -105,13 +107,21 @@ class Engine:
             batch: the most rows that go through the device together; None for as many as do it good.
             memory_fraction: how much of the GPU's free memory may be used.
             max_prompt_tokens: a longer prompt fails its row, where stock would cut it without a word.
+            loras: what `find_loras` found; they are merged into the transformer here and cost nothing afterwards.
 
         Raises:
-            CheckpointError: if the checkpoint, the device or the precision won't do.
+            CheckpointError: if the checkpoint, a LoRA, the device or the precision won't do.
         """
         found = find_device(device)
         budget = int(free_memory(found) * memory_fraction) if found.type == "cuda" else None
-        components = load_components(checkpoint, found, find_precision(precision, found), budget, pipeline=cls.pipeline)
+        components = load_components(
+            checkpoint,
+            found,
+            find_precision(precision, found),
+            budget,
+            pipeline=cls.pipeline,
+            loras=loras,
+        )
         return cls(components, batch=batch, memory_fraction=memory_fraction, max_prompt_tokens=max_prompt_tokens)
 
     @property
