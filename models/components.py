@@ -25,6 +25,7 @@ from models.failure import first_line
 from models.lora import Lora
 from models.merge import merge
 from models.placement import Placement, choose_placement, stream
+from models.schedule import LIGHTNING, Scheduler
 from models.single_frame import single_frame
 from models.weights import CheckpointError, count_parameters
 
@@ -68,12 +69,14 @@ def load_components(
     *,
     pipeline: str = "QwenImagePipeline",
     loras: Sequence[Lora] = (),
+    scheduler: Scheduler = "checkpoint",
 ) -> Components:
     """Load a checkpoint's parts onto `device`, placed so that they fit `budget` bytes (None: as much as it takes).
 
     Args:
         pipeline: `QwenImagePipeline` or `QwenImageLayeredPipeline`, whichever the parts are for.
         loras: what is merged into the transformer.
+        scheduler: whose noise schedule it is sampled with.
 
     Raises:
         CheckpointError: if a part isn't what that pipeline needs, or lacks weights, or if a LoRA can't be merged.
@@ -92,7 +95,9 @@ def load_components(
     tokenizer_class = index["tokenizer"][1]
     with quiet():
         tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder / "tokenizer", local_files_only=True)
-        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        flow_match = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        if scheduler == "lightning":
+            flow_match = FlowMatchEulerDiscreteScheduler.from_config(LIGHTNING)
         text_encoder = _load(
             Qwen2_5_VLForConditionalGeneration,
             folder / "text_encoder",
@@ -108,7 +113,7 @@ def load_components(
             QwenImageTransformer2DModel, folder / "transformer", host if placement == "streamed" else device, dtype
         )
         vae = _load(AutoencoderKLQwenImage, folder / "vae", device, dtype)
-    if scheduler.config.get("stochastic_sampling"):
+    if flow_match.config.get("stochastic_sampling"):
         raise CheckpointError(f"{folder / 'scheduler'} samples with unseeded noise; set stochastic_sampling to false.")
     if transformer.config.guidance_embeds or transformer.config.use_layer3d_rope != is_layered:
         kind = "Qwen-Image-Layered" if is_layered else "text-to-image Qwen-Image"
@@ -118,7 +123,7 @@ def load_components(
     if placement == "streamed":
         stream(transformer, device)
     # The pipeline's own constants, so that they can't drift from diffusers'.
-    parts = {"scheduler": scheduler, "vae": vae, "text_encoder": None, "tokenizer": None, "transformer": None}
+    parts = {"scheduler": flow_match, "vae": vae, "text_encoder": None, "tokenizer": None, "transformer": None}
     stock = QwenImageLayeredPipeline(processor=None, **parts) if is_layered else QwenImagePipeline(**parts)
     captioner = None
     if processor is not None:
@@ -128,7 +133,7 @@ def load_components(
         text_encoder=text_encoder.model.language_model,
         transformer=transformer,
         vae=single_frame(vae),
-        scheduler=scheduler,
+        scheduler=flow_match,
         template=stock.prompt_template_encode,
         template_tokens=stock.prompt_template_encode_start_idx,
         device=device,

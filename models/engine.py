@@ -20,6 +20,7 @@ from models.lora import Lora
 from models.placement import Placement, free_memory
 from models.prompt_embeds import embed_prompts, pad, tokenize
 from models.sampling import Pixels, Shape
+from models.schedule import Scheduler
 
 logger = logging.getLogger(__name__)
 
@@ -97,6 +98,7 @@ class Engine:
         memory_fraction: float = 0.9,
         max_prompt_tokens: int = 1024,
         loras: Sequence[Lora] = (),
+        scheduler: Scheduler = "checkpoint",
     ) -> Self:
         """Open a checkpoint.
 
@@ -108,6 +110,7 @@ class Engine:
             memory_fraction: how much of the GPU's free memory may be used.
             max_prompt_tokens: a longer prompt fails its row, where stock would cut it without a word.
             loras: what `find_loras` found; they are merged into the transformer here and cost nothing afterwards.
+            scheduler: whose noise schedule pictures are made with: see `models.schedule`.
 
         Raises:
             CheckpointError: if the checkpoint, a LoRA, the device or the precision won't do.
@@ -121,6 +124,7 @@ class Engine:
             budget,
             pipeline=cls.pipeline,
             loras=loras,
+            scheduler=scheduler,
         )
         return cls(components, batch=batch, memory_fraction=memory_fraction, max_prompt_tokens=max_prompt_tokens)
 

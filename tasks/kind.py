@@ -8,13 +8,13 @@ from dataclasses import dataclass
 
 from models.checkpoint import (
     Checkpoint,
-    fewest_steps,
     find_checkpoint,
     layers_defaults,
     sampling_defaults,
     size_multiple,
     writes_captions,
 )
+from models.schedule import fewest_steps
 from tasks.encoding import Encoding
 from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.making import Decomposition, Pictures
@@ -59,7 +59,7 @@ def _pictures(job: GenerateJob) -> Kind:
     defaults = job_defaults(
         job,
         sampling_defaults(checkpoint),
-        fewest_steps=fewest_steps(checkpoint),
+        fewest_steps=fewest_steps(checkpoint, "checkpoint"),
         size_multiple=size_multiple(checkpoint),
     )
     template = defaults.template
@@ -87,7 +87,7 @@ def _decomposition(job: DecomposeJob) -> Kind:
     )
     sources = making.sources()  # refuses hosts that aren't any
     defaults = layer_defaults(
-        job, sampling, fewest_steps=fewest_steps(checkpoint), size_multiple=size_multiple(checkpoint)
+        job, sampling, fewest_steps=fewest_steps(checkpoint, "checkpoint"), size_multiple=size_multiple(checkpoint)
     )
 
     @contextmanager

@@ -18,12 +18,19 @@ TARGETS = ("to_q", "add_k_proj", "to_out.0", "img_mlp.net.2", "img_mod.1", "proj
 
 
 def save_lora(
-    transformer: QwenImageTransformer2DModel, file: Path, seed: int = 0, targets: Sequence[str] = TARGETS
+    transformer: QwenImageTransformer2DModel,
+    file: Path,
+    seed: int = 0,
+    targets: Sequence[str] = TARGETS,
+    *,
+    use_dora: bool = False,
 ) -> Path:
     """Give a transformer an adapter that changes its pictures, and save it as diffusers' own training scripts do."""
     torch.manual_seed(seed)
     with quiet():
-        config = LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=list(targets), init_lora_weights=False)
+        config = LoraConfig(
+            r=RANK, lora_alpha=ALPHA, target_modules=list(targets), init_lora_weights=False, use_dora=use_dora
+        )
         transformer.add_adapter(config, "trained")
         QwenImagePipeline.save_lora_weights(
             file.parent,

@@ -86,7 +86,7 @@ def edited(file: Path, to: Path, edit: Callable[[str, torch.Tensor], tuple[str, 
 
 
 def test_finding_loras_does_not_import_torch() -> None:
-    code = "import sys, models.lora; print('torch' in sys.modules or 'diffusers' in sys.modules)"
+    code = "import sys, models.lora, models.schedule; print('torch' in sys.modules or 'diffusers' in sys.modules)"
 
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
@@ -120,6 +120,17 @@ def test_other_trainers_names_and_alphas_make_the_same_picture(
     other = with_alphas(enamel, tmp_path / "other.safetensors", prefix)
 
     assert distance(drawn(tiny, other), drawn(tiny, enamel)) <= LEVELS
+
+
+def test_a_lora_with_magnitudes_makes_the_picture_that_diffusers_makes(
+    tiny: Checkpoint, tiny_folder: Path, tmp_path: Path
+) -> None:
+    dora = save_lora(open_stock(tiny_folder).transformer, tmp_path / "dora.safetensors", use_dora=True)
+
+    ours = drawn(tiny, f"{dora}=0.7")
+
+    assert distance(ours, drawn_stock(tiny_folder, {dora: 0.7})) <= LEVELS
+    assert distance(ours, drawn(tiny)) > 20
 
 
 def test_a_scale_of_nothing_is_no_lora(tiny: Checkpoint, enamel: Path) -> None:
