@@ -14,7 +14,8 @@ from models.checkpoint import (
     size_multiple,
     writes_captions,
 )
-from models.schedule import fewest_steps
+from models.lora import Lora, find_loras
+from models.schedule import Scheduler, fewest_steps, resolve_scheduler
 from tasks.encoding import Encoding
 from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.making import Decomposition, Pictures
@@ -34,6 +35,8 @@ class Kind:
     """What sets one kind of job apart before its lanes start."""
 
     checkpoint: Checkpoint
+    loras: tuple[Lora, ...]  # that are merged into it
+    scheduler: Scheduler
     making: Pictures | Decomposition
     columns: Columns  # of its manifest
     template_columns: tuple[str, ...] | None  # what its prompt template reads, None when it has none
@@ -42,11 +45,11 @@ class Kind:
 
 
 def kind_of(job: Job) -> Kind:
-    """Find a job's checkpoint, and resolve what its kind alone decides.
+    """Find a job's checkpoint and LoRAs, and resolve what its kind alone decides.
 
     Raises:
         RequestError: if a value can't be.
-        CheckpointError: if there is no such checkpoint, or it is of the other kind.
+        CheckpointError: if there is no such checkpoint, it is of the other kind, or a LoRA isn't for it.
     """
     if isinstance(job, DecomposeJob):
         return _decomposition(job)
@@ -56,15 +59,19 @@ def kind_of(job: Job) -> Kind:
 
 def _pictures(job: GenerateJob) -> Kind:
     checkpoint = find_checkpoint(job.model, job.revision)
+    loras = find_loras(job.loras, checkpoint)
+    scheduler = resolve_scheduler(job.scheduler, loras)
     defaults = job_defaults(
         job,
         sampling_defaults(checkpoint),
-        fewest_steps=fewest_steps(checkpoint, "checkpoint"),
+        fewest_steps=fewest_steps(checkpoint, scheduler),
         size_multiple=size_multiple(checkpoint),
     )
     template = defaults.template
     return Kind(
         checkpoint=checkpoint,
+        loras=loras,
+        scheduler=scheduler,
         making=Pictures(Encoding(job.format, job.quality)),
         columns=PROMPTS,
         template_columns=template.columns if template else None,
@@ -74,6 +81,8 @@ def _pictures(job: GenerateJob) -> Kind:
 
 def _decomposition(job: DecomposeJob) -> Kind:
     checkpoint = find_checkpoint(job.model, job.revision, pipeline="QwenImageLayeredPipeline")
+    loras = find_loras(job.loras, checkpoint)
+    scheduler = resolve_scheduler(job.scheduler, loras)
     sampling = layers_defaults(checkpoint)
     making = Decomposition(
         folder=folder_of(job.manifest),
@@ -87,7 +96,7 @@ def _decomposition(job: DecomposeJob) -> Kind:
     )
     sources = making.sources()  # refuses hosts that aren't any
     defaults = layer_defaults(
-        job, sampling, fewest_steps=fewest_steps(checkpoint, "checkpoint"), size_multiple=size_multiple(checkpoint)
+        job, sampling, fewest_steps=fewest_steps(checkpoint, scheduler), size_multiple=size_multiple(checkpoint)
     )
 
     @contextmanager
@@ -95,4 +104,12 @@ def _decomposition(job: DecomposeJob) -> Kind:
         with making.decoder(MEASURING) as decoder:
             yield PictureRows(defaults, sources, decoder, store)
 
-    return Kind(checkpoint=checkpoint, making=making, columns=PICTURES, template_columns=None, reader=reader)
+    return Kind(
+        checkpoint=checkpoint,
+        loras=loras,
+        scheduler=scheduler,
+        making=making,
+        columns=PICTURES,
+        template_columns=None,
+        reader=reader,
+    )

@@ -18,6 +18,8 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from models.checkpoint import Checkpoint
+from models.lora import Lora
+from models.schedule import Scheduler
 from safety.policy import Policy
 from safety.profile import Profile
 from tasks.classify import classify
@@ -57,6 +59,8 @@ class LaneSpec:
     store: str
     run: str
     checkpoint: Checkpoint
+    loras: tuple[Lora, ...]
+    scheduler: Scheduler
     clip: Checkpoint
     policy: Policy
     profiles: Mapping[str, Profile]
@@ -69,8 +73,8 @@ class LaneSpec:
 
     @property
     def model(self) -> str:
-        """The checkpoint as the catalogue names it."""
-        return f"{self.checkpoint.name}@{self.checkpoint.revision[:12]}"
+        """The checkpoint and its LoRAs as the catalogue names them: `miniature@0123456789ab+enamel=0.8`."""
+        return "+".join([f"{self.checkpoint.name}@{self.checkpoint.revision[:12]}", *map(str, self.loras)])
 
 
 @task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)
@@ -115,6 +119,8 @@ class Line:
             batch=spec.batch,
             memory_fraction=spec.memory_fraction,
             max_prompt_tokens=spec.max_prompt_tokens,
+            loras=spec.loras,
+            scheduler=spec.scheduler,
         )
 
     @cached_property

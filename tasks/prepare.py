@@ -81,7 +81,14 @@ class Checked:
 
     @property
     def maker(self) -> Maker:
-        return Maker(self.kind.checkpoint.revision, self.precision, self.kind.making.form)
+        kind = self.kind
+        return Maker(
+            kind.checkpoint.revision,
+            self.precision,
+            kind.making.form,
+            loras=tuple((lora.revision, lora.scale) for lora in kind.loras),
+            scheduler=kind.scheduler,
+        )
 
     def name(self, manifest: Manifest) -> str:
         """The name of this request's runs: whatever decides their outcome changes it."""
@@ -92,6 +99,7 @@ class Checked:
             "clip": self.clip.revision,
             "policy": self.policy.digest,
             "profile": self.profiles[self.request.job.profile].digest,
+            **self.maker.additions,
         }
         return run_name(manifest.digest, deciding, self.request.limit, self.request.retry)
 
@@ -102,6 +110,8 @@ class Checked:
             store=self.store.uri,
             run=run.id,
             checkpoint=self.kind.checkpoint,
+            loras=self.kind.loras,
+            scheduler=self.kind.scheduler,
             clip=self.clip,
             policy=self.policy,
             profiles=dict(self.profiles),
@@ -263,6 +273,8 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
         "manifest_sha256": manifest.digest,
         "manifest_rows": manifest.rows,
         "checkpoint_revision": checked.kind.checkpoint.revision,
+        "loras": [{"name": str(lora), "revision": lora.revision} for lora in checked.kind.loras],
+        "scheduler": checked.kind.scheduler,
         "clip_revision": checked.clip.revision,
         "precision": checked.precision,
         "policy_digest": checked.policy.digest,
