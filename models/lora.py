@@ -82,7 +82,7 @@ def _find(entry: str) -> Lora:
         path = path / _only_one([file.name for file in path.iterdir()], name)
     if path.is_file():
         _refuse_suffix(path.name, name)
-        return Lora(path.resolve(), file_digest(path), scale)
+        return Lora(path.absolute(), file_digest(path), scale)  # a link keeps its own name
     found = HUB_ENTRY.fullmatch(name)
     if not found or (found["revision"] is None and found["file"] is None):
         raise CheckpointError(

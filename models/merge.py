@@ -42,7 +42,11 @@ def _load(pipeline: QwenImagePipeline, lora: Lora, name: str) -> None:
     try:
         with _warnings() as warnings:
             pipeline.load_lora_weights(
-                str(lora.file.parent), weight_name=lora.file.name, adapter_name=name, local_files_only=True
+                str(lora.file.parent),
+                weight_name=lora.file.name,
+                adapter_name=name,
+                local_files_only=True,
+                use_safetensors=True,
             )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):

@@ -211,10 +211,17 @@ def test_a_lora_is_known_by_its_contents_not_by_its_name(tiny: Checkpoint, ename
 
     [one], [other], [folder] = (find_loras([str(entry)], tiny) for entry in (enamel, f"{copy}=0.5", tmp_path))
 
-    assert (one.file, one.scale, str(one)) == (enamel.resolve(), 1.0, "enamel=1")
+    assert (one.file, one.scale, str(one)) == (enamel, 1.0, "enamel=1")
     assert (other.scale, str(other)) == (0.5, "copy=0.5")
     assert one.revision == other.revision == folder.revision
     assert len(one.revision) == 64
+
+
+def test_a_link_to_a_file_of_any_name_will_do(tiny: Checkpoint, enamel: Path, tmp_path: Path) -> None:
+    shutil.copy(enamel, tmp_path / "0123abcd")
+    (tmp_path / "link.safetensors").symlink_to("0123abcd")
+
+    assert distance(drawn(tiny, tmp_path / "link.safetensors"), drawn(tiny, enamel)) == 0
 
 
 @pytest.mark.usefixtures("hub")
