@@ -16,6 +16,7 @@ import typer
 from pydantic.fields import FieldInfo
 from rich.console import Console
 
+from models.checkpoint import CheckpointError
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job
 from tasks.outcome import Retry
 from tasks.request import RequestError
@@ -151,7 +152,7 @@ def _in_sentences() -> Iterator[None]:
 
     try:
         yield
-    except RequestError as error:
+    except (RequestError, CheckpointError) as error:  # what only loading a model finds is no RequestError
         _end(str(error), WRONG_REQUEST)
     except (StoreError, ServerError, DeviceLost) as error:
         _end(str(error), OUT_OF_REACH)

@@ -140,14 +140,6 @@ def size_multiple(checkpoint: Checkpoint) -> int:
     return int(2 * 2 ** len(levels))
 
 
-def fewest_steps(checkpoint: Checkpoint) -> int:
-    """The fewest denoising steps a checkpoint can take.
-
-    A schedule that is stretched to end at a given noise level has no room for that in one step.
-    """
-    return 2 if read_json(checkpoint.folder / "scheduler" / "scheduler_config.json").get("shift_terminal") else 1
-
-
 def writes_captions(checkpoint: Checkpoint) -> bool:
     """Whether its text encoder can see pictures and caption them: then model_index.json names a processor for them.
 

@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,10 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin, Qwen2_5_VLForC
 
 from models.checkpoint import Checkpoint, check_kind, writes_captions
 from models.failure import first_line
+from models.lora import Lora
+from models.merge import merge
 from models.placement import Placement, choose_placement, stream
+from models.schedule import LIGHTNING, Scheduler
 from models.single_frame import single_frame
 from models.weights import CheckpointError, count_parameters
 
@@ -77,6 +80,8 @@ def load_components(
     pipeline: str = "QwenImagePipeline",
     controlnet: Checkpoint | None = None,
     controlnet_scale: float = 1.0,
+    loras: Sequence[Lora] = (),
+    scheduler: Scheduler = "checkpoint",
 ) -> Components:
     """Load a checkpoint's parts onto `device`, placed so that they fit `budget` bytes (None: as much as it takes).
 
@@ -85,9 +90,11 @@ def load_components(
         controlnet: what `find_controlnet` found. It stays on the device whatever the placement: diffusers makes it
             of 5 blocks where the transformer has 60.
         controlnet_scale: see `ControlNet`.
+        loras: what is merged into the transformer.
+        scheduler: whose noise schedule it is sampled with.
 
     Raises:
-        CheckpointError: if a part isn't what that pipeline needs, or lacks weights.
+        CheckpointError: if a part isn't what that pipeline needs, or lacks weights, or if a LoRA can't be merged.
     """
     folder = checkpoint.folder
     unused = () if writes_captions(checkpoint) else CAPTION_WEIGHTS
@@ -104,7 +111,9 @@ def load_components(
     tokenizer_class = index["tokenizer"][1]
     with quiet():
         tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder / "tokenizer", local_files_only=True)
-        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        flow_match = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+        if scheduler == "lightning":
+            flow_match = FlowMatchEulerDiscreteScheduler.from_config(LIGHTNING)
         text_encoder = _load(
             Qwen2_5_VLForConditionalGeneration,
             folder / "text_encoder",
@@ -123,15 +132,17 @@ def load_components(
         steering = None
         if controlnet is not None:
             steering = ControlNet(_load(QwenImageControlNetModel, controlnet.folder, device, dtype), controlnet_scale)
-    if scheduler.config.get("stochastic_sampling"):
+    if flow_match.config.get("stochastic_sampling"):
         raise CheckpointError(f"{folder / 'scheduler'} samples with unseeded noise; set stochastic_sampling to false.")
     if transformer.config.guidance_embeds or transformer.config.use_layer3d_rope != is_layered:
         kind = "Qwen-Image-Layered" if is_layered else "text-to-image Qwen-Image"
         raise CheckpointError(f"{folder / 'transformer'} is no {kind}; give another checkpoint.")
+    with quiet():
+        merge(transformer, loras)
     if placement == "streamed":
         stream(transformer, device)
     # The pipeline's own constants, so that they can't drift from diffusers'.
-    parts = {"scheduler": scheduler, "vae": vae, "text_encoder": None, "tokenizer": None, "transformer": None}
+    parts = {"scheduler": flow_match, "vae": vae, "text_encoder": None, "tokenizer": None, "transformer": None}
     stock = QwenImageLayeredPipeline(processor=None, **parts) if is_layered else QwenImagePipeline(**parts)
     captioner = None
     if processor is not None:
@@ -141,7 +152,7 @@ def load_components(
         text_encoder=text_encoder.model.language_model,
         transformer=transformer,
         vae=single_frame(vae),
-        scheduler=scheduler,
+        scheduler=flow_match,
         template=stock.prompt_template_encode,
         template_tokens=stock.prompt_template_encode_start_idx,
         device=device,

@@ -7,7 +7,13 @@ import torch
 
 from models.weights import CheckpointError
 
-PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+PRECISIONS = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+    "float8": torch.bfloat16,  # of all that isn't multiplied in float8
+}
+FLOAT8_CAPABILITY = (8, 9)  # CUDA compute capability: Ada, and Hopper after it
 
 
 def find_device(device: str) -> torch.device:
@@ -27,9 +33,17 @@ def find_device(device: str) -> torch.device:
 
 
 def find_precision(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16, in which Qwen-Image was trained, on CUDA, and float32 on the CPU."""
+    """`auto` is bfloat16, in which Qwen-Image was trained, on CUDA, and float32 on the CPU.
+
+    Raises:
+        CheckpointError: if there is no such precision, or the GPU can't multiply in it. A CPU can multiply in float8:
+            it multiplies the same numbers in float32.
+    """
     if precision == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
     if precision not in PRECISIONS:
         raise CheckpointError(f"The precision {precision} is unknown; use auto or one of {', '.join(PRECISIONS)}.")
+    if precision == "float8" and device.type == "cuda" and torch.cuda.get_device_capability(device) < FLOAT8_CAPABILITY:
+        name = torch.cuda.get_device_name(device)
+        raise CheckpointError(f"The precision is float8, which {name} can't multiply in; use bfloat16.")
     return PRECISIONS[precision]

@@ -1,4 +1,4 @@
-"""One SHA-256 for the contents of a folder, remembered so that 60 GB aren't read twice."""
+"""SHA-256 of the contents of folders and files, remembered so that 60 GB aren't read twice."""
 
 import hashlib
 import json
@@ -16,7 +16,26 @@ def digest(folder: Path, files: Sequence[Path]) -> str:
     A file whose size and modification time are those of last time is taken as unchanged. The memory lives in the
     user's cache folder; where that can't be written, everything is hashed again.
     """
-    memory = cache_folder() / "digests" / f"{hashlib.sha256(str(folder.resolve()).encode()).hexdigest()[:32]}.json"
+    hashes = _hashes(folder, files, remembered_for=folder)
+    listing = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
+    return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def file_digest(file: Path) -> str:
+    """Hash the contents of one file, whatever it is called; remembered as by `digest`."""
+    return _hashes(file.parent, [file], remembered_for=file)[file.name]
+
+
+def cache_folder() -> Path:
+    """packshot's folder under XDG_CACHE_HOME (XDG Base Directory Specification 0.8)."""
+    root = os.environ.get("XDG_CACHE_HOME", "")
+    return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "packshot"
+
+
+def _hashes(folder: Path, files: Sequence[Path], *, remembered_for: Path) -> dict[str, str]:
+    """The hash of each file, by its name under `folder`."""
+    memory_name = hashlib.sha256(str(remembered_for.resolve()).encode()).hexdigest()[:32]
+    memory = cache_folder() / "digests" / f"{memory_name}.json"
     known = _recall(memory)
     names = {file.relative_to(folder).as_posix(): file for file in files}
     stamps = {name: f"{(stat := file.stat()).st_size} {stat.st_mtime_ns}" for name, file in names.items()}
@@ -26,14 +45,7 @@ def digest(folder: Path, files: Sequence[Path]) -> str:
     hashes = {name: hashed.get(name) or known[name][1] for name in names}
     if unknown:
         _remember(memory, {name: (stamps[name], hashes[name]) for name in names})
-    listing = "".join(f"{hashes[name]}  {name}\n" for name in sorted(names))
-    return hashlib.sha256(listing.encode()).hexdigest()
-
-
-def cache_folder() -> Path:
-    """packshot's folder under XDG_CACHE_HOME (XDG Base Directory Specification 0.8)."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "packshot"
+    return hashes
 
 
 def _hash(file: Path) -> str:

@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple, Protocol, Self
 import torch
 
 from models.attempts import Done, attempt
+from models.attention import Attention
 from models.batches import cut_into_batches
 from models.checkpoint import Checkpoint
 from models.components import Components, load_components
@@ -16,10 +17,12 @@ from models.device import find_device, find_precision
 from models.failure import Cause, Failure
 from models.fit import DoesNotFit, largest_fit
 from models.latents import decode
-from models.levers import Attention, Levers, check_float8, open_predictor
+from models.levers import Levers, open_predictor
+from models.lora import Lora
 from models.placement import Placement, free_memory
 from models.prompt_embeds import embed_prompts, tokenize
 from models.sampling import Pixels, Shape
+from models.schedule import Scheduler
 
 logger = logging.getLogger(__name__)
 
@@ -105,42 +108,44 @@ class Engine:
         max_prompt_tokens: int = 1024,
         controlnet: Checkpoint | None = None,
         controlnet_scale: float = 1.0,
+        loras: Sequence[Lora] = (),
+        scheduler: Scheduler = "checkpoint",
     ) -> Self:
         """Open a checkpoint.
 
         Args:
             checkpoint: what `find_checkpoint` found.
             device: `auto`, or as torch names it.
-            precision: `auto` (bfloat16 on CUDA, float32 on the CPU), `float32`, `bfloat16`, `float16`, or `float8`: as
-                auto, but the transformer's image tokens are multiplied in float8.
+            precision: `auto` (bfloat16 on CUDA, float32 on the CPU), `float32`, `bfloat16`, `float16`, or `float8`:
+                bfloat16, but the transformer's image tokens are multiplied in float8.
             fused, attention, step_cache: see `models.levers`.
             batch: the most rows that go through the device together; None for as many as do it good.
             memory_fraction: how much of the GPU's free memory may be used.
             max_prompt_tokens: a longer prompt fails its row, where stock would cut it without a word.
             controlnet: what `find_controlnet` found for it; every picture is then drawn after a control picture.
             controlnet_scale: how strictly, stock's `controlnet_conditioning_scale`.
+            loras: what `find_loras` found; they are merged into the transformer here and cost nothing afterwards.
+            scheduler: whose noise schedule pictures are made with: see `models.schedule`.
 
         Raises:
-            CheckpointError: if the checkpoint, the device or the precision won't do.
+            CheckpointError: if the checkpoint, a LoRA, the device or the precision won't do.
         """
         found = find_device(device)
-        float8 = precision == "float8"
-        if float8:
-            check_float8(found)
         budget = int(free_memory(found) * memory_fraction) if found.type == "cuda" else None
-        dtype = find_precision("auto" if float8 else precision, found)
         components = load_components(
             checkpoint,
             found,
-            dtype,
+            find_precision(precision, found),
             budget,
             pipeline=cls.pipeline,
             controlnet=controlnet,
             controlnet_scale=controlnet_scale,
+            loras=loras,
+            scheduler=scheduler,
         )
         return cls(
             components,
-            levers=Levers(fused, attention, float8, step_cache),
+            levers=Levers(fused, attention, precision == "float8", step_cache),
             batch=batch,
             memory_fraction=memory_fraction,
             max_prompt_tokens=max_prompt_tokens,

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
-
+from models.attention import Attention
 from models.components import Components
-from models.packed import Attention, Packed
+from models.packed import Packed
 from models.padded import Padded
 from models.predictor import Predictor
 from models.weights import CheckpointError
-
-__all__ = ["Attention", "Levers", "check_float8", "open_predictor"]
-
-FLOAT8_CAPABILITY = (8, 9)  # CUDA compute capability: Ada, and Hopper after it
 
 
 @dataclass(frozen=True)
@@ -42,14 +37,3 @@ def open_predictor(components: Components, levers: Levers) -> Predictor:
         why = "fused is off" if not levers.fused else "the model doesn't fit the GPU's memory and is streamed"
         raise CheckpointError(f"{asked} needs the fused transformer, but {why}; leave it out, or change that.")
     return Padded(components.transformer)
-
-
-def check_float8(device: torch.device) -> None:
-    """Refuse a GPU that can't multiply in float8. A CPU can: it multiplies the same numbers in float32.
-
-    Raises:
-        CheckpointError: with a sentence.
-    """
-    if device.type == "cuda" and torch.cuda.get_device_capability(device) < FLOAT8_CAPABILITY:
-        name = torch.cuda.get_device_name(device)
-        raise CheckpointError(f"The precision is float8, which {name} can't multiply in; use bfloat16.")

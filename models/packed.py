@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from diffusers import QwenImageTransformer2DModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from models.attention import Attention
 from models.double_stream import Block, Streams, advance, enter
 from models.fused import modulated_norm, plain
 from models.modulations import Modulations, StepModulations
@@ -22,7 +22,6 @@ from models.packing import Packing
 from models.predictor import Conditions, Grid, Predictor
 from models.step_cache import StepCache
 
-Attention = Literal["auto", "cudnn", "flash", "efficient", "math"]
 BACKENDS = {
     "cudnn": SDPBackend.CUDNN_ATTENTION,
     "flash": SDPBackend.FLASH_ATTENTION,

@@ -35,13 +35,18 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, int]:
-    """Name the tensors of a safetensors file with their sizes, after checking that the file is all there.
+    """As `read_shapes`, with the number of each tensor's elements."""
+    return {name: math.prod(shape) for name, shape in read_shapes(path).items()}
+
+
+def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name the tensors of a safetensors file with their shapes, after checking that the file is all there.
 
     The format: eight bytes of header length, little-endian; a JSON header with each tensor's offsets; the data.
     https://github.com/huggingface/safetensors#format
 
     Returns:
-        tensor name → number of elements.
+        tensor name → shape.
 
     Raises:
         CheckpointError: if the file is missing, cut short, or no safetensors file.
@@ -55,7 +60,7 @@ def read_header(path: Path) -> dict[str, int]:
             header = json.loads(file.read(header_bytes))
         header.pop("__metadata__", None)
         data_bytes = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
-        sizes = {name: math.prod(tensor["shape"]) for name, tensor in header.items()}
+        shapes = {name: tuple(map(int, tensor["shape"])) for name, tensor in header.items()}
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing from the checkpoint; fetch the checkpoint again.") from None
     except CheckpointError:
@@ -65,7 +70,7 @@ def read_header(path: Path) -> dict[str, int]:
     expected = 8 + header_bytes + data_bytes
     if size != expected:
         raise CheckpointError(f"{path} has {size} bytes where its header promises {expected}; fetch it again.")
-    return sizes
+    return shapes
 
 
 def check_weights(folder: Path, stem: str) -> list[Path]:

@@ -6,11 +6,16 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from models.attention import Attention
+from models.lora import EXAMPLE, split_scale
+from models.schedule import WantedScheduler
 from tasks.request import RequestError
 
-PATH_FIELDS = ("manifest", "store", "model", "controlnet", "clip", "policy", "profile")
+PATH_FIELDS = ("manifest", "store", "model", "loras", "controlnet", "clip", "policy", "profile")
+ELSEWHERE = ("manifest", "store", "device", "batch", "memory_fraction", "fused", "attention")
+"""Fields that say where and how a run reads, writes and computes, and change pictures by rounding at most."""
 MOST_LAYERS = 16
 
 
@@ -24,12 +29,28 @@ class Job(BaseModel):
 
     model: str = Field("miniature", description="Checkpoint: 'miniature', a folder, or a hub id.")
     revision: str | None = Field(None, description="Commit of a hub checkpoint, 40 hex digits.")
+    loras: tuple[str, ...] = Field(
+        (), description=f"LoRAs to merge into it: 'FILE.safetensors=0.8', a folder, or '{EXAMPLE}' of the hub."
+    )
+    scheduler: WantedScheduler = Field(
+        "auto", description="Noise schedule: 'checkpoint', or 'lightning', which auto takes for Lightning LoRAs."
+    )
     clip: str = Field("miniature", description="CLIP that screens and classifies: 'miniature', a folder, or a hub id.")
     clip_revision: str | None = Field(None, description="Commit of a hub CLIP, 40 hex digits.")
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:1'.")
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Number format of the weights; auto is bfloat16 on a GPU and float32 on a CPU."
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float8"] = Field(
+        "auto",
+        description="Number format of the weights; auto is bfloat16 on a GPU and float32 on a CPU. "
+        "float8 multiplies in 8 bits: faster on Hopper and later, and approximate.",
     )
+    step_cache: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="Skip most of a step where it changes a row by less than this share, such as 0.1: approximate.",
+    )
+    fused: bool = Field(True, description="Run the transformer in few large operations; off: as diffusers runs it.")
+    attention: Attention = Field("auto", description="Attention kernel that is tried first; auto is cuDNN's.")
 
     negative_prompt: str = Field(" ", description="What the picture should not show, for rows that don't say.")
     seed: int = Field(0, ge=0, lt=2**63, description="Rows without a seed get one from this and their id.")
@@ -50,9 +71,19 @@ class Job(BaseModel):
     batch: int | None = Field(None, ge=1, description="Most rows of a batch; default: as many as memory holds.")
     memory_fraction: float = Field(0.9, gt=0, le=1, description="Share of the free GPU memory that batches may fill.")
 
+    @model_validator(mode="after")
+    def _levers_fit(self) -> Job:
+        if not self.fused and (self.precision == "float8" or self.step_cache is not None):
+            raise ValueError("precision float8 and step_cache need the fused transformer; leave fused on")
+        return self
+
     def deciding(self) -> dict[str, Any]:
-        """The fields that decide what a run does: all but where it reads, writes and computes."""
-        fields = self.model_dump(exclude={"manifest", "store", "device", "batch", "memory_fraction"})
+        """The fields that decide what a run does: all but where it reads, writes and computes.
+
+        LoRAs and scheduler decide by what they are found to be: see `tasks.key.Maker.additions`.
+        """
+        elsewhere = {"manifest", "store", "device", "batch", "memory_fraction", "loras", "scheduler"}
+        fields = self.model_dump(exclude=elsewhere)
         return {"job": type(self).__name__, **fields}
 
 
@@ -122,8 +153,15 @@ def _read_toml(file: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise RequestError(f"The job file {file} can't be read: {error}.") from error
     for name in PATH_FIELDS:
-        value = values.get(name)
-        beside = file.parent / value if isinstance(value, str) and "://" not in value else None
-        if beside is not None and beside.exists():
-            values[name] = str(beside)
+        match values.get(name):
+            case str(path):
+                values[name] = _beside(file, path, path)
+            case [*entries] if all(isinstance(entry, str) for entry in entries):
+                values[name] = [_beside(file, entry, split_scale(entry)[0]) for entry in entries]
     return values
+
+
+def _beside(file: Path, value: str, path: str) -> str:
+    """A value as it is to be read from here, if the path in it is there beside the file; else the value as it is."""
+    is_there = "://" not in path and (file.parent / path).exists()
+    return str(file.parent / value) if is_there else value

@@ -26,6 +26,19 @@ class Maker:
     checkpoint: str  # revision of the checkpoint
     precision: str
     form: tuple[Any, ...]  # how pictures are stored, or layers made; JSON values
+    loras: tuple[tuple[str, float], ...] = ()  # revision and scale of each that is merged into the checkpoint
+    scheduler: str = "checkpoint"  # whose noise schedule
+    step_cache: float | None = None
+
+    @property
+    def additions(self) -> dict[str, Any]:
+        """What differs from the checkpoint's own way, by name; where nothing does, keys are as if nothing could."""
+        additions: dict[str, Any] = {"loras": self.loras} if self.loras else {}
+        if self.scheduler != "checkpoint":
+            additions["scheduler"] = self.scheduler
+        if self.step_cache is not None:
+            additions["step_cache"] = self.step_cache
+        return additions
 
     def key(self, row: Row, seed: int) -> str:
         """The key of what a row asks for, made from `seed`: 64 hex digits."""
@@ -41,6 +54,8 @@ class Maker:
         ]
         if row.source is not None:
             made_from += [row.source, row.layers]
+        if additions := self.additions:
+            made_from.append(additions)
         return digest([KEY_VERSION, self.checkpoint, self.precision, *self.form, *made_from])
 
 

@@ -9,7 +9,6 @@ from functools import partial
 
 from models.checkpoint import (
     Checkpoint,
-    fewest_steps,
     find_checkpoint,
     find_controlnet,
     layers_defaults,
@@ -17,6 +16,8 @@ from models.checkpoint import (
     size_multiple,
     writes_captions,
 )
+from models.lora import Lora, find_loras
+from models.schedule import Scheduler, fewest_steps, resolve_scheduler
 from tasks.controlled_rows import ControlledRows
 from tasks.encoding import Encoding
 from tasks.job import DecomposeJob, GenerateJob, Job
@@ -38,6 +39,8 @@ class Kind:
     """What sets one kind of job apart before its lanes start."""
 
     checkpoint: Checkpoint
+    loras: tuple[Lora, ...]  # that are merged into it
+    scheduler: Scheduler
     making: Pictures | Decomposition
     columns: Columns  # of its manifest
     template_columns: tuple[str, ...] | None  # what its prompt template reads, None when it has none
@@ -52,11 +55,11 @@ class Kind:
 
 
 def kind_of(job: Job) -> Kind:
-    """Find a job's checkpoint, and resolve what its kind alone decides.
+    """Find a job's checkpoint and LoRAs, and resolve what its kind alone decides.
 
     Raises:
         RequestError: if a value can't be.
-        CheckpointError: if there is no such checkpoint, or it is of the other kind.
+        CheckpointError: if there is no such checkpoint, it is of the other kind, or a LoRA isn't for it.
     """
     if isinstance(job, DecomposeJob):
         return _decomposition(job)
@@ -66,15 +69,19 @@ def kind_of(job: Job) -> Kind:
 
 def _pictures(job: GenerateJob) -> Kind:
     checkpoint = find_checkpoint(job.model, job.revision)
+    loras = find_loras(job.loras, checkpoint)
+    scheduler = resolve_scheduler(job.scheduler, loras)
     defaults = job_defaults(
         job,
         sampling_defaults(checkpoint),
-        fewest_steps=fewest_steps(checkpoint),
+        fewest_steps=fewest_steps(checkpoint, scheduler),
         size_multiple=size_multiple(checkpoint),
     )
     template, prompts, control = defaults.template, PromptRows(defaults), _control(job, checkpoint)
     return Kind(
         checkpoint=checkpoint,
+        loras=loras,
+        scheduler=scheduler,
         making=Pictures(Encoding(job.format, job.quality), control),
         columns=CONTROLLED if control else PROMPTS,
         template_columns=template.columns if template else None,
@@ -97,6 +104,8 @@ def _controlled_rows(prompts: PromptRows, intake: Intake, store: Store | None) -
 
 def _decomposition(job: DecomposeJob) -> Kind:
     checkpoint = find_checkpoint(job.model, job.revision, pipeline="QwenImageLayeredPipeline")
+    loras = find_loras(job.loras, checkpoint)
+    scheduler = resolve_scheduler(job.scheduler, loras)
     sampling = layers_defaults(checkpoint)
     making = Decomposition(
         intake=_intake(job),
@@ -106,7 +115,7 @@ def _decomposition(job: DecomposeJob) -> Kind:
         psd=job.psd,
     )
     defaults = layer_defaults(
-        job, sampling, fewest_steps=fewest_steps(checkpoint), size_multiple=size_multiple(checkpoint)
+        job, sampling, fewest_steps=fewest_steps(checkpoint, scheduler), size_multiple=size_multiple(checkpoint)
     )
 
     @contextmanager
@@ -114,7 +123,15 @@ def _decomposition(job: DecomposeJob) -> Kind:
         with _originals(making.intake, store) as originals:
             yield PictureRows(defaults, originals)
 
-    return Kind(checkpoint=checkpoint, making=making, columns=PICTURES, template_columns=None, reader=reader)
+    return Kind(
+        checkpoint=checkpoint,
+        loras=loras,
+        scheduler=scheduler,
+        making=making,
+        columns=PICTURES,
+        template_columns=None,
+        reader=reader,
+    )
 
 
 def _intake(job: Job) -> Intake:

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from models.attention import Attention
 from models.checkpoint import Checkpoint
+from models.lora import Lora
+from models.schedule import Scheduler
 from safety.policy import Policy
 from safety.profile import Profile
 from tasks.classify import classify
@@ -58,20 +61,25 @@ class LaneSpec:
     store: str
     run: str
     checkpoint: Checkpoint
+    loras: tuple[Lora, ...]
+    scheduler: Scheduler
     clip: Checkpoint
     policy: Policy
     profiles: Mapping[str, Profile]
     making: Pictures | Decomposition
     device: str
     precision: str
+    fused: bool
+    attention: Attention
+    step_cache: float | None
     batch: int | None
     memory_fraction: float
     max_prompt_tokens: int
 
     @property
     def model(self) -> str:
-        """The checkpoint as the catalogue names it."""
-        return f"{self.checkpoint.name}@{self.checkpoint.revision[:12]}"
+        """The checkpoint and its LoRAs as the catalogue names them: `miniature@0123456789ab+enamel=0.8`."""
+        return "+".join([f"{self.checkpoint.name}@{self.checkpoint.revision[:12]}", *map(str, self.loras)])
 
 
 @task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)
@@ -113,11 +121,16 @@ class Line:
             spec.checkpoint,
             device=spec.device,
             precision=spec.precision,
+            fused=spec.fused,
+            attention=spec.attention,
+            step_cache=spec.step_cache,
             batch=spec.batch,
             memory_fraction=spec.memory_fraction,
             max_prompt_tokens=spec.max_prompt_tokens,
             controlnet=control.controlnet if control else None,
             controlnet_scale=control.scale if control else 1.0,
+            loras=spec.loras,
+            scheduler=spec.scheduler,
         )
 
     @cached_property

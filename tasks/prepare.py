@@ -81,7 +81,15 @@ class Checked:
 
     @property
     def maker(self) -> Maker:
-        return Maker(self.kind.checkpoint.revision, self.precision, self.kind.making.form)
+        kind = self.kind
+        return Maker(
+            kind.checkpoint.revision,
+            self.precision,
+            kind.making.form,
+            loras=tuple((lora.revision, lora.scale) for lora in kind.loras),
+            scheduler=kind.scheduler,
+            step_cache=self.request.job.step_cache,
+        )
 
     def name(self, manifest: Manifest) -> str:
         """The name of this request's runs: whatever decides their outcome changes it."""
@@ -92,6 +100,7 @@ class Checked:
             "clip": self.clip.revision,
             "policy": self.policy.digest,
             "profile": self.profiles[self.request.job.profile].digest,
+            **self.maker.additions,
         }
         if self.kind.controlnet:
             deciding["controlnet"] = self.kind.controlnet.revision
@@ -104,12 +113,17 @@ class Checked:
             store=self.store.uri,
             run=run.id,
             checkpoint=self.kind.checkpoint,
+            loras=self.kind.loras,
+            scheduler=self.kind.scheduler,
             clip=self.clip,
             policy=self.policy,
             profiles=dict(self.profiles),
             making=self.kind.making,
             device=job.device,
             precision=self.precision,
+            fused=job.fused,
+            attention=job.attention,
+            step_cache=job.step_cache,
             batch=job.batch,
             memory_fraction=job.memory_fraction,
             max_prompt_tokens=job.max_prompt_tokens,
@@ -146,12 +160,17 @@ def check(request: Request) -> Checked:
 
 
 def resolved_precision(job: Job) -> str:
-    """The precision that `auto` stands for on this machine's device."""
-    if job.precision != "auto":
+    """The precision that `auto` stands for on this machine's device.
+
+    Raises:
+        CheckpointError: if the device can't multiply in the one that is asked for.
+    """
+    if job.precision not in ("auto", "float8"):
         return job.precision
     from models.device import find_device, find_precision  # imports torch, which takes seconds
 
-    return str(find_precision("auto", find_device(job.device))).removeprefix("torch.")
+    found = find_precision(job.precision, find_device(job.device))
+    return job.precision if job.precision != "auto" else str(found).removeprefix("torch.")
 
 
 @contextmanager
@@ -266,6 +285,8 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
         "manifest_rows": manifest.rows,
         "checkpoint_revision": checked.kind.checkpoint.revision,
         "controlnet_revision": checked.kind.controlnet.revision if checked.kind.controlnet else None,
+        "loras": [{"name": str(lora), "revision": lora.revision} for lora in checked.kind.loras],
+        "scheduler": checked.kind.scheduler,
         "clip_revision": checked.clip.revision,
         "precision": checked.precision,
         "policy_digest": checked.policy.digest,

@@ -90,6 +90,15 @@ def test_every_field_of_a_job_is_a_flag(packshot: Callable[..., Ended], kind: ty
             2,
             "no column 'image'",
         ),
+        (["generate", "{manifest}", "--store", "out", "--loras", "no.safetensors=0.8"], 2, "no LoRA no.safetensors:"),
+        (["generate", "{manifest}", "--store", "out", "--loras", "a/b@main:c.safetensors"], 2, "must be pinned"),
+        (
+            ["generate", "{manifest}", "--store", "out", "--loras", "{empty}=1", "--loras", "x"],
+            2,
+            "no safetensors file",
+        ),
+        (["generate", "{manifest}", "--store", "out", "--job", "{job}"], 2, "no LoRA of-the-file.safetensors:"),
+        (["generate", "{manifest}", "--store", "out", "--steps", "1"], 2, "takes at least 2"),
         (["report", "--store", "{empty}"], 2, "There is no catalogue in"),
     ],
 )
@@ -105,9 +114,11 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(
     for name, value in NO_S3.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "text").write_text("not Parquet")
+    (tmp_path / "job.toml").write_text('loras = ["of-the-file.safetensors"]')
     (tmp_path / "broken").mkdir()
     (tmp_path / "empty").mkdir()
-    places = {name: str(tmp_path / name) for name in ("text", "broken", "empty")} | {"manifest": manifest}
+    places = {name: str(tmp_path / name) for name in ("text", "broken", "empty")}
+    places |= {"manifest": manifest, "job": str(tmp_path / "job.toml")}
     before = sorted(tmp_path.rglob("*"))
 
     ended = packshot(*(word.format(**places) for word in words))

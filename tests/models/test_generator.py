@@ -10,10 +10,10 @@ import torch
 from diffusers import QwenImagePipeline
 
 from models import components
+from models.attention import Attention
 from models.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.denoise import draw_noise
 from models.generator import DeviceLost, Generator, Picture
-from models.levers import Attention
 from models.sampling import PictureRequest, Shape
 
 from .conftest import LEVELS, MIXED, SHAPE, break_forward, collect, distance, no_worse, open_stock, request

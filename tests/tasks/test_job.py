@@ -23,6 +23,23 @@ def test_paths_in_the_file_are_beside_the_file(tmp_path: Path) -> None:
     assert (job.policy, job.profile) == (str(tmp_path / "ours.toml"), "white")
 
 
+def test_loras_in_the_file_are_beside_the_file_with_their_scales(tmp_path: Path) -> None:
+    (tmp_path / "loras").mkdir()
+    (tmp_path / "loras" / "a=b.safetensors").touch()
+    of_the_hub = f"acme/shop@{'0' * 40}:shop.safetensors=0.5"
+    entries = ["loras", "loras/a=b.safetensors=0.8", "loras/none.safetensors", of_the_hub]
+    (tmp_path / "job.toml").write_text(f'store = "s3://a"\nloras = {entries}')
+
+    job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet")
+
+    beside = (str(tmp_path / "loras"), str(tmp_path / "loras/a=b.safetensors=0.8"))
+    assert job.loras == (*beside, "loras/none.safetensors", of_the_hub)
+
+
+def test_loras_and_scheduler_do_not_rename_the_runs_of_jobs_without_them() -> None:
+    assert not {"loras", "scheduler"} & GenerateJob(manifest="m", store="s").deciding().keys()
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -30,6 +47,8 @@ def test_paths_in_the_file_are_beside_the_file(tmp_path: Path) -> None:
         ("width = 250", "width: Input should be a multiple of 16"),
         ('colour = "red"', "colour: Extra inputs are not permitted"),
         ("steps = ", "can't be read"),
+        ("loras = [1]", "loras.0: Input should be a valid string"),
+        ('scheduler = "fast"', "scheduler: Input should be 'auto', 'checkpoint' or 'lightning'"),
     ],
 )
 def test_a_wrong_job_is_refused_by_field(tmp_path: Path, content: str, sentence: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,27 @@ def test_a_negative_prompt_that_guidance_does_not_use_changes_nothing() -> None:
 def test_another_checkpoint_precision_or_format_makes_every_row_again(write_manifest: Write, maker: Maker) -> None:
     _, census = planned(write_manifest([MUG]), known=known(), maker=maker)
     assert census.to_do == 1
+
+
+def test_without_loras_a_key_is_what_it_was_before_there_were_any() -> None:
+    assert key(seed=1) == "db6a360b4670bf29fd36df251ef915fef3b15bc9e4c568e6ccb197b45b5140b2"
+
+
+def test_loras_scales_and_the_scheduler_are_part_of_the_key() -> None:
+    keys = [
+        key(maker=replace(MAKER, **added))
+        for added in (
+            {},
+            {"loras": (("enamel", 1.0),)},
+            {"loras": (("enamel", 0.8),)},
+            {"loras": (("glaze", 1.0),)},
+            {"loras": (("enamel", 1.0), ("glaze", 1.0))},
+            {"loras": (("enamel", 1.0),), "scheduler": "lightning"},
+            {"scheduler": "lightning"},
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    assert key(maker=replace(MAKER, scheduler="checkpoint")) == key()
 
 
 def test_other_judges_judge_again_under_the_same_key(write_manifest: Write) -> None:
