@@ -59,6 +59,8 @@ class Packed(Predictor):
         if transformer.config.zero_cond_t:
             raise ValueError("a transformer with zero_cond_t modulates tokens one by one, which is not done here")
         self.transformer, self.step_cache = transformer, step_cache
+        self.asked = 0  # rows times steps so far that a step cache could have skipped
+        self.computed = 0  # of them, those that went through all blocks
         first = BACKENDS["cudnn" if attention == "auto" else attention]
         self.backends = [first, *(backend for backend in BACKENDS.values() if backend != first)]
         self.blocks = [Block.of(block, float8=float8) for block in transformer.transformer_blocks]
@@ -133,6 +135,8 @@ class PackedConditions(Conditions):
         after = streams.image.clone()
         first = (after - before).unflatten(0, (self.packing.sequences, -1))
         due = self.cache.due(first)
+        self.packed.asked += self.rows
+        self.packed.computed += len({self.cache.row_of[sequence] for sequence in due})
         if len(due) == self.packing.sequences:
             computed = self._onwards(streams, modulations, control, 1)
             self.cache.remember(due, first, (streams.image - after).unflatten(0, (self.packing.sequences, -1)))

@@ -28,17 +28,12 @@ class StepCache:
             row_of: the row of each sequence.
         """
         self.threshold, self.row_of = threshold, row_of
-        self.asked = 0  # rows times steps so far
-        self.computed = 0  # of them, those that went through all blocks
         self._first: torch.Tensor | None = None  # [sequences, N, D], of the first block
         self._others: torch.Tensor | None = None  # [sequences, N, D], of all the others
 
     def due(self, first: torch.Tensor) -> list[int]:
         """The sequences that have to go through all blocks, given the first block's residuals [sequences, N, D]."""
-        rows = sorted(set(self.row_of))
-        due = set(rows if self._first is None else self._changed(first, self._first))
-        self.asked += len(rows)
-        self.computed += len(due)
+        due = set(self.row_of if self._first is None else self._changed(first, self._first))
         return [sequence for sequence, row in enumerate(self.row_of) if row in due]
 
     def remember(self, sequences: Sequence[int], first: torch.Tensor, others: torch.Tensor) -> None:

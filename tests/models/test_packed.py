@@ -139,8 +139,7 @@ def cached(threshold: float, rows: Sequence[int] = (0, 1, 2)) -> tuple[PackedCon
 
 
 def counts(approximate: PackedConditions) -> tuple[int, int]:
-    assert approximate.cache is not None
-    return approximate.cache.asked, approximate.cache.computed
+    return approximate.packed.asked, approximate.packed.computed
 
 
 def test_a_step_cache_that_never_hits_changes_nothing() -> None:
