@@ -122,6 +122,16 @@ def _rotated(
         tl.store(joint_pointer + (place * 3 + 2) * heads * width + here, value, mask=mask)
 
 
+@triton.jit
+def _loaded(pointer, columns, mask, GELU: tl.constexpr):
+    """Part of a row in float32, after diffusers' gelu-approximate if wanted."""
+    x = tl.load(pointer + columns, mask=mask, other=0.0).to(tl.float32)
+    if GELU:  # x / 2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))
+        inner = 0.7978845608028654 * (x + 0.044715 * x * x * x)
+        x = x / (1.0 + tl.exp(tl.minimum(-2.0 * inner, 80.0)))
+    return x
+
+
 @triton.jit(do_not_specialize=["length", "first"])
 def _quantized(
     x_pointer,
@@ -133,17 +143,31 @@ def _quantized(
     first,
     GELU: tl.constexpr,
     QUANTIZE: tl.constexpr,
+    PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     row = tl.program_id(0).to(tl.int64)
-    source = (row // tokens) * length + first + row % tokens
+    source = x_pointer + ((row // tokens) * length + first + row % tokens) * width
     columns = tl.arange(0, BLOCK)
-    mask = columns < width
-    x = tl.load(x_pointer + source * width + columns, mask=mask, other=0.0).to(tl.float32)
-    if GELU:  # diffusers' gelu-approximate: x / 2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))
-        inner = 0.7978845608028654 * (x + 0.044715 * x * x * x)
-        x = x / (1.0 + tl.exp(tl.minimum(-2.0 * inner, 80.0)))
-    _store_row(x, out_pointer, row_scale_pointer, row, width, columns, mask, QUANTIZE)
+    if PARTS == 1:
+        mask = columns < width
+        x = _loaded(source, columns, mask, GELU)
+        _store_row(x, out_pointer, row_scale_pointer, row, width, columns, mask, QUANTIZE)
+    else:  # three parts of a power of two, as Qwen-Image's widths are: no lane idles
+        out = out_pointer + row * width
+        everywhere = columns < BLOCK
+        x0 = _loaded(source, columns, everywhere, GELU)
+        x1 = _loaded(source + BLOCK, columns, everywhere, GELU)
+        x2 = _loaded(source + 2 * BLOCK, columns, everywhere, GELU)
+        factor = 1.0
+        if QUANTIZE:
+            largest = tl.maximum(tl.maximum(tl.abs(x0), tl.abs(x1)), tl.abs(x2))
+            scale = tl.maximum(tl.max(largest, axis=0), TINY) / FLOAT8_MAX
+            tl.store(row_scale_pointer + row, scale)
+            factor = 1.0 / scale
+        tl.store(out + columns, (x0 * factor).to(out_pointer.dtype.element_ty))
+        tl.store(out + BLOCK + columns, (x1 * factor).to(out_pointer.dtype.element_ty))
+        tl.store(out + 2 * BLOCK + columns, (x2 * factor).to(out_pointer.dtype.element_ty))
 
 
 def modulated_norm(
@@ -189,7 +213,7 @@ def rotated(
 ) -> None:
     """See `models.fused.rotated`; in place where `qkv` is `joint`."""
     _, _, heads, width = joint.shape
-    heads_a_program = min(8, triton.next_power_of_2(heads))
+    heads_a_program = min(4, triton.next_power_of_2(heads))
     _rotated[(len(places), triton.cdiv(heads, heads_a_program))](
         qkv,
         joint,
@@ -221,7 +245,8 @@ def quantized(
 ) -> None:
     """See `models.fused.quantized`: of every `length` rows of x [M, D] the `tokens` from `first` on."""
     rows, width = out.shape
-    block = triton.next_power_of_2(width)
+    parts = 3 if width == 3 * triton.next_power_of_2(width // 3) else 1
+    block = triton.next_power_of_2(width // parts)
     _quantized[(rows,)](
         x,
         out,
@@ -232,10 +257,11 @@ def quantized(
         first,
         GELU=gelu,
         QUANTIZE=row_scale is not None,
+        PARTS=parts,
         BLOCK=block,
-        num_warps=_warps(block),
+        num_warps=4 * _warps(block),
     )
 
 
 def _warps(block: int) -> int:
-    return max(1, min(16, block // 1024))
+    return max(1, min(8, block // 1024))
