@@ -42,7 +42,8 @@ def predict(
     predictor: Predictor, texts: list[list[torch.Tensor]], latents: torch.Tensor, side: int, step: int = 1
 ) -> torch.Tensor:
     """The prediction of one step of three [branches, B, N, C]."""
-    timesteps = torch.linspace(1, 0.02, STEPS + 1, device=latents.device).to(latents.dtype)
+    # Rounded before they are taken to float64, so that all are asked about the same noise level.
+    timesteps = torch.linspace(1, 0.02, STEPS + 1, device=latents.device).bfloat16().to(latents.dtype)
     return predictor.condition(texts, [(1, side, side)], timesteps).predict(step, latents)
 
 
