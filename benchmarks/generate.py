@@ -169,7 +169,10 @@ def _timed(draw: Draw, requests: Sequence[PictureRequest]) -> tuple[float, list[
     return synchronized() - started, pictures, batches
 
 
-HEADER = "system                 size rows prompts steps   batches   s/step s/picture  TFLOP/s  busy    peak  skip diff failed"
+HEADER = (
+    "system                 size rows prompts steps   batches   s/step s/picture  TFLOP/s  busy    peak"
+    "  skip diff failed"
+)
 
 
 def line(result: Result) -> str:
