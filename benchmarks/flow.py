@@ -1,0 +1,381 @@
+"""The whole generate flow against its own denoising loop: what share of the GPU's time goes into pictures.
+
+    python -m benchmarks.flow --out out/flow.json     # full size, random weights, one GPU with 80 GB or more
+    python -m benchmarks.flow --exact                 # bfloat16 instead of float8
+    python -m benchmarks.flow --tiny                  # does this script work? on the CPU
+
+The flow is the one that a person starts, with its own Prefect server, from a Parquet manifest to a folder full of
+pictures; only its model is one of random weights at full size. Its denoising loop alone, over the same batches with
+everything ready, is what it could reach if nothing else took time. The model is warm for both: kernels are built and
+the size of batches is measured before either is timed. Pictures of random weights are noise, which judges refuse; what
+is refused takes the same way into the store.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import math
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+import diffusers
+import numpy as np
+import prefect
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import transformers
+
+import models.engine
+from benchmarks.full_size import components_of, device_name, new_pipeline, sampling_gpu, synchronized
+from benchmarks.timers import Moment, Timers
+from flows.generate import generate
+from flows.server import prefect_server
+from models.generator import Generator
+from models.levers import Levers
+from models.miniature.captions import caption
+from models.miniature.world import FAULTS, random_scene
+from models.sampling import PictureRequest, Shape
+from safety.blocklist import judge_text
+from safety.policy import Policy
+from tasks.encoding import Encoding
+from tasks.job import GenerateJob
+from tasks.judges import Judges
+from tasks.lane import Line
+from tasks.picture_stages import PictureStages
+from tasks.run import Run
+from tasks.shelf import PictureShelf
+from tasks.stages import Judged
+from tasks.stream import Stream
+from tasks.summary import Summary
+
+COMPUTED_STEPS = 50  # with guidance, which doubles a step's work: Qwen-Image's model card
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows that the engine takes together, ready to be denoised."""
+
+    shape: Shape
+    noise: torch.Tensor
+    texts: Sequence[Sequence[torch.Tensor]]
+
+
+@dataclass(frozen=True)
+class OnGpu:
+    """Where the GPU's time between a lane's first denoising and its last picture goes, in seconds."""
+
+    denoising: float
+    decoding: float  # the VAE, and handing pixels over
+    between_batches: float  # from one batch's last pixel to the next batch's first step
+    longest_between: float
+
+
+@dataclass(frozen=True)
+class Result:
+    """What one run of the flow took."""
+
+    precision: str
+    size: int
+    steps: int
+    guidance: float
+    rows: int
+    batches: list[int]  # rows of each
+    flow_seconds: float
+    lane_seconds: float  # from its first rendering to its last commit
+    raw_seconds: float
+    first_step_seconds: float  # of one step of every batch before anything was warm; it isn't part of the others
+    computed_share: float | None  # of the lane, for 50 steps with guidance; computed
+    busy: float | None  # share of the lane's time in which the GPU ran anything, as NVML samples it
+    on_gpu: OnGpu
+    timers: dict[str, dict[str, float]]  # seconds, over all threads, and calls
+    statuses: dict[str, int]
+
+    @property
+    def lane_share(self) -> float:
+        """The raw loop's seconds for one of the lane's."""
+        return self.raw_seconds / self.lane_seconds
+
+    @property
+    def flow_share(self) -> float:
+        """The raw loop's seconds for one of the flow's."""
+        return self.raw_seconds / self.flow_seconds
+
+
+def prompts(count: int) -> list[str]:
+    """Captions of so many products that the default policy lets pass, of differing lengths."""
+    random, texts = Random(0), dict[str, None]()
+    blocklist = Policy.load("default").blocklist
+    while len(texts) < count:
+        scene = replace(random_scene(random, held_out=None), fault=FAULTS[0])
+        text = caption(scene, random, language="en", split="test")
+        if judge_text(text, blocklist, what="prompt").allowed:
+            texts[text] = None
+    return list(texts)
+
+
+def batches_of(generator: Generator, requests: Sequence[PictureRequest], shard_rows: int) -> list[Batch]:
+    """The batches that the engine makes of shards, each row with its embeddings and noise; nothing is drawn."""
+    batches: list[Batch] = []
+
+    def take(shape: Shape, noise: torch.Tensor, rows: Sequence[Sequence[torch.Tensor]], *_: Any) -> list[Any]:
+        batches.append(Batch(shape, noise, rows))
+        return [np.zeros((1, 1, 1, 3), np.uint8)] * len(rows)
+
+    with patch.object(generator, "_make", take):
+        for start in range(0, len(requests), shard_rows):
+            list(generator.render(requests[start : start + shard_rows]))
+    return batches
+
+
+@torch.inference_mode()
+def raw_seconds(generator: Generator, batches: Sequence[Batch], steps: int | None = None) -> float:
+    """Denoise batches one after another and nothing else, `steps` of each or all."""
+    began = synchronized()
+    for batch in batches:
+        models.engine.denoise(
+            generator.components, generator.predictor, batch.shape, batch.noise, batch.texts, steps=steps
+        )
+    return synchronized() - began
+
+
+class Watch:
+    """Times a lane from its first rendering to its last commit, and what happens in between."""
+
+    def __init__(self, shards: int) -> None:
+        self.timers = Timers()
+        self.moments: list[tuple[Moment, Moment, Moment]] = []  # of each batch: begun, denoised, decoded
+        self.began: float | None = None
+        self.ended = 0.0
+        self.busy: list[float] = []
+        self._sampling = ExitStack()
+        self._left, self._lock = shards, threading.Lock()
+
+    def __enter__(self) -> Watch:
+        timers = self.timers
+        timers.open.__enter__()
+        timers.around(models.engine, "embed_prompts", "embed prompts")
+        timers.around(models.engine, "draw_noise", "draw noise")
+        timers.around(PictureStages, "screen", "screen")
+        timers.around(PictureStages, "classify", "classify")
+        timers.around(Judges, "see", "of it CLIP")
+        timers.around(Encoding, "encode", "of it encoding")
+        timers.around(PictureShelf, "put", "store")
+        timers.around(
+            Stream, "put", lambda _, batch: "waiting for publish" if _judged(batch) else "waiting for classify"
+        )
+        self._watch_batches()
+        self._watch_lane()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._sampling.close()
+        self.timers.open.close()
+
+    @property
+    def seconds(self) -> float:
+        assert self.began is not None
+        return self.ended - self.began
+
+    def on_gpu(self) -> OnGpu:
+        """Where the GPU's time went."""
+        synchronized()
+        gaps = [one[2].until(next_one[0]) for one, next_one in zip(self.moments, self.moments[1:], strict=False)]
+        return OnGpu(
+            denoising=sum(begun.until(denoised) for begun, denoised, _ in self.moments),
+            decoding=sum(denoised.until(decoded) for _, denoised, decoded in self.moments),
+            between_batches=sum(gaps),
+            longest_between=max(gaps, default=0.0),
+        )
+
+    def _watch_batches(self) -> None:
+        denoise, decode = models.engine.denoise, models.engine.decode
+
+        def watched_denoise(*args: Any, **kwargs: Any) -> torch.Tensor:
+            self._denoising = Moment()
+            return denoise(*args, **kwargs)
+
+        def watched_decode(*args: Any) -> list[Any]:
+            denoised = Moment()
+            pictures = decode(*args)
+            self.moments.append((self._denoising, denoised, Moment()))
+            return pictures
+
+        self.timers.open.enter_context(patch.object(models.engine, "denoise", watched_denoise))
+        self.timers.open.enter_context(patch.object(models.engine, "decode", watched_decode))
+
+    def _watch_lane(self) -> None:
+        render, commit = PictureStages.render, Run.commit
+
+        def watched_render(*args: Any) -> Any:
+            if self.began is None:
+                self.busy = self._sampling.enter_context(sampling_gpu())
+                self.began = time.perf_counter()
+            yield from render(*args)
+
+        def watched_commit(*args: Any) -> None:
+            commit(*args)
+            with self._lock:
+                self._left -= 1
+                if self._left == 0:
+                    self.ended = time.perf_counter()
+                    self._sampling.close()
+
+        self.timers.open.enter_context(patch.object(PictureStages, "render", watched_render))
+        self.timers.open.enter_context(patch.object(Run, "commit", watched_commit))
+
+
+def _judged(batch: Sequence[Any]) -> bool:
+    return any(isinstance(thing, Judged) for thing in batch)
+
+
+def run_flow(generator: Generator, job: GenerateJob, rows: int) -> tuple[float, Watch, Summary]:
+    """The flow as it is, but with this generator in the place of the one that its lane would load."""
+    with patch.object(Line, "generator", generator), Watch(math.ceil(rows / job.shard_rows)) as watch:
+        began = time.perf_counter()
+        summary = generate(job)
+        seconds = time.perf_counter() - began
+    if summary.rendered != rows or summary.failed:
+        causes = "; ".join(f"{cause.rows} {cause.status} ({cause.reason}): {cause.example}" for cause in summary.causes)
+        raise SystemExit(f"Of {rows} rows {summary.rendered} were rendered, so the times mean nothing: {causes}")
+    return seconds, watch, summary
+
+
+def measure(arguments: argparse.Namespace, folder: Path) -> Result:
+    """The raw loop, then the flow."""
+    generator = Generator(components_of(new_pipeline(tiny=arguments.tiny)), levers=Levers(float8=not arguments.exact))
+    texts = prompts(arguments.rows)
+    shape = Shape(arguments.size, arguments.size, arguments.steps, arguments.guidance)
+    requests = [PictureRequest(text, " ", seed, shape) for seed, text in enumerate(texts)]
+    batches = batches_of(generator, requests, arguments.shard_rows)
+    list(generator.render(requests[: len(batches[0].texts)]))  # builds what is left of the kernels: the VAE's
+    first_step = raw_seconds(generator, batches, steps=1)  # attention has a plan to make for every length of sequences
+    raw = raw_seconds(generator, batches)
+
+    manifest = folder / "manifest.parquet"
+    pq.write_table(pa.table({"id": [f"row-{n:04}" for n in range(len(texts))], "prompt": texts}), manifest)
+    job = GenerateJob(
+        manifest=str(manifest),
+        store=str(folder / "store"),
+        device="cpu" if arguments.tiny else "auto",
+        width=arguments.size,
+        height=arguments.size,
+        steps=arguments.steps,
+        guidance=arguments.guidance,
+        shard_rows=arguments.shard_rows,
+    )
+    os.environ["PREFECT_HOME"] = str(folder / "prefect")  # of the server
+    with prefect_server():
+        seconds, watch, summary = run_flow(generator, job, arguments.rows)
+    timers = watch.timers
+    return Result(
+        precision=generator.precision,
+        size=arguments.size,
+        steps=arguments.steps,
+        guidance=arguments.guidance,
+        rows=arguments.rows,
+        batches=[len(batch.texts) for batch in batches],
+        flow_seconds=seconds,
+        lane_seconds=watch.seconds,
+        raw_seconds=raw,
+        first_step_seconds=first_step,
+        computed_share=_computed_share(raw, watch.seconds, arguments) if not arguments.tiny else None,
+        busy=watch.busy[0] if watch.busy else None,
+        on_gpu=watch.on_gpu(),
+        timers={name: {"seconds": timers.seconds[name], "calls": timers.calls[name]} for name in timers.seconds},
+        statuses=summary.statuses,
+    )
+
+
+def _computed_share(raw: float, lane: float, arguments: argparse.Namespace) -> float:
+    """The lane's share if its pictures took 50 steps with guidance and all else what it takes now."""
+    forwards = arguments.steps * (2 if arguments.guidance > 1 else 1)
+    long = raw * 2 * COMPUTED_STEPS / forwards
+    return long / (long + lane - raw)
+
+
+def show(result: Result) -> None:
+    """The tables."""
+    rows = result.rows
+    print(
+        f"{rows} pictures of {result.size}², {result.steps} steps, guidance {result.guidance:g}, {result.precision}, "
+        f"in batches of {', '.join(map(str, result.batches))}\n"
+    )
+    print(f"{'':34}{'seconds':>9}{'s/picture':>11}{'raw/this':>10}")
+    for name, seconds in (
+        ("raw: the denoising loop alone", result.raw_seconds),
+        ("lane: first render to last commit", result.lane_seconds),
+        ("flow: manifest to report", result.flow_seconds),
+    ):
+        print(f"{name:34}{seconds:9.2f}{seconds / rows:11.3f}{result.raw_seconds / seconds:10.1%}")
+    print(
+        f"one step of every batch, warm {result.raw_seconds / result.steps:.2f} s, "
+        f"as the first ones of a process {result.first_step_seconds:.2f} s; the flow ran warm"
+    )
+    if result.computed_share is not None:
+        print(
+            f"lane, {COMPUTED_STEPS} steps with guidance, computed from the same overhead: {result.computed_share:.1%}"
+        )
+    gpu = result.on_gpu
+    rest = result.lane_seconds - gpu.denoising - gpu.decoding - gpu.between_batches
+    print(f"\n{'the device, while the lane renders':42}{'seconds':>9}{'of the lane':>13}")
+    for name, seconds in (
+        ("denoising", gpu.denoising),
+        ("VAE, and pixels to host memory", gpu.decoding),
+        (f"between batches (longest {gpu.longest_between:.3f} s)", gpu.between_batches),
+        ("before the first batch, after the last", rest),
+    ):
+        print(f"{name:42}{seconds:9.2f}{seconds / result.lane_seconds:13.1%}")
+    print(f"\n{'beside it, summed over threads':34}{'seconds':>9}{'calls':>8}")
+    for name, timer in result.timers.items():
+        print(f"{name:34}{timer['seconds']:9.2f}{timer['calls']:8.0f}")
+    statuses = [f"{rows} {status}" for status, rows in result.statuses.items() if rows]
+    busy = "unknown" if result.busy is None else f"{result.busy:.1%}"
+    print(f"\nGPU busy while the lane rendered: {busy}; rows: {', '.join(statuses)}")
+
+
+def main() -> None:
+    """Run, print tables, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="toy sizes on the CPU, to test this script")
+    parser.add_argument("--exact", action="store_true", help="bfloat16 instead of float8")
+    parser.add_argument("--rows", type=int, help="pictures (64)")
+    parser.add_argument("--shard-rows", type=int, help="rows of a shard (32)")
+    parser.add_argument("--size", type=int, help="pixels of a side (1024)")
+    parser.add_argument("--steps", type=int, help="denoising steps (8)")
+    parser.add_argument("--guidance", type=float, default=1.0, help="true CFG scale; 1 is none, the Lightning way")
+    parser.add_argument("--out", type=Path, help="where to write the result as JSON")
+    arguments = parser.parse_args()
+    sizes = {"rows": 20, "shard_rows": 12, "size": 64, "steps": 2} if arguments.tiny else {}
+    for name, value in {"rows": 64, "shard_rows": 32, "size": 1024, "steps": 8, **sizes}.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    for handler in logging.getLogger().handlers:  # what reaches the terminal; the server still gets it all
+        handler.setLevel(logging.CRITICAL)
+
+    with tempfile.TemporaryDirectory(prefix="packshot-flow-") as folder:
+        result = measure(arguments, Path(folder))
+    show(result)
+    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers, prefect)}
+    device = device_name(tiny=arguments.tiny)
+    print(device, *(f"{name} {version}" for name, version in versions.items()), sep=", ")
+    if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
+        shares = {"lane_share": result.lane_share, "flow_share": result.flow_share}
+        report = {"device": device, "versions": versions, "result": {**asdict(result), **shares}}
+        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
