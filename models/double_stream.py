@@ -14,13 +14,10 @@ from diffusers.models.transformers.transformer_qwenimage import QwenImageTransfo
 from torch import nn
 from torch.nn import functional
 
-from models.fused import Tokens, cut, modulated_norm, new_tokens, rotated, rows_of
+from models.fused import Tokens, Update, cut, modulated_norm, new_tokens, plain, rotated, rows_of
 from models.modulations import Modulation
 from models.packing import Packing
 from models.products import Float8, Plain, Product, merged
-
-# From so many image tokens a sequence a product of its own fills the GPU, and saves copying into attention's buffer.
-LONG_SEQUENCE = 2048
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, float32 [positions, width / 2]
 
@@ -150,12 +147,11 @@ def advance(
         mod.mlp_shift,
         mod.mlp_scale,
         block.eps,
-        update=_image_out(streams.packing, block.image.out, attended),
-        gate=mod.gate,
+        update=Update(_image_out(streams.packing, block.image.out, attended), block.image.out.bias, mod.gate),
         quantize=block.image.up.quantizes,
     )
     widened = block.image.up.gelu(middle, quantize=block.image.down.quantizes)
-    update = block.image.down(widened)
+    update = Update(block.image.down(widened), block.image.down.bias, mod.mlp_gate)
     if control is not None:
         image += control[streams.rows].flatten(0, 1)
     if following is None:
@@ -163,35 +159,29 @@ def advance(
     else:
         next_block, next_mod, _ = following
         shift, scale, quantize = next_mod.shift, next_mod.scale, next_block.image.qkv.quantizes
-    streams.image_in = modulated_norm(
-        image, shift, scale, block.eps, update=update, gate=mod.mlp_gate, quantize=quantize
-    )
+    streams.image_in = modulated_norm(image, shift, scale, block.eps, update=update, quantize=quantize)
     if following is None:
         return
     text, mod, next_mod = streams.text, text_modulation, following[2]
-    update = block.text.out(_text_of(streams.packing, attended))
-    middle = modulated_norm(text, mod.mlp_shift, mod.mlp_scale, block.eps, update=update, gate=mod.gate)
-    update = block.text.down(block.text.up.gelu(middle, quantize=False))
-    streams.text_in = modulated_norm(text, next_mod.shift, next_mod.scale, block.eps, update=update, gate=mod.mlp_gate)
+    update = Update(block.text.out(_text_of(streams.packing, attended)), block.text.out.bias, mod.gate)
+    middle = modulated_norm(text, mod.mlp_shift, mod.mlp_scale, block.eps, update=update)
+    widened = block.text.up.gelu(middle, quantize=False)
+    update = Update(block.text.down(widened), block.text.down.bias, mod.mlp_gate)
+    streams.text_in = modulated_norm(text, next_mod.shift, next_mod.scale, block.eps, update=update)
 
 
 def _attend(streams: Streams, block: Block) -> list[torch.Tensor]:
     """Joint attention → of each group of sequences [its joint tokens, D]."""
-    packing, n = streams.packing, streams.packing.image_tokens
+    packing = streams.packing
+    image_qkv = block.image.qkv(streams.image_in).unflatten(1, (3, block.heads, -1))
     text_qkv = block.text.qkv(streams.text_in).unflatten(1, (3, block.heads, -1))
     joint = text_qkv.new_empty(packing.joint_tokens, *text_qkv.shape[1:])
-    if n >= LONG_SEQUENCE:
-        flat, image_qkv = joint.flatten(1), joint
-        for sequence, (start, length) in enumerate(zip(packing.starts, packing.text_lengths, strict=True)):
-            mine = rows_of(streams.image_in, slice(sequence * n, (sequence + 1) * n))
-            block.image.qkv(mine, out=flat[start + length : start + length + n])
-    else:
-        image_qkv = block.image.qkv(streams.image_in).unflatten(1, (3, block.heads, -1))
     for qkv, stream, rotary, positions, places in (
         (image_qkv, block.image, streams.image_rotary, packing.image_positions, packing.image_places),
         (text_qkv, block.text, streams.text_rotary, packing.text_positions, packing.text_places),
     ):
-        rotated(qkv, joint, stream.query_weight, stream.key_weight, block.qk_eps, rotary, positions, places)
+        weights = stream.query_weight, stream.key_weight
+        rotated(qkv, stream.qkv.bias, joint, *weights, block.qk_eps, rotary, positions, places)
     attended = []
     for group in packing.groups:
         mine = joint[group.start : group.start + group.count * group.length]
@@ -204,23 +194,15 @@ def _attend(streams: Streams, block: Block) -> list[torch.Tensor]:
 def _image_out(packing: Packing, product: Product, attended: Sequence[torch.Tensor]) -> torch.Tensor:
     """The product after attention, for the image tokens [image tokens, D]."""
     n = packing.image_tokens
-    images: Tokens
-    if n < LONG_SEQUENCE:
-        images = new_tokens(attended[0], packing.sequences * n, quantize=product.quantizes)
-        for group, joint in zip(packing.groups, attended, strict=True):
-            of_group = rows_of(images, slice(group.first * n, (group.first + group.count) * n))
-            cut(joint, group.count, group.text_tokens, out=of_group)
-        return product(images)
-    out = attended[0].new_empty(packing.sequences * n, attended[0].shape[1])
+    out = new_tokens(attended[0], packing.sequences * n, quantize=product.quantizes)
     for group, joint in zip(packing.groups, attended, strict=True):
-        for index, mine in enumerate(joint.split(group.length)):
-            start = (group.first + index) * n
-            images = mine[group.text_tokens :]
-            if product.quantizes:
-                images = new_tokens(mine, n, quantize=True)
-                cut(mine, 1, group.text_tokens, out=images)
-            product(images, out=out[start : start + n])
-    return out
+        mine = rows_of(out, slice(group.first * n, (group.first + group.count) * n))
+        if isinstance(product, Plain):
+            images = joint.unflatten(0, (group.count, group.length))[:, group.text_tokens :]
+            product.of_each(images, plain(mine).unflatten(0, (group.count, n)))
+        else:
+            cut(joint, group.count, group.text_tokens, out=mine)
+    return plain(out) if isinstance(product, Plain) else product(out)
 
 
 def _text_of(packing: Packing, attended: Sequence[torch.Tensor]) -> torch.Tensor:

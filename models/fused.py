@@ -33,21 +33,29 @@ class Quantized:
 Tokens = torch.Tensor | Quantized
 
 
+@dataclass(frozen=True)
+class Update:
+    """What is added to the residual stream: gate · (x Wᵀ + bias)."""
+
+    product: torch.Tensor  # x Wᵀ, [M, D]
+    bias: torch.Tensor  # [D]
+    gate: torch.Tensor  # [D], the same for every token
+
+
 def modulated_norm(
     x: torch.Tensor,
     shift: torch.Tensor,
     scale: torch.Tensor,
     eps: float,
     *,
-    update: torch.Tensor | None = None,
-    gate: torch.Tensor | None = None,
+    update: Update | None = None,
     quantize: bool = False,
 ) -> Tokens:
     """Layer norm without weights, then (1 + scale) · x + shift.
 
     Args:
-        x: the residual stream [M, D]; with an update it becomes x + gate · update first, in place.
-        shift, scale, gate: [D], the same for every token.
+        x: the residual stream [M, D]; an update is added to it first, in place.
+        shift, scale: [D], the same for every token.
         quantize: give the result in float8.
 
     Returns:
@@ -57,19 +65,20 @@ def modulated_norm(
         from models import kernels
 
         out = new_tokens(x, len(x), quantize=quantize)
-        kernels.modulated_norm(x, update, gate, shift, scale, eps, *_parts(out))
+        added = (update.product, update.bias, update.gate) if update else None
+        kernels.modulated_norm(x, added, shift, scale, eps, *_parts(out))
         return out
-    if update is not None and gate is not None:
-        added = x.float() + gate.float() * update.float()
-        if x.dtype == torch.float16:
-            added = added.clamp(-65504, 65504)
-        x.copy_(added)
+    if update is not None:
+        moved = x.float() + update.gate.float() * (update.product.float() + update.bias.float())
+        x.copy_(moved.clamp(-65504, 65504) if x.dtype == torch.float16 else moved)
     normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps)
-    return _kept(normed * (1 + scale.float()) + shift.float(), x.dtype, quantize)
+    modulated = normed * (1 + scale.float()) + shift.float()
+    return _quantized(modulated) if quantize else modulated.to(x.dtype)
 
 
 def rotated(
     qkv: torch.Tensor,
+    bias: torch.Tensor,
     joint: torch.Tensor,
     query_weight: torch.Tensor,
     key_weight: torch.Tensor,
@@ -78,42 +87,44 @@ def rotated(
     positions: torch.Tensor,
     places: torch.Tensor,
 ) -> None:
-    """RMS norm of every query and key head, then their rotary embedding, written where attention reads them.
+    """Add the bias, norm every query and key head (RMS), turn them by their rotary embedding, and let attention read
+    them.
 
     Args:
-        qkv: queries, keys and values of one stream [M, 3, heads, width]; or `joint` itself, to change it in place.
+        qkv: queries, keys and values of one stream without their bias [M, 3, heads, width].
+        bias: [3 · heads · width].
         joint: those of both streams [joint tokens, 3, heads, width]; the rows at `places` are written.
+        query_weight, key_weight: of the norms [width].
         rotary: cosines and sines, float32 [positions, width / 2], of neighbouring pairs of numbers.
         positions, places: int32 [M], of each token: its row in `rotary`, and in `joint`.
     """
-    in_place = qkv.data_ptr() == joint.data_ptr()
     if _on_triton(qkv):
         from models import kernels
 
-        kernels.rotated(qkv, joint, query_weight, key_weight, eps, *rotary, positions, places)
+        kernels.rotated(qkv, bias, joint, query_weight, key_weight, eps, *rotary, positions, places)
         return
-    tokens = joint[places] if in_place else qkv
+    whole = qkv.float() + bias.float().view(qkv.shape[1:])
     cos, sin = (table[positions][:, None] for table in rotary)  # [M, 1, width / 2]
     for part, weight in ((0, query_weight), (1, key_weight)):
-        x = tokens[:, part].float()
+        x = whole[:, part]
         x = x * torch.rsqrt(x.square().mean(-1, keepdim=True) + eps) * weight.float()
         real, imaginary = x[..., ::2], x[..., 1::2]
         turned = torch.stack((real * cos - imaginary * sin, real * sin + imaginary * cos), dim=-1)
         joint[places, part] = turned.flatten(-2).to(joint.dtype)
-    if not in_place:
-        joint[places, 2] = tokens[:, 2]
+    joint[places, 2] = whole[:, 2].to(joint.dtype)
 
 
-def gelu_quantized(x: torch.Tensor) -> Quantized:
-    """diffusers' gelu-approximate of [M, D], in float8."""
-    if _on_triton(x):
+def gelu_quantized(product: torch.Tensor, bias: torch.Tensor) -> Quantized:
+    """diffusers' gelu-approximate of product + bias, [M, D], in float8."""
+    if _on_triton(product):
         from models import kernels
 
-        out = new_tokens(x, len(x), quantize=True)
-        kernels.quantized(x, *_parts(out), tokens=len(x), length=len(x), first=0, gelu=True)
+        rows = len(product)
+        out = new_tokens(product, rows, quantize=True)
+        kernels.quantized(product, bias, *_parts(out), tokens=rows, length=rows, first=0)
         assert isinstance(out, Quantized)
         return out
-    return _quantized(functional.gelu(x.float(), approximate="tanh"))
+    return _quantized(functional.gelu(product.float() + bias.float(), approximate="tanh"))
 
 
 def cut(x: torch.Tensor, count: int, first: int, *, out: Tokens) -> None:
@@ -122,7 +133,7 @@ def cut(x: torch.Tensor, count: int, first: int, *, out: Tokens) -> None:
     if _on_triton(x):
         from models import kernels
 
-        kernels.quantized(x, *_parts(out), tokens=length - first, length=length, first=first, gelu=False)
+        kernels.quantized(x, None, *_parts(out), tokens=length - first, length=length, first=first)
         return
     taken = x.view(count, length, -1)[:, first:].flatten(0, 1)
     if isinstance(out, Quantized):
@@ -162,10 +173,6 @@ def _parts(tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor | None]:
     return (tokens.values, tokens.scale) if isinstance(tokens, Quantized) else (tokens, None)
 
 
-def _kept(values: torch.Tensor, dtype: torch.dtype, quantize: bool) -> Tokens:
-    return _quantized(values) if quantize else values.to(dtype)
-
-
 def _quantized(values: torch.Tensor) -> Quantized:
     scale = values.abs().amax(-1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
-    return Quantized((values / scale).to(FLOAT8), scale)
+    return Quantized((values * (1 / scale)).to(FLOAT8), scale)

@@ -20,7 +20,7 @@ def _store_row(values, pointer, scale_pointer, row, width, columns, mask, QUANTI
         largest = tl.max(tl.abs(values), axis=0)
         scale = tl.maximum(largest, TINY) / FLOAT8_MAX
         tl.store(scale_pointer + row, scale)
-        values = values / scale
+        values = values * (1.0 / scale)
     tl.store(pointer + row * width + columns, values.to(pointer.dtype.element_ty), mask=mask)
 
 
@@ -36,6 +36,7 @@ def _kept(values, pointer):
 def _modulated_norm(
     x_pointer,
     update_pointer,
+    bias_pointer,
     gate_pointer,
     shift_pointer,
     scale_pointer,
@@ -53,6 +54,7 @@ def _modulated_norm(
     x = tl.load(x_pointer + row * width + columns, mask=mask, other=0.0).to(tl.float32)
     if UPDATE:
         update = tl.load(update_pointer + row * width + columns, mask=mask, other=0.0).to(tl.float32)
+        update += tl.load(bias_pointer + columns, mask=mask, other=0.0).to(tl.float32)
         gate = tl.load(gate_pointer + columns, mask=mask, other=0.0).to(tl.float32)
         kept = _kept(x + gate * update, x_pointer)
         tl.store(x_pointer + row * width + columns, kept, mask=mask)
@@ -67,22 +69,9 @@ def _modulated_norm(
 
 
 @triton.jit
-def _rotate(
-    head_pointer, weight_pointer, cos, sin, columns, rows, mask, stride, eps, width: tl.constexpr, BLOCK: tl.constexpr
-):
-    """RMS norm and rotary embedding of some heads [heads, width] → the same, float32."""
-    x = tl.load(head_pointer + rows[:, None] * stride + columns[None, :], mask=mask, other=0.0).to(tl.float32)
-    weight = tl.load(weight_pointer + columns, mask=columns < width, other=0.0).to(tl.float32)
-    norm = tl.rsqrt(tl.sum(x * x, axis=1) / width + eps)
-    x = x * norm[:, None] * weight[None, :]
-    real, imaginary = tl.split(tl.reshape(x, (x.shape[0], BLOCK // 2, 2)))
-    turned = tl.join(real * cos[None, :] - imaginary * sin[None, :], real * sin[None, :] + imaginary * cos[None, :])
-    return tl.reshape(turned, (x.shape[0], BLOCK))
-
-
-@triton.jit
 def _rotated(
     qkv_pointer,  # [tokens, 3, heads, width]
+    bias_pointer,  # [3, heads, width]
     joint_pointer,  # [joint tokens, 3, heads, width]
     query_weight_pointer,
     key_weight_pointer,
@@ -95,38 +84,38 @@ def _rotated(
     width: tl.constexpr,
     HEADS: tl.constexpr,
     BLOCK: tl.constexpr,
-    IN_PLACE: tl.constexpr,
 ):
     token = tl.program_id(0).to(tl.int64)
     place = tl.load(places_pointer + token).to(tl.int64)
     position = tl.load(positions_pointer + token).to(tl.int64)
-    source = token
-    if IN_PLACE:
-        source = place
     pairs = tl.arange(0, BLOCK // 2)
     pair_mask = pairs < width // 2
-    cos = tl.load(cos_pointer + position * (width // 2) + pairs, mask=pair_mask, other=0.0)
-    sin = tl.load(sin_pointer + position * (width // 2) + pairs, mask=pair_mask, other=0.0)
+    cos = tl.load(cos_pointer + position * (width // 2) + pairs, mask=pair_mask, other=0.0)[None, :]
+    sin = tl.load(sin_pointer + position * (width // 2) + pairs, mask=pair_mask, other=0.0)[None, :]
     columns = tl.arange(0, BLOCK)
     rows = tl.program_id(1) * HEADS + tl.arange(0, HEADS)
     mask = (rows < heads)[:, None] & (columns < width)[None, :]
     here = rows[:, None] * width + columns[None, :]
-    for part in tl.static_range(2):
-        head_pointer = qkv_pointer + (source * 3 + part) * heads * width
-        weight_pointer = query_weight_pointer if part == 0 else key_weight_pointer
-        turned = _rotate(head_pointer, weight_pointer, cos, sin, columns, rows, mask, width, eps, width, BLOCK)
-        out_pointer = joint_pointer + (place * 3 + part) * heads * width
-        tl.store(out_pointer + here, turned.to(joint_pointer.dtype.element_ty), mask=mask)
-    if not IN_PLACE:
-        value = tl.load(qkv_pointer + (source * 3 + 2) * heads * width + here, mask=mask, other=0.0)
-        tl.store(joint_pointer + (place * 3 + 2) * heads * width + here, value, mask=mask)
+    for part in tl.static_range(3):
+        x = tl.load(qkv_pointer + (token * 3 + part) * heads * width + here, mask=mask, other=0.0).to(tl.float32)
+        x += tl.load(bias_pointer + part * heads * width + here, mask=mask, other=0.0).to(tl.float32)
+        if part < 2:
+            weight_pointer = query_weight_pointer if part == 0 else key_weight_pointer
+            weight = tl.load(weight_pointer + columns, mask=columns < width, other=0.0).to(tl.float32)
+            x = x * tl.rsqrt(tl.sum(x * x, axis=1) / width + eps)[:, None] * weight[None, :]
+            real, imaginary = tl.split(tl.reshape(x, (HEADS, BLOCK // 2, 2)))
+            x = tl.reshape(tl.join(real * cos - imaginary * sin, real * sin + imaginary * cos), (HEADS, BLOCK))
+        out = joint_pointer + (place * 3 + part) * heads * width
+        tl.store(out + here, x.to(joint_pointer.dtype.element_ty), mask=mask)
 
 
 @triton.jit
-def _loaded(pointer, columns, mask, GELU: tl.constexpr):
-    """Part of a row in float32, after diffusers' gelu-approximate if wanted."""
+def _loaded(pointer, bias_pointer, columns, mask, GELU: tl.constexpr):
+    """Part of a row in float32, after its bias and diffusers' gelu-approximate if wanted."""
     x = tl.load(pointer + columns, mask=mask, other=0.0).to(tl.float32)
-    if GELU:  # x / 2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))
+    if GELU:
+        x += tl.load(bias_pointer + columns, mask=mask, other=0.0).to(tl.float32)
+        # x / 2 · (1 + tanh(√(2/π) (x + 0.044715 x³)))
         inner = 0.7978845608028654 * (x + 0.044715 * x * x * x)
         x = x / (1.0 + tl.exp(tl.minimum(-2.0 * inner, 80.0)))
     return x
@@ -135,6 +124,7 @@ def _loaded(pointer, columns, mask, GELU: tl.constexpr):
 @triton.jit(do_not_specialize=["length", "first"])
 def _quantized(
     x_pointer,
+    bias_pointer,
     out_pointer,
     row_scale_pointer,
     width,
@@ -151,14 +141,14 @@ def _quantized(
     columns = tl.arange(0, BLOCK)
     if PARTS == 1:
         mask = columns < width
-        x = _loaded(source, columns, mask, GELU)
+        x = _loaded(source, bias_pointer, columns, mask, GELU)
         _store_row(x, out_pointer, row_scale_pointer, row, width, columns, mask, QUANTIZE)
     else:  # three parts of a power of two, as Qwen-Image's widths are: no lane idles
         out = out_pointer + row * width
         everywhere = columns < BLOCK
-        x0 = _loaded(source, columns, everywhere, GELU)
-        x1 = _loaded(source + BLOCK, columns, everywhere, GELU)
-        x2 = _loaded(source + 2 * BLOCK, columns, everywhere, GELU)
+        x0 = _loaded(source, bias_pointer, columns, everywhere, GELU)
+        x1 = _loaded(source + BLOCK, bias_pointer + BLOCK, columns, everywhere, GELU)
+        x2 = _loaded(source + 2 * BLOCK, bias_pointer + 2 * BLOCK, columns, everywhere, GELU)
         factor = 1.0
         if QUANTIZE:
             largest = tl.maximum(tl.maximum(tl.abs(x0), tl.abs(x1)), tl.abs(x2))
@@ -172,21 +162,19 @@ def _quantized(
 
 def modulated_norm(
     x: torch.Tensor,
-    update: torch.Tensor | None,
-    gate: torch.Tensor | None,
+    update: tuple[torch.Tensor, torch.Tensor, torch.Tensor] | None,
     shift: torch.Tensor,
     scale: torch.Tensor,
     eps: float,
     out: torch.Tensor,
     row_scale: torch.Tensor | None,
 ) -> None:
-    """See `models.fused.modulated_norm`; x [M, D] is changed in place where there is an update."""
+    """See `models.fused.modulated_norm`; the update is its product, bias and gate."""
     rows, width = x.shape
     block = triton.next_power_of_2(width)
     _modulated_norm[(rows,)](
         x,
-        x if update is None else update,
-        shift if gate is None else gate,
+        *(update or (x, shift, shift)),
         shift,
         scale,
         out,
@@ -202,6 +190,7 @@ def modulated_norm(
 
 def rotated(
     qkv: torch.Tensor,
+    bias: torch.Tensor,
     joint: torch.Tensor,
     query_weight: torch.Tensor,
     key_weight: torch.Tensor,
@@ -211,11 +200,12 @@ def rotated(
     positions: torch.Tensor,
     places: torch.Tensor,
 ) -> None:
-    """See `models.fused.rotated`; in place where `qkv` is `joint`."""
+    """See `models.fused.rotated`."""
     _, _, heads, width = joint.shape
     heads_a_program = min(4, triton.next_power_of_2(heads))
     _rotated[(len(places), triton.cdiv(heads, heads_a_program))](
         qkv,
+        bias,
         joint,
         query_weight,
         key_weight,
@@ -228,34 +218,34 @@ def rotated(
         width=width,
         HEADS=heads_a_program,
         BLOCK=triton.next_power_of_2(width),
-        IN_PLACE=qkv.data_ptr() == joint.data_ptr(),
         num_warps=2,
     )
 
 
 def quantized(
     x: torch.Tensor,
+    bias: torch.Tensor | None,
     out: torch.Tensor,
     row_scale: torch.Tensor | None,
     *,
     tokens: int,
     length: int,
     first: int,
-    gelu: bool,
 ) -> None:
-    """See `models.fused.quantized`: of every `length` rows of x [M, D] the `tokens` from `first` on."""
+    """Of every `length` rows of x [M, D] the `tokens` from `first` on; with a bias, the GELU of their sum."""
     rows, width = out.shape
     parts = 3 if width == 3 * triton.next_power_of_2(width // 3) else 1
     block = triton.next_power_of_2(width // parts)
     _quantized[(rows,)](
         x,
+        x if bias is None else bias,
         out,
         x if row_scale is None else row_scale,
         width,
         tokens,
         length,
         first,
-        GELU=gelu,
+        GELU=bias is not None,
         QUANTIZE=row_scale is not None,
         PARTS=parts,
         BLOCK=block,

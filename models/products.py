@@ -14,15 +14,16 @@ from models.fused import FLOAT8, FLOAT8_MAX, Quantized, Tokens, gelu_quantized, 
 
 
 class Product(Protocol):
-    """x Wᵀ + b."""
+    """x Wᵀ + b, whose bias is left to whatever comes next: what lies between products passes over the tokens anyway."""
 
+    bias: torch.Tensor  # [out features]
     quantizes: bool  # whether it takes its tokens in float8
 
-    def __call__(self, x: Tokens, out: torch.Tensor | None = None) -> torch.Tensor:
-        """[M, in] to [M, out features], into `out` where that is given."""
+    def __call__(self, x: Tokens) -> torch.Tensor:
+        """x Wᵀ: [M, in] to [M, out features]."""
 
     def gelu(self, x: Tokens, *, quantize: bool) -> Tokens:
-        """The same, then diffusers' gelu-approximate, in float8 if `quantize`."""
+        """diffusers' gelu-approximate of x Wᵀ + b, in float8 if `quantize`."""
 
 
 @dataclass(frozen=True)
@@ -33,18 +34,25 @@ class Plain(Product):
     bias: torch.Tensor  # [out]
     quantizes = False
 
-    def __call__(self, x: Tokens, out: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(self, x: Tokens) -> torch.Tensor:
         """See `Product`."""
-        return torch.addmm(self.bias, plain(x), self.weight.t(), out=out)
+        return torch.mm(plain(x), self.weight.t())
+
+    def of_each(self, x: torch.Tensor, out: torch.Tensor) -> None:
+        """x Wᵀ of several sequences, [B, N, in] to `out` [B, N, out features], wherever in memory each of them lies."""
+        if x.is_cuda:
+            torch.bmm(x, self.weight.t().expand(len(x), -1, -1), out=out)
+        else:  # where the same call would copy the weights for every sequence
+            out.copy_(x @ self.weight.t())
 
     def gelu(self, x: Tokens, *, quantize: bool) -> Tokens:
         """See `Product`."""
         x = plain(x)
         if quantize:
-            return gelu_quantized(self(x))
+            return gelu_quantized(self(x), self.bias)
         if x.is_cuda:  # cuBLASLt's epilogue; on the CPU the same call computes the exact GELU
             return torch._addmm_activation(self.bias, x, self.weight.t(), use_gelu=True)
-        return functional.gelu(self(x), approximate="tanh")
+        return functional.gelu(torch.addmm(self.bias, x, self.weight.t()), approximate="tanh")
 
 
 @dataclass(frozen=True)
@@ -67,27 +75,27 @@ class Float8(Product):
         scale = rows.abs().amax(1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
         return cls((rows / scale).to(FLOAT8), scale.t().contiguous(), bias)
 
-    def __call__(self, x: Tokens, out: torch.Tensor | None = None) -> torch.Tensor:
+    def __call__(self, x: Tokens) -> torch.Tensor:
         """See `Product`; on the CPU the same numbers are multiplied in float32."""
         assert isinstance(x, Quantized)
         if not x.values.is_cuda:
-            product = functional.linear(x.restored(), self.weight.float() * self.scale.t(), self.bias.float())
-            return product.to(self.bias.dtype) if out is None else out.copy_(product)
+            product = functional.linear(x.restored(), self.weight.float() * self.scale.t())
+            return product.to(self.bias.dtype)
         return torch._scaled_mm(
             x.values,
             self.weight.t(),
             scale_a=x.scale,
             scale_b=self.scale,
-            bias=self.bias,
             out_dtype=self.bias.dtype,
             use_fast_accum=True,
-            out=out,
         )
 
     def gelu(self, x: Tokens, *, quantize: bool) -> Tokens:
         """See `Product`."""
         product = self(x)
-        return gelu_quantized(product) if quantize else functional.gelu(product, approximate="tanh")
+        return (
+            gelu_quantized(product, self.bias) if quantize else functional.gelu(product + self.bias, approximate="tanh")
+        )
 
 
 def merged(linears: Sequence[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor]:

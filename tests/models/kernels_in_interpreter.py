@@ -27,12 +27,12 @@ def same(ended: list[tuple[Any, list[torch.Tensor]]], dtype: torch.dtype) -> Non
     if isinstance(one, fused.Quantized):
         torch.testing.assert_close(other.scale, one.scale)
         expected, found = one.values.float(), other.values.float()
-        # Triton 3.9's interpreter loses the carry of what rounds up to a power of two.
+        # Triton 3.9's interpreter loses the carry of what rounds up to a power of two, and cuts off subnormals.
         carried = torch.frexp(expected).mantissa.abs() == 0.5
-        differ = (expected != found) & ~carried
-        assert differ.float().mean() < 0.01  # quotients that lie between two numbers, but for rounding
-        assert ((found - expected).abs() <= expected.abs() / 8 + 2**-9)[differ].all()
-        assert carried.float().mean() < 0.4
+        subnormal = expected.abs() < 2**-6
+        assert ((found - expected).abs() <= 2**-9)[subnormal & ~carried].all()
+        assert torch.equal(found[~subnormal & ~carried], expected[~subnormal & ~carried])
+        assert (carried | subnormal).float().mean() < 0.4
     elif one is not None:
         near(one, other, dtype)
     for before, after in zip(arguments, changed, strict=True):
@@ -40,17 +40,15 @@ def same(ended: list[tuple[Any, list[torch.Tensor]]], dtype: torch.dtype) -> Non
 
 
 def norms(width: int, dtype: torch.dtype) -> None:
-    x, update = torch.randn(7, width).to(dtype), torch.randn(7, width).to(dtype)
-    gate, shift, scale = (torch.randn(width).to(dtype) for _ in range(3))
+    x, product = torch.randn(7, width).to(dtype), torch.randn(7, width).to(dtype)
+    bias, gate, shift, scale = (torch.randn(width).to(dtype) for _ in range(4))
     for quantize in (False, True):
-        same(
-            by_both(
-                lambda a, b, q=quantize: fused.modulated_norm(a, shift, scale, 1e-6, update=b, gate=gate, quantize=q),
-                x,
-                update,
-            ),
-            dtype,
-        )
+
+        def updated(x: torch.Tensor, product: torch.Tensor, quantize: bool = quantize) -> fused.Tokens:
+            update = fused.Update(product, bias, gate)
+            return fused.modulated_norm(x, shift, scale, 1e-6, update=update, quantize=quantize)
+
+        same(by_both(updated, x, product), dtype)
         same(by_both(lambda a, q=quantize: fused.modulated_norm(a, shift, scale, 1e-6, quantize=q), x), dtype)
 
 
@@ -62,20 +60,20 @@ def cuts(width: int, dtype: torch.dtype) -> None:
 
     for quantize in (False, True):
         same(by_both(lambda x, q=quantize: cut(x, q), torch.randn(12, width).to(dtype)), dtype)
-    same(by_both(fused.gelu_quantized, 4 * torch.randn(7, width).to(dtype)), dtype)
+    bias = torch.randn(width).to(dtype)
+    same(by_both(lambda product: fused.gelu_quantized(product, bias), 4 * torch.randn(7, width).to(dtype)), dtype)
 
 
 def rotations(heads: int, width: int, dtype: torch.dtype) -> None:
     qkv, joint = torch.randn(5, 3, heads, width).to(dtype), torch.randn(9, 3, heads, width).to(dtype)
-    angles = 6 * torch.rand(6, width // 2)
+    bias, angles = torch.randn(3 * heads * width).to(dtype), 6 * torch.rand(6, width // 2)
     positions, places = torch.tensor([0, 2, 5, 1, 3]).int(), torch.tensor([8, 1, 2, 3, 0]).int()
     weights = torch.randn(width).to(dtype), torch.randn(width).to(dtype)
 
-    def rotate(tokens: torch.Tensor, joint: torch.Tensor) -> None:
-        fused.rotated(tokens, joint, *weights, 1e-6, (angles.cos(), angles.sin()), positions, places)
+    def rotate(qkv: torch.Tensor, joint: torch.Tensor) -> None:
+        fused.rotated(qkv, bias, joint, *weights, 1e-6, (angles.cos(), angles.sin()), positions, places)
 
     same(by_both(rotate, qkv, joint), dtype)
-    same(by_both(lambda both: rotate(both, both), joint), dtype)
 
 
 if __name__ == "__main__":

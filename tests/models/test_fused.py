@@ -40,15 +40,15 @@ def test_float8_keeps_every_token_within_a_sixteenth() -> None:
 
 
 def test_tokens_of_nothing_stay_nothing_in_float8() -> None:
-    quantized = fused.gelu_quantized(torch.zeros(2, 32))
+    quantized = fused.gelu_quantized(torch.zeros(2, 32), torch.zeros(32))
 
     assert torch.equal(quantized.restored(), torch.zeros(2, 32))
 
 
 def test_float16_is_clipped_where_it_would_overflow() -> None:
     x, update = torch.full((1, 32), 6e4, dtype=torch.float16), torch.full((1, 32), 6e4, dtype=torch.float16)
-    one = torch.ones(32, dtype=torch.float16)
+    one, nothing = torch.ones(32, dtype=torch.float16), torch.zeros(32, dtype=torch.float16)
 
-    fused.modulated_norm(x, one, one, 1e-6, update=update, gate=one)
+    fused.modulated_norm(x, one, one, 1e-6, update=fused.Update(update, nothing, one))
 
     assert torch.equal(x, torch.full((1, 32), 65504.0, dtype=torch.float16))

@@ -6,7 +6,6 @@ import pytest
 import torch
 from diffusers import QwenImageTransformer2DModel
 
-from models import double_stream
 from models.packed import Packed, PackedConditions
 from models.padded import Padded
 
@@ -50,12 +49,8 @@ def _no_gradients() -> object:
         yield
 
 
-@pytest.mark.parametrize("long_sequence", [2048, 8], ids=["one product for all", "a product a sequence"])
 @pytest.mark.parametrize("layered", [False, True])
-def test_it_predicts_what_diffusers_predicts_for_each_row_alone(
-    monkeypatch: pytest.MonkeyPatch, long_sequence: int, layered: bool
-) -> None:
-    monkeypatch.setattr(double_stream, "LONG_SEQUENCE", long_sequence)
+def test_it_predicts_what_diffusers_predicts_for_each_row_alone(layered: bool) -> None:
     grid = [(1, 4, 6)] * (3 if layered else 1)
     noise, rows = latents(3, 24 * len(grid)), texts()
     plain = Padded(transformer(layered=layered))
