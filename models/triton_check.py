@@ -1,10 +1,14 @@
 """Whether Triton's kernels can be built here."""
 
 import logging
+import os
 import subprocess
+from contextlib import suppress
 from functools import cache
 
 import torch
+
+from models.digest import cache_folder
 
 logger = logging.getLogger(__name__)
 
@@ -13,8 +17,10 @@ logger = logging.getLogger(__name__)
 def builds_kernels() -> bool:
     """Whether Triton is there and builds a kernel; if not, torch alone does the work: slower, but right.
 
-    Triton builds a launcher with the system's C compiler at its first kernel, so a missing one shows only then.
+    Triton builds a launcher with the system's C compiler at its first kernel, so a missing one shows only then. Whoever
+    launches kernels asks here first, so none is built before it is known where built ones are kept.
     """
+    keep_built_kernels()
     try:
         from models import vae_kernels
 
@@ -23,3 +29,15 @@ def builds_kernels() -> bool:
         logger.warning("The model runs without its Triton kernels, and so more slowly: %s", error)
         return False
     return True
+
+
+def keep_built_kernels() -> None:
+    """Have Triton keep what it builds in packshot's cache folder, unless TRITON_CACHE_DIR says where.
+
+    Triton asks for the variable whenever it looks a kernel up (3.6 and 3.9). Where the folder can't be made, Triton's
+    own default stands.
+    """
+    folder = cache_folder() / "triton"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        os.environ.setdefault("TRITON_CACHE_DIR", str(folder))
