@@ -42,13 +42,16 @@ from benchmarks.full_size import components_of, device_name, new_pipeline, sampl
 from benchmarks.timers import Moment, Timers
 from flows.generate import generate
 from flows.server import prefect_server
+from models.checkpoint import find_clip
 from models.generator import Generator
 from models.levers import Levers
 from models.miniature.captions import caption
 from models.miniature.world import FAULTS, random_scene
 from models.sampling import PictureRequest, Shape
 from safety.blocklist import judge_text
+from safety.concepts import judge_prompt
 from safety.policy import Policy
+from safety.verdict import strictest
 from tasks.encoding import Encoding
 from tasks.job import GenerateJob
 from tasks.judges import Judges
@@ -114,13 +117,22 @@ class Result:
 
 
 def prompts(count: int) -> list[str]:
-    """Captions of so many products that the default policy lets pass, of differing lengths."""
+    """Captions of so many products that the default policy lets pass here, of differing lengths.
+
+    Judged by the CLIP on the very device: what is refused would be missing from the batches.
+    """
+    policy = Policy.load("default")
+    judges = Judges(policy, find_clip("miniature"), {}, device="auto")
     random, texts = Random(0), dict[str, None]()
-    blocklist = Policy.load("default").blocklist
     while len(texts) < count:
         scene = replace(random_scene(random, held_out=None), fault=FAULTS[0])
         text = caption(scene, random, language="en", split="test")
-        if judge_text(text, blocklist, what="prompt").allowed:
+        [windows] = judges.prompt_windows([text])
+        verdicts = [
+            judge_text(text, policy.blocklist, what="prompt"),
+            judge_prompt(windows, judges.concepts, policy),
+        ]
+        if strictest(verdicts).allowed:
             texts[text] = None
     return list(texts)
 
