@@ -1,7 +1,6 @@
 """From prompts to what the transformer attends to: the text encoder's last hidden states, one tensor a prompt."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -52,7 +51,11 @@ def tokenize(components: Components, prompts: Iterable[str]) -> dict[str, list[i
 
 
 def embed(components: Components, ids: dict[str, list[int]]) -> dict[str, torch.Tensor]:
-    """Embed prompts, each once, in batches of exactly one length: no padding and no mask reach the encoder.
+    """Embed prompts, each once, in batches of neighbouring lengths.
+
+    The encoder is causal: what stands to the right of a token doesn't reach it. So shorter prompts are filled up on the
+    right, no mask is needed, and what was filled up is dropped. Launching a forward takes longer than most of its
+    arithmetic, and a shard may hold a prompt of nearly every length.
 
     Args:
         ids: prompt → token ids, as `tokenize` gives them.
@@ -60,19 +63,27 @@ def embed(components: Components, ids: dict[str, list[int]]) -> dict[str, torch.
     Returns:
         prompt → its embedding [T, D] in host memory, without the template's own first tokens.
     """
-    by_length: dict[int, list[str]] = defaultdict(list)
-    for prompt, tokens in ids.items():
-        by_length[len(tokens)].append(prompt)
     embeds: dict[str, torch.Tensor] = {}
-    for length, prompts in by_length.items():
-        rows = max(1, TEXT_BATCH_TOKENS // length)
-        for start in range(0, len(prompts), rows):
-            some = prompts[start : start + rows]
-            input_ids = torch.tensor([ids[prompt] for prompt in some], device=_device(components.text_encoder))
-            states = components.text_encoder(input_ids=input_ids, use_cache=False).last_hidden_state  # [B, T, D]
-            kept = states[:, components.template_tokens :].to("cpu", components.dtype)
-            embeds.update(zip(some, kept.clone().unbind(), strict=True))
+    for some in _batches(ids):
+        tokens = [torch.tensor(ids[prompt]) for prompt in some]
+        input_ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(_device(components.text_encoder))
+        states = components.text_encoder(input_ids=input_ids, use_cache=False).last_hidden_state  # [B, T, D]
+        kept = states[:, components.template_tokens :].to("cpu", components.dtype)
+        for prompt, row in zip(some, kept, strict=True):
+            embeds[prompt] = row[: len(ids[prompt]) - components.template_tokens].clone()
     return embeds
+
+
+def _batches(ids: dict[str, list[int]]) -> Iterator[list[str]]:
+    """Cut prompts, the shortest first, into batches of at most `TEXT_BATCH_TOKENS`, filling up included."""
+    batch: list[str] = []
+    for prompt in sorted(ids, key=lambda prompt: len(ids[prompt])):
+        if batch and (len(batch) + 1) * len(ids[prompt]) > TEXT_BATCH_TOKENS:
+            yield batch
+            batch = []
+        batch.append(prompt)
+    if batch:
+        yield batch
 
 
 def pad(embeds: Sequence[torch.Tensor], device: torch.device) -> PaddedEmbeds:

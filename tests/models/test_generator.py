@@ -9,11 +9,12 @@ import pytest
 import torch
 from diffusers import QwenImagePipeline
 
-from models import components
+from models import components, prompt_embeds
 from models.attention import Attention
 from models.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.denoise import draw_noise
 from models.generator import DeviceLost, Generator, Picture
+from models.prompt_embeds import embed_prompts
 from models.sampling import PictureRequest, Shape
 
 from .conftest import LEVELS, MIXED, SHAPE, break_forward, collect, distance, no_worse, open_stock, request
@@ -151,7 +152,7 @@ def test_unfused_rows_of_one_length_need_no_mask_and_batches_are_filled_across_l
     assert seen == [(8, False)] * 2 + [(8, True)] * 2
 
 
-def test_each_distinct_prompt_is_embedded_once_and_nothing_is_padded(
+def test_each_distinct_prompt_is_embedded_once_and_all_lengths_together(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     encoder, seen = generator.components.text_encoder, []
@@ -159,14 +160,45 @@ def test_each_distinct_prompt_is_embedded_once_and_nothing_is_padded(
 
     def watch(input_ids: torch.Tensor, **kwargs: Any) -> Any:
         assert kwargs.get("attention_mask") is None
-        seen.extend(tuple(row) for row in input_ids.tolist())
+        seen.append([tuple(row) for row in input_ids.tolist()])
         return forward(input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(encoder, "forward", watch)
 
     render(generator, [request(prompt, seed=seed) for prompt in MIXED for seed in (1, 2)])
 
-    assert len(seen) == len(set(seen)) == len(MIXED) + 1  # and the negative prompt, which all of them share
+    (rows,) = seen
+    assert len(rows) == len(set(rows)) == len(MIXED) + 1  # and the negative prompt, which all of them share
+
+
+def test_a_prompt_is_embedded_beside_longer_ones_as_it_is_alone(generator: Generator) -> None:
+    together, _ = embed_prompts(generator.components, MIXED, 1024)
+    for prompt in MIXED:
+        alone, _ = embed_prompts(generator.components, [prompt], 1024)
+        assert together[prompt].shape == alone[prompt].shape
+        torch.testing.assert_close(together[prompt], alone[prompt])
+
+
+def test_more_tokens_than_go_together_are_embedded_in_batches(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole, _ = embed_prompts(generator.components, MIXED, 1024)
+    monkeypatch.setattr(prompt_embeds, "TEXT_BATCH_TOKENS", 130)
+    encoder, sizes = generator.components.text_encoder, []
+    forward = encoder.forward
+
+    def watch(input_ids: torch.Tensor, **kwargs: Any) -> Any:
+        sizes.append(tuple(input_ids.shape))
+        return forward(input_ids=input_ids, **kwargs)
+
+    monkeypatch.setattr(encoder, "forward", watch)
+    cut, _ = embed_prompts(generator.components, MIXED, 1024)
+
+    assert sum(rows for rows, _ in sizes) == len(MIXED)
+    assert len(sizes) > 1
+    assert all(rows == 1 or rows * length <= 130 for rows, length in sizes)
+    for prompt in MIXED:
+        torch.testing.assert_close(cut[prompt], whole[prompt])
 
 
 def test_without_guidance_the_negative_prompt_is_not_even_read(
@@ -248,7 +280,8 @@ def test_numbers_that_are_not_finite_fail_their_row_alone_instead_of_making_it_b
         guilty = tokenizer(template.format("a kettle on white"))["input_ids"]
 
         def spoil(_: Any, __: Any, kwargs: Any, output: Any) -> None:
-            output.last_hidden_state[[row == guilty for row in kwargs["input_ids"].tolist()]] = torch.nan
+            spoiled = [row[: len(guilty)] == guilty for row in kwargs["input_ids"].tolist()]
+            output.last_hidden_state[spoiled] = torch.nan
 
         generator.components.text_encoder.register_forward_hook(spoil, with_kwargs=True)
     else:
