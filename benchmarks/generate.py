@@ -36,7 +36,7 @@ from models.sampling import PictureRequest, Shape
 
 EQUAL = "A red enamel mug with a white rim, studio photo on plain white"
 LENGTHS = (62, 24, 40, 51, 33, 62, 18, 47)  # characters kept of EQUAL where prompts are of mixed lengths
-SYSTEMS = ("stock", "exact", "float8", "lightning", "cache")
+SYSTEMS = ("stock", "unfused", "flash", "exact", "float8", "lightning", "cache")
 SKIPPED = 0.5  # share of steps that the step cache is set to skip
 
 
@@ -90,6 +90,7 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
     references: dict[Workload, list[Any]] = {}
     same_noise = pipeline.dtype == torch.float32  # stock draws its noise in the model's precision
     guided = [workload for workload in workloads if workload.guidance > 1]
+    largest = [workload for workload in guided if workload.mixed and workload.size == max(one.size for one in guided)]
     components = components_of(pipeline)
 
     def run(system: str, generator: Generator | None, some: Sequence[Workload]) -> None:
@@ -100,7 +101,7 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
                 draw,
                 workload,
                 step_flop=step_flop(pipeline.transformer, workload),
-                counted=(lambda: counts(generator)) if generator else None,
+                counted=(lambda: counts(generator)) if generator and generator.levers.fused else None,
                 reference=references.get(workload, ()),
             )
             results.append(result)
@@ -110,6 +111,10 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
 
     if "stock" in systems:
         run("stock", None, guided)
+    if "unfused" in systems:
+        run("packshot unfused", Generator(components, levers=Levers(fused=False)), largest)
+    if "flash" in systems:
+        run("packshot flash", Generator(components, levers=Levers(attention="flash")), largest)
     if "exact" in systems:
         run("packshot", Generator(components), guided)
     if systems & {"float8", "lightning", "cache"}:
@@ -120,8 +125,7 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
             run("packshot float8", generator, [workload for workload in workloads if workload.guidance <= 1])
         if "cache" in systems:
             set_threshold(generator, SKIPPED)
-            fewer = [replace(workload, rows=4, whole=True) for workload in guided if workload.rows >= 4]
-            run("packshot float8+cache", generator, fewer[:1])
+            run("packshot float8+cache", generator, [replace(workload, rows=4, whole=True) for workload in largest])
     return results
 
 
@@ -158,7 +162,7 @@ def full_size(*, tiny: bool, systems: set[str], sizes: set[int]) -> list[Result]
         Workload(1024, 8, guidance=1.0, steps=8, whole=True),
     ]
     if tiny:
-        workloads = [replace(workload, size=64, rows=min(workload.rows, 8)) for workload in workloads]
+        workloads = [replace(workload, size=workload.size // 16, rows=min(workload.rows, 8)) for workload in workloads]
     return compare(new_pipeline(tiny=tiny), [work for work in workloads if not sizes or work.size in sizes], systems)
 
 

@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 EXACT = Levers()
 CPU_ROWS = 8
 MOST_ROWS = 32
-# Beyond so many image tokens a resident model gains nothing from a larger batch (one H200, 1024²: 16.8 s a picture at
-# batch 4, 16.5 at 8; 512²: 0.083 s a step at 4, 0.077 at 16), while a smaller one loses less when it is interrupted.
+# Beyond so many image tokens a resident model gains nothing from a larger batch (one H200, 1024²: 11.9 s a picture
+# alone, 11.4 in batches of 8), while a smaller one loses less when it is interrupted.
 RESIDENT_BATCH_TOKENS = 32768
 
 

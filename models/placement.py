@@ -19,7 +19,7 @@ from diffusers import ModelMixin
 
 Placement = Literal["resident", "staged", "streamed"]
 GIB = 2**30
-WORK_BYTES = 6 * GIB  # decoding one 1024² picture takes 4.1 GiB, denoising 0.2 GiB a picture: see benchmarks
+WORK_BYTES = 6 * GIB  # denoising takes 0.5 GiB a picture of 1024², decoding one 0.6 GiB: see benchmarks
 
 
 def choose_placement(text_encoder_bytes: int, transformer_bytes: int, budget: int) -> Placement:
