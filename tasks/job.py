@@ -80,10 +80,9 @@ class Job(BaseModel):
     def deciding(self) -> dict[str, Any]:
         """The fields that decide what a run does: all but where it reads, writes and computes.
 
-        LoRAs and scheduler decide by what they are found to be: see `tasks.key.Maker.additions`.
+        LoRAs, scheduler and step cache decide by what the key says of them: see `tasks.key.Maker.additions`.
         """
-        elsewhere = {"manifest", "store", "device", "batch", "memory_fraction", "loras", "scheduler"}
-        fields = self.model_dump(exclude=elsewhere)
+        fields = self.model_dump(exclude={*ELSEWHERE, "loras", "scheduler", "step_cache"})
         return {"job": type(self).__name__, **fields}
 
 
