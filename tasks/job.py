@@ -47,7 +47,7 @@ class Job(BaseModel):
         None,
         gt=0,
         le=1,
-        description="Skip most of a step where it changes a row by less than this share, such as 0.1: approximate.",
+        description="Skip most of a step where it changes a row by less than this share, such as 0.2: approximate.",
     )
     fused: bool = Field(True, description="Run the transformer in few large operations; off: as diffusers runs it.")
     attention: Attention = Field("auto", description="Attention kernel that is tried first; auto is cuDNN's.")
