@@ -99,7 +99,7 @@ class PackedConditions(Conditions):
         )
         self.modulations = Modulations(model, timesteps)
         row_of = [row for _, row in order]
-        self.cache = None if packed.step_cache is None else StepCache(packed.step_cache, row_of)
+        self.cache = None if packed.step_cache is None else StepCache(packed.step_cache, row_of, len(timesteps))
         self._row_of = torch.tensor(row_of, device=device)
         places = {sequence: place for place, sequence in enumerate(order)}
         self._places = torch.tensor([places[sequence] for sequence in sequences], device=device)
@@ -109,15 +109,14 @@ class PackedConditions(Conditions):
         model = self.packed.transformer
         image = model.img_in(latents)[self._row_of].flatten(0, 1)
         with sdpa_kernel(self.packed.backends, set_priority=True):
-            normed = self._through(image, self.modulations.at(step), control)
+            normed = self._through(step, image, control)
         predicted = model.proj_out(normed).unflatten(0, (self.packing.sequences, -1))
         ordered: torch.Tensor = predicted[self._places].unflatten(0, (self.branches, self.rows))
         return ordered
 
-    def _through(
-        self, image: torch.Tensor, modulations: StepModulations, control: Sequence[torch.Tensor] | None
-    ) -> torch.Tensor:
+    def _through(self, step: int, image: torch.Tensor, control: Sequence[torch.Tensor] | None) -> torch.Tensor:
         """Take image tokens [image tokens, D] through all blocks and the norm after the last."""
+        modulations = self.modulations.at(step)
         streams = enter(
             self.packed.blocks[0],
             modulations.image[0],
@@ -134,7 +133,7 @@ class PackedConditions(Conditions):
         self._advance(streams, 0, modulations, control)
         after = streams.image.clone()
         first = (after - before).unflatten(0, (self.packing.sequences, -1))
-        due = self.cache.due(first)
+        due = self.cache.due(step, first)
         self.packed.asked += self.rows
         self.packed.computed += len({self.cache.row_of[sequence] for sequence in due})
         if len(due) == self.packing.sequences:

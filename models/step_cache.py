@@ -2,7 +2,7 @@
 
 The first block tells how much a step changes: what it adds to a row's image tokens is compared with what it added
 when the row last went through all blocks. Where that is nearly the same, what the other blocks added then is added
-again.
+again. A picture's first steps decide what it shows and where, so they are never sat out.
 
 diffusers' FirstBlockCache (0.42.1) compares a mean over the batch, so that a picture depends on its batch mates; here
 every row is judged by itself, over both branches of guidance. The method is ParaAttention's
@@ -11,29 +11,40 @@ every row is judged by itself, over both branches of guidance. The method is Par
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
+
+EARLY = 0.25
+"""Share of the steps, the first ones, that no row sits out; diffusers' MagCache (0.42.1) has a fifth.
+
+16 pictures of the miniature in float32 at 50 steps, mean and worst PSNR against the exact ones: 37.3 and 23.0 dB with
+57 % of the steps skipped and none always computed; 42.6 and 33.2 dB with 55 % skipped and the first 12 always computed.
+Always computing the last step changed neither figure.
+"""
 
 
 class StepCache:
     """What one batch remembers between its steps."""
 
-    def __init__(self, threshold: float, row_of: Sequence[int]) -> None:
+    def __init__(self, threshold: float, row_of: Sequence[int], steps: int) -> None:
         """Nothing is remembered yet.
 
         Args:
             threshold: a row goes through all blocks when the mean change of the first block's residual exceeds this
                 share of its mean.
             row_of: the row of each sequence.
+            steps: of the whole schedule.
         """
         self.threshold, self.row_of = threshold, row_of
+        self.early = math.ceil(EARLY * steps)
         self._first: torch.Tensor | None = None  # [sequences, N, D], of the first block
         self._others: torch.Tensor | None = None  # [sequences, N, D], of all the others
 
-    def due(self, first: torch.Tensor) -> list[int]:
+    def due(self, step: int, first: torch.Tensor) -> list[int]:
         """The sequences that have to go through all blocks, given the first block's residuals [sequences, N, D]."""
-        due = set(self.row_of if self._first is None else self._changed(first, self._first))
+        due = set(self.row_of if self._first is None or step < self.early else self._changed(first, self._first))
         return [sequence for sequence, row in enumerate(self.row_of) if row in due]
 
     def remember(self, sequences: Sequence[int], first: torch.Tensor, others: torch.Tensor) -> None:

@@ -47,7 +47,7 @@ class Job(BaseModel):
         None,
         gt=0,
         le=1,
-        description="Skip most of a step where it changes a row by less than this share, such as 0.1: approximate.",
+        description="Skip most of a step where it changes a row by less than this share, such as 0.2: approximate.",
     )
     fused: bool = Field(True, description="Run the transformer in few large operations; off: as diffusers runs it.")
     attention: Attention = Field("auto", description="Attention kernel that is tried first; auto is cuDNN's.")
@@ -80,10 +80,9 @@ class Job(BaseModel):
     def deciding(self) -> dict[str, Any]:
         """The fields that decide what a run does: all but where it reads, writes and computes.
 
-        LoRAs and scheduler decide by what they are found to be: see `tasks.key.Maker.additions`.
+        LoRAs, scheduler and step cache decide by what the key says of them: see `tasks.key.Maker.additions`.
         """
-        elsewhere = {"manifest", "store", "device", "batch", "memory_fraction", "loras", "scheduler"}
-        fields = self.model_dump(exclude=elsewhere)
+        fields = self.model_dump(exclude={*ELSEWHERE, "loras", "scheduler", "step_cache"})
         return {"job": type(self).__name__, **fields}
 
 

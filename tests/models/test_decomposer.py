@@ -15,6 +15,7 @@ from models.decomposer import Decomposer, DeviceLost, Picture
 from models.denoise import _timesteps, draw_noise
 from models.generator import Generator
 from models.latents import encode
+from models.packed import Packed
 from models.sampling import LayersRequest, Shape, layers_shape, layers_size
 
 from .conftest import (
@@ -137,6 +138,19 @@ def test_a_row_alone_and_in_a_batch_of_eight_of_mixed_lengths_has_the_same_layer
 
     assert max(distance(one, other) for one, other in zip(together, alone, strict=True)) <= LEVELS
     assert min(distance(one, other) for one, other in pairwise(together)) > 20
+
+
+def test_with_a_step_cache_a_row_alone_and_in_a_batch_of_mixed_lengths_has_the_same_layers(
+    tiny_layered: Checkpoint,
+) -> None:
+    model = Decomposer.load(tiny_layered, device="cpu", step_cache=0.4)
+    requests = [request(picture(90, 80, seed), caption, seed, steps=12) for seed, caption in enumerate(MIXED)]
+    together = decompose(model, requests)
+
+    assert isinstance(model.predictor, Packed)
+    assert len(requests) * 3 < model.predictor.computed < model.predictor.asked == len(requests) * 12
+    alone = [decompose(model, [one])[0] for one in requests]
+    assert max(distance(one, other) for one, other in zip(together, alone, strict=True)) <= LEVELS
 
 
 def test_an_empty_caption_is_a_caption(decomposer: Decomposer, stock_layered: QwenImageLayeredPipeline) -> None:

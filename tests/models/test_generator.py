@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from models.attention import Attention
 from models.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.denoise import draw_noise
 from models.generator import DeviceLost, Generator, Picture
+from models.levers import Levers
+from models.packed import Packed
 from models.prompt_embeds import embed_prompts
 from models.sampling import PictureRequest, Shape
 
@@ -122,6 +125,20 @@ def test_whatever_attention_is_tried_first_the_picture_is_the_same(
 
     for one, other in zip(draw(model, wanted), draw(generator, wanted), strict=True):
         assert distance(one, other) <= LEVELS
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.7])
+def test_with_a_step_cache_a_row_alone_and_in_a_batch_of_mixed_lengths_is_the_same_picture(
+    tiny: Checkpoint, threshold: float
+) -> None:
+    model = Generator.load(tiny, device="cpu", step_cache=threshold)
+    requests = [request(prompt, seed=seed, shape=replace(SHAPE, steps=12)) for seed, prompt in enumerate(MIXED)]
+    together = draw(model, requests)
+
+    assert isinstance(model.predictor, Packed)
+    assert len(requests) * 3 < model.predictor.computed < model.predictor.asked == len(requests) * 12
+    alone = [draw(model, [one])[0] for one in requests]
+    assert max(distance(one, other) for one, other in zip(together, alone, strict=True)) <= LEVELS
 
 
 def test_in_bfloat16_batch_mates_move_a_pixel_by_less_than_a_level_on_average(tiny: Checkpoint) -> None:
@@ -450,6 +467,28 @@ def test_a_device_or_precision_that_is_not_there_is_refused_with_a_sentence(
 
     with pytest.raises(CheckpointError, match=value):
         Generator.load(tiny, **{field: value})
+
+
+@pytest.mark.parametrize(
+    ("lever", "sentence"),
+    [
+        ({"precision": "float8"}, "The precision float8 needs the fused transformer, but fused is off"),
+        ({"step_cache": 0.1}, "A step cache needs the fused transformer, but fused is off"),
+    ],
+    ids=str,
+)
+def test_a_lever_that_needs_the_fused_transformer_is_refused_without_it(
+    tiny: Checkpoint, lever: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(CheckpointError, match=sentence):
+        Generator.load(tiny, device="cpu", fused=False, **lever)
+
+
+def test_a_step_cache_is_refused_where_weights_are_streamed(generator: Generator) -> None:
+    streamed = replace(generator.components, placement="streamed")
+
+    with pytest.raises(CheckpointError, match=r"A step cache needs .* is streamed; leave it out"):
+        Generator(streamed, levers=Levers(step_cache=0.1))
 
 
 @pytest.mark.parametrize(

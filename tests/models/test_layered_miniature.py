@@ -1,6 +1,7 @@
 """The shipped layered miniature: small enough, and it takes drawings apart that training never saw."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +11,9 @@ from models.checkpoint import MINIATURE, find_checkpoint, layers_defaults, write
 from models.decomposer import Decomposer
 from models.miniature.architecture import LayeredSampling
 from models.miniature.matching import match, puzzles, solved
+from models.packed import Packed
 
+LEVELS = 2  # of 255: by so much rounding moves a pixel
 FOLDER = MINIATURE / "qwen-image-layered"
 
 
@@ -54,6 +57,36 @@ def test_it_takes_drawings_apart_that_it_never_saw(
 
     assert result.iou >= 0.8, result
     assert result.decibels >= 28, result
+
+
+@pytest.mark.parametrize(
+    "lever", [{"precision": "float8"}, {"step_cache": 0.3}, {"precision": "float8", "step_cache": 0.3}], ids=str
+)
+def test_with_a_lever_that_approximates_it_takes_drawings_apart_as_well(
+    sampling: LayeredSampling, lever: dict[str, Any]
+) -> None:
+    posed = puzzles(4, 2, 7)
+    decomposer = Decomposer.load(
+        find_checkpoint("miniature", pipeline="QwenImageLayeredPipeline"), device="cpu", **lever
+    )
+
+    result = match(solved(decomposer, posed, sampling), posed)
+
+    assert result.iou >= 0.8, result
+    assert result.decibels >= 26, result
+
+
+def test_with_a_step_cache_a_drawing_alone_and_among_others_has_the_same_layers(sampling: LayeredSampling) -> None:
+    decomposer = Decomposer.load(
+        find_checkpoint("miniature", pipeline="QwenImageLayeredPipeline"), device="cpu", step_cache=0.3
+    )
+    posed = puzzles(3, 2, 7)
+
+    together, alone = solved(decomposer, posed, sampling), solved(decomposer, posed[:1], sampling)
+
+    assert isinstance(decomposer.predictor, Packed)
+    assert decomposer.predictor.computed < decomposer.predictor.asked
+    assert np.abs(together[0].astype(int) - alone[0]).max() <= LEVELS
 
 
 def test_what_is_asked_for_beyond_a_drawings_parts_is_clear(decomposer: Decomposer, sampling: LayeredSampling) -> None:

@@ -1,5 +1,7 @@
 """The bulk engine on the model that is shipped: trained weights, sizes that a shop would notice."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from models.checkpoint import MINIATURE, find_checkpoint, find_clip, sampling_de
 from models.clip import Clip
 from models.components import quiet
 from models.generator import Generator
+from models.packed import Packed
 from models.sampling import PictureRequest, Shape
 
 pytestmark = pytest.mark.skipif(not (MINIATURE / "qwen-image").exists(), reason="the miniature isn't trained yet")
@@ -43,6 +46,16 @@ def distance(one: np.ndarray, other: np.ndarray) -> int:
     return int(np.abs(one.astype(int) - other.astype(int)).max())
 
 
+def decibels(one: np.ndarray, other: np.ndarray) -> float:
+    return float(10 * np.log10(255**2 / np.square(one.astype(float) - other).mean()))
+
+
+def skipped(generator: Generator) -> float:
+    """The share of rows' steps that the step cache skipped so far."""
+    assert isinstance(generator.predictor, Packed)
+    return 1 - generator.predictor.computed / generator.predictor.asked
+
+
 def test_it_draws_what_diffusers_own_pipeline_draws(generator: Generator, shape: Shape) -> None:
     with quiet():
         stock = QwenImagePipeline.from_pretrained(find_checkpoint("miniature").folder, dtype=torch.float32)
@@ -69,6 +82,43 @@ def test_a_row_alone_and_among_others_is_the_same_picture(generator: Generator, 
 
     for one, wanted in zip(together[:2], requests[:2], strict=True):
         assert distance(one, draw(generator, [wanted])[0]) <= LEVELS
+
+
+@pytest.mark.parametrize(
+    ("lever", "mean", "least"),
+    [
+        ({"precision": "float8"}, 25, 18),
+        ({"step_cache": 0.2}, 34, 30),
+        ({"precision": "float8", "step_cache": 0.2}, 23, 18),
+    ],
+    ids=str,
+)
+def test_a_lever_that_approximates_draws_other_pictures_and_near_ones(
+    generator: Generator, shape: Shape, lever: dict[str, Any], mean: float, least: float
+) -> None:
+    """PSNR in dB; `benchmarks.drift` measures more of them."""
+    requests = [PictureRequest(prompt, " ", seed, shape) for seed, prompt in enumerate(PROMPTS)]
+    exact = draw(generator, requests)
+    fast = Generator.load(find_checkpoint("miniature"), device="cpu", **lever)
+
+    pictures = draw(fast, requests)
+
+    assert all(distance(one, other) > LEVELS for one, other in zip(pictures, exact, strict=True))
+    ratios = [decibels(one, other) for one, other in zip(pictures, exact, strict=True)]
+    assert np.mean(ratios) >= mean, ratios
+    assert min(ratios) >= least, ratios
+    if "step_cache" in lever:
+        assert 0.1 < skipped(fast) < 0.75
+
+
+def test_with_a_step_cache_a_row_alone_and_among_others_is_the_same_picture(shape: Shape) -> None:
+    requests = [PictureRequest(prompt, " ", seed, shape) for seed, prompt in enumerate(PROMPTS)]
+    cached = Generator.load(find_checkpoint("miniature"), device="cpu", step_cache=0.2)
+
+    together = draw(cached, requests)
+
+    for one, wanted in zip(together[:2], requests[:2], strict=True):
+        assert distance(one, draw(cached, [wanted])[0]) <= LEVELS
 
 
 def test_its_clip_reads_texts_and_pictures_into_one_space() -> None:

@@ -150,11 +150,11 @@ def test_a_row_that_changes_little_sits_the_other_blocks_out() -> None:
     exact, approximate = cached(1e9)
     noise = latents(3, 24)
 
-    first = approximate.predict(0, noise)
-    again = approximate.predict(0, noise)
+    first = approximate.predict(1, noise)
+    again = approximate.predict(1, noise)
     later = approximate.predict(2, noise)
 
-    assert relative(first, exact.predict(0, noise)) < 1e-6
+    assert relative(first, exact.predict(1, noise)) < 1e-6
     assert relative(again, first) < 1e-6  # nothing changed, so what was remembered is what would be computed
     assert relative(later, exact.predict(2, noise)) > 1e-3
     assert counts(approximate) == (9, 3)
@@ -164,35 +164,35 @@ def test_rows_are_judged_one_by_one_whoever_their_batch_mates_are() -> None:
     still, moving = latents(3, 24), latents(3, 24, seed=9)
     mixed = torch.stack([still[0], moving[1], still[2]])
     exact, approximate = cached(0.05)
-    approximate.predict(0, still)
+    approximate.predict(1, still)
 
-    predicted = approximate.predict(0, mixed)
+    predicted = approximate.predict(1, mixed)
 
     assert counts(approximate) == (6, 3 + 1)  # the second row alone
-    assert relative(predicted[:, 1], exact.predict(0, mixed)[:, 1]) < 1e-6
+    assert relative(predicted[:, 1], exact.predict(1, mixed)[:, 1]) < 1e-6
     for row in (0, 2):
         _, alone = cached(0.05, [row])
-        alone.predict(0, still[row : row + 1])
-        assert relative(predicted[:, row], alone.predict(0, mixed[row : row + 1])[:, 0]) < 1e-6
+        alone.predict(1, still[row : row + 1])
+        assert relative(predicted[:, row], alone.predict(1, mixed[row : row + 1])[:, 0]) < 1e-6
         assert counts(alone) == (2, 1)
 
 
 def test_what_a_row_remembers_is_renewed_when_it_is_computed_again() -> None:
     exact, approximate = cached(0.05)
     still, moving = latents(3, 24), latents(3, 24, seed=9)
-    approximate.predict(0, still)
-    approximate.predict(0, torch.stack([still[0], moving[1], still[2]]))
+    approximate.predict(1, still)
+    approximate.predict(1, torch.stack([still[0], moving[1], still[2]]))
 
-    predicted = approximate.predict(0, torch.stack([still[0], moving[1], moving[2]]))
+    predicted = approximate.predict(1, torch.stack([still[0], moving[1], moving[2]]))
 
     assert counts(approximate) == (9, 3 + 1 + 1)
-    assert relative(predicted, exact.predict(0, torch.stack([still[0], moving[1], moving[2]]))) < 1e-6
+    assert relative(predicted, exact.predict(1, torch.stack([still[0], moving[1], moving[2]]))) < 1e-6
 
 
 def test_a_row_of_something_other_than_numbers_is_computed_and_not_hidden() -> None:
     _, approximate = cached(1e9)
     noise = latents(3, 24)
-    approximate.predict(0, noise)
+    approximate.predict(1, noise)
     noise[1] = torch.nan
 
     predicted = approximate.predict(1, noise)
@@ -200,3 +200,16 @@ def test_a_row_of_something_other_than_numbers_is_computed_and_not_hidden() -> N
     assert torch.isnan(predicted[:, 1]).all()
     assert torch.isfinite(predicted[:, [0, 2]]).all()
     assert counts(approximate) == (6, 3 + 1)
+
+
+def test_the_first_quarter_of_the_steps_is_never_sat_out() -> None:
+    model = Packed(transformer(), step_cache=1e9)
+    eight = model.condition(texts(), [(1, 4, 6)], torch.linspace(1, 0.1, 8))
+
+    computed = []
+    for step in range(8):
+        before = model.computed
+        eight.predict(step, latents(3, 24))
+        computed.append(model.computed - before)
+
+    assert computed == [3, 3, 0, 0, 0, 0, 0, 0]

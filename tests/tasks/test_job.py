@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,8 +37,14 @@ def test_loras_in_the_file_are_beside_the_file_with_their_scales(tmp_path: Path)
     assert job.loras == (*beside, "loras/none.safetensors", of_the_hub)
 
 
-def test_loras_and_scheduler_do_not_rename_the_runs_of_jobs_without_them() -> None:
-    assert not {"loras", "scheduler"} & GenerateJob(manifest="m", store="s").deciding().keys()
+def test_loras_scheduler_and_step_cache_do_not_rename_the_runs_of_jobs_without_them() -> None:
+    assert not {"loras", "scheduler", "step_cache"} & GenerateJob(manifest="m", store="s").deciding().keys()
+
+
+@pytest.mark.parametrize("field", [{"fused": False}, {"attention": "math"}, {"batch": 2}, {"device": "cpu"}], ids=str)
+def test_how_a_run_computes_does_not_rename_it(field: dict[str, Any]) -> None:
+    job = GenerateJob(manifest="m", store="s")
+    assert job.model_copy(update=field).deciding() == job.deciding()
 
 
 @pytest.mark.parametrize(
@@ -49,6 +56,12 @@ def test_loras_and_scheduler_do_not_rename_the_runs_of_jobs_without_them() -> No
         ("steps = ", "can't be read"),
         ("loras = [1]", "loras.0: Input should be a valid string"),
         ('scheduler = "fast"', "scheduler: Input should be 'auto', 'checkpoint' or 'lightning'"),
+        ("step_cache = 0", "step_cache: Input should be greater than 0"),
+        ("step_cache = 1.5", "step_cache: Input should be less than or equal to 1"),
+        ('precision = "float4"', "precision: Input should be 'auto', 'float32', 'bfloat16', 'float16' or 'float8'"),
+        ('attention = "fast"', "attention: Input should be 'auto'"),
+        ('fused = false\nprecision = "float8"', "precision float8 and step_cache need the fused transformer"),
+        ("fused = false\nstep_cache = 0.1", "precision float8 and step_cache need the fused transformer"),
     ],
 )
 def test_a_wrong_job_is_refused_by_field(tmp_path: Path, content: str, sentence: str) -> None:

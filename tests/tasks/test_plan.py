@@ -83,12 +83,22 @@ def test_a_negative_prompt_that_guidance_does_not_use_changes_nothing() -> None:
     [
         Maker("another", "float32", ("png", None)),
         Maker("checkpoint", "bfloat16", ("png", None)),
+        Maker("checkpoint", "float8", ("png", None)),
         Maker("checkpoint", "float32", ("jpg", 90)),
+        Maker("checkpoint", "float32", ("png", None), step_cache=0.1),
     ],
 )
-def test_another_checkpoint_precision_or_format_makes_every_row_again(write_manifest: Write, maker: Maker) -> None:
+def test_another_checkpoint_precision_format_or_step_cache_makes_every_row_again(
+    write_manifest: Write, maker: Maker
+) -> None:
     _, census = planned(write_manifest([MUG]), known=known(), maker=maker)
     assert census.to_do == 1
+
+
+def test_a_step_cache_decides_by_its_threshold() -> None:
+    keys = [key(maker=replace(MAKER, step_cache=threshold)) for threshold in (None, 0.05, 0.1)]
+    assert len(set(keys)) == 3
+    assert key(maker=replace(MAKER, step_cache=None)) == key()
 
 
 def test_without_loras_a_key_is_what_it_was_before_there_were_any() -> None:
