@@ -25,12 +25,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import diffusers
-import torch
-import transformers
-
 from benchmarks.checkpoints import write_checkpoint
-from benchmarks.full_size import device_name
+from benchmarks.results import tell
 from models.checkpoint import find_checkpoint
 from models.generator import Generator
 from models.read_ahead import CHUNK_BYTES, chunks_of, read_chunk
@@ -181,14 +177,8 @@ def main() -> None:
         cache = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="packshot-cache-")))
         result = measure(arguments, folder, cache)
     show(result)
-    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
-    device = device_name(tiny=arguments.tiny)
-    print(device, *(f"{name} {version}" for name, version in versions.items()), sep=", ")
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        computed = {"reading_seconds": result.reading, "bar_seconds": result.bar}
-        report = {"device": device, "versions": versions, "result": {**asdict(result), **computed}}
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+    computed = {"reading_seconds": result.reading, "bar_seconds": result.bar}
+    tell(arguments.out, on_cpu=arguments.tiny, result={**asdict(result), **computed})
 
 
 if __name__ == "__main__":

@@ -13,18 +13,16 @@ Qwen-Image's. Prints a table, writes JSON, and lays the pictures of all settings
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 from numpy.typing import NDArray
 
-from benchmarks.full_size import device_name, synchronized
+from benchmarks.full_size import synchronized
+from benchmarks.results import tell
 from models.checkpoint import find_checkpoint, sampling_defaults
 from models.generator import Generator
 from models.miniature.judge import JUDGED, Judge, agreement, load_judge
@@ -169,15 +167,11 @@ def main() -> None:
         results.append(drift)
         if drift.steps == arguments.steps[0]:
             shown.append(torch.from_numpy(pictures[:SHOWN]))
-    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
-    device = device_name(tiny=torch.device(arguments.device).type == "cpu")
-    print(f"{len(posed)} pictures, {device}", *(f"{name} {version}" for name, version in versions.items()), sep=", ")
     if arguments.sheet:
         contact_sheet(torch.cat(shown), arguments.sheet, columns=len(shown[0]))
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        content = {"device": device, "versions": versions, "pictures": len(posed), "drifts": list(map(asdict, results))}
-        arguments.out.write_text(json.dumps(content, indent=2) + "\n")
+    on_cpu = torch.device(arguments.device).type == "cpu"
+    print(f"{len(posed)} pictures")
+    tell(arguments.out, on_cpu=on_cpu, pictures=len(posed), drifts=list(map(asdict, results)))
 
 
 if __name__ == "__main__":

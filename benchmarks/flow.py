@@ -14,7 +14,6 @@ is refused takes the same way into the store.
 from __future__ import annotations
 
 import argparse
-import json
 import logging
 import math
 import os
@@ -29,16 +28,15 @@ from random import Random
 from typing import Any
 from unittest.mock import patch
 
-import diffusers
 import numpy as np
 import prefect
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-import transformers
 
 import models.engine
-from benchmarks.full_size import components_of, device_name, new_pipeline, sampling_gpu, synchronized
+from benchmarks.full_size import components_of, new_pipeline, sampling_gpu, synchronized
+from benchmarks.results import tell
 from benchmarks.timers import Moment, Timers
 from flows.generate import generate
 from flows.server import prefect_server
@@ -379,14 +377,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="packshot-flow-") as folder:
         result = measure(arguments, Path(folder))
     show(result)
-    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers, prefect)}
-    device = device_name(tiny=arguments.tiny)
-    print(device, *(f"{name} {version}" for name, version in versions.items()), sep=", ")
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        shares = {"lane_share": result.lane_share, "flow_share": result.flow_share}
-        report = {"device": device, "versions": versions, "result": {**asdict(result), **shares}}
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+    shares = {"lane_share": result.lane_share, "flow_share": result.flow_share}
+    tell(arguments.out, on_cpu=arguments.tiny, modules=(prefect,), result={**asdict(result), **shares})
 
 
 if __name__ == "__main__":

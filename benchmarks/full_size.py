@@ -182,15 +182,6 @@ def sampling_gpu(seconds: float = 0.1) -> Iterator[list[float]]:
             busy.append(statistics.mean(samples))
 
 
-def device_name(*, tiny: bool) -> str:
-    """What ran a benchmark, for the line below its table."""
-    if torch.cuda.is_available() and not tiny:
-        return torch.cuda.get_device_name(0)
-    import platform
-
-    return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-
-
 def synchronized() -> float:
     """The time, when the GPU has done all that it was asked for."""
     if torch.cuda.is_available():

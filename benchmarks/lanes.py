@@ -21,11 +21,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import torch
-import transformers
 
-from benchmarks.full_size import components_of, device_name, new_pipeline, synchronized
+from benchmarks.full_size import components_of, new_pipeline, synchronized
+from benchmarks.results import tell
 from models.generator import Generator
 from models.levers import Levers
 from models.sampling import PictureRequest, Shape
@@ -163,15 +162,15 @@ def main() -> None:
 
     results = compare(arguments)
     precision = "float32" if arguments.tiny else "float8" if arguments.float8 else "bfloat16"
-    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
-    device = device_name(tiny=arguments.tiny)
+    settings = {name: getattr(arguments, name) for name in ("rows", "size", "steps", "guidance")}
     print(f"{arguments.size}², {arguments.steps} steps, guidance {arguments.guidance:g}, {precision}")
-    print(device, *(f"{name} {version}" for name, version in versions.items()), sep=", ")
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        settings = {name: getattr(arguments, name) for name in ("rows", "size", "steps", "guidance")}
-        report = {"device": device, "versions": versions, **settings, "precision": precision}
-        arguments.out.write_text(json.dumps({**report, "results": list(map(asdict, results))}, indent=2) + "\n")
+    tell(
+        arguments.out,
+        on_cpu=arguments.tiny,
+        **settings,
+        precision=precision,
+        results=list(map(asdict, results)),
+    )
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,8 @@ from typing import Any
 import torch
 from diffusers import QwenImageTransformer2DModel
 
-from benchmarks.full_size import FULL, TINY, device_name, new_transformer
+from benchmarks.full_size import FULL, TINY, new_transformer
+from benchmarks.results import tell
 from models.packed import Packed
 from models.padded import Padded
 from models.predictor import Predictor
@@ -120,11 +120,8 @@ def main() -> None:
     errors = one_block(config, side, device, torch.bfloat16) + batches(config, side, device, torch.bfloat16)
     for error in errors:
         print(f"{error.what:50} {error.relative:.2e}")
-    print(f"{device_name(tiny=tiny)}, torch {torch.__version__}, bfloat16, {side * 16}²")
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        report = {"device": device_name(tiny=tiny), "torch": torch.__version__, "errors": list(map(asdict, errors))}
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+    print(f"bfloat16, {side * 16}²")
+    tell(arguments.out, on_cpu=tiny, errors=list(map(asdict, errors)))
 
 
 if __name__ == "__main__":

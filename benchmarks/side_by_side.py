@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import diffusers
 import numpy as np
 import torch
-import transformers
 
-from benchmarks.full_size import GIB, device_name, sampling_gpu, synchronized
+from benchmarks.full_size import GIB, sampling_gpu, synchronized
+from benchmarks.results import tell
 
 TIMED_STEPS = (2, 5)
 FEWEST_STEPS = 2  # of a warm-up
@@ -136,13 +134,7 @@ def _timed(draw: Draw, steps: int) -> tuple[float, list[np.ndarray | None], list
 
 
 def report(results: Sequence[Result], file: Path | None, *, on_cpu: bool) -> None:
-    """Say what ran it, and write JSON."""
-    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers)}
-    device = device_name(tiny=on_cpu)
-    print(device, *(f"{name} {version}" for name, version in versions.items()), sep=", ")
+    """Say how to read the table and what ran it, and write JSON."""
     if any(result.computed for result in results):
         print("s/picture is computed from the seconds a step and the rest, both measured, but where s/step is empty.")
-    if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        content = {"device": device, "versions": versions, "results": list(map(asdict, results))}
-        file.write_text(json.dumps(content, indent=2) + "\n")
+    tell(file, on_cpu=on_cpu, results=list(map(asdict, results)))

@@ -10,8 +10,6 @@ largest from stock's decode in float32, in percent of that picture's range; stoc
 
 import argparse
 import copy
-import json
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -19,13 +17,13 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
-import diffusers
 import torch
 from diffusers import AutoencoderKLQwenImage
 from torch import Tensor
 from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.results import tell
 from models.components import quiet
 from models.single_frame import single_frame
 
@@ -188,13 +186,7 @@ def main() -> None:
     results += compare(4, (40,) if tiny else (640,), device, tiny)
     if arguments.profile:
         print_profile(device, tiny)
-    name = platform.processor() or platform.machine() if tiny else torch.cuda.get_device_name(0)
-    print(f"{name}, {torch.get_num_threads()} threads, torch {torch.__version__}, diffusers {diffusers.__version__}")
-    if arguments.out:
-        versions = {module.__name__: module.__version__ for module in (torch, diffusers)}
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        report = {"device": name, "versions": versions, "results": [asdict(result) for result in results]}
-        arguments.out.write_text(json.dumps(report, indent=2) + "\n")
+    tell(arguments.out, on_cpu=tiny, results=list(map(asdict, results)))
 
 
 if __name__ == "__main__":

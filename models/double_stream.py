@@ -14,7 +14,7 @@ from diffusers.models.transformers.transformer_qwenimage import QwenImageTransfo
 from torch import nn
 from torch.nn import functional
 
-from models.fused import Tokens, Update, cut, modulated_norm, new_tokens, plain, rotated, rows_of
+from models.fused import Quantized, Tokens, Update, cut_quantized, modulated_norm, new_tokens, rotated, rows_of
 from models.modulations import Modulation
 from models.packing import Packing
 from models.products import Float8, Plain, Product, merged
@@ -150,7 +150,7 @@ def advance(
         update=Update(_image_out(streams.packing, block.image.out, attended), block.image.out.bias, mod.gate),
         quantize=block.image.up.quantizes,
     )
-    widened = block.image.up.gelu(middle, quantize=block.image.down.quantizes)
+    widened = block.image.up.gelu(middle)
     update = Update(block.image.down(widened), block.image.down.bias, mod.mlp_gate)
     if control is not None:
         image += control[streams.rows].flatten(0, 1)
@@ -165,7 +165,7 @@ def advance(
     text, mod, next_mod = streams.text, text_modulation, following[2]
     update = Update(block.text.out(_text_of(streams.packing, attended)), block.text.out.bias, mod.gate)
     middle = modulated_norm(text, mod.mlp_shift, mod.mlp_scale, block.eps, update=update)
-    widened = block.text.up.gelu(middle, quantize=False)
+    widened = block.text.up.gelu(middle)
     update = Update(block.text.down(widened), block.text.down.bias, mod.mlp_gate)
     streams.text_in = modulated_norm(text, next_mod.shift, next_mod.scale, block.eps, update=update)
 
@@ -194,15 +194,16 @@ def _attend(streams: Streams, block: Block) -> list[torch.Tensor]:
 def _image_out(packing: Packing, product: Product, attended: Sequence[torch.Tensor]) -> torch.Tensor:
     """The product after attention, for the image tokens [image tokens, D]."""
     n = packing.image_tokens
-    out = new_tokens(attended[0], packing.sequences * n, quantize=product.quantizes)
+    images = new_tokens(attended[0], packing.sequences * n, quantize=product.quantizes)
     for group, joint in zip(packing.groups, attended, strict=True):
-        mine = rows_of(out, slice(group.first * n, (group.first + group.count) * n))
-        if isinstance(product, Plain):
-            images = joint.unflatten(0, (group.count, group.length))[:, group.text_tokens :]
-            product.of_each(images, plain(mine).unflatten(0, (group.count, n)))
+        mine = rows_of(images, slice(group.first * n, (group.first + group.count) * n))
+        if isinstance(mine, Quantized):
+            cut_quantized(joint, group.count, group.text_tokens, out=mine)
         else:
-            cut(joint, group.count, group.text_tokens, out=mine)
-    return plain(out) if isinstance(product, Plain) else product(out)
+            assert isinstance(product, Plain)
+            each = joint.unflatten(0, (group.count, group.length))[:, group.text_tokens :]
+            product.of_each(each, mine.unflatten(0, (group.count, n)))
+    return product(images) if isinstance(images, Quantized) else images
 
 
 def _text_of(packing: Packing, attended: Sequence[torch.Tensor]) -> torch.Tensor:

@@ -87,8 +87,7 @@ def rotated(
     positions: torch.Tensor,
     places: torch.Tensor,
 ) -> None:
-    """Add the bias, norm every query and key head (RMS), turn them by their rotary embedding, and let attention read
-    them.
+    """Add the bias, norm every query and key head (RMS) and turn them by their rotary embedding, for attention to read.
 
     Args:
         qkv: queries, keys and values of one stream without their bias [M, 3, heads, width].
@@ -120,35 +119,28 @@ def gelu_quantized(product: torch.Tensor, bias: torch.Tensor) -> Quantized:
         from models import kernels
 
         rows = len(product)
-        out = new_tokens(product, rows, quantize=True)
-        kernels.quantized(product, bias, *_parts(out), tokens=rows, length=rows, first=0)
-        assert isinstance(out, Quantized)
+        out = _new_quantized(product, rows)
+        kernels.quantized(product, bias, out.values, out.scale, tokens=rows, length=rows, first=0)
         return out
     return _quantized(functional.gelu(product.float() + bias.float(), approximate="tanh"))
 
 
-def cut(x: torch.Tensor, count: int, first: int, *, out: Tokens) -> None:
-    """Of `count` sequences of one length, end to end in x [M, D], the tokens from `first` on, end to end in `out`."""
+def cut_quantized(x: torch.Tensor, count: int, first: int, *, out: Quantized) -> None:
+    """Of `count` sequences of one length, end to end in x [M, D], the tokens from `first` on, in float8, end to end."""
     length = len(x) // count
     if _on_triton(x):
         from models import kernels
 
-        kernels.quantized(x, None, *_parts(out), tokens=length - first, length=length, first=first)
+        kernels.quantized(x, None, out.values, out.scale, tokens=length - first, length=length, first=first)
         return
-    taken = x.view(count, length, -1)[:, first:].flatten(0, 1)
-    if isinstance(out, Quantized):
-        quantized = _quantized(taken.float())
-        out.values.copy_(quantized.values)
-        out.scale.copy_(quantized.scale)
-    else:
-        out.copy_(taken)
+    quantized = _quantized(x.view(count, length, -1)[:, first:].flatten(0, 1).float())
+    out.values.copy_(quantized.values)
+    out.scale.copy_(quantized.scale)
 
 
 def new_tokens(like: torch.Tensor, count: int, *, quantize: bool) -> Tokens:
     """Room for tokens of the width of `like` [M, D], in its precision or in float8."""
-    if not quantize:
-        return like.new_empty(count, like.shape[1])
-    return Quantized(like.new_empty(count, like.shape[1], dtype=FLOAT8), like.new_empty(count, 1, dtype=torch.float32))
+    return _new_quantized(like, count) if quantize else like.new_empty(count, like.shape[1])
 
 
 def plain(tokens: Tokens) -> torch.Tensor:
@@ -169,10 +161,14 @@ def _on_triton(x: torch.Tensor) -> bool:
     return x.is_cuda and builds_kernels()
 
 
+def _new_quantized(like: torch.Tensor, count: int) -> Quantized:
+    return Quantized(like.new_empty(count, like.shape[1], dtype=FLOAT8), like.new_empty(count, 1, dtype=torch.float32))
+
+
 def _parts(tokens: Tokens) -> tuple[torch.Tensor, torch.Tensor | None]:
     return (tokens.values, tokens.scale) if isinstance(tokens, Quantized) else (tokens, None)
 
 
 def _quantized(values: torch.Tensor) -> Quantized:
-    scale = values.abs().amax(-1, keepdim=True).clamp(min=1e-12) / FLOAT8_MAX
+    scale = values.abs().amax(-1, keepdim=True).clamp(min=1e-12) * (1 / FLOAT8_MAX)
     return Quantized((values * (1 / scale)).to(FLOAT8), scale)

@@ -9,7 +9,7 @@ import torch
 import triton
 import triton.language as tl
 
-FLOAT8_MAX = tl.constexpr(448.0)  # the largest finite number of float8_e4m3fn
+FLOAT8_SHARE = tl.constexpr(1 / 448)  # of the largest finite number of float8_e4m3fn, which a row's largest becomes
 TINY = tl.constexpr(1e-12)
 
 
@@ -18,7 +18,7 @@ def _store_row(values, pointer, scale_pointer, row, width, columns, mask, QUANTI
     """Store one row, as float8 with its scale or as it is."""
     if QUANTIZE:
         largest = tl.max(tl.abs(values), axis=0)
-        scale = tl.maximum(largest, TINY) / FLOAT8_MAX
+        scale = tl.maximum(largest, TINY) * FLOAT8_SHARE
         tl.store(scale_pointer + row, scale)
         values = values * (1.0 / scale)
     tl.store(pointer + row * width + columns, values.to(pointer.dtype.element_ty), mask=mask)
@@ -132,7 +132,6 @@ def _quantized(
     length,
     first,
     GELU: tl.constexpr,
-    QUANTIZE: tl.constexpr,
     PARTS: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -142,19 +141,17 @@ def _quantized(
     if PARTS == 1:
         mask = columns < width
         x = _loaded(source, bias_pointer, columns, mask, GELU)
-        _store_row(x, out_pointer, row_scale_pointer, row, width, columns, mask, QUANTIZE)
+        _store_row(x, out_pointer, row_scale_pointer, row, width, columns, mask, True)
     else:  # three parts of a power of two, as Qwen-Image's widths are: no lane idles
         out = out_pointer + row * width
         everywhere = columns < BLOCK
         x0 = _loaded(source, bias_pointer, columns, everywhere, GELU)
         x1 = _loaded(source + BLOCK, bias_pointer + BLOCK, columns, everywhere, GELU)
         x2 = _loaded(source + 2 * BLOCK, bias_pointer + 2 * BLOCK, columns, everywhere, GELU)
-        factor = 1.0
-        if QUANTIZE:
-            largest = tl.maximum(tl.maximum(tl.abs(x0), tl.abs(x1)), tl.abs(x2))
-            scale = tl.maximum(tl.max(largest, axis=0), TINY) / FLOAT8_MAX
-            tl.store(row_scale_pointer + row, scale)
-            factor = 1.0 / scale
+        largest = tl.maximum(tl.maximum(tl.abs(x0), tl.abs(x1)), tl.abs(x2))
+        scale = tl.maximum(tl.max(largest, axis=0), TINY) * FLOAT8_SHARE
+        tl.store(row_scale_pointer + row, scale)
+        factor = 1.0 / scale
         tl.store(out + columns, (x0 * factor).to(out_pointer.dtype.element_ty))
         tl.store(out + BLOCK + columns, (x1 * factor).to(out_pointer.dtype.element_ty))
         tl.store(out + 2 * BLOCK + columns, (x2 * factor).to(out_pointer.dtype.element_ty))
@@ -185,6 +182,7 @@ def modulated_norm(
         QUANTIZE=row_scale is not None,
         BLOCK=block,
         num_warps=_warps(block),
+        enable_fp_fusion=True,
     )
 
 
@@ -219,6 +217,7 @@ def rotated(
         HEADS=heads_a_program,
         BLOCK=triton.next_power_of_2(width),
         num_warps=2,
+        enable_fp_fusion=True,
     )
 
 
@@ -226,13 +225,13 @@ def quantized(
     x: torch.Tensor,
     bias: torch.Tensor | None,
     out: torch.Tensor,
-    row_scale: torch.Tensor | None,
+    row_scale: torch.Tensor,
     *,
     tokens: int,
     length: int,
     first: int,
 ) -> None:
-    """Of every `length` rows of x [M, D] the `tokens` from `first` on; with a bias, the GELU of their sum."""
+    """Of every `length` rows of x [M, D] the `tokens` from `first` on in float8; with a bias, the GELU of their sum."""
     rows, width = out.shape
     parts = 3 if width == 3 * triton.next_power_of_2(width // 3) else 1
     block = triton.next_power_of_2(width // parts)
@@ -240,16 +239,16 @@ def quantized(
         x,
         x if bias is None else bias,
         out,
-        x if row_scale is None else row_scale,
+        row_scale,
         width,
         tokens,
         length,
         first,
         GELU=bias is not None,
-        QUANTIZE=row_scale is not None,
         PARTS=parts,
         BLOCK=block,
         num_warps=4 * _warps(block),
+        enable_fp_fusion=True,
     )
 
 

@@ -23,17 +23,23 @@ class Levers:
 
 
 def open_predictor(components: Components, levers: Levers) -> Predictor:
-    """A transformer as the levers want it run.
+    """A transformer as the levers want it run, or as diffusers runs it where it can't be otherwise.
 
     Raises:
         CheckpointError: if one of them needs another.
     """
-    if levers.fused and components.placement != "streamed":
+    one_by_one = components.transformer.config.zero_cond_t
+    if levers.fused and components.placement != "streamed" and not one_by_one:
         return Packed(
             components.transformer, float8=levers.float8, attention=levers.attention, step_cache=levers.step_cache
         )
     if levers.float8 or levers.step_cache is not None:
         asked = "The precision float8" if levers.float8 else "A step cache"
-        why = "fused is off" if not levers.fused else "the model doesn't fit the GPU's memory and is streamed"
+        if not levers.fused:
+            why = "fused is off"
+        elif one_by_one:
+            why = "this model modulates its tokens one by one"
+        else:
+            why = "the model doesn't fit the GPU's memory and is streamed"
         raise CheckpointError(f"{asked} needs the fused transformer, but {why}; leave it out, or change that.")
     return Padded(components.transformer)

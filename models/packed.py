@@ -108,7 +108,8 @@ class PackedConditions(Conditions):
         """See `Conditions`."""
         model = self.packed.transformer
         image = model.img_in(latents)[self._row_of].flatten(0, 1)
-        with sdpa_kernel(self.packed.backends, set_priority=True):
+        # Triton launches on the current device, which needn't be the one that the job names.
+        with torch.cuda.device_of(latents), sdpa_kernel(self.packed.backends, set_priority=True):
             normed = self._through(step, image, control)
         predicted = model.proj_out(normed).unflatten(0, (self.packing.sequences, -1))
         ordered: torch.Tensor = predicted[self._places].unflatten(0, (self.branches, self.rows))

