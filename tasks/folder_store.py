@@ -28,6 +28,7 @@ from tasks.store import (
 INCOMING = ".incoming"  # files being written, inside the store so that they can be linked into place
 LOCK = "lock"  # never removed: a lock on a removed file excludes nobody
 LEFTOVER_AFTER = 3600.0  # seconds without a write after which a file in there belongs to nobody
+TIDIED_AWAY = 100  # times that a folder may vanish between its making and its use: more is no other run's probe
 
 # What link(2) answers on file systems without hard links: exFAT, SMB, most FUSE mounts.
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -156,13 +157,13 @@ class FolderStore(Store):
             incoming.unlink(missing_ok=True)
 
     def _open(self, incoming: Path) -> BinaryIO:
-        while True:
-            make(incoming.parent)
-            self._sweep()
-            try:
+        for _ in range(TIDIED_AWAY):
+            with contextlib.suppress(FileNotFoundError):  # the probe of another run has just tidied a folder away
+                make(incoming.parent)
+                self._sweep()
                 return incoming.open("xb")
-            except FileNotFoundError:
-                continue  # the probe of another run has just tidied the folder away
+        make(incoming.parent)
+        return incoming.open("xb")
 
     def _link(self, incoming: Path, file: Path, *, lock: Path | None = None) -> bool:
         """Give `incoming` the name `file` unless that is taken; say whether it was free."""

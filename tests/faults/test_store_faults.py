@@ -386,6 +386,23 @@ def test_two_probes_of_a_new_folder_at_once_dont_disturb_each_other(tmp_path: Pa
     assert list(tmp_path.glob("*/store/.incoming/*")) == []
 
 
+def test_a_folder_that_another_probe_tidies_away_as_it_is_made_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vanishing = iter([True, True])
+
+    def make(folder: Path) -> None:
+        if next(vanishing, False):
+            raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+
+    monkeypatch.setattr("tasks.folder_store.make", make)
+
+    FolderStore(tmp_path / "store").probe()
+
+    assert next(vanishing, None) is None
+
+
 @pytest.fixture
 def nobodys() -> Iterator[Path]:
     """A folder that everybody may read and this process, for a while not root, may not write."""
