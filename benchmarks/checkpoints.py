@@ -24,11 +24,13 @@ from models.miniature.architecture import new_scheduler
 SHARD_BYTES = 5 * 10**9  # what both libraries cut at
 
 
-def write_checkpoint(folder: Path, *, blocks: int | None = None, tiny: bool = False) -> list[Path]:
+def write_checkpoint(
+    folder: Path, *, blocks: int | None = None, layers: int | None = None, tiny: bool = False
+) -> list[Path]:
     """Write a checkpoint, and return the files of its weights, which the disk has for sure.
 
     Args:
-        blocks: of the transformer; as many as Qwen-Image's by default.
+        blocks, layers: of the transformer and of the text encoder; as many as Qwen-Image's by default.
         tiny: toy sizes in float32 and small shards, instead of full size in bfloat16.
     """
     sizes, dtype = (TINY, torch.float32) if tiny else (FULL, torch.bfloat16)
@@ -36,7 +38,8 @@ def write_checkpoint(folder: Path, *, blocks: int | None = None, tiny: bool = Fa
     with quiet(), torch.device("meta"):
         config = {**sizes["transformer"], **({"num_layers": blocks} if blocks else {})}
         transformer = QwenImageTransformer2DModel(**config)
-        text_config = Qwen2_5_VLConfig(text_config=sizes["text"], vision_config=sizes["vision"])
+        text = {**sizes["text"], **({"num_hidden_layers": layers} if layers else {})}
+        text_config = Qwen2_5_VLConfig(text_config=text, vision_config=sizes["vision"])
         text_encoder = Qwen2_5_VLForConditionalGeneration(text_config)
     transformer.save_config(folder / "transformer")
     text_config.architectures = [type(text_encoder).__name__]

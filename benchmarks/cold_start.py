@@ -1,13 +1,15 @@
 """Seconds from a folder on disk to the first picture, beside what the disk needs to read that folder.
 
     python -m benchmarks.cold_start --out out/cold_start.json    # 58 GB of random weights, one GPU
-    python -m benchmarks.cold_start --blocks 30                  # 37 GB, for a smaller disk
+    python -m benchmarks.cold_start --blocks 4 --layers 4        # 8 GB, for a slower disk
+    python -m benchmarks.cold_start --folder FOLDER              # of a checkpoint that is there, or is written there
     python -m benchmarks.cold_start --tiny                       # does this script work? on the CPU
 
-Writes a checkpoint, reads it to find the disk's rate, and then starts a new process that does what a lane does: find
-the checkpoint, load it, draw one picture. Files leave the page cache before each of these. The process starts twice:
-first with an empty cache folder but for the hashes of the files, which are timed by themselves since a checkpoint is
-hashed once, and then again with the kernels that the first one built.
+Writes a checkpoint if there is none, reads it to find the disk's rate, and then starts a new process that does what a
+lane does: find the checkpoint, read it ahead while torch and diffusers are imported, load it, draw one picture. Files
+leave the page cache before each of these. The process starts twice: first with an empty cache folder but for the hashes
+of the files, which are timed by themselves since a checkpoint is hashed once, and then again with the kernels that the
+first one built.
 """
 
 from __future__ import annotations
@@ -25,11 +27,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from benchmarks.checkpoints import write_checkpoint
-from benchmarks.results import tell
-from models.checkpoint import find_checkpoint
-from models.generator import Generator
-from models.read_ahead import CHUNK_BYTES, chunks_of, read_chunk
+from models.checkpoint import find_checkpoint, weight_files
+from models.read_ahead import CHUNK_BYTES, chunks_of, read_chunk, reading_ahead
 from models.sampling import PictureRequest, Shape
 
 PROMPT = "A red enamel mug with a white rim, studio photo on plain white"
@@ -42,8 +41,8 @@ BAR = (1.3, 20.0)  # times the disk's reading, and seconds on top, that a cold s
 class Start:
     """One process from its start to its first picture: seconds since then at the end of each phase."""
 
-    imported: float
     found: float
+    imported: float
     loaded: float
     drawn: float
 
@@ -74,10 +73,14 @@ def start_lane(arguments: argparse.Namespace) -> None:
     def over(phase: str) -> None:
         print(json.dumps({"phase": phase, "seconds": time.time() - arguments.started}), flush=True)
 
-    over("imported")
     checkpoint = find_checkpoint(str(arguments.folder))
     over("found")
-    generator = Generator.load(checkpoint, device="cpu" if arguments.tiny else "auto", precision=arguments.precision)
+    with reading_ahead(weight_files(checkpoint)):
+        from models.generator import Generator
+
+        over("imported")
+        device = "cpu" if arguments.tiny else "auto"
+        generator = Generator.load(checkpoint, device=device, precision=arguments.precision)
     over("loaded")
     size = 64 if arguments.tiny else 1024
     requests = [PictureRequest(PROMPT, " ", 0, Shape(size, size, arguments.steps, 1.0))]
@@ -86,6 +89,14 @@ def start_lane(arguments: argparse.Namespace) -> None:
     if picture.failure is not None and picture.failure.reason != "not_finite":
         raise SystemExit(f"The picture failed, so the times mean nothing: {picture.failure.message}")
     over("drawn")
+
+
+def write(arguments: argparse.Namespace, folder: Path) -> list[Path]:
+    """A checkpoint of random weights; returns its files."""
+    from benchmarks.checkpoints import write_checkpoint  # imports torch, which the new process does in its own time
+
+    print(f"writing a checkpoint to {folder}", flush=True)
+    return write_checkpoint(folder, blocks=arguments.blocks, layers=arguments.layers, tiny=arguments.tiny)
 
 
 def drop(files: Sequence[Path]) -> None:
@@ -124,8 +135,10 @@ def start(arguments: argparse.Namespace, folder: Path, environment: dict[str, st
 
 def measure(arguments: argparse.Namespace, folder: Path, cache: Path) -> Result:
     """Write, hash, find the disk's rate, start twice."""
-    print(f"writing a checkpoint to {folder}", flush=True)
-    files = write_checkpoint(folder, blocks=arguments.blocks, tiny=arguments.tiny)
+    if (folder / "model_index.json").exists():
+        files = sorted(folder.rglob("*.safetensors"))
+    else:
+        files = write(arguments, folder)
     os.environ["XDG_CACHE_HOME"] = str(cache)  # of packshot: hashes, and kernels that Triton built
     os.environ.pop("TRITON_CACHE_DIR", None)
     drop(files)
@@ -149,10 +162,10 @@ def show(result: Result) -> None:
         f"so it is read in {result.reading:.1f} s; "
         f"the bar is {BAR[0]:g} times that and {BAR[1]:g} s: {result.bar:.1f} s\n"
     )
-    print(f"{'seconds since the start':28}{'imported':>10}{'found':>10}{'loaded':>10}{'drawn':>10}{'of the bar':>12}")
+    print(f"{'seconds since the start':28}{'found':>10}{'imported':>10}{'loaded':>10}{'drawn':>10}{'of the bar':>12}")
     for name, one in zip(("first process", "second, with its kernels"), result.starts, strict=True):
         print(
-            f"{name:28}{one.imported:10.1f}{one.found:10.1f}{one.loaded:10.1f}{one.drawn:10.1f}"
+            f"{name:28}{one.found:10.1f}{one.imported:10.1f}{one.loaded:10.1f}{one.drawn:10.1f}"
             f"{one.drawn / result.bar:12.1%}"
         )
 
@@ -162,14 +175,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="toy sizes on the CPU, to test this script")
     parser.add_argument("--blocks", type=int, help="blocks of the transformer (60)")
+    parser.add_argument("--layers", type=int, help="layers of the text encoder (28)")
+    parser.add_argument("--write", action="store_true", help="write the checkpoint to --folder, and nothing more")
     parser.add_argument("--steps", type=int, default=8, help="denoising steps of the picture, without guidance")
     parser.add_argument("--precision", default="auto", help="of the model: auto, bfloat16, float8")
-    parser.add_argument("--folder", type=Path, help="where to write the checkpoint; a temporary folder by default")
+    parser.add_argument("--folder", type=Path, help="where the checkpoint is, or goes; a temporary folder by default")
     parser.add_argument("--out", type=Path, help="where to write the result as JSON")
     parser.add_argument("--started", type=float, help=argparse.SUPPRESS)  # what the new process is told
     arguments = parser.parse_args()
     if arguments.started is not None:
         start_lane(arguments)
+        return
+    if arguments.write:
+        write(arguments, arguments.folder)
         return
 
     with ExitStack() as folders:
@@ -177,6 +195,8 @@ def main() -> None:
         cache = Path(folders.enter_context(tempfile.TemporaryDirectory(prefix="packshot-cache-")))
         result = measure(arguments, folder, cache)
     show(result)
+    from benchmarks.results import tell
+
     computed = {"reading_seconds": result.reading, "bar_seconds": result.bar}
     tell(arguments.out, on_cpu=arguments.tiny, result={**asdict(result), **computed})
 

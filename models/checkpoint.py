@@ -24,6 +24,7 @@ __all__ = [
     "find_controlnet",
     "layers_defaults",
     "sampling_defaults",
+    "weight_files",
 ]
 
 Defaults = TypeVar("Defaults", SamplingDefaults, LayersDefaults)
@@ -138,6 +139,21 @@ def size_multiple(checkpoint: Checkpoint) -> int:
     """
     levels = read_json(checkpoint.folder / "vae" / "config.json").get("temperal_downsample", [False, True, True])
     return int(2 * 2 ** len(levels))
+
+
+def weight_files(checkpoint: Checkpoint, controlnet: Checkpoint | None = None) -> list[Path]:
+    """The files of a pipeline's weights, in the order in which they are loaded.
+
+    Raises:
+        CheckpointError: as `models.weights.check_weights`.
+    """
+    stem = "diffusion_pytorch_model"
+    return [
+        *check_weights(checkpoint.folder / "text_encoder", "model"),
+        *check_weights(checkpoint.folder / "transformer", stem),
+        *check_weights(checkpoint.folder / "vae", stem),
+        *(check_weights(controlnet.folder, stem) if controlnet else []),
+    ]
 
 
 def writes_captions(checkpoint: Checkpoint) -> bool:

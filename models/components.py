@@ -21,7 +21,7 @@ from diffusers import (
 )
 from transformers import PreTrainedTokenizerBase, ProcessorMixin, Qwen2_5_VLForConditionalGeneration
 
-from models.checkpoint import Checkpoint, check_kind, writes_captions
+from models.checkpoint import Checkpoint, check_kind, weight_files, writes_captions
 from models.failure import first_line
 from models.lora import Lora
 from models.merge import merge
@@ -29,7 +29,7 @@ from models.placement import Placement, choose_placement, stream
 from models.read_ahead import reading_ahead
 from models.schedule import LIGHTNING, Scheduler
 from models.single_frame import single_frame
-from models.weights import CheckpointError, check_weights, count_parameters
+from models.weights import CheckpointError, count_parameters
 
 # Where no captions are written, no logits are computed and no picture is read: head and vision tower needn't be there.
 CAPTION_WEIGHTS = ("lm_head.", "model.visual.", "visual.")
@@ -110,13 +110,7 @@ def load_components(
         )
     host = torch.device("cpu")
     tokenizer_class = index["tokenizer"][1]
-    weights = [  # in the order in which they are loaded
-        *check_weights(folder / "text_encoder", "model"),
-        *check_weights(folder / "transformer", "diffusion_pytorch_model"),
-        *check_weights(folder / "vae", "diffusion_pytorch_model"),
-        *(check_weights(controlnet.folder, "diffusion_pytorch_model") if controlnet else []),
-    ]
-    with quiet(), reading_ahead(weights):
+    with quiet(), reading_ahead(weight_files(checkpoint, controlnet)):
         tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder / "tokenizer", local_files_only=True)
         flow_match = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         if scheduler == "lightning":

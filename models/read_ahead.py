@@ -9,11 +9,14 @@ import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 CHUNK_BYTES = 16 << 20  # of one read
 THREADS = 8
 MEMORY_SHARE = 0.5  # what is read first must still be there when it is needed
+
+_read: ContextVar[frozenset[Path]] = ContextVar("read", default=frozenset())  # by a block around this one
 
 
 @contextmanager
@@ -21,8 +24,10 @@ def reading_ahead(files: Sequence[Path]) -> Iterator[None]:
     """Read `files` in the background, in this order, while the block loads them.
 
     Nothing depends on it: where they would fill more than half of the host's memory, or can't be read, the block finds
-    them as they are. What hasn't been read at the end of the block isn't.
+    them as they are. What hasn't been read at the end of the block isn't. Blocks may lie in one another: what the outer
+    one reads, the inner one leaves to it.
     """
+    files = [file for file in files if file not in _read.get()]
     if sum(file.stat().st_size for file in files) > MEMORY_SHARE * host_memory():
         yield
         return
@@ -35,9 +40,11 @@ def reading_ahead(files: Sequence[Path]) -> Iterator[None]:
     with ThreadPoolExecutor(THREADS, "read-ahead") as threads:
         for chunk in chunks_of(files):
             threads.submit(read, chunk)  # whoever loads the file says what is wrong with it
+        outer = _read.set(_read.get() | frozenset(files))
         try:
             yield
         finally:
+            _read.reset(outer)
             over.set()
 
 

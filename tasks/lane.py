@@ -18,8 +18,9 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from models.attention import Attention
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, weight_files
 from models.lora import Lora
+from models.read_ahead import reading_ahead
 from models.schedule import Scheduler
 from safety.policy import Policy
 from safety.profile import Profile
@@ -136,17 +137,20 @@ class Line:
     @cached_property
     def generator(self) -> Generator:
         """The model, loaded when there is something to draw."""
-        from models.generator import Generator  # imports torch and diffusers, which takes seconds
-
         making = self.spec.making
-        return self._open(Generator, making.control if isinstance(making, Pictures) else None)
+        control = making.control if isinstance(making, Pictures) else None
+        with reading_ahead(weight_files(self.spec.checkpoint, control.controlnet if control else None)):
+            from models.generator import Generator  # imports torch and diffusers, which takes seconds
+
+            return self._open(Generator, control)
 
     @cached_property
     def decomposer(self) -> Decomposer:
         """The model, loaded when there is something to take apart."""
-        from models.decomposer import Decomposer  # imports torch and diffusers, which takes seconds
+        with reading_ahead(weight_files(self.spec.checkpoint)):
+            from models.decomposer import Decomposer  # imports torch and diffusers, which takes seconds
 
-        return self._open(Decomposer)
+            return self._open(Decomposer)
 
     def _stages(self) -> Stages:
         making = self.spec.making

@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,14 +25,19 @@ def files(tmp_path: Path) -> list[Path]:
     return [tmp_path / "b", tmp_path / "a"]
 
 
-def test_every_chunk_is_read_once_in_the_order_of_loading(
-    files: list[Path], read: list[tuple[str, int]], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def finished(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """Waits until everything that was begun to be read has been."""
     submit, waiting = ThreadPoolExecutor.submit, []
     monkeypatch.setattr(ThreadPoolExecutor, "submit", lambda *args: waiting.append(submit(*args)))
+    return lambda: [future.result() for future in waiting].clear()
+
+
+def test_every_chunk_is_read_once_in_the_order_of_loading(
+    files: list[Path], read: list[tuple[str, int]], finished: Callable[[], None]
+) -> None:
     with reading_ahead(files):
-        for future in waiting:
-            future.result()
+        finished()
     assert read == [("b", 0), ("b", 4), ("b", 8), ("a", 0)]
 
 
@@ -43,6 +48,17 @@ def test_what_does_not_fit_half_of_memory_is_left_alone(
     with reading_ahead(files):
         pass
     assert read == []
+
+
+def test_what_an_outer_block_reads_is_left_to_it(
+    files: list[Path], read: list[tuple[str, int]], finished: Callable[[], None]
+) -> None:
+    with reading_ahead(files[:1]), reading_ahead(files):
+        finished()
+    assert sorted(read) == [("a", 0), ("b", 0), ("b", 4), ("b", 8)]
+    with reading_ahead(files[:1]):
+        finished()
+    assert len(read) == 4 + 3  # a block after it reads by itself again
 
 
 def test_a_file_that_cannot_be_read_harms_nobody(files: list[Path], monkeypatch: pytest.MonkeyPatch) -> None:
