@@ -8,7 +8,7 @@
 Stock gets a workload in one call, packshot as requests that it batches by itself. Whole pictures of 50 steps would take
 an hour, so two runs of few steps are timed and the rest is computed: marked as such. Where steps are skipped, and where
 there are eight, whole pictures are timed. Pictures of random weights look like noise, and the step cache's threshold is
-set so that it skips 60 % of the steps of a small one; `benchmarks.drift` says what the levers that approximate do to
+set so that it skips 60 % of the steps of a single one; `benchmarks.drift` says what the levers that approximate do to
 pictures that mean something, and how many steps they skip.
 """
 
@@ -125,7 +125,7 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
         if "lightning" in systems:
             run("packshot float8", generator, [workload for workload in workloads if workload.guidance <= 1])
         if "cache" in systems:
-            set_threshold(generator, SKIPPED)
+            set_threshold(generator, largest[0].size, SKIPPED)
             run("packshot float8+cache", generator, [replace(workload, rows=4, whole=True) for workload in largest])
     return results
 
@@ -136,12 +136,11 @@ def counts(generator: Generator) -> tuple[int, int]:
     return generator.predictor.asked, generator.predictor.computed
 
 
-def set_threshold(generator: Generator, skipped: float) -> None:
-    """Give a generator the threshold at which its step cache skips about so many of a small picture's 50 steps."""
+def set_threshold(generator: Generator, side: int, skipped: float) -> None:
+    """Give a generator the threshold at which its step cache skips about so many of 50 steps of one square picture."""
     predictor = generator.predictor
     assert isinstance(predictor, Packed)
     low, high = 0.0, 1.0
-    side = 16 * generator.size_multiple
     for _ in range(7):
         predictor.step_cache = (low + high) / 2
         before = counts(generator)
