@@ -8,6 +8,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from json import dumps
 from pathlib import Path
 from types import GenericAlias
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
@@ -17,7 +18,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 
 from models.checkpoint import CheckpointError
-from tasks.job import DecomposeJob, GenerateJob, Job, load_job
+from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
 from tasks.outcome import Retry
 from tasks.request import RequestError
 from tasks.stopping import Stopped
@@ -33,6 +34,22 @@ QUIET = {
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+JOB_FILE = (Annotated[Path | None, typer.Option(help="TOML file with any of the options below.")], None)
+EXAMINED = (
+    "store",
+    "model",
+    "revision",
+    "loras",
+    "controlnet",
+    "controlnet_revision",
+    "clip",
+    "clip_revision",
+    "device",
+    "precision",
+    "attention",
+)
+"""Fields of a job that a doctor has a flag for."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 terminal, problems = Console(), Console(stderr=True)
@@ -79,16 +96,20 @@ def decompose(**values: Any) -> None:
     run_job(DecomposeJob, **values)
 
 
-def _flags(kind: type[Job]) -> inspect.Signature:
+def _job_flags(kind: type[Job]) -> inspect.Signature:
     """Every field of a job as a flag, so that none is forgotten when one is added."""
     own = {
         "manifest": (Annotated[str, typer.Argument(help="Parquet file, folder, or s3:// address.")], ...),
-        "job": (Annotated[Path | None, typer.Option(help="TOML file with any of the options below.")], None),
+        "job": JOB_FILE,
         "limit": (Annotated[int | None, typer.Option(min=1, help="Only the manifest's first rows.")], None),
         "retry": (Annotated[list[Retry] | None, typer.Option(help="Do the rows again that ended so.")], None),
         "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")], False),
     }
     fields = {name: _flag(field) for name, field in kind.model_fields.items() if name != "manifest"}
+    return _signature({**own, **fields})
+
+
+def _signature(flags: dict[str, tuple[Any, Any]]) -> inspect.Signature:
     return inspect.Signature(
         [
             inspect.Parameter(
@@ -97,7 +118,7 @@ def _flags(kind: type[Job]) -> inspect.Signature:
                 annotation=kind,
                 default=inspect.Parameter.empty if default is ... else default,
             )
-            for name, (kind, default) in {**own, **fields}.items()
+            for name, (kind, default) in flags.items()
         ]
     )
 
@@ -113,15 +134,14 @@ def _flag(field: FieldInfo) -> tuple[Any, None]:
     return Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", show_default=False)], None
 
 
-def _register(command: Callable[..., None], kind: type[Job]) -> None:
-    signature = _flags(kind)
+def _register(command: Callable[..., None], signature: inspect.Signature) -> None:
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
     app.command()(command)
 
 
-_register(generate, GenerateJob)
-_register(decompose, DecomposeJob)
+_register(generate, _job_flags(GenerateJob))
+_register(decompose, _job_flags(DecomposeJob))
 
 
 @app.command()
@@ -132,6 +152,35 @@ def report(store: Annotated[str, typer.Option(help="s3://bucket/prefix, or a fol
         from tasks.finish import report_store
 
         show_summary(terminal, report_store(store))
+
+
+def doctor(json: bool, job: Path | None, **fields: Any) -> None:
+    """Say what will work and what won't, from the GPU's driver to the store, and what to do about it."""
+    try:
+        examined = load_job_to_check(job, **fields)
+        from flows.doctor import checks_of, document, exit_code, show_findings
+        from tasks.examine import examine
+
+        coming = examine(checks_of(examined))
+        findings = list(coming) if json else show_findings(terminal, coming)
+        if json:
+            typer.echo(dumps(document(findings), indent=2, ensure_ascii=False))
+    except RequestError as error:
+        _end(str(error), WRONG_REQUEST)
+    except KeyboardInterrupt:
+        _end("Stopped.", STOPPED)
+    raise SystemExit(exit_code(findings))
+
+
+def _doctor_flags() -> inspect.Signature:
+    own = {
+        "json": (Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")], False),
+        "job": JOB_FILE,
+    }
+    return _signature({**own, **{name: _flag(GenerateJob.model_fields[name]) for name in EXAMINED}})
+
+
+_register(doctor, _doctor_flags())
 
 
 def main() -> NoReturn:

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from models.digest import digest
 from models.sampling import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults
-from models.weights import PICKLES, CheckpointError, check_weights, read_header, read_json
+from models.weights import PICKLES, CheckpointError, NotFetched, check_weights, read_header, read_json
 
 __all__ = [
     "Checkpoint",
@@ -54,16 +54,20 @@ class Checkpoint:
 
     name: str  # as it was asked for
     folder: Path
-    revision: str  # the hub's commit (40 hex digits), or the SHA-256 of the contents (64)
+    revision: str  # the hub's commit (40 hex digits), or the SHA-256 of the contents (64); "" if that isn't hashed
 
 
-def find_checkpoint(model: str, revision: str | None = None, *, pipeline: str = "QwenImagePipeline") -> Checkpoint:
+def find_checkpoint(
+    model: str, revision: str | None = None, *, pipeline: str = "QwenImagePipeline", hashed: bool = True
+) -> Checkpoint:
     """Find the checkpoint of a diffusers pipeline, and check that it is whole and safe to load.
 
     Args:
         model: `miniature`, a folder, or a hub id such as `Qwen/Qwen-Image`.
         revision: the commit of a hub id, 40 hex digits; or, for a folder, the revision that it must have.
         pipeline: the class that its model_index.json must name.
+        hashed: read a folder's contents for its revision, which takes minutes at 60 GB and is remembered; if not, its
+            headers are all that is read, and it isn't compared with `revision`.
 
     Raises:
         CheckpointError: if it isn't there, isn't pinned, isn't whole, holds pickles or is another kind of model.
@@ -72,7 +76,30 @@ def find_checkpoint(model: str, revision: str | None = None, *, pipeline: str = 
         model_folder: Path | None = MINIATURE / MINIATURES[pipeline]
     else:
         model_folder = None
-    return _find(model, model_folder, revision, "model_index.json", lambda folder: _check_pipeline(folder, pipeline))
+    return _find(
+        model,
+        model_folder,
+        revision,
+        "model_index.json",
+        lambda folder: _check_pipeline(folder, pipeline),
+        hashed=hashed,
+    )
+
+
+def declared_pipeline(model: str, revision: str | None) -> str | None:
+    """The class that a checkpoint's model_index.json names, where it is on this machine and can be read."""
+    index: object = Path(model).expanduser() / "model_index.json"
+    if not Path(model).expanduser().is_dir() and _is_hub_id(model):
+        from huggingface_hub import try_to_load_from_cache
+
+        index = try_to_load_from_cache(model, "model_index.json", revision=revision)
+    if not isinstance(index, str | Path) or not Path(index).is_file():
+        return None
+    try:
+        name = read_json(Path(index)).get("_class_name")
+    except CheckpointError:
+        return None  # whoever opens it says what is wrong
+    return name if isinstance(name, str) else None
 
 
 def find_clip(model: str, revision: str | None = None) -> Checkpoint:
@@ -167,10 +194,19 @@ def writes_captions(checkpoint: Checkpoint) -> bool:
 
 
 def _find(
-    model: str, bundled: Path | None, revision: str | None, entry: str, check: Callable[[Path], list[Path]]
+    model: str,
+    bundled: Path | None,
+    revision: str | None,
+    entry: str,
+    check: Callable[[Path], list[Path]],
+    *,
+    hashed: bool = True,
 ) -> Checkpoint:
     folder = bundled or Path(model).expanduser()
     if folder.is_dir() and (bundled or (folder / entry).exists() or not _is_hub_id(model)):
+        if not hashed:
+            check(folder)
+            return Checkpoint(model, folder.resolve(), "")
         actual = digest(folder, check(folder))
         if revision is not None and revision != actual:
             raise CheckpointError(f"{model} has the contents {actual}, not the revision {revision} that was asked for.")
@@ -203,7 +239,7 @@ def _hub_folder(model: str, revision: str, entry: str, check: Callable[[Path], l
         return folder
     except (LocalEntryNotFoundError, CheckpointError) as error:
         if constants.HF_HUB_OFFLINE:
-            raise CheckpointError(
+            raise NotFetched(
                 f"{model} at {revision} isn't whole in the hub's cache and HF_HUB_OFFLINE is set; "
                 f"fetch it where the hub can be reached ({error})."
             ) from None

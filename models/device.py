@@ -3,6 +3,9 @@
 Apart from `models.placement` so that asking needs torch alone: diffusers takes seconds to import.
 """
 
+import re
+from dataclasses import dataclass
+
 import torch
 
 from models.weights import CheckpointError
@@ -13,22 +16,39 @@ PRECISIONS = {
     "float16": torch.float16,
     "float8": torch.bfloat16,  # of all that isn't multiplied in float8
 }
-FLOAT8_CAPABILITY = (8, 9)  # CUDA compute capability: Ada, and Hopper after it
+# CUDA compute capability from which on a GPU multiplies in it: Ampere's, and Ada's and Hopper's.
+# https://docs.nvidia.com/cuda/cuda-c-programming-guide/#features-and-technical-specifications
+BFLOAT16_CAPABILITY, FLOAT8_CAPABILITY = (8, 0), (8, 9)
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What decides in which precisions a GPU can multiply."""
+
+    name: str
+    capability: tuple[int, int]  # CUDA compute capability
 
 
 def find_device(device: str) -> torch.device:
     """`auto` is CUDA where there is any, else the CPU.
 
     Raises:
-        CheckpointError: if a device is asked for that isn't there.
+        CheckpointError: if a device is asked for that there isn't, or isn't here.
     """
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", device):
+        raise CheckpointError(f"There is no device {device!r}; use auto, cpu, cuda, or one GPU of several as cuda:1.")
     found = torch.device(device)
     if found.type == "cuda":
         if not torch.cuda.is_available():
-            raise CheckpointError("The device is cuda, but torch finds no GPU; check the driver, or use the cpu.")
+            raise CheckpointError(f"The device is {device}, but torch finds no GPU; check the driver, or use the cpu.")
         found = torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
+        if found.index >= torch.cuda.device_count():
+            raise CheckpointError(
+                f"The device is {device}, but the last GPU that torch finds is cuda:{torch.cuda.device_count() - 1}; "
+                "use one that is there."
+            )
     return found
 
 
@@ -36,14 +56,37 @@ def find_precision(precision: str, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16, in which Qwen-Image was trained, on CUDA, and float32 on the CPU.
 
     Raises:
-        CheckpointError: if there is no such precision, or the GPU can't multiply in it. A CPU can multiply in float8:
-            it multiplies the same numbers in float32.
+        CheckpointError: if there is no such precision, or the GPU can't multiply in it. A CPU can multiply in all: in
+            float8 it multiplies the same numbers in float32.
     """
-    if precision == "auto":
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    if precision not in PRECISIONS:
+    return choose_precision(precision, find_gpu(device))
+
+
+def find_gpu(device: torch.device) -> Gpu | None:
+    """The GPU that a device is, or None of the CPU."""
+    if device.type != "cuda":
+        return None
+    return Gpu(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
+
+
+def choose_precision(precision: str, gpu: Gpu | None) -> torch.dtype:
+    """As `find_precision`, on a GPU or on the CPU (None)."""
+    if precision != "auto" and precision not in PRECISIONS:
         raise CheckpointError(f"The precision {precision} is unknown; use auto or one of {', '.join(PRECISIONS)}.")
-    if precision == "float8" and device.type == "cuda" and torch.cuda.get_device_capability(device) < FLOAT8_CAPABILITY:
-        name = torch.cuda.get_device_name(device)
-        raise CheckpointError(f"The precision is float8, which {name} can't multiply in; use bfloat16.")
-    return PRECISIONS[precision]
+    if gpu is None:
+        return PRECISIONS["float32" if precision == "auto" else precision]
+    wanted = "bfloat16" if precision == "auto" else precision
+    best = "bfloat16" if gpu.capability >= BFLOAT16_CAPABILITY else "float16"
+    least = {"bfloat16": BFLOAT16_CAPABILITY, "float8": FLOAT8_CAPABILITY}.get(wanted, (0, 0))
+    if gpu.capability < least:
+        asked = "auto, which is bfloat16" if precision == "auto" else wanted
+        raise CheckpointError(
+            f"The precision is {asked}, and {gpu.name} (compute capability {dotted(gpu.capability)}) can't multiply in "
+            f"{wanted}; use {best}."
+        )
+    return PRECISIONS[wanted]
+
+
+def dotted(version: tuple[int, int]) -> str:
+    """A version as people write it: (8, 9) → 8.9."""
+    return f"{version[0]}.{version[1]}"

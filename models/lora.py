@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from models.checkpoint import Checkpoint
 from models.digest import file_digest
-from models.weights import PICKLES, CheckpointError, check_weights, read_shapes
+from models.weights import PICKLES, CheckpointError, NotFetched, check_weights, read_shapes
 
 EXAMPLE = "lightx2v/Qwen-Image-Lightning@COMMIT:FILE"
 HUB_ENTRY = re.compile(r"(?P<repository>\w[\w.-]*/[\w.-]+)(?:@(?P<revision>[^:]*))?(?::(?P<file>.+))?")
@@ -164,7 +164,7 @@ def _fetch(repository: str, revision: str, file: str) -> Path:
 
 
 def _out_of_reach(what: str, revision: str) -> CheckpointError:
-    return CheckpointError(
+    return NotFetched(
         f"{what} at {revision} isn't in the hub's cache and HF_HUB_OFFLINE is set; "
         "fetch it where the hub can be reached."
     )

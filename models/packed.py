@@ -12,22 +12,15 @@ from collections.abc import Sequence
 
 import torch
 from diffusers import QwenImageTransformer2DModel
-from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.attention import sdpa_kernel
 
-from models.attention import Attention
+from models.attention import Attention, backends
 from models.double_stream import Block, Streams, advance, enter
 from models.fused import modulated_norm, plain
 from models.modulations import Modulations, StepModulations
 from models.packing import Packing
 from models.predictor import Conditions, Grid, Predictor
 from models.step_cache import StepCache
-
-BACKENDS = {
-    "cudnn": SDPBackend.CUDNN_ATTENTION,
-    "flash": SDPBackend.FLASH_ATTENTION,
-    "efficient": SDPBackend.EFFICIENT_ATTENTION,
-    "math": SDPBackend.MATH,
-}
 
 
 class Packed(Predictor):
@@ -61,8 +54,7 @@ class Packed(Predictor):
         self.transformer, self.step_cache = transformer, step_cache
         self.asked = 0  # rows times steps so far that a step cache could have skipped
         self.computed = 0  # of them, those that went through all blocks
-        first = BACKENDS["cudnn" if attention == "auto" else attention]
-        self.backends = [first, *(backend for backend in BACKENDS.values() if backend != first)]
+        self.backends = list(backends(attention).values())
         self.blocks = [Block.of(block, float8=float8) for block in transformer.transformer_blocks]
 
     def condition(

@@ -9,6 +9,7 @@ from functools import cache
 import torch
 
 from models.digest import cache_folder
+from models.failure import first_line
 
 logger = logging.getLogger(__name__)
 
@@ -20,15 +21,21 @@ def builds_kernels() -> bool:
     Triton builds a launcher with the system's C compiler at its first kernel, so a missing one shows only then. Whoever
     launches kernels asks here first, so none is built before it is known where built ones are kept.
     """
+    if (problem := kernel_problem()) is not None:
+        logger.warning("The model runs without its Triton kernels, and so more slowly: %s", problem)
+    return problem is None
+
+
+def kernel_problem() -> str | None:
+    """Build a kernel and launch it on the current GPU; what went wrong, if anything."""
     keep_built_kernels()
     try:
         from models import vae_kernels
 
         vae_kernels.doubled(torch.zeros(1, 1, 1, 1, device="cuda"))
     except (ImportError, OSError, RuntimeError, subprocess.SubprocessError) as error:
-        logger.warning("The model runs without its Triton kernels, and so more slowly: %s", error)
-        return False
-    return True
+        return first_line(error)
+    return None
 
 
 def keep_built_kernels() -> None:

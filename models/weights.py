@@ -17,6 +17,10 @@ class CheckpointError(ValueError):
     """A checkpoint that a person has to mend; the message is one sentence that says how."""
 
 
+class NotFetched(CheckpointError):  # noqa: N818 nothing is wrong with it
+    """It is on the hub, not here, and nothing may be fetched."""
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that belongs to a checkpoint.
 

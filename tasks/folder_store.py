@@ -7,13 +7,14 @@ import hashlib
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from tasks.store import (
     Changed,
     Conflict,
+    Step,
     Store,
     Stored,
     StoreError,
@@ -114,18 +115,25 @@ class FolderStore(Store):
         with self._in_sentences("delete"):
             file.unlink(missing_ok=True)
 
-    def probe(self) -> None:
-        made = [folder for folder in (self.root / INCOMING, self.root, *self.root.parents) if not folder.exists()]
+    def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
+        with self._in_sentences("read"):
+            made = [folder for folder in (self.root / INCOMING, self.root, *self.root.parents) if not folder.exists()]
+        passed("reach")
         object_, lock = (self.root / INCOMING / f"probe-{uuid.uuid4().hex}{end}" for end in ("", ".lock"))
         try:
             with self._in_sentences("write"):
                 for turn in ("first", "second"):
                     with self._written(turn.encode()) as (incoming, _, _):
                         self._link(incoming, object_, lock=lock)
+                    if turn == "first":
+                        passed("write")
                 if object_.read_bytes() != b"first":
                     raise StoreError(f"{self.uri} lets a second writer win over the first one: use another folder.")
                 with self._locked(lock):
                     pass
+                passed("conditional put")
+                object_.unlink()
+                passed("delete")
         finally:
             with contextlib.suppress(OSError):
                 object_.unlink(missing_ok=True)

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from models.attention import Attention
+from models.checkpoint import declared_pipeline
 from models.lora import EXAMPLE, split_scale
 from models.schedule import WantedScheduler
 from tasks.request import RequestError
@@ -135,8 +136,32 @@ def load_job(kind: type[AnyJob], file: Path | None, **flags: Any) -> AnyJob:
     Raises:
         RequestError: if the file can't be read or a value is wrong; the sentence names the field.
     """
+    return _job(kind, _values(file, flags))
+
+
+def load_job_to_check(file: Path | None, **flags: Any) -> Job:
+    """As `load_job`, of the kind that its fields or its checkpoint are for; manifest and store may be left empty.
+
+    Raises:
+        RequestError: as `load_job`.
+    """
+    values = {"manifest": "", "store": "", **_values(file, flags)}
+    generates, decomposes = GenerateJob.model_fields.keys(), DecomposeJob.model_fields.keys()
+    if values.keys() & (generates - decomposes):
+        return _job(GenerateJob, values)
+    if values.keys() & (decomposes - generates):
+        return _job(DecomposeJob, values)
+    job = _job(GenerateJob, values)
+    is_layered = declared_pipeline(job.model, job.revision) == "QwenImageLayeredPipeline"
+    return _job(DecomposeJob, values) if is_layered else job
+
+
+def _values(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     values = _read_toml(file) if file else {}
-    values.update({name: value for name, value in flags.items() if value is not None})
+    return values | {name: value for name, value in flags.items() if value is not None}
+
+
+def _job(kind: type[AnyJob], values: dict[str, Any]) -> AnyJob:
     try:
         return kind(**values)
     except ValidationError as error:

@@ -28,6 +28,7 @@ from tasks.store import (
     PIECE,
     Changed,
     Conflict,
+    Step,
     Store,
     Stored,
     StoreError,
@@ -179,7 +180,7 @@ class S3Store(Store):
 
         self._persist("delete", path, attempt)
 
-    def probe(self) -> None:
+    def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
         impatient = S3Store(
             self.bucket,
             self.prefix,
@@ -189,7 +190,7 @@ class S3Store(Store):
         )
         path = f".probe/{uuid.uuid4().hex}"
         try:
-            impatient._try_out(path)
+            impatient._try_out(path, passed)
         except StoreUnreachable:
             raise  # and so is anything left there
         except BaseException:
@@ -197,13 +198,16 @@ class S3Store(Store):
                 impatient.delete(path)
             raise
         impatient.delete(path)
+        passed("delete")
 
-    def _try_out(self, path: str) -> None:
+    def _try_out(self, path: str, passed: Callable[[Step], object]) -> None:
         self.read(path)  # without permission to list, AWS says "forbidden" rather than "absent"
+        passed("reach")
         self.put_once(path, b"first")
         found = self.read(path)
         if found is None or found[0] != b"first":
             raise StoreError(f"{self.uri} doesn't give back at once what was written to it: use another store.")
+        passed("write")
         if self.allow_unsafe:
             return
         second = sha256_of(b"second")
@@ -213,6 +217,7 @@ class S3Store(Store):
                     f"{self.uri} ignores the condition of a write ({', '.join(condition)}), so runs could overwrite "
                     "each other: use a bucket without versioning or another store, or allow this one as unsafe."
                 )
+        passed("conditional put")
 
     def _adopt_or_put(self, path: str, data: bytes | Path, sha256: str, size: int, content_type: str | None) -> Stored:
         for _ in range(5):

@@ -12,13 +12,16 @@ import contextlib
 import hashlib
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Literal, Protocol, get_args
 from urllib.parse import unquote
 
 PIECE = 1 << 20  # bytes read at a time from a file or a connection
+Step = Literal["reach", "write", "conditional put", "delete"]
+STEPS: tuple[Step, ...] = get_args(Step)
+"""What a probe tries, in this order."""
 
 
 class StoreError(Exception):
@@ -113,8 +116,11 @@ class Store(Protocol):
     def delete(self, path: str) -> None:
         """Remove an object. It may be absent."""
 
-    def probe(self) -> None:
-        """Check, before any work, that the store can be read and written and keeps its promises; leave no trace."""
+    def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
+        """Check, before any work, that the store can be read and written and keeps its promises; leave no trace.
+
+        `passed` is told each of `STEPS` when it has gone well.
+        """
 
 
 def open_store(uri: str, *, allow_unsafe: bool = False) -> Store:

@@ -10,9 +10,8 @@ import socket
 import stat
 import subprocess
 import sys
-import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -37,14 +36,6 @@ from tests.faults.fault_proxy import (
 
 ROOT = Path(__file__).parents[2]
 PATH = "images/ab/ab12.png"
-
-
-@pytest.fixture
-def proxy(s3_store_uri: str, s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultProxy]:
-    del s3_store_uri  # made before the way to the server goes bad
-    with FaultProxy(s3_server) as proxy:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
-        yield proxy
 
 
 @pytest.fixture
@@ -401,27 +392,6 @@ def test_a_folder_that_another_probe_tidies_away_as_it_is_made_is_made_again(
     FolderStore(tmp_path / "store").probe()
 
     assert next(vanishing, None) is None
-
-
-@pytest.fixture
-def nobodys() -> Iterator[Path]:
-    """A folder that everybody may read and this process, for a while not root, may not write."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        FolderStore(folder).put_once(PATH, b"picture")
-        for one in (folder, *folder.rglob("*")):
-            one.chmod(0o555 if one.is_dir() else 0o444)
-        root = os.geteuid() == 0
-        if root:
-            os.seteuid(65534)
-        try:
-            yield folder
-        finally:
-            if root:
-                os.seteuid(0)
-            folder.chmod(0o755)
-            for one in folder.rglob("*"):
-                one.chmod(0o755)
 
 
 def test_a_folder_without_permission_to_write_can_be_read(nobodys: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -99,6 +100,12 @@ def test_every_field_of_a_job_is_a_flag(packshot: Callable[..., Ended], kind: ty
         ),
         (["generate", "{manifest}", "--store", "out", "--job", "{job}"], 2, "no LoRA of-the-file.safetensors:"),
         (["generate", "{manifest}", "--store", "out", "--steps", "1"], 2, "takes at least 2"),
+        (["generate", "{manifest}", "--store", "out", "--device", "gpu"], 2, "There is no device 'gpu'"),
+        (
+            ["generate", "{manifest}", "--store", "out", "--device", "cuda:99", "--precision", "bfloat16"],
+            2,
+            "The device is cuda:99",
+        ),
         (["report", "--store", "{empty}"], 2, "There is no catalogue in"),
     ],
 )
@@ -147,3 +154,56 @@ def test_a_dry_run_counts_and_writes_nothing(packshot: Callable[..., Ended], tmp
     assert "Dry run" in ended.out
     assert "1 × 256×256" in ended.out
     assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.fixture
+def quiet_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A cache folder of the test's own, and no Prefect server."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path / "prefect"))
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+
+
+@pytest.mark.usefixtures("quiet_surroundings")
+def test_a_doctor_looks_at_everything_and_leaves_nothing(
+    packshot: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+
+    ended = packshot("doctor", "--store", str(tmp_path / "store"), "--device", "cpu")
+
+    assert ended.code == 0, ended.out + ended.err
+    assert ended.err == ""
+    lines = ended.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    assert [line[:15].strip() for line in lines[:-1] if line[:15].strip()] == [
+        *("torch", "driver", "precision", "checkpoint", "CLIP", "host memory", "cache disk", "store disk"),
+        *("store reach", "store write", "conditional put", "store delete", "Prefect"),
+    ]
+    assert not (tmp_path / "store").exists()
+
+
+@pytest.mark.usefixtures("quiet_surroundings")
+def test_a_doctor_tells_machines_what_fails_and_whose_fault_it_is(
+    packshot: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "note").write_text("no folder")
+    (tmp_path / "job.toml").write_text('model = "broken"\nlayers = 3\nstore = "note"\ndevice = "cpu"')
+
+    ended = packshot("doctor", "--json", "--job", str(tmp_path / "job.toml"))
+
+    said = json.loads(ended.out)
+    failed = {one["name"]: one["fault"] for one in said["findings"] if one["status"] == "failed"}
+    assert failed == {"checkpoint": "request", "store write": "reach", "Prefect": "reach"}
+    assert all(one["do"] for one in said["findings"] if one["status"] in ("failed", "warning"))
+    assert ended.code == said["exit_code"] == 2
+
+
+def test_a_doctor_is_given_a_job_that_can_be(packshot: Callable[..., Ended], tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text('layers = 3\nvariants = 2\nprecision = "float7"')
+    ended = packshot("doctor", "--job", str(tmp_path / "job.toml"))
+    assert ended.code == 2
+    assert len(ended.err.strip().splitlines()) == 1
+    assert "layers: Extra inputs are not permitted" in ended.err

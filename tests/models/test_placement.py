@@ -1,7 +1,6 @@
 import pytest
 import torch
 
-from models.device import find_precision
 from models.placement import GIB, brought_in, choose_placement
 
 
@@ -10,12 +9,6 @@ from models.placement import GIB, brought_in, choose_placement
 )
 def test_qwen_image_is_placed_by_the_memory_of_the_card(card: int, placement: str) -> None:
     assert choose_placement(int(15.5 * GIB), int(38.3 * GIB), int(card * GIB * 0.98)) == placement
-
-
-def test_auto_is_bfloat16_on_a_gpu_and_float32_on_the_cpu() -> None:
-    assert find_precision("auto", torch.device("cuda")) == torch.bfloat16
-    assert find_precision("auto", torch.device("cpu")) == torch.float32
-    assert find_precision("float16", torch.device("cpu")) == torch.float16
 
 
 def test_a_module_that_was_brought_in_goes_home_unchanged_even_after_an_exception() -> None:

@@ -1,0 +1,171 @@
+"""What will work and what won't: the checks of `packshot doctor`, and how their findings are told.
+
+Checks import what they look at where they run, in a process of their own: see `tasks.examine`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from models.finding import Finding, Status
+from tasks.examine import Check
+from tasks.job import GenerateJob, Job
+
+OK, WRONG_REQUEST, OUT_OF_REACH = 0, 2, 3
+COLOURS: dict[Status, str] = {"ok": "green", "warning": "yellow", "failed": "bold red", "left out": "dim"}
+NAME_WIDTH, STATUS_WIDTH = 15, 8  # of the longest of each: findings are shown as they come
+
+
+def checks_of(job: Job) -> list[Check]:
+    """Everything that a job needs, from the machine up to the Prefect server."""
+    looks = {
+        "torch": _torch,
+        "driver": _driver,
+        "GPU": _gpu,
+        "precision": _precision,
+        "attention": _attention,
+        "Triton": _triton,
+        "checkpoint": _checkpoint,
+        "host memory": _host,
+        "disks": _disks,
+        "store": _store,
+        "Prefect": _prefect,
+    }
+    return [Check(name, partial(look, job)) for name, look in looks.items()]
+
+
+def _torch(job: Job) -> Sequence[Finding]:
+    from models.driver import check_torch
+
+    return check_torch(job.device)
+
+
+def _driver(job: Job) -> Sequence[Finding]:
+    from models.driver import check_driver
+
+    return check_driver(job.device, wants_gpu=job.model != "miniature")
+
+
+def _gpu(job: Job) -> Sequence[Finding]:
+    from models.gpu import check_gpu
+
+    return check_gpu(job.device)
+
+
+def _precision(job: Job) -> Sequence[Finding]:
+    from models.gpu import check_precision
+
+    return check_precision(job.device, job.precision)
+
+
+def _attention(job: Job) -> Sequence[Finding]:
+    from models.kernel_trials import check_attention
+
+    return check_attention(job.device, job.precision, job.attention)
+
+
+def _triton(job: Job) -> Sequence[Finding]:
+    from models.kernel_trials import check_triton
+
+    return check_triton(job.device)
+
+
+def _checkpoint(job: Job) -> Sequence[Finding]:
+    from models.checkpoint_check import check_clip, check_controlnet, check_loras, check_model
+
+    finding, checkpoint = check_model(job.model, job.revision, _pipeline(job))
+    findings = [finding]
+    if checkpoint is not None and job.loras:
+        findings.append(check_loras(job.loras, checkpoint))
+    if checkpoint is not None and isinstance(job, GenerateJob) and job.controlnet:
+        findings.append(check_controlnet(job.controlnet, job.controlnet_revision, checkpoint))
+    return [*findings, check_clip(job.clip, job.clip_revision)]
+
+
+def _host(job: Job) -> Sequence[Finding]:
+    from models.checkpoint_check import check_model
+    from models.host import check_host
+
+    _, checkpoint = check_model(job.model, job.revision, _pipeline(job))
+    return check_host(job.device, job.precision, checkpoint)
+
+
+def _disks(job: Job) -> Sequence[Finding]:
+    from tasks.disk import check_disks
+
+    return check_disks(job.store)
+
+
+def _store(job: Job) -> Sequence[Finding]:
+    from tasks.store_check import check_store
+
+    return check_store(job.store)
+
+
+def _prefect(job: Job) -> Sequence[Finding]:  # noqa: ARG001 as the others
+    from tasks.prefect_check import check_prefect
+
+    return check_prefect()
+
+
+def _pipeline(job: Job) -> str:
+    return "QwenImagePipeline" if isinstance(job, GenerateJob) else "QwenImageLayeredPipeline"
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """What a command ends with: a wrong request comes first, since whatever else it needs may be another's then."""
+    faults = {finding.fault for finding in findings if finding.status == "failed"}
+    if "request" in faults:
+        return WRONG_REQUEST
+    return OUT_OF_REACH if faults else OK
+
+
+def document(findings: Sequence[Finding]) -> dict[str, Any]:
+    """The findings for machines."""
+    return {
+        "exit_code": exit_code(findings),
+        "findings": [
+            {"name": one.name, "status": one.status, "found": one.found, "do": one.do, "fault": one.fault}
+            for one in findings
+        ],
+    }
+
+
+def show_findings(console: Console, findings: Iterable[Finding]) -> list[Finding]:
+    """Show each finding as it comes, and how many there were of each status; give them back."""
+    shown = []
+    with console.status("looking"):
+        for finding in findings:
+            console.print(_line(finding))
+            shown.append(finding)
+    console.print()
+    console.print(_sum(shown))
+    return shown
+
+
+def _line(finding: Finding) -> Table:
+    colour = COLOURS[finding.status]
+    table = Table.grid(padding=(0, 2), expand=True)
+    table.add_column(width=NAME_WIDTH, no_wrap=True)
+    table.add_column(width=STATUS_WIDTH, no_wrap=True)
+    table.add_column(ratio=1, overflow="fold")
+    table.add_row(finding.name, Text(finding.status, colour), Text(finding.found, _dim(finding)))
+    if finding.do:
+        table.add_row("", "", Text(f"→ {finding.do}", colour))
+    return table
+
+
+def _dim(finding: Finding) -> str:
+    return "dim" if finding.status == "left out" else ""
+
+
+def _sum(findings: Sequence[Finding]) -> Text:
+    counts = {status: sum(one.status == status for one in findings) for status in COLOURS}
+    told = [Text(f"{count} {status}", COLOURS[status]) for status, count in counts.items() if count]
+    return Text(", ").join(told)

@@ -1,0 +1,58 @@
+"""What a check found: that something will work, or what to do about it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Status = Literal["ok", "warning", "failed", "left out"]
+Fault = Literal["request", "reach"]
+"""Why something fails: what is asked for is wrong, or what it needs is out of reach."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check found."""
+
+    name: str  # of what was looked at, in a word or two
+    status: Status
+    found: str  # one sentence
+    do: str | None = None  # what to do about it, in one sentence
+    fault: Fault | None = None  # of what failed
+
+    @classmethod
+    def ok(cls, name: str, found: str) -> Finding:
+        """It will work."""
+        return cls(name, "ok", found)
+
+    @classmethod
+    def left_out(cls, name: str, found: str) -> Finding:
+        """It wasn't looked at, and `found` says why."""
+        return cls(name, "left out", found)
+
+    @classmethod
+    def warning(cls, name: str, found: str, do: str) -> Finding:
+        """It will work, but worse than it could."""
+        return cls(name, "warning", found, do)
+
+    @classmethod
+    def failed(cls, name: str, found: str, do: str, fault: Fault = "reach") -> Finding:
+        """It won't work."""
+        return cls(name, "failed", found, do, fault)
+
+    @classmethod
+    def refused(cls, name: str, sentence: str, parts: re.Pattern[str], otherwise: str, fault: Fault) -> Finding:
+        """It won't work, and one sentence says why and what to do.
+
+        Args:
+            name: as of the others.
+            sentence: the message of an error that is made to be shown.
+            parts: matches the sentence as two groups, of which the second says what to do.
+            otherwise: what to do where it doesn't match.
+            fault: as of `failed`.
+        """
+        if (both := parts.fullmatch(sentence)) is None:
+            return cls.failed(name, sentence, otherwise, fault)
+        found, do = both.groups()
+        return cls.failed(name, f"{found}.", do[0].upper() + do[1:], fault)

@@ -1,0 +1,40 @@
+"""Whether a store can be reached and written, and keeps its promise that the first writer wins."""
+
+from __future__ import annotations
+
+import re
+
+from models.finding import Finding
+from tasks.store import STEPS, Step, StoreAddressError, StoreError, open_store
+
+NAMES: dict[Step, str] = {
+    "reach": "store reach",
+    "write": "store write",
+    "conditional put": "conditional put",
+    "delete": "store delete",
+}
+PASSED: dict[Step, str] = {
+    "reach": "{uri} can be reached.",
+    "write": "What is written there can be read at once.",
+    "conditional put": "A second writer is refused, so two runs can't overwrite each other.",
+    "delete": "What this check wrote there is removed again.",
+}
+SENTENCE = re.compile(r"(.+): (.+)")  # how an error of a store says what is wrong and what to do
+
+
+def check_store(address: str) -> list[Finding]:
+    """Write to a store what a run's own probe writes, and remove it; an empty address is none."""
+    if not address:
+        return [Finding.left_out("store", "None is named: give one with --store, or in the job.")]
+    try:
+        store = open_store(address)
+    except StoreAddressError as error:
+        return [Finding.refused("store reach", str(error), SENTENCE, "Give another address.", fault="request")]
+    passed: list[Step] = []
+    failed = []
+    try:
+        store.probe(passed.append)
+    except StoreError as error:
+        step = STEPS[len(passed)]
+        failed = [Finding.refused(NAMES[step], str(error), SENTENCE, "Use another store.", fault="reach")]
+    return [*(Finding.ok(NAMES[step], PASSED[step].format(uri=store.uri)) for step in passed), *failed]
