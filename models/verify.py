@@ -8,14 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from models.checkpoint import check_folder
+from models.checkpoint_folder import PARTS
 from models.digest import remember
 from models.hub_cache import cached_files
-from models.inventory import Inventory, read_inventory
+from models.inventory import INVENTORY, Inventory, read_inventory
 from models.transfer import Listener, RemoteFile, silent
 from models.weights import PICKLES, CheckpointError, called, read_json
 
 CODE = (".py", ".pyc", ".so", ".ipynb")
-OURS = (".pull", ".cache", ".git")  # folders beside a checkpoint that nothing is loaded from
+OURS = (PARTS, ".cache", ".git")  # folders beside a checkpoint that nothing is loaded from
 
 
 @dataclass(frozen=True)
@@ -118,4 +119,4 @@ def _wrong(folder: Path, expected: Sequence[RemoteFile], listener: Listener) -> 
 
 
 def _is_ours(path: Path) -> bool:
-    return path.parts[0] in OURS
+    return path.parts[0] in OURS or path == Path(INVENTORY)

@@ -121,6 +121,13 @@ class Exchange(BaseHTTPRequestHandler):
         pass
 
 
+class Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """What the other side does with a bad answer is its own business."""
+
+
 Fault = Callable[[Exchange], None]
 
 
@@ -189,8 +196,7 @@ class HubServer:
         self._injected: list[Injected] = []
         self._lock = threading.Lock()
         handler = type("BoundExchange", (Exchange,), {"hub": self})
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self._server.daemon_threads = True
+        self._server = Server(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
 
     @property

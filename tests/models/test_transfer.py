@@ -20,10 +20,10 @@ from models.patience import patient_hub
 from models.transfer import Step, transfer
 from models.weights import CheckpointError, CheckpointUnreachable
 from tests.hub_server import HubServer, Seen, busy, damaged, torn
+from tests.small_checkpoint import WEIGHTS, small_checkpoint
 
 COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
-WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
-SOURCE = MINIATURE / "qwen-image"
+MODEL = MINIATURE / "qwen-image"
 
 
 class Heard:
@@ -51,9 +51,16 @@ def heard() -> Heard:
     return Heard()
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_checkpoint(tmp_path_factory.mktemp("source") / "shop")
+
+
 @pytest.fixture
-def hub(hub_server: HubServer) -> HubServer:
-    hub_server.add("acme/shop", COMMIT, SOURCE)
+def hub(hub_server: HubServer, source: Path) -> HubServer:
+    """Has a small checkpoint as acme/shop, and the miniature, which arrives in pieces, as acme/miniature."""
+    hub_server.add("acme/shop", COMMIT, source)
+    hub_server.add("acme/miniature", COMMIT, MODEL)
     return hub_server
 
 
@@ -89,14 +96,14 @@ def content(folder: Path) -> dict[str, bytes]:
 def test_a_pulled_folder_is_the_repositorys_checkpoint_with_an_inventory(
     pull: Pull, heard: Heard, tmp_path: Path
 ) -> None:
-    inventory = pull()
+    inventory = pull(repository="acme/miniature")
 
-    assert content(tmp_path / "shop") == content(SOURCE)
+    assert content(tmp_path / "shop") == content(MODEL)
     assert inventory == read_inventory(tmp_path / "shop")
-    assert (inventory.origin, inventory.revision) == ("acme/shop", COMMIT)
-    assert inventory.size == sum(map(len, content(SOURCE).values())) == heard.expected["fetch"] == heard.bytes["fetch"]
+    assert (inventory.origin, inventory.revision) == ("acme/miniature", COMMIT)
+    assert inventory.size == sum(map(len, content(MODEL).values())) == heard.expected["fetch"] == heard.bytes["fetch"]
     assert heard.sentences == []
-    assert find_checkpoint(str(tmp_path / "shop")).revision == find_checkpoint(str(SOURCE)).revision
+    assert find_checkpoint(str(tmp_path / "shop")).revision == find_checkpoint(str(MODEL)).revision
 
 
 def test_what_was_pulled_is_hashed_once_and_not_again_by_the_next_job_or_pull(
@@ -115,8 +122,10 @@ def test_what_was_pulled_is_hashed_once_and_not_again_by_the_next_job_or_pull(
     assert [seen.path.rpartition("/")[2] for seen in hub.contents()[asked:]] == ["model_index.json"]
 
 
-def test_only_what_a_checkpoint_is_loaded_from_is_fetched(hub: HubServer, pull: Pull, tmp_path: Path) -> None:
-    repository = Path(shutil.copytree(SOURCE, tmp_path / "repository"))
+def test_only_what_a_checkpoint_is_loaded_from_is_fetched(
+    hub: HubServer, pull: Pull, tmp_path: Path, source: Path
+) -> None:
+    repository = Path(shutil.copytree(source, tmp_path / "repository"))
     for stranger in ("README.md", "run.py", "vae/diffusion_pytorch_model.bin", "vae/model.py", "vae/vae.safetensors"):
         (repository / stranger).write_bytes(b"not needed")
     (repository / "extras").mkdir()
@@ -125,17 +134,17 @@ def test_only_what_a_checkpoint_is_loaded_from_is_fetched(hub: HubServer, pull: 
 
     pull()
 
-    assert content(tmp_path / "shop") == content(SOURCE)
+    assert content(tmp_path / "shop") == content(source)
 
 
 def test_a_torn_connection_is_gone_on_with_where_it_broke(
     hub: HubServer, pull: Pull, heard: Heard, tmp_path: Path
 ) -> None:
-    hub.inject(torn(after=15_000_000), path=WEIGHTS)
+    hub.inject(torn(after=15_000_000), path=f"qwen-image/{WEIGHTS}")
 
-    pull()
+    pull(repository="acme/miniature")
 
-    assert content(tmp_path / "shop") == content(SOURCE)
+    assert content(tmp_path / "shop") == content(MODEL)
     [begun] = [int(seen.headers["range"].removeprefix("bytes=").rstrip("-")) for seen in stored(hub) if seen.partial]
     assert 0 < begun <= 15_000_000
     assert heard.bytes["fetch"] == heard.expected["fetch"]
@@ -145,65 +154,69 @@ def test_a_pull_that_failed_goes_on_from_its_parts(
     hub: HubServer, pull: Pull, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(patience, "PATIENCE", {"busy": 0.0, "away": 0.0})
-    hub.inject(torn(after=15_000_000), path=WEIGHTS)
-    hub.inject(busy(status=500), path=WEIGHTS)
+    hub.inject(torn(after=15_000_000), path=f"qwen-image/{WEIGHTS}")
+    hub.inject(busy(status=500), path=f"qwen-image/{WEIGHTS}")
     with pytest.raises(CheckpointUnreachable, match=r"127.0.0.1 answers 500"):
-        pull()
+        pull(repository="acme/miniature")
     [part] = [part for part in (tmp_path / "shop" / PARTS).glob("*.part") if part.stat().st_size > 10_000_000]
     kept = part.stat().st_size
     assert not (tmp_path / "shop" / "model_index.json").exists()
     with pytest.raises(CheckpointError, match=r"model_index\.json"):
         find_checkpoint(str(tmp_path / "shop"))
 
-    pull()
+    pull(repository="acme/miniature")
 
     assert [seen.headers["range"] for seen in stored(hub) if seen.partial] == [f"bytes={kept}-"] * 2
-    assert content(tmp_path / "shop") == content(SOURCE)
+    assert content(tmp_path / "shop") == content(MODEL)
 
 
-def test_a_plea_to_wait_is_waited_out_and_told_of(hub: HubServer, pull: Pull, heard: Heard, tmp_path: Path) -> None:
+def test_a_plea_to_wait_is_waited_out_and_told_of(
+    hub: HubServer, pull: Pull, heard: Heard, tmp_path: Path, source: Path
+) -> None:
     hub.inject(busy(seconds=1), path="/api/models/")
-    hub.inject(busy(seconds=1), path=WEIGHTS)
+    hub.inject(busy(seconds=1), path=f"shop/{WEIGHTS}")
 
     pull()
 
-    assert content(tmp_path / "shop") == content(SOURCE)
+    assert content(tmp_path / "shop") == content(source)
     assert heard.sentences == ["127.0.0.1 answers 429 Too Many Requests; waiting 1 s."] * 2
 
 
 def test_a_hub_that_asks_for_more_patience_than_there_is_ends_the_pull(hub: HubServer, pull: Pull) -> None:
-    hub.inject(busy(seconds=7200), path=WEIGHTS)
+    hub.inject(busy(seconds=7200), path=f"shop/{WEIGHTS}")
     with pytest.raises(
         CheckpointUnreachable, match=r"429 .* asks to wait 120 minutes; try again later, or set HF_TOKEN"
     ):
         pull()
 
 
-def test_an_overloaded_hub_is_asked_again(hub: HubServer, pull: Pull, heard: Heard, tmp_path: Path) -> None:
-    hub.inject(busy(status=503), path=WEIGHTS)
+def test_an_overloaded_hub_is_asked_again(
+    hub: HubServer, pull: Pull, heard: Heard, tmp_path: Path, source: Path
+) -> None:
+    hub.inject(busy(status=503), path=f"shop/{WEIGHTS}")
     pull()
-    assert content(tmp_path / "shop") == content(SOURCE)
+    assert content(tmp_path / "shop") == content(source)
     assert heard.sentences == ["127.0.0.1 answers 503 Service Unavailable; waiting 1 s."]
 
 
 @pytest.mark.parametrize("path", [WEIGHTS, "vae/config.json", "model_index.json"])
 def test_a_wrong_byte_is_found_and_its_file_alone_fetched_again(
-    hub: HubServer, pull: Pull, heard: Heard, tmp_path: Path, path: str
+    hub: HubServer, pull: Pull, heard: Heard, tmp_path: Path, path: str, source: Path
 ) -> None:
     hub.inject(damaged, path=path)
 
     pull()
 
-    assert content(tmp_path / "shop") == content(SOURCE)
+    assert content(tmp_path / "shop") == content(source)
     assert heard.sentences == [f"{path} arrived damaged; fetching it again."]
-    large = sum(file.stat().st_size >= 64 << 10 for file in SOURCE.rglob("*") if file.is_file())
+    large = sum(file.stat().st_size >= 64 << 10 for file in source.rglob("*") if file.is_file())
     assert len(stored(hub)) == large + (path == WEIGHTS)
 
 
 def test_a_byte_that_stays_wrong_ends_the_pull_and_is_never_seen_as_whole(
     hub: HubServer, pull: Pull, tmp_path: Path
 ) -> None:
-    hub.inject(damaged, path=WEIGHTS, times=2)
+    hub.inject(damaged, path=f"shop/{WEIGHTS}", times=2)
 
     with pytest.raises(CheckpointUnreachable, match=f"{WEIGHTS} of acme/shop arrived damaged 2 times; try again later"):
         pull()
@@ -213,7 +226,7 @@ def test_a_byte_that_stays_wrong_ends_the_pull_and_is_never_seen_as_whole(
 
 
 def test_a_damaged_file_of_a_pulled_folder_is_fetched_again_and_nothing_else(
-    hub: HubServer, pull: Pull, tmp_path: Path
+    hub: HubServer, pull: Pull, tmp_path: Path, source: Path
 ) -> None:
     pull()
     weights = tmp_path / "shop" / WEIGHTS
@@ -222,11 +235,11 @@ def test_a_damaged_file_of_a_pulled_folder_is_fetched_again_and_nothing_else(
 
     pull()
 
-    assert content(tmp_path / "shop") == content(SOURCE)
+    assert content(tmp_path / "shop") == content(source)
     assert len(hub.contents()[asked:]) == 3  # the entry, where the weights are, the weights
 
 
-def test_two_pulls_at_once_fetch_everything_once(hub: HubServer, heard: Heard, tmp_path: Path) -> None:
+def test_two_pulls_at_once_fetch_everything_once(hub: HubServer, heard: Heard, tmp_path: Path, source: Path) -> None:
     def pull() -> Inventory:
         return transfer(HubSource("acme/shop", COMMIT), CheckpointFolder(tmp_path / "shop"), heard)
 
@@ -234,19 +247,19 @@ def test_two_pulls_at_once_fetch_everything_once(hub: HubServer, heard: Heard, t
         one, other = (threads.submit(pull) for _ in range(2))
         assert one.result() == other.result()
 
-    assert content(tmp_path / "shop") == content(SOURCE)
+    assert content(tmp_path / "shop") == content(source)
     assert heard.sentences == [f"{tmp_path / 'shop'} is being filled by another pull; waiting for it."]
     asked = [seen.path for seen in stored(hub)]
     assert len(asked) == len(set(asked))
 
 
-def test_a_folder_is_never_a_mixture(hub: HubServer, pull: Pull, tmp_path: Path) -> None:
-    hub.add("acme/shop", OTHER, SOURCE)
+def test_a_folder_is_never_a_mixture(hub: HubServer, pull: Pull, tmp_path: Path, source: Path) -> None:
+    hub.add("acme/shop", OTHER, source)
     pull()
     with pytest.raises(CheckpointError, match=f"holds acme/shop at {COMMIT}; give another place"):
         pull(OTHER)
 
-    begun = Path(shutil.copytree(SOURCE, tmp_path / "begun"))
+    begun = Path(shutil.copytree(source, tmp_path / "begun"))
     (begun / WEIGHTS).write_bytes(b"somebody's own")
     with pytest.raises(CheckpointError, match=f"holds another {WEIGHTS} than acme/shop at {COMMIT}"):
         pull(to=begun)
@@ -255,9 +268,9 @@ def test_a_folder_is_never_a_mixture(hub: HubServer, pull: Pull, tmp_path: Path)
 
 
 def test_a_folder_that_holds_the_same_files_already_gets_its_inventory(
-    hub: HubServer, pull: Pull, tmp_path: Path
+    hub: HubServer, pull: Pull, tmp_path: Path, source: Path
 ) -> None:
-    there = Path(shutil.copytree(SOURCE, tmp_path / "there"))
+    there = Path(shutil.copytree(source, tmp_path / "there"))
     pull(to=there)
     assert read_inventory(there) is not None
     assert stored(hub) == []
@@ -290,14 +303,14 @@ def test_a_revision_that_does_not_exist_is_refused(pull: Pull, tmp_path: Path) -
 
 
 def test_a_token_is_shown_to_the_hub_and_to_nobody_else(
-    hub: HubServer, pull: Pull, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    hub: HubServer, pull: Pull, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path
 ) -> None:
     hub.token = "secret"
     monkeypatch.setenv("HF_TOKEN", "secret")
     pull()
     assert {seen.headers.get("authorization") for seen in hub.seen if seen not in stored(hub)} == {"Bearer secret"}
     assert {seen.headers.get("authorization") for seen in stored(hub)} == {None}
-    assert content(tmp_path / "shop") == content(SOURCE)
+    assert content(tmp_path / "shop") == content(source)
 
 
 def edited(folder: Path, path: str, **changes: object) -> None:
@@ -332,9 +345,9 @@ def edited(folder: Path, path: str, **changes: object) -> None:
     ids=["no entry", "another pipeline", "its own code", "pickles", "no weights", "no shard"],
 )
 def test_a_repository_that_is_no_checkpoint_is_refused_before_weights_are_fetched(
-    hub: HubServer, pull: Pull, tmp_path: Path, spoil: Callable[[Path], object], sentence: str
+    hub: HubServer, pull: Pull, tmp_path: Path, spoil: Callable[[Path], object], sentence: str, source: Path
 ) -> None:
-    repository = Path(shutil.copytree(SOURCE, tmp_path / "repository"))
+    repository = Path(shutil.copytree(source, tmp_path / "repository"))
     spoil(repository)
     hub.add("acme/shop", COMMIT, repository)
 
