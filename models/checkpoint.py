@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from models.digest import digest
 from models.hub import is_hub_id, pinned
 from models.hub_cache import snapshot
-from models.inventory import INVENTORY
+from models.inventory import INVENTORY, read_inventory
 from models.layout import CLIP, CLIP_WEIGHTS, CONTROLNET, PIPELINE, PIPELINES, components, stem
 from models.sampling import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults
 from models.weights import PICKLES, CheckpointError, check_weights, read_header, read_json
@@ -163,6 +163,10 @@ def _find(
     check: Callable[[Path], list[Path]],
 ) -> Checkpoint:
     folder = bundled or Path(model).expanduser()
+    begun = read_inventory(folder) if not (folder / entry).exists() else None
+    if begun is not None:
+        again = f"{begun.origin} --revision {begun.revision}" if begun.revision else begun.origin
+        raise CheckpointError(f"{model} holds {begun} in part; go on with packshot models pull {again} --to {model}.")
     if folder.is_dir() and (bundled or (folder / entry).exists() or not is_hub_id(model)):
         actual = digest(folder, check(folder))
         if revision is not None and revision != actual:

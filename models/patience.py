@@ -21,6 +21,7 @@ from models.weights import CheckpointUnreachable
 BUSY = (429, 503)  # answers that may say how long to wait
 PASSING = (*BUSY, 500, 502, 504)
 PATIENCE = {"busy": 1800.0, "away": 30.0}  # seconds; the hub counts requests in windows of five minutes
+SILENCE = 60.0  # seconds without a byte, where huggingface_hub sets no limit, as when it lists a repository
 LONGEST_PAUSE = 30.0  # seconds between two tries where the hub doesn't say
 
 
@@ -54,6 +55,8 @@ class PatientClient(httpx2.Client):
         Raises:
             CheckpointUnreachable: if it isn't answered in time, or if the hub asks for more patience than there is.
         """
+        if (request.extensions.get("timeout") or {}).get("read") is None:
+            request.extensions = {**request.extensions, "timeout": httpx2.Timeout(SILENCE).as_dict()}
         waited, pause = 0.0, 1.0
         while True:
             wait = pause

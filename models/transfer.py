@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol, TypeVar
 
-from models.inventory import Entry, Inventory
+from models.inventory import Entry, Inventory, is_plain
 from models.layout import needed
 from models.weights import CheckpointError, CheckpointUnreachable, called, read_json
 
@@ -184,7 +184,7 @@ def transfer(
         CheckpointError: if the source has no such checkpoint, or the destination holds another.
         CheckpointUnreachable: if either doesn't answer or is full, or if the content stays wrong.
     """
-    listed = {file.path: file for file in source.files()}
+    listed = {file.path: file for file in source.files() if is_plain(file.path)}
     name = f"{source.origin} at {source.revision}" if source.revision else source.origin
 
     with tempfile.TemporaryDirectory(prefix="packshot-") as begun:
@@ -203,6 +203,7 @@ def transfer(
     entry = files[-1]
     _refuse_another(source, destination)
     with destination.parts(listener) as parts:
+        _refuse_another(source, destination)  # that was pulled while we waited
         present = destination.present(files)
         stranger = next((path for path, sha256 in present.items() if sha256 is None), None)
         if stranger and destination.inventory() is None:

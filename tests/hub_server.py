@@ -38,18 +38,17 @@ class Exchange(BaseHTTPRequestHandler):
         """Answer as a hub does; with one wrong byte, or only so many of them before the connection breaks."""
         path = unquote(urlsplit(self.path).path)
         if path.startswith("/api/models/"):
-            self._tree(path)
+            self._tree(path, only=only)
         elif path.startswith("/storage/"):
             self._content(self.hub.blobs[path.removeprefix("/storage/")], damage=damage, only=only)
         else:
             self._resolve(path, damage=damage, only=only)
 
-    def _tree(self, path: str) -> None:
+    def _tree(self, path: str, *, only: int | None) -> None:
         repository, _, revision = path.removeprefix("/api/models/").partition("/tree/")
         folder = self._folder(repository, revision)
         if folder is not None:
-            files = sorted(file for file in folder.rglob("*") if file.is_file())
-            self.reply(200, json.dumps([entry(file, folder) for file in files]).encode())
+            self.reply(200, json.dumps(listed(folder)).encode(), only=only)
 
     def _resolve(self, path: str, *, damage: bool, only: int | None) -> None:
         repository, _, rest = path.removeprefix("/").partition("/resolve/")
@@ -249,8 +248,12 @@ class HubServer:
         self._thread.join()
 
 
-def entry(file: Path, folder: Path) -> dict[str, Any]:
-    """A file in a hub's listing."""
+def listed(folder: Path) -> list[dict[str, Any]]:
+    """The files of a repository as a hub lists them."""
+    return [_entry(file, folder) for file in sorted(folder.rglob("*")) if file.is_file()]
+
+
+def _entry(file: Path, folder: Path) -> dict[str, Any]:
     size = file.stat().st_size
     sha256, git_blob = hashes(file)
     about = {"type": "file", "path": file.relative_to(folder).as_posix(), "size": size, "oid": git_blob}

@@ -19,7 +19,7 @@ from models.checkpoint import (
     sampling_defaults,
 )
 from models.weights import CheckpointUnreachable
-from tests.hub_server import HubServer, damaged
+from tests.hub_server import HubServer, damaged, torn
 
 from .conftest import save_controlnet
 
@@ -260,6 +260,12 @@ def test_a_wrong_byte_from_the_hub_is_found_and_fetched_again(shop: HubServer, t
     shop.inject(damaged, path=path)
     found = find_checkpoint("acme/shop", COMMIT)
     assert (found.folder / path).read_bytes() == (tiny_folder / path).read_bytes()
+
+
+def test_a_torn_connection_to_the_hub_is_gone_on_with(shop: HubServer, tiny_folder: Path) -> None:
+    shop.inject(torn(after=1000), path=f"vae/{WEIGHTS}")
+    found = find_checkpoint("acme/shop", COMMIT)
+    assert (found.folder / "vae" / WEIGHTS).read_bytes() == (tiny_folder / "vae" / WEIGHTS).read_bytes()
 
 
 def test_a_byte_from_the_hub_that_stays_wrong_is_not_used(shop: HubServer) -> None:

@@ -19,7 +19,7 @@ from models.inventory import INVENTORY, Inventory, is_plain, read_inventory
 from models.patience import patient_hub
 from models.transfer import Step, transfer
 from models.weights import CheckpointError, CheckpointUnreachable
-from tests.hub_server import HubServer, Seen, busy, damaged, torn
+from tests.hub_server import Exchange, HubServer, Seen, busy, damaged, listed, stalled, torn
 from tests.small_checkpoint import WEIGHTS, small_checkpoint
 
 COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
@@ -161,7 +161,7 @@ def test_a_pull_that_failed_goes_on_from_its_parts(
     [part] = [part for part in (tmp_path / "shop" / PARTS).glob("*.part") if part.stat().st_size > 10_000_000]
     kept = part.stat().st_size
     assert not (tmp_path / "shop" / "model_index.json").exists()
-    with pytest.raises(CheckpointError, match=r"model_index\.json"):
+    with pytest.raises(CheckpointError, match=f"holds acme/miniature at {COMMIT} in part; go on with packshot models"):
         find_checkpoint(str(tmp_path / "shop"))
 
     pull(repository="acme/miniature")
@@ -265,6 +265,47 @@ def test_a_folder_is_never_a_mixture(hub: HubServer, pull: Pull, tmp_path: Path,
         pull(to=begun)
     assert (begun / WEIGHTS).read_bytes() == b"somebody's own"
     assert not (begun / PARTS).exists()
+
+
+def test_of_two_commits_pulled_at_once_into_one_folder_one_is_refused(
+    hub: HubServer, source: Path, tmp_path: Path
+) -> None:
+    other = Path(shutil.copytree(source, tmp_path / "other"))
+    edited(other, "scheduler/scheduler_config.json", shift=2.0)
+    hub.add("acme/shop", OTHER, other)
+
+    def pull(revision: str) -> str:
+        try:
+            transfer(HubSource("acme/shop", revision), CheckpointFolder(tmp_path / "shop"))
+        except CheckpointError as error:
+            return str(error)
+        return revision
+
+    with patient_hub(), ThreadPoolExecutor(2) as threads:
+        ended = sorted(threads.map(pull, (COMMIT, OTHER)), key=len)
+
+    assert "; give another place" in ended[1]
+    assert content(tmp_path / "shop") == content(other if ended[0] == OTHER else source)
+
+
+def test_a_listing_that_leads_out_of_the_folder_is_not_followed(hub: HubServer, pull: Pull, tmp_path: Path) -> None:
+    evil = {"type": "file", "path": "vae/../../evil.json", "size": 2, "oid": "0" * 40}
+
+    def listing(exchange: Exchange) -> None:
+        exchange.reply(200, json.dumps([evil, *listed(hub.repositories["acme/shop", COMMIT])]).encode())
+
+    hub.inject(listing, path="/api/")
+    pull()
+    assert [seen.path for seen in hub.seen if "evil" in seen.path] == []
+    assert not list(tmp_path.rglob("evil.json"))
+
+
+def test_a_hub_that_falls_silent_is_given_up(hub: HubServer, pull: Pull, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", {"busy": 0.0, "away": 0.0})
+    monkeypatch.setattr(patience, "SILENCE", 0.2)
+    hub.inject(stalled(after=10), path="/api/")
+    with pytest.raises(CheckpointUnreachable, match=r"127.0.0.1 can't be reached \(.*; try again later"):
+        pull()
 
 
 def test_a_folder_that_holds_the_same_files_already_gets_its_inventory(

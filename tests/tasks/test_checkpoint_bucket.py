@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import boto3
@@ -136,6 +137,16 @@ def test_a_prefix_is_never_a_mixture(hub: HubServer, pulled: str, source: Path) 
     hub.add("acme/shop", OTHER, source)
     with pytest.raises(CheckpointError, match=f"{pulled} holds acme/shop at {COMMIT}; give another place"):
         pull("acme/shop", OTHER, pulled)
+
+
+def test_a_prefix_that_another_machine_is_filling_with_another_commit_is_left_to_it(pulled: str) -> None:
+    bucket = CheckpointBucket.at(pulled)
+    ours = bucket.inventory() or pytest.fail("no inventory")
+    bucket.claim(ours)
+    bucket.claim(replace(ours, files={}))  # of another version of packshot, say
+    assert bucket.inventory() == replace(ours, files={})
+    with pytest.raises(CheckpointError, match=f"is being filled with acme/shop at {COMMIT}; give another prefix"):
+        bucket.claim(replace(ours, revision=OTHER))
 
 
 def test_a_damaged_object_that_was_removed_is_fetched_again_alone(hub: HubServer, pulled: str, source: Path) -> None:
