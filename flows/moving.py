@@ -20,7 +20,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
-from models.transfer import Listener, Step, listening
+from models.places import Listener, Step, listening
 
 WORDS: dict[Step, str] = {"fetch": "fetching", "store": "storing", "check": "checking"}
 

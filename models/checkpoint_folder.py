@@ -9,7 +9,7 @@ from pathlib import Path
 from models.digest import hashes, remember
 from models.inventory import INVENTORY, Inventory, read_inventory
 from models.parts import parts_folder
-from models.transfer import Listener, Moved, RemoteFile
+from models.places import Listener, Moved, RemoteFile
 from models.weights import CheckpointUnreachable
 
 PARTS = ".pull"  # inside the folder: a part gets its place by being renamed

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from models.hub_error import in_sentences
-from models.transfer import Moved, RemoteFile
+from models.places import Moved, RemoteFile
 from models.weights import CheckpointError
 
 STALLS = 3  # times in a row that a file may stop without another byte

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from models.hub_error import in_sentences
-from models.transfer import TRIES, RemoteFile, listening
+from models.places import RemoteFile, listening
+from models.transfer import TRIES
 from models.weights import CheckpointError, CheckpointUnreachable, called
 
 SNAPSHOT = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]  # no pickles, no code

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from models.checkpoint import Checkpoint
 from models.digest import file_digest
 from models.hub_error import in_sentences
-from models.transfer import listening
+from models.places import listening
 from models.weights import PICKLES, CheckpointError, check_weights, read_shapes
 
 EXAMPLE = "lightx2v/Qwen-Image-Lightning@COMMIT:FILE"

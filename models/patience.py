@@ -15,7 +15,8 @@ import httpx2
 from huggingface_hub import constants, get_session, set_client_factory
 from huggingface_hub.utils import parse_ratelimit_headers
 
-from models.transfer import Abandoned, Listener, silent
+from models.places import Listener, silent
+from models.transfer import Abandoned
 from models.weights import CheckpointUnreachable
 
 BUSY = (429, 503)  # answers that may say how long to wait

@@ -12,7 +12,7 @@ from models.checkpoint_folder import PARTS
 from models.digest import remember
 from models.hub_cache import cached_files
 from models.inventory import INVENTORY, Inventory, read_inventory
-from models.transfer import Listener, RemoteFile, silent
+from models.places import Listener, RemoteFile, silent
 from models.weights import PICKLES, CheckpointError, called, read_json
 
 CODE = (".py", ".pyc", ".so", ".ipynb")

@@ -17,7 +17,8 @@ from botocore.exceptions import ClientError
 from models.digest import cache_folder
 from models.inventory import INVENTORY, Inventory, is_plain
 from models.parts import parts_folder
-from models.transfer import AT_ONCE, Listener, Moved, RemoteFile
+from models.places import Listener, Moved, RemoteFile
+from models.transfer import AT_ONCE
 from models.weights import CheckpointError, CheckpointUnreachable
 from tasks.s3_error import ABSENT, CONDITION_FAILED, code_of
 from tasks.s3_store import CONNECTIONS, S3Store

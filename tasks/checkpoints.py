@@ -12,7 +12,8 @@ from models.checkpoint import Checkpoint, check_kind, glance_at_clip, glance_at_
 from models.checkpoint_folder import CheckpointFolder
 from models.digest import cache_folder
 from models.layout import ENTRIES
-from models.transfer import listening, transfer
+from models.places import listening
+from models.transfer import transfer
 from models.weights import called
 
 Glance = Callable[[Path], object]

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from models.checkpoint_folder import CheckpointFolder
 from models.hub import HubSource, is_hub_id, pinned
 from models.inventory import Inventory
-from models.transfer import Destination, Listener, Source, silent, transfer
+from models.places import Destination, Listener, Source, silent
+from models.transfer import transfer
 from models.weights import CheckpointError
 from tasks.checkpoints import is_bucket
 

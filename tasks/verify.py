@@ -12,7 +12,7 @@ from models.hub import is_hub_id, pinned
 from models.hub_cache import cached
 from models.inventory import INVENTORY
 from models.layout import SETTINGS
-from models.transfer import Listener, RemoteFile, silent
+from models.places import Listener, RemoteFile, silent
 from models.verify import Findings, expected_of, fault, forbidden, own_code, structure, verify_folder
 from models.weights import MAX_HEADER_BYTES, CheckpointError
 from tasks.checkpoints import is_bucket

@@ -17,7 +17,8 @@ from models.checkpoint_folder import PARTS, CheckpointFolder
 from models.hub import HubSource
 from models.inventory import INVENTORY, Inventory, is_plain, read_inventory
 from models.patience import patient_hub
-from models.transfer import Step, transfer
+from models.places import Step
+from models.transfer import transfer
 from models.weights import CheckpointError, CheckpointUnreachable
 from tests.hub_server import Exchange, HubServer, Seen, busy, damaged, listed, stalled, torn
 from tests.small_checkpoint import WEIGHTS, small_checkpoint
