@@ -16,15 +16,17 @@ from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 import typer
 from pydantic.fields import FieldInfo
 from rich.console import Console
+from rich.filesize import decimal
 
-from models.checkpoint import CheckpointError
+from models.weights import CheckpointError, CheckpointUnreachable
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
 from tasks.outcome import Retry
 from tasks.request import RequestError
 from tasks.stopping import Stopped
-from tasks.store import StoreError
+from tasks.store import StoreAddressError, StoreError
 
 OK, ROWS_FAILED, WRONG_REQUEST, OUT_OF_REACH, STOPPED = 0, 1, 2, 3, 130
+FAULTY = 1  # a checkpoint that verify found something wrong with
 QUIET = {
     # What a run says is in its report and in Prefect; a terminal is for what a person can act on.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -32,6 +34,7 @@ QUIET = {
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "HF_HUB_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
 }
 
@@ -52,6 +55,8 @@ EXAMINED = (
 """Fields of a job that a doctor has a flag for."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+models = typer.Typer(no_args_is_help=True, help="Checkpoints on disk or in a bucket: pulled, pinned, verified.")
+app.add_typer(models, name="models")
 terminal, problems = Console(), Console(stderr=True)
 
 
@@ -156,7 +161,7 @@ def report(store: Annotated[str, typer.Option(help="s3://bucket/prefix, or a fol
 
 def doctor(json: bool, job: Path | None, **fields: Any) -> None:
     """Say what will work and what won't, from the GPU's driver to the store, and what to do about it."""
-    try:
+    with _in_sentences():
         examined = load_job_to_check(job, **fields)
         from flows.doctor import checks_of, document, exit_code, show_findings
         from tasks.examine import examine
@@ -165,10 +170,6 @@ def doctor(json: bool, job: Path | None, **fields: Any) -> None:
         findings = list(coming) if json else show_findings(terminal, coming)
         if json:
             typer.echo(dumps(document(findings), indent=2, ensure_ascii=False))
-    except RequestError as error:
-        _end(str(error), WRONG_REQUEST)
-    except KeyboardInterrupt:
-        _end("Stopped.", STOPPED)
     raise SystemExit(exit_code(findings))
 
 
@@ -181,6 +182,45 @@ def _doctor_flags() -> inspect.Signature:
 
 
 _register(doctor, _doctor_flags())
+
+
+@models.command()
+def pull(
+    model: Annotated[str, typer.Argument(help="Hub id such as Qwen/Qwen-Image, or s3:// address.")],
+    to: Annotated[str, typer.Option(help="Folder, also one that machines share, or s3://bucket/prefix.")],
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub id, 40 hex digits.")] = None,
+) -> None:
+    """Fetch a checkpoint whole, or go on with fetching it: safetensors and settings, with an inventory of hashes."""
+    with _in_sentences():
+        from flows.moving import Bars
+        from tasks.pull import pull
+
+        with Bars(problems) as bars:
+            inventory = pull(model, revision, to, bars)
+    terminal.print(
+        f"{to} holds {inventory}: {len(inventory.files)} files, {decimal(inventory.size)}.",
+        markup=False,
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+@models.command()
+def verify(
+    model: Annotated[str, typer.Argument(help="Folder, s3:// address, hub id in the hub's cache, or 'miniature'.")],
+    revision: Annotated[str | None, typer.Option(help="Commit of a hub id, 40 hex digits.")] = None,
+) -> None:
+    """Read a checkpoint through: every file there and right, safetensors only, no code of its own."""
+    with _in_sentences():
+        from flows.findings import show_findings
+        from flows.moving import Bars
+        from tasks.verify import verify
+
+        with Bars(problems) as bars:
+            found = verify(model, revision, bars)
+    for name, findings in found.items():
+        show_findings(terminal, name, findings)
+    raise SystemExit(FAULTY if any(findings.faults for findings in found.values()) else OK)
 
 
 def main() -> NoReturn:
@@ -196,17 +236,21 @@ def main() -> NoReturn:
 @contextmanager
 def _in_sentences() -> Iterator[None]:
     """End with a sentence and an exit code where the command can't go on."""
-    from flows.server import ServerError
-    from models.failure import DeviceLost
-
     try:
         yield
-    except (RequestError, CheckpointError) as error:  # what only loading a model finds is no RequestError
-        _end(str(error), WRONG_REQUEST)
-    except (StoreError, ServerError, DeviceLost) as error:
+    except (RequestError, CheckpointError, StoreAddressError) as error:
+        _end(str(error), WRONG_REQUEST)  # what only loading a model finds is no RequestError
+    except (StoreError, CheckpointUnreachable) as error:
         _end(str(error), OUT_OF_REACH)
     except (Stopped, KeyboardInterrupt):
         _end("Stopped. What was finished is stored; the same command goes on from there.", STOPPED)
+    except Exception as error:
+        from flows.server import ServerError  # imports Prefect, and the next one torch, which takes seconds
+        from models.failure import DeviceLost
+
+        if not isinstance(error, ServerError | DeviceLost):
+            raise
+        _end(str(error), OUT_OF_REACH)
 
 
 def _end(sentence: str, code: int) -> NoReturn:

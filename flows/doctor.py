@@ -79,20 +79,53 @@ def _triton(job: Job) -> Sequence[Finding]:
 def _checkpoint(job: Job) -> Sequence[Finding]:
     from models.checkpoint_check import check_clip, check_controlnet, check_loras, check_model
 
-    finding, checkpoint = check_model(job.model, job.revision, _pipeline(job))
-    findings = [finding]
+    findings: list[Finding] = []
+    checkpoint = None
+    if model := _at_hand("checkpoint", job.model, findings):
+        finding, checkpoint = check_model(model, job.revision, _pipeline(job))
+        findings.append(finding)
     if checkpoint is not None and job.loras:
         findings.append(check_loras(job.loras, checkpoint))
-    if checkpoint is not None and isinstance(job, GenerateJob) and job.controlnet:
-        findings.append(check_controlnet(job.controlnet, job.controlnet_revision, checkpoint))
-    return [*findings, check_clip(job.clip, job.clip_revision)]
+    if checkpoint is not None and isinstance(job, GenerateJob):
+        controlnet = _at_hand("ControlNet", job.controlnet, findings) if job.controlnet else None
+        if controlnet:
+            findings.append(check_controlnet(controlnet, job.controlnet_revision, checkpoint))
+    if clip := _at_hand("CLIP", job.clip, findings):
+        findings.append(check_clip(clip, job.clip_revision))
+    return findings
+
+
+def _at_hand(name: str, model: str, findings: list[Finding]) -> str | None:
+    """What a model is found by on this machine; where it isn't, `findings` gets to know why."""
+    from models.checkpoint_check import SENTENCE
+    from models.weights import CheckpointError
+    from tasks.checkpoints import at_hand_as
+    from tasks.store import StoreAddressError, StoreError
+
+    give = "Give the address of a checkpoint."
+    try:
+        place = at_hand_as(model)
+    except StoreAddressError as error:
+        findings.append(Finding.failed(name, str(error), give, "request"))
+        return None
+    except CheckpointError as error:
+        findings.append(Finding.refused(name, str(error), SENTENCE, give, "request"))
+        return None
+    except StoreError as error:
+        findings.append(Finding.refused(name, str(error), SENTENCE, "Bring the bucket into reach.", "reach"))
+        return None
+    if place is None:
+        do = "Nothing, if the bucket can be reached then."
+        findings.append(Finding.warning(name, f"{model} isn't on this machine: the first run fetches it.", do))
+    return place
 
 
 def _host(job: Job) -> Sequence[Finding]:
     from models.checkpoint_check import check_model
     from models.host import check_host
 
-    _, checkpoint = check_model(job.model, job.revision, _pipeline(job))
+    model = _at_hand("checkpoint", job.model, [])
+    checkpoint = check_model(model, job.revision, _pipeline(job))[1] if model else None
     return check_host(job.device, job.precision, checkpoint)
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from flows.moving import Words, heard_by, say
 from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.outcome import Outcome, Retry, Status
 from tasks.prepare import Estimate
@@ -47,7 +49,9 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
         from flows.server import prefect_server
         from tasks.prepare import Request, preflight
 
-        preflight(Request(job, limit, retry))
+        with heard_by(Words(lambda words: bar.update(shown, description=words), partial(say, console))):
+            preflight(Request(job, limit, retry))
+        bar.update(shown, description="starting")
 
         told, begun = listener.set(listen), started.set(start)
         try:

@@ -4,15 +4,18 @@ Importing this module doesn't import torch: a command that finds nothing to do s
 """
 
 import math
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from models.digest import digest
+from models.hub import is_hub_id, pinned
+from models.hub_cache import snapshot
+from models.inventory import INVENTORY, read_inventory
+from models.layout import CLIP, CLIP_WEIGHTS, CONTROLNET, PIPELINE, PIPELINES, components, stem
 from models.sampling import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults
-from models.weights import PICKLES, CheckpointError, NotFetched, check_weights, read_header, read_json
+from models.weights import PICKLES, CheckpointError, check_weights, read_header, read_json
 
 __all__ = [
     "Checkpoint",
@@ -31,18 +34,6 @@ Defaults = TypeVar("Defaults", SamplingDefaults, LayersDefaults)
 
 MINIATURE = Path(__file__).parent / "miniature" / "weights"
 MINIATURES = {"QwenImagePipeline": "qwen-image", "QwenImageLayeredPipeline": "qwen-image-layered"}
-KINDS = {
-    "QwenImagePipeline": "to make pictures from prompts, give a checkpoint such as Qwen/Qwen-Image",
-    "QwenImageLayeredPipeline": "to take pictures apart, give a checkpoint such as Qwen/Qwen-Image-Layered",
-}
-CLIP_WEIGHTS = (  # in open_clip's own order, so that a pickle it would prefer is seen (open_clip 3.3)
-    "open_clip_model.safetensors",
-    "open_clip_pytorch_model.safetensors",
-    "open_clip_pytorch_model.bin",
-    "open_clip_pytorch_model.pth",
-    "model.safetensors",
-)
-
 # The sizes in which a ControlNet must be as its transformer, with the defaults of diffusers' classes (0.42.1).
 JOINT_SIZES = {"in_channels": 64, "joint_attention_dim": 3584}
 INNER_SIZES = {"num_attention_heads": 24, "attention_head_dim": 128}  # their product is the width of every block
@@ -80,7 +71,8 @@ def find_checkpoint(
         model,
         model_folder,
         revision,
-        "model_index.json",
+        PIPELINE,
+        lambda folder: check_kind(folder, pipeline),
         lambda folder: _check_pipeline(folder, pipeline),
         hashed=hashed,
     )
@@ -88,11 +80,11 @@ def find_checkpoint(
 
 def declared_pipeline(model: str, revision: str | None) -> str | None:
     """The class that a checkpoint's model_index.json names, where it is on this machine and can be read."""
-    index: object = Path(model).expanduser() / "model_index.json"
-    if not Path(model).expanduser().is_dir() and _is_hub_id(model):
+    index: object = Path(model).expanduser() / PIPELINE
+    if not Path(model).expanduser().is_dir() and is_hub_id(model):
         from huggingface_hub import try_to_load_from_cache
 
-        index = try_to_load_from_cache(model, "model_index.json", revision=revision)
+        index = try_to_load_from_cache(model, PIPELINE, revision=revision)
     if not isinstance(index, str | Path) or not Path(index).is_file():
         return None
     try:
@@ -108,9 +100,8 @@ def find_clip(model: str, revision: str | None = None) -> Checkpoint:
     Raises:
         CheckpointError: as `find_checkpoint`.
     """
-    return _find(
-        model, MINIATURE / "clip" if model == "miniature" else None, revision, "open_clip_config.json", _check_clip
-    )
+    bundled = MINIATURE / "clip" if model == "miniature" else None
+    return _find(model, bundled, revision, CLIP, glance_at_clip, _check_clip)
 
 
 def find_controlnet(model: str, revision: str | None, checkpoint: Checkpoint) -> Checkpoint:
@@ -124,7 +115,14 @@ def find_controlnet(model: str, revision: str | None, checkpoint: Checkpoint) ->
     Raises:
         CheckpointError: as `find_checkpoint`, or if it is for inpainting or for another transformer.
     """
-    return _find(model, None, revision, "config.json", lambda folder: _check_controlnet(folder, checkpoint.folder))
+    return _find(
+        model,
+        None,
+        revision,
+        CONTROLNET,
+        lambda folder: glance_at_controlnet(folder, checkpoint.folder),
+        lambda folder: _check_controlnet(folder, checkpoint.folder),
+    )
 
 
 def sampling_defaults(checkpoint: Checkpoint) -> SamplingDefaults:
@@ -198,12 +196,17 @@ def _find(
     bundled: Path | None,
     revision: str | None,
     entry: str,
+    glance: Callable[[Path], object],
     check: Callable[[Path], list[Path]],
     *,
     hashed: bool = True,
 ) -> Checkpoint:
     folder = bundled or Path(model).expanduser()
-    if folder.is_dir() and (bundled or (folder / entry).exists() or not _is_hub_id(model)):
+    begun = read_inventory(folder) if not (folder / entry).exists() else None
+    if begun is not None:
+        again = f"{begun.origin} --revision {begun.revision}" if begun.revision else begun.origin
+        raise CheckpointError(f"{model} holds {begun} in part; go on with packshot models pull {again} --to {model}.")
+    if folder.is_dir() and (bundled or (folder / entry).exists() or not is_hub_id(model)):
         if not hashed:
             check(folder)
             return Checkpoint(model, folder.resolve(), "")
@@ -213,43 +216,29 @@ def _find(
         return Checkpoint(model, folder.resolve(), actual)
     if bundled:
         raise CheckpointError(f"The miniature's weights are missing from {bundled}; install packshot again.")
-    if not _is_hub_id(model):
+    if not is_hub_id(model):
         raise CheckpointError(f"{model} is no folder and no hub id such as Qwen/Qwen-Image; check the path.")
-    if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
-        raise CheckpointError(
-            f"{model} must be pinned: give a commit of its repository, 40 hex digits, as the revision; "
-            "a branch or tag can change under a running job."
-        )
-    return Checkpoint(model, _hub_folder(model, revision, entry, check), revision)
+    commit = pinned(model, revision)
+    return Checkpoint(model, snapshot(model, commit, entry, glance, check), commit)
 
 
-def _is_hub_id(model: str) -> bool:
-    return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not model.startswith((".", "~"))
+def check_folder(folder: Path) -> list[Path]:
+    """Check a checkpoint of whichever kind, and return the files that decide what it makes.
 
-
-def _hub_folder(model: str, revision: str, entry: str, check: Callable[[Path], list[Path]]) -> Path:
-    """The snapshot of a hub id, from the hub's cache if it is whole there, else downloaded: no pickles, no code."""
-    from huggingface_hub import constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
-    wanted = [entry, "*.json", "*.txt", "*.model", "*.safetensors"]
-    try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted, local_files_only=True))
-        check(folder)
-        return folder
-    except (LocalEntryNotFoundError, CheckpointError) as error:
-        if constants.HF_HUB_OFFLINE:
-            raise NotFetched(
-                f"{model} at {revision} isn't whole in the hub's cache and HF_HUB_OFFLINE is set; "
-                f"fetch it where the hub can be reached ({error})."
-            ) from None
-    try:
-        folder = Path(snapshot_download(model, revision=revision, allow_patterns=wanted))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{model} at {revision} can't be fetched from the hub: {reason}") from None
-    check(folder)
-    return folder
+    Raises:
+        CheckpointError: if it isn't whole or safe to load, or is none that packshot uses.
+    """
+    if (folder / PIPELINE).exists():
+        found = read_json(folder / PIPELINE).get("_class_name")
+        return _check_pipeline(folder, found if found in PIPELINES else "QwenImagePipeline")
+    if (folder / CLIP).exists():
+        return _check_clip(folder)
+    if (folder / CONTROLNET).exists():
+        return _check_controlnet(folder, None)
+    raise CheckpointError(
+        f"{folder} holds no checkpoint, or one that was never fetched to its end: {PIPELINE} is missing; "
+        "fetch it with packshot models pull."
+    )
 
 
 def check_kind(folder: Path, pipeline: str) -> dict[str, Any]:
@@ -258,30 +247,22 @@ def check_kind(folder: Path, pipeline: str) -> dict[str, Any]:
     Raises:
         CheckpointError: if it is another kind of model.
     """
-    index = read_json(folder / "model_index.json")
+    index = read_json(folder / PIPELINE)
     if (found := index.get("_class_name")) != pipeline:
-        raise CheckpointError(f"{folder} is a {found} where a {pipeline} is needed; {KINDS[pipeline]}.")
+        raise CheckpointError(f"{folder} is a {found} where a {pipeline} is needed; {PIPELINES[pipeline]}.")
     return index
 
 
 def _check_pipeline(folder: Path, pipeline: str) -> list[Path]:
     """Check a diffusers folder and return the files that decide its pictures."""
     index = check_kind(folder, pipeline)
-    files = [folder / "model_index.json"]
-    for component, declared in sorted(index.items()):
-        if component.startswith("_") or not isinstance(declared, list) or None in declared:
-            continue
-        library, class_name = declared
-        if library not in ("diffusers", "transformers"):
-            raise CheckpointError(
-                f"{folder / 'model_index.json'} loads {component} from {library}, code that would come with the "
-                "checkpoint; use a checkpoint of diffusers and transformers classes alone."
-            )
+    files = [folder / PIPELINE]
+    for component, (library, class_name) in components(index, str(folder / PIPELINE)).items():
         part = folder / component
-        config = _config_name(part, class_name)
-        read_json(part / config)
-        if config == "config.json":
-            check_weights(part, "model" if library == "transformers" else "diffusion_pytorch_model")
+        read_json(part / _config_name(part, class_name))
+        weights = stem(library, class_name)
+        if weights is not None:
+            check_weights(part, weights)
         files += (file for file in part.rglob("*") if file.is_file() and file.suffix not in (*PICKLES, ".md"))
     return files
 
@@ -297,9 +278,13 @@ def _config_name(part: Path, class_name: str) -> str:
     return "config.json"
 
 
-def _check_controlnet(folder: Path, model_folder: Path) -> list[Path]:
-    """Check a ControlNet's folder against the model that it is to steer, and return the files that decide its work."""
-    path, transformer = folder / "config.json", model_folder / "transformer" / "config.json"
+def glance_at_controlnet(folder: Path, model_folder: Path | None) -> None:
+    """Check a ControlNet by its config.json alone, also against the model that it is to steer, where one is given.
+
+    Raises:
+        CheckpointError: if it is another kind of model, or made for another one.
+    """
+    path = folder / CONTROLNET
     config = read_json(path)
     if (found := config.get("_class_name")) != "QwenImageControlNetModel":
         raise CheckpointError(
@@ -311,6 +296,9 @@ def _check_controlnet(folder: Path, model_folder: Path) -> list[Path]:
             f"{folder} is a ControlNet for inpainting, which reads a mask beside the picture, and no manifest has one; "
             "give a ControlNet without extra_condition_channels."
         )
+    if model_folder is None:
+        return
+    transformer = model_folder / "transformer" / "config.json"
     sizes, needed = _block_sizes(path, config), _block_sizes(transformer, read_json(transformer))
     for name, size in sizes.items():
         if size != needed[name]:
@@ -318,7 +306,12 @@ def _check_controlnet(folder: Path, model_folder: Path) -> list[Path]:
                 f"{folder} has {name} {size} where the transformer of {model_folder} has {needed[name]}; "
                 "give a ControlNet that was trained for this checkpoint."
             )
-    return [path, *check_weights(folder, "diffusion_pytorch_model")]
+
+
+def _check_controlnet(folder: Path, model_folder: Path | None) -> list[Path]:
+    """Check a ControlNet's folder and return the files that decide its work."""
+    glance_at_controlnet(folder, model_folder)
+    return [folder / CONTROLNET, *check_weights(folder, "diffusion_pytorch_model")]
 
 
 def _block_sizes(path: Path, config: dict[str, Any]) -> dict[str, int]:
@@ -331,14 +324,22 @@ def _block_sizes(path: Path, config: dict[str, Any]) -> dict[str, int]:
     return {**sizes, "inner_dim": inner}
 
 
+def glance_at_clip(folder: Path) -> None:
+    """Check a CLIP by its open_clip_config.json alone.
+
+    Raises:
+        CheckpointError: if it is another kind of model.
+    """
+    if not isinstance(read_json(folder / CLIP).get("model_cfg"), dict):
+        raise CheckpointError(f"{folder / CLIP} has no model_cfg; give an open_clip checkpoint.")
+
+
 def _check_clip(folder: Path) -> list[Path]:
-    config = read_json(folder / "open_clip_config.json")
-    if not isinstance(config.get("model_cfg"), dict):
-        raise CheckpointError(f"{folder / 'open_clip_config.json'} has no model_cfg; give an open_clip checkpoint.")
+    glance_at_clip(folder)
     weights = clip_weights(folder)
     read_header(weights)
     others = (file for file in folder.iterdir() if file.suffix in (".json", ".txt", ".model"))
-    return [weights, *(file for file in others if file.is_file())]
+    return [weights, *(file for file in others if file.is_file() and file.name != INVENTORY)]
 
 
 def clip_weights(folder: Path) -> Path:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from models.checkpoint import (
-    KINDS,
     Checkpoint,
     declared_pipeline,
     find_checkpoint,
@@ -20,6 +19,7 @@ from models.checkpoint import (
     find_controlnet,
 )
 from models.finding import Finding
+from models.layout import PIPELINES
 from models.lora import Lora, find_loras
 from models.weights import CheckpointError, NotFetched
 
@@ -32,7 +32,7 @@ def check_model(model: str, revision: str | None, pipeline: str) -> tuple[Findin
     """Whether a job's checkpoint can be opened, and the checkpoint if so."""
     kind = declared_pipeline(model, revision)
     if kind not in (None, pipeline):
-        do = f"{KINDS[pipeline][0].upper()}{KINDS[pipeline][1:]}."
+        do = f"{PIPELINES[pipeline][0].upper()}{PIPELINES[pipeline][1:]}."
         found = f"{model} is a {kind} where a {pipeline} is needed."
         return Finding.failed("checkpoint", found, do, "request"), None
 

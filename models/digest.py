@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -16,9 +16,20 @@ def digest(folder: Path, files: Sequence[Path]) -> str:
     A file whose size and modification time are those of last time is taken as unchanged. The memory lives in the
     user's cache folder; where that can't be written, everything is hashed again.
     """
-    hashes = _hashes(folder, files, remembered_for=folder)
-    listing = "".join(f"{hashes[name]}  {name}\n" for name in sorted(hashes))
+    found = hashes(folder, files)
+    listing = "".join(f"{found[name]}  {name}\n" for name in sorted(found))
     return hashlib.sha256(listing.encode()).hexdigest()
+
+
+def hashes(folder: Path, files: Sequence[Path]) -> dict[str, str]:
+    """The SHA-256 of each file under `folder`, by its name there; remembered as by `digest`."""
+    return _hashes(folder, files, remembered_for=folder)
+
+
+def remember(folder: Path, found: Mapping[str, str]) -> None:
+    """Have `digest` and `hashes` know the SHA-256 of files under `folder` that were just read, by their names there."""
+    memory = _memory(folder)
+    _remember(memory, _recall(memory) | {name: (_stamp(folder / name), sha256) for name, sha256 in found.items()})
 
 
 def file_digest(file: Path) -> str:
@@ -34,18 +45,27 @@ def cache_folder() -> Path:
 
 def _hashes(folder: Path, files: Sequence[Path], *, remembered_for: Path) -> dict[str, str]:
     """The hash of each file, by its name under `folder`."""
-    memory_name = hashlib.sha256(str(remembered_for.resolve()).encode()).hexdigest()[:32]
-    memory = cache_folder() / "digests" / f"{memory_name}.json"
+    memory = _memory(remembered_for)
     known = _recall(memory)
     names = {file.relative_to(folder).as_posix(): file for file in files}
-    stamps = {name: f"{(stat := file.stat()).st_size} {stat.st_mtime_ns}" for name, file in names.items()}
+    stamps = {name: _stamp(file) for name, file in names.items()}
     unknown = [name for name in names if known.get(name, ("", ""))[0] != stamps[name]]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as threads:  # hashlib lets go of the GIL
         hashed = dict(zip(unknown, threads.map(lambda name: _hash(names[name]), unknown), strict=True))
-    hashes = {name: hashed.get(name) or known[name][1] for name in names}
+    found = {name: hashed.get(name) or known[name][1] for name in names}
     if unknown:
-        _remember(memory, {name: (stamps[name], hashes[name]) for name in names})
-    return hashes
+        _remember(memory, known | {name: (stamps[name], found[name]) for name in names})
+    return found
+
+
+def _memory(remembered_for: Path) -> Path:
+    name = hashlib.sha256(str(remembered_for.resolve()).encode()).hexdigest()[:32]
+    return cache_folder() / "digests" / f"{name}.json"
+
+
+def _stamp(file: Path) -> str:
+    stat = file.stat()
+    return f"{stat.st_size} {stat.st_mtime_ns}"
 
 
 def _hash(file: Path) -> str:

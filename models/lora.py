@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from models.checkpoint import Checkpoint
 from models.digest import file_digest
+from models.hub_error import in_sentences
+from models.places import listening
 from models.weights import PICKLES, CheckpointError, NotFetched, check_weights, read_shapes
 
 EXAMPLE = "lightx2v/Qwen-Image-Lightning@COMMIT:FILE"
@@ -134,45 +136,41 @@ def _refuse_suffix(file: str, name: str) -> None:
 
 def _list_repository(repository: str, revision: str) -> list[str]:
     from huggingface_hub import HfApi, constants, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import LocalEntryNotFoundError
 
-    try:
-        if not constants.HF_HUB_OFFLINE:
+    from models.patience import patient_hub
+
+    if not constants.HF_HUB_OFFLINE:
+        with patient_hub(listening.get()), in_sentences(repository, repository, revision):
             return HfApi().list_repo_files(repository, revision=revision)
+    try:
         folder = Path(snapshot_download(repository, revision=revision, local_files_only=True))
     except LocalEntryNotFoundError:
         raise _out_of_reach(repository, revision) from None
-    except (HfHubHTTPError, OSError) as error:
-        raise _unfetched(repository, revision, error) from None
     return [file.relative_to(folder).as_posix() for file in folder.rglob("*")]
 
 
 def _fetch(repository: str, revision: str, file: str) -> Path:
     """A file of the hub, from its cache if it is there, else downloaded."""
     from huggingface_hub import constants, hf_hub_download
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
+    from huggingface_hub.errors import EntryNotFoundError
+
+    from models.patience import patient_hub
 
     try:
         return Path(hf_hub_download(repository, file, revision=revision, local_files_only=True))
     except EntryNotFoundError:
         if constants.HF_HUB_OFFLINE:
             raise _out_of_reach(f"{file} of {repository}", revision) from None
-    try:
+    with patient_hub(listening.get()), in_sentences(f"{file} of {repository}", repository, revision):
         return Path(hf_hub_download(repository, file, revision=revision))
-    except (HfHubHTTPError, EntryNotFoundError, OSError) as error:
-        raise _unfetched(f"{file} of {repository}", revision, error) from None
 
 
-def _out_of_reach(what: str, revision: str) -> CheckpointError:
+def _out_of_reach(what: str, revision: str) -> NotFetched:
     return NotFetched(
         f"{what} at {revision} isn't in the hub's cache and HF_HUB_OFFLINE is set; "
         "fetch it where the hub can be reached."
     )
-
-
-def _unfetched(what: str, revision: str, error: Exception) -> CheckpointError:
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return CheckpointError(f"{what} at {revision} can't be fetched from the hub: {reason.rstrip('.')}.")
 
 
 def _flat(module: str) -> str:

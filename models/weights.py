@@ -6,6 +6,8 @@ warning, and because a pickle runs code when it is opened. Reading headers is en
 
 import json
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,19 @@ class NotFetched(CheckpointError):  # noqa: N818 nothing is wrong with it
     """It is on the hub, not here, and nothing may be fetched."""
 
 
+class CheckpointUnreachable(Exception):  # noqa: N818
+    """What holds a checkpoint, or is to hold it, doesn't answer or has no room; one sentence that says what to do."""
+
+
+@contextmanager
+def called(folder: Path, name: str) -> Iterator[None]:
+    """Have sentences about `folder`, which only packshot knows of, call it by the name that a person gave."""
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(str(error).replace(str(folder), name)) from None
+
+
 def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object that belongs to a checkpoint.
 
@@ -28,14 +43,23 @@ def read_json(path: Path) -> dict[str, Any]:
         CheckpointError: if it isn't there or isn't an object.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing from the checkpoint; fetch the checkpoint again.") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise CheckpointError(f"{path} isn't readable JSON ({error}); fetch the checkpoint again.") from None
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path} holds no JSON object; fetch the checkpoint again.")
-    return content
+    return parse_json(content, str(path))
+
+
+def parse_json(content: bytes, where: str) -> dict[str, Any]:
+    """As `read_json`, of content that was read from `where`."""
+    try:
+        parsed = json.loads(content.decode("utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{where} isn't readable JSON ({error}); fetch the checkpoint again.") from None
+    if not isinstance(parsed, dict):
+        raise CheckpointError(f"{where} holds no JSON object; fetch the checkpoint again.")
+    return parsed
 
 
 def read_header(path: Path) -> dict[str, int]:

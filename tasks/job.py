@@ -28,7 +28,7 @@ class Job(BaseModel):
     manifest: str = Field(description="Parquet file, folder of Parquet files, or s3:// address: one row a picture.")
     store: str = Field(description="Where pictures and the catalogue go: s3://bucket/prefix, or a folder.")
 
-    model: str = Field("miniature", description="Checkpoint: 'miniature', a folder, or a hub id.")
+    model: str = Field("miniature", description="Checkpoint: 'miniature', a folder, s3:// address, or hub id.")
     revision: str | None = Field(None, description="Commit of a hub checkpoint, 40 hex digits.")
     loras: tuple[str, ...] = Field(
         (), description=f"LoRAs to merge into it: 'FILE.safetensors=0.8', a folder, or '{EXAMPLE}' of the hub."
@@ -36,7 +36,10 @@ class Job(BaseModel):
     scheduler: WantedScheduler = Field(
         "auto", description="Noise schedule: 'checkpoint', or 'lightning', which auto takes for Lightning LoRAs."
     )
-    clip: str = Field("miniature", description="CLIP that screens and classifies: 'miniature', a folder, or a hub id.")
+    clip: str = Field(
+        "miniature",
+        description="CLIP that screens and classifies: 'miniature', a folder, s3:// address, or hub id.",
+    )
     clip_revision: str | None = Field(None, description="Commit of a hub CLIP, 40 hex digits.")
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:1'.")
     precision: Literal["auto", "float32", "bfloat16", "float16", "float8"] = Field(
@@ -97,7 +100,8 @@ class GenerateJob(Job):
     height: int | None = Field(None, ge=64, le=4096, multiple_of=16, description="Pixels; default: the checkpoint's.")
     variants: int = Field(1, ge=1, le=64, description="Pictures for each row, for rows that don't say.")
     controlnet: str | None = Field(
-        None, description="ControlNet, to draw after the manifest's 'control' pictures: a folder, or a hub id."
+        None,
+        description="ControlNet, to draw after the manifest's 'control' pictures: a folder, s3:// address, or hub id.",
     )
     controlnet_revision: str | None = Field(None, description="Commit of a hub ControlNet, 40 hex digits.")
     controlnet_scale: float = Field(1.0, ge=0, le=2, description="How strictly control pictures are followed.")

@@ -9,8 +9,6 @@ from functools import partial
 
 from models.checkpoint import (
     Checkpoint,
-    find_checkpoint,
-    find_controlnet,
     layers_defaults,
     sampling_defaults,
     size_multiple,
@@ -18,6 +16,7 @@ from models.checkpoint import (
 )
 from models.lora import Lora, find_loras
 from models.schedule import Scheduler, fewest_steps, resolve_scheduler
+from tasks.checkpoints import find_checkpoint, find_controlnet
 from tasks.controlled_rows import ControlledRows
 from tasks.encoding import Encoding
 from tasks.job import DecomposeJob, GenerateJob, Job

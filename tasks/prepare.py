@@ -11,14 +11,11 @@ from pathlib import Path
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from models.checkpoint import (
-    Checkpoint,
-    CheckpointError,
-    find_clip,
-)
+from models.checkpoint import Checkpoint, CheckpointError
 from safety.policy import Policy, PolicyError
 from safety.profile import Profile, ProfileError
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
+from tasks.checkpoints import find_clip
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
 from tasks.key import Maker, judgement

@@ -131,6 +131,7 @@ def test_the_job_mounts_volumes_that_are_there_over_folders_that_the_image_uses(
     assert set(mounts) == {volume["name"] for volume in pod["volumes"]}
     assert mounts["work"] == arguments("WORKDIR")[-1]
     assert f"HF_HOME={mounts['models']}" in " ".join(arguments("ENV"))
+    assert f"XDG_CACHE_HOME={mounts['models']}/" in " ".join(arguments("ENV"))
     claims = [volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if "emptyDir" not in volume]
     made = [yaml.safe_load(manifest.read_text())["metadata"].get("name") for manifest in MANIFESTS]
     assert set(claims) <= set(made)

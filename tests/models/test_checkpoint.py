@@ -7,9 +7,8 @@ from pathlib import Path
 
 import huggingface_hub
 import pytest
-from huggingface_hub.errors import LocalEntryNotFoundError
 
-from models import digest
+from models import digest, patience
 from models.checkpoint import (
     Checkpoint,
     CheckpointError,
@@ -19,10 +18,13 @@ from models.checkpoint import (
     layers_defaults,
     sampling_defaults,
 )
+from models.weights import CheckpointUnreachable
+from tests.hub_server import HubServer, damaged, torn
 
 from .conftest import save_controlnet
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
+AWAY = "http://127.0.0.1:9"
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
@@ -158,8 +160,8 @@ def test_weights_that_are_cut_short_are_refused(folder: Path, kept: int) -> None
 def test_weights_with_a_tail_or_a_broken_header_are_refused(folder: Path) -> None:
     weights = folder / "vae" / WEIGHTS
     whole = weights.read_bytes()
-    for damaged in (whole + b"x", whole[:8] + b"x" + whole[9:], (2**63).to_bytes(8, "little") + whole[8:]):
-        weights.write_bytes(damaged)
+    for bad in (whole + b"x", whole[:8] + b"x" + whole[9:], (2**63).to_bytes(8, "little") + whole[8:]):
+        weights.write_bytes(bad)
         with pytest.raises(CheckpointError, match=WEIGHTS):
             find_checkpoint(str(folder))
 
@@ -228,15 +230,63 @@ def test_a_download_that_never_finished_is_not_used(hub: Path) -> None:
         find_checkpoint("acme/shop", COMMIT)
 
 
-def test_a_hub_id_that_cannot_be_fetched_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unreachable(*_: object, **__: object) -> str:  # the hub's own client tries again for 20 seconds
-        raise LocalEntryNotFoundError("Cannot find the requested files in the disk cache.")
+@pytest.mark.usefixtures("hub_server")
+def test_a_hub_that_is_away_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(patience, "PATIENCE", {"busy": 0.0, "away": 0.0})
+    monkeypatch.setattr(huggingface_hub.constants, "HUGGINGFACE_CO_URL_TEMPLATE", f"{AWAY}/{{repo_id}}/{{filename}}")
 
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", unreachable)
-
-    with pytest.raises(CheckpointError, match="can't be fetched from the hub"):
+    with pytest.raises(CheckpointUnreachable, match=r"127.0.0.1 can't be reached \(.*refused\); try again later"):
         find_checkpoint("acme/other", COMMIT)
+
+
+@pytest.fixture
+def shop(hub_server: HubServer, tiny_folder: Path) -> HubServer:
+    """A hub that has acme/shop at one commit."""
+    hub_server.add("acme/shop", COMMIT, tiny_folder)
+    return hub_server
+
+
+def test_a_hub_id_is_fetched_once_into_the_hubs_cache(shop: HubServer, tiny_folder: Path) -> None:
+    found = find_checkpoint("acme/shop", COMMIT)
+    assert (found.folder / "vae" / WEIGHTS).read_bytes() == (tiny_folder / "vae" / WEIGHTS).read_bytes()
+    asked = len(shop.seen)
+
+    assert find_checkpoint("acme/shop", COMMIT) == found
+    assert len(shop.seen) == asked
+
+
+@pytest.mark.parametrize("path", [f"vae/{WEIGHTS}", "vae/config.json"])
+def test_a_wrong_byte_from_the_hub_is_found_and_fetched_again(shop: HubServer, tiny_folder: Path, path: str) -> None:
+    shop.inject(damaged, path=path)
+    found = find_checkpoint("acme/shop", COMMIT)
+    assert (found.folder / path).read_bytes() == (tiny_folder / path).read_bytes()
+
+
+def test_a_torn_connection_to_the_hub_is_gone_on_with(shop: HubServer, tiny_folder: Path) -> None:
+    shop.inject(torn(after=1000), path=f"vae/{WEIGHTS}")
+    found = find_checkpoint("acme/shop", COMMIT)
+    assert (found.folder / "vae" / WEIGHTS).read_bytes() == (tiny_folder / "vae" / WEIGHTS).read_bytes()
+
+
+def test_a_byte_from_the_hub_that_stays_wrong_is_not_used(shop: HubServer) -> None:
+    shop.inject(damaged, path=f"vae/{WEIGHTS}", times=2)
+    with pytest.raises(CheckpointUnreachable, match=f"vae/{WEIGHTS} of acme/shop arrived damaged 2 times"):
+        find_checkpoint("acme/shop", COMMIT)
+    assert find_checkpoint("acme/shop", COMMIT)
+
+
+def test_another_kind_of_model_on_the_hub_is_refused_by_its_entry_alone(shop: HubServer) -> None:
+    sentence = "acme/shop is a QwenImagePipeline where a QwenImageLayeredPipeline is needed"
+    for _ in range(2):  # from the hub, and then from its cache
+        with pytest.raises(CheckpointError, match=sentence):
+            find_checkpoint("acme/shop", COMMIT, pipeline="QwenImageLayeredPipeline")
+    assert [seen.path.rpartition("/")[2] for seen in shop.contents()] == ["model_index.json"]
+
+
+@pytest.mark.usefixtures("shop")
+def test_a_commit_that_the_hub_does_not_have_is_refused() -> None:
+    with pytest.raises(CheckpointError, match=f"acme/shop has no commit {'f' * 40} at http"):
+        find_checkpoint("acme/shop", "f" * 40)
 
 
 def test_sampling_settings_come_from_the_checkpoint_else_from_the_model_card(folder: Path) -> None:
