@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.digest import digest
+from models.forms import DIFFUSERS, TRANSFORMERS, stored_weights
 from models.sampling import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults
 from models.weights import PICKLES, CheckpointError, check_weights, read_header, read_json
 
@@ -229,7 +230,7 @@ def _check_pipeline(folder: Path, pipeline: str) -> list[Path]:
         config = _config_name(part, class_name)
         read_json(part / config)
         if config == "config.json":
-            check_weights(part, "model" if library == "transformers" else "diffusion_pytorch_model")
+            stored_weights(part, TRANSFORMERS if library == "transformers" else DIFFUSERS)
         files += (file for file in part.rglob("*") if file.is_file() and file.suffix not in (*PICKLES, ".md"))
     return files
 
@@ -266,7 +267,8 @@ def _check_controlnet(folder: Path, model_folder: Path) -> list[Path]:
                 f"{folder} has {name} {size} where the transformer of {model_folder} has {needed[name]}; "
                 "give a ControlNet that was trained for this checkpoint."
             )
-    return [path, *check_weights(folder, "diffusion_pytorch_model")]
+    stored_weights(folder, DIFFUSERS)
+    return [path, *check_weights(folder, DIFFUSERS)]
 
 
 def _block_sizes(path: Path, config: dict[str, Any]) -> dict[str, int]:

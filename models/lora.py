@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from models.checkpoint import Checkpoint
 from models.digest import file_digest
-from models.weights import PICKLES, CheckpointError, check_weights, read_shapes
+from models.forms import DIFFUSERS, stored_weights
+from models.weights import PICKLES, CheckpointError, read_shapes
 
 EXAMPLE = "lightx2v/Qwen-Image-Lightning@COMMIT:FILE"
 HUB_ENTRY = re.compile(r"(?P<repository>\w[\w.-]*/[\w.-]+)(?:@(?P<revision>[^:]*))?(?::(?P<file>.+))?")
@@ -182,12 +183,10 @@ def _flat(module: str) -> str:
 
 def _linear_layers(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     """The transformer's linear layers, from its headers: flat name → shape [out, in] of its weight."""
-    files = check_weights(checkpoint.folder / "transformer", "diffusion_pytorch_model")
-    tensors = (tensor for file in files for tensor in read_shapes(file).items())
     return {
-        _flat(name.removesuffix(".weight")): shape
-        for name, shape in tensors
-        if name.endswith(".weight") and len(shape) == 2
+        _flat(name.removesuffix(".weight")): stored.shape
+        for name, stored in stored_weights(checkpoint.folder / "transformer", DIFFUSERS).items()
+        if name.endswith(".weight") and len(stored.shape) == 2
     }
 
 

@@ -16,6 +16,7 @@ from models.checkpoint import (
     CheckpointError,
     find_clip,
 )
+from models.forms import kept_precision
 from safety.policy import Policy, PolicyError
 from safety.profile import Profile, ProfileError
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
@@ -30,6 +31,7 @@ from tasks.request import RequestError
 from tasks.run import Run, open_run, run_name, write_json
 from tasks.store import Conflict, Store, StoreAddressError, open_store
 
+FLOATS = ("float32", "bfloat16", "float16")  # precisions that any device has
 MEASURING = 4  # processes that look at the headers of source pictures
 
 
@@ -140,14 +142,15 @@ def check(request: Request) -> Checked:
     job = request.job
     with _as_request_error():
         store = open_store(job.store)
+        kind = kind_of(job)
         checked = Checked(
             request=request,
             store=store,
-            kind=kind_of(job),
+            kind=kind,
             clip=find_clip(job.clip, job.clip_revision),
             policy=Policy.load(job.policy),
             profiles={},
-            precision=resolved_precision(job),
+            precision=resolved_precision(job, kind.checkpoint),
         )
         checked.judged_by(job.profile)
         meant_for = checked.policy.calibrated_for
@@ -159,18 +162,19 @@ def check(request: Request) -> Checked:
     return checked
 
 
-def resolved_precision(job: Job) -> str:
-    """The precision that `auto` stands for on this machine's device.
+def resolved_precision(job: Job, checkpoint: Checkpoint) -> str:
+    """The precision that `auto` stands for with this checkpoint, on this machine's device.
 
     Raises:
-        CheckpointError: if the device can't multiply in the one that is asked for.
+        CheckpointError: if the device can't multiply in the one that is asked for, or it needs what isn't installed.
     """
-    if job.precision not in ("auto", "float8"):
-        return job.precision
+    precision = kept_precision(job.precision, checkpoint.folder)
+    if precision in FLOATS:
+        return precision
     from models.device import find_device, find_precision  # imports torch, which takes seconds
 
-    found = find_precision(job.precision, find_device(job.device))
-    return job.precision if job.precision != "auto" else str(found).removeprefix("torch.")
+    found = find_precision(precision, find_device(job.device))
+    return precision if precision != "auto" else str(found).removeprefix("torch.")
 
 
 @contextmanager
