@@ -1,10 +1,11 @@
-"""What float8 and the step cache do to pictures that mean something: python -m benchmarks.drift --pictures 64
+"""What low precision and the step cache do to pictures that mean something: python -m benchmarks.drift --pictures 64
 
 Lets the bulk engine draw prompts of the miniature in word orders that training never saw, half of them of pairs of kind
 and colour that it never saw together, each from the same noise under every setting: exact in bfloat16, exact in
-float32, in float8, with the step cache at several thresholds, and with both. The judge (see `benchmarks.miniature`)
-says what the pictures show; PSNR says how far they are from the exact ones in bfloat16, which float8 and, on a GPU,
-everything else computes in. At 50 steps, as Qwen-Image's model card has it, and at the miniature's own number.
+float32, in float8, with weights of 8 and of 4 bits, with the step cache at several thresholds, and with that and
+float8. The judge (see `benchmarks.miniature`) says what the pictures show; PSNR says how far they are from the exact
+ones in bfloat16, which low precisions and, on a GPU, everything else computes in. At 50 steps, as Qwen-Image's model
+card has it, and at the miniature's own number.
 
 What a skipped step saves depends on the blocks: it costs one of them, an eighth of the miniature's and a sixtieth of
 Qwen-Image's. Prints a table, writes JSON, and lays the pictures of all settings out beside one another (`--sheet`).
@@ -33,6 +34,7 @@ from models.sampling import QWEN_IMAGE_DEFAULTS, PictureRequest, Shape
 from safety.layers import psnr
 
 JUDGE = Path(__file__).parent / "judge.safetensors"
+PRECISIONS = ("float32", "float8", "int8", "nf4")  # to compare with the exact one
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3)
 TOLD = [JUDGED.index("kind"), JUDGED.index("colour")]
 FEWEST_STEPS = 2  # of a warm-up
@@ -79,10 +81,11 @@ class Drift:
 HEADER = f"{'setting':28} steps    kind  colour otherwise    PSNR   worst  skipped s/picture"
 
 
-def settings(thresholds: Sequence[float]) -> list[Setting]:
+def settings(thresholds: Sequence[float], precisions: Sequence[str]) -> list[Setting]:
     """The exact one first, which all others are compared with; a precision's together, which share a model."""
-    cached = {name: [Setting(name, each) for each in sorted(thresholds)] for name in ("bfloat16", "float8")}
-    return [EXACT, *cached["bfloat16"], Setting("float32"), Setting("float8"), *cached["float8"]]
+    cached = {name: [Setting(name, each) for each in sorted(thresholds)] for name in (EXACT.precision, "float8")}
+    others = [[Setting(name), *cached.get(name, [])] for name in precisions]
+    return [EXACT, *cached[EXACT.precision], *(setting for some in others for setting in some)]
 
 
 def drawn(generator: Generator, posed: Sequence[Trial], shape: Shape) -> tuple[Pictures, float, float]:
@@ -150,7 +153,8 @@ def main() -> None:
     own = sampling_defaults(find_checkpoint("miniature"))
     parser.add_argument("--pictures", type=int, default=64)
     parser.add_argument("--steps", type=int, nargs="+", default=[QWEN_IMAGE_DEFAULTS.steps, own.steps])
-    parser.add_argument("--thresholds", type=float, nargs="+", default=THRESHOLDS, help="of the step cache")
+    parser.add_argument("--thresholds", type=float, nargs="*", default=THRESHOLDS, help="of the step cache")
+    parser.add_argument("--precisions", nargs="*", default=PRECISIONS, choices=PRECISIONS, help="beside bfloat16")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=2, help="processor cores to use")
     parser.add_argument("--sheet", type=Path, help="write the first pictures as one PNG, a row for each setting")
@@ -162,7 +166,9 @@ def main() -> None:
     posed, judge = trials(arguments.pictures, "en", 0), load_judge(JUDGE, torch.device("cpu"))
     print(HEADER)
     results, shown = [], []
-    for drift, pictures in drifts(settings(arguments.thresholds), posed, shapes, judge, arguments.device):
+    for drift, pictures in drifts(
+        settings(arguments.thresholds, arguments.precisions), posed, shapes, judge, arguments.device
+    ):
         print(drift, flush=True)
         results.append(drift)
         if drift.steps == arguments.steps[0]:

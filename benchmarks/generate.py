@@ -29,6 +29,8 @@ from benchmarks.full_size import components_of, forward_flop, new_pipeline
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure, report
 from models.checkpoint import find_checkpoint, sampling_defaults
 from models.components import quiet
+from models.compressed import compress
+from models.forms import Form
 from models.generator import Generator
 from models.levers import Levers
 from models.packed import Packed
@@ -36,7 +38,8 @@ from models.sampling import PictureRequest, Shape
 
 EQUAL = "A red enamel mug with a white rim, studio photo on plain white"
 LENGTHS = (62, 24, 40, 51, 33, 62, 18, 47)  # characters kept of EQUAL where prompts are of mixed lengths
-SYSTEMS = ("stock", "unfused", "flash", "exact", "float8", "lightning", "cache")
+FORMS: tuple[Form, ...] = ("int8", "nf4")  # whose weights are kept compressed
+SYSTEMS = ("stock", "unfused", "flash", "exact", "float8", "lightning", "cache", *FORMS)
 STOCK_ROWS = 32  # that it decodes at once, at 1 GiB for each of 512²: more of them don't fit beside the model
 SKIPPED = 0.6  # share of steps that the step cache is set to skip, as the recommended 0.2 does on the miniature
 
@@ -86,7 +89,10 @@ def packshot_draws(generator: Generator, workload: Workload) -> Draw:
 
 
 def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems: set[str]) -> list[Result]:
-    """Run stock and packshot with every lever, one after the other: float8 comes last, for it gives up weights."""
+    """Run stock and packshot with every lever, one after the other.
+
+    float8 and compressed weights come last, for they give up the others; of them one at a time.
+    """
     results: list[Result] = []
     references: dict[Workload, list[Any]] = {}
     same_noise = pipeline.dtype == torch.float32  # stock draws its noise in the model's precision
@@ -118,6 +124,11 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
         run("packshot flash", Generator(components, levers=Levers(attention="flash")), largest)
     if "exact" in systems:
         run("packshot", Generator(components), guided)
+    for form in FORMS:
+        if form in systems:
+            for model in (pipeline.text_encoder, pipeline.transformer):
+                compress(model, form, components.device, components.device)
+            run(f"packshot {form}", Generator(replace(components, form=form)), guided)
     if systems & {"float8", "lightning", "cache"}:
         generator = Generator(components, levers=Levers(float8=True))
         if "float8" in systems:
@@ -164,7 +175,13 @@ def full_size(*, tiny: bool, systems: set[str], sizes: set[int]) -> list[Result]
     ]
     if tiny:
         workloads = [replace(workload, size=workload.size // 16, rows=min(workload.rows, 8)) for workload in workloads]
-    return compare(new_pipeline(tiny=tiny), [work for work in workloads if not sizes or work.size in sizes], systems)
+    workloads = [work for work in workloads if not sizes or work.size in sizes]
+    results = []
+    for some in (systems - set(FORMS), *(systems & {form} for form in FORMS)):
+        if some:
+            results += compare(new_pipeline(tiny=tiny), workloads, some)
+            gc.collect()
+    return results
 
 
 def miniature(systems: set[str]) -> list[Result]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from models.digest import digest
+from models.forms import DIFFUSERS, TRANSFORMERS, stored_weights
 from models.hub import is_hub_id, pinned
 from models.hub_cache import snapshot
 from models.inventory import INVENTORY, read_inventory
@@ -172,12 +173,11 @@ def weight_files(checkpoint: Checkpoint, controlnet: Checkpoint | None = None) -
     Raises:
         CheckpointError: as `models.weights.check_weights`.
     """
-    stem = "diffusion_pytorch_model"
     return [
-        *check_weights(checkpoint.folder / "text_encoder", "model"),
-        *check_weights(checkpoint.folder / "transformer", stem),
-        *check_weights(checkpoint.folder / "vae", stem),
-        *(check_weights(controlnet.folder, stem) if controlnet else []),
+        *check_weights(checkpoint.folder / "text_encoder", TRANSFORMERS),
+        *check_weights(checkpoint.folder / "transformer", DIFFUSERS),
+        *check_weights(checkpoint.folder / "vae", DIFFUSERS),
+        *(check_weights(controlnet.folder, DIFFUSERS) if controlnet else []),
     ]
 
 
@@ -262,7 +262,7 @@ def _check_pipeline(folder: Path, pipeline: str) -> list[Path]:
         read_json(part / _config_name(part, class_name))
         weights = stem(library, class_name)
         if weights is not None:
-            check_weights(part, weights)
+            stored_weights(part, weights)
         files += (file for file in part.rglob("*") if file.is_file() and file.suffix not in (*PICKLES, ".md"))
     return files
 
@@ -311,7 +311,8 @@ def glance_at_controlnet(folder: Path, model_folder: Path | None) -> None:
 def _check_controlnet(folder: Path, model_folder: Path | None) -> list[Path]:
     """Check a ControlNet's folder and return the files that decide its work."""
     glance_at_controlnet(folder, model_folder)
-    return [folder / CONTROLNET, *check_weights(folder, "diffusion_pytorch_model")]
+    stored_weights(folder, DIFFUSERS)
+    return [folder / CONTROLNET, *check_weights(folder, DIFFUSERS)]
 
 
 def _block_sizes(path: Path, config: dict[str, Any]) -> dict[str, int]:

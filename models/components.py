@@ -19,17 +19,25 @@ from diffusers import (
     QwenImagePipeline,
     QwenImageTransformer2DModel,
 )
-from transformers import PreTrainedTokenizerBase, ProcessorMixin, Qwen2_5_VLForConditionalGeneration
+from transformers import (
+    GenerationConfig,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    Qwen2_5_VLForConditionalGeneration,
+)
 
 from models.checkpoint import Checkpoint, check_kind, weight_files, writes_captions
+from models.compressed import check_form, compress
 from models.failure import first_line
+from models.forms import DIFFUSERS, TRANSFORMERS, Form, Forms, count_bytes, stored_weights
 from models.lora import Lora
 from models.merge import merge
 from models.placement import Placement, choose_placement, stream
 from models.read_ahead import reading_ahead
 from models.schedule import LIGHTNING, Scheduler
 from models.single_frame import single_frame
-from models.weights import CheckpointError, count_parameters
+from models.stored import assemble, keep_stored, restored_state
+from models.weights import CheckpointError
 
 # Where no captions are written, no logits are computed and no picture is read: head and vision tower needn't be there.
 CAPTION_WEIGHTS = ("lm_head.", "model.visual.", "visual.")
@@ -70,6 +78,7 @@ class Components:
     vae_scale: int  # pixels a latent, along each axis
     captioner: Captioner | None = None  # where the checkpoint has a processor, which shows pictures to the text encoder
     controlnet: ControlNet | None = None  # where pictures are drawn after control pictures
+    form: Form | None = None  # what the weights of the transformer's blocks are kept in; None: in `dtype`
 
 
 def load_components(
@@ -79,6 +88,7 @@ def load_components(
     budget: int | None,
     *,
     pipeline: str = "QwenImagePipeline",
+    form: Form | None = None,
     controlnet: Checkpoint | None = None,
     controlnet_scale: float = 1.0,
     loras: Sequence[Lora] = (),
@@ -88,6 +98,9 @@ def load_components(
 
     Args:
         pipeline: `QwenImagePipeline` or `QwenImageLayeredPipeline`, whichever the parts are for.
+        form: what the weights of the transformer's blocks are kept in; None for `dtype`. Weights that the checkpoint
+            stores so are taken as they are, unless a LoRA changes them; others are compressed on `device`, one after
+            another. The text encoder's stay as they are stored, or go the same way where nothing is stored compressed.
         controlnet: what `find_controlnet` found. It stays on the device whatever the placement: diffusers makes it
             of 5 blocks where the transformer has 60.
         controlnet_scale: see `ControlNet`.
@@ -100,15 +113,19 @@ def load_components(
     folder = checkpoint.folder
     unused = () if writes_captions(checkpoint) else CAPTION_WEIGHTS
     index, is_layered = check_kind(folder, pipeline), pipeline == "QwenImageLayeredPipeline"
+    forms = Forms.of(folder, form, changed=bool(loras))
+    for each in {forms.transformer, forms.text_encoder, forms.stored}:
+        check_form(each, device)
     placement: Placement = "resident"
     if budget is not None:
-        beside = [folder / "transformer", *([controlnet.folder] if controlnet else [])]
-        placement = choose_placement(
-            count_parameters(folder / "text_encoder", "model", unused) * dtype.itemsize,
-            sum(count_parameters(part, "diffusion_pytorch_model") for part in beside) * dtype.itemsize,
-            budget,
-        )
+        text_bytes = count_bytes(folder / "text_encoder", TRANSFORMERS, dtype.itemsize, forms.text_encoder, unused)
+        transformer_bytes = count_bytes(folder / "transformer", DIFFUSERS, dtype.itemsize, forms.transformer)
+        if controlnet is not None:
+            transformer_bytes += count_bytes(controlnet.folder, DIFFUSERS, dtype.itemsize, None)
+        placement = choose_placement(text_bytes, transformer_bytes, budget)
     host = torch.device("cpu")
+    home = host if placement == "streamed" else device  # the transformer's
+    text_home = device if placement == "resident" else host
     tokenizer_class = index["tokenizer"][1]
     with quiet(), reading_ahead(weight_files(checkpoint, controlnet)):
         tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder / "tokenizer", local_files_only=True)
@@ -118,16 +135,23 @@ def load_components(
         text_encoder = _load(
             Qwen2_5_VLForConditionalGeneration,
             folder / "text_encoder",
-            device if placement == "resident" else host,
+            host if forms.text_encoder else text_home,
             dtype,
             unused,
         )
+        if forms.text_encoder and forms.compresses_text_encoder:
+            compress(text_encoder, forms.text_encoder, device, text_home)
+        text_encoder.to(text_home)
         processor = None
         if writes_captions(checkpoint):
             processor_class = getattr(transformers, index["processor"][1])
             processor = processor_class.from_pretrained(folder / "processor", local_files_only=True)
         transformer = _load(
-            QwenImageTransformer2DModel, folder / "transformer", host if placement == "streamed" else device, dtype
+            QwenImageTransformer2DModel,
+            folder / "transformer",
+            host if forms.compresses_transformer else home,
+            dtype,
+            keep=None if forms.compresses_transformer else forms.transformer,
         )
         vae = _load(AutoencoderKLQwenImage, folder / "vae", device, dtype)
         steering = None
@@ -140,6 +164,9 @@ def load_components(
         raise CheckpointError(f"{folder / 'transformer'} is no {kind}; give another checkpoint.")
     with quiet():
         merge(transformer, loras)
+    if forms.transformer and forms.compresses_transformer:
+        compress(transformer, forms.transformer, device, home)
+        transformer.to(home)
     if placement == "streamed":
         stream(transformer, device)
     # The pipeline's own constants, so that they can't drift from diffusers'.
@@ -162,6 +189,7 @@ def load_components(
         vae_scale=stock.vae_scale_factor,
         captioner=captioner,
         controlnet=steering,
+        form=form,
     )
 
 
@@ -189,15 +217,36 @@ def quiet() -> Iterator[None]:
 
 
 def _load(
-    model_class: Any, folder: Path, device: torch.device, dtype: torch.dtype, unused: tuple[str, ...] = ()
+    model_class: Any,
+    folder: Path,
+    device: torch.device,
+    dtype: torch.dtype,
+    unused: tuple[str, ...] = (),
+    keep: Form | None = None,
 ) -> Any:
-    """Load one component straight onto its device; weights whose names start with `unused` may be missing.
+    """Load one component straight onto its device.
 
     Libraries fill missing weights with random numbers and a warning; here that is an error.
+
+    Args:
+        unused: beginnings of the names of weights that may be missing.
+        keep: of a diffusers model, the form in which weights stay as they are stored. The weights of the text encoder's
+            blocks always do.
     """
+    is_of_diffusers = issubclass(model_class, diffusers.ModelMixin)
+    weights = stored_weights(folder, DIFFUSERS if is_of_diffusers else TRANSFORMERS)
+    is_compressed = any(stored.form for stored in weights.values())
     try:
+        if is_compressed and is_of_diffusers:
+            return assemble(model_class, folder, weights, device, dtype, keep).eval()
+        source: dict[str, Any] = {"pretrained_model_name_or_path": folder}
+        if is_compressed:
+            config = model_class.config_class.from_pretrained(folder)
+            config.__dict__.pop("quantization_config", None)
+            source = {"pretrained_model_name_or_path": None, "config": config}
+            source["state_dict"] = restored_state(weights, dtype)
         model, info = model_class.from_pretrained(
-            folder,
+            **source,
             local_files_only=True,
             use_safetensors=True,
             device_map={"": device},
@@ -205,7 +254,7 @@ def _load(
             dtype=dtype,
         )
     except (OSError, ValueError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, torch.OutOfMemoryError | CheckpointError):
             raise
         if "meta tensor" in str(error):  # how diffusers 0.42 with a device_map says that weights are missing
             raise CheckpointError(f"{folder} lacks weights that its config.json asks for; fetch it again.") from error
@@ -214,4 +263,8 @@ def _load(
     if missing or info["mismatched_keys"]:
         name = missing[0] if missing else info["mismatched_keys"][0][0]
         raise CheckpointError(f"{folder} doesn't fit its own config.json: {name} is missing or of another size.")
+    if is_compressed:
+        keep_stored(model, weights)
+        if (folder / "generation_config.json").exists():
+            model.generation_config = GenerationConfig.from_pretrained(folder)
     return model.eval().requires_grad_(False)

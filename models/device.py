@@ -5,16 +5,19 @@ Apart from `models.placement` so that asking needs torch alone: diffusers takes 
 
 import re
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 import torch
 
+from models.forms import FORMS, FOUR_BITS
 from models.weights import CheckpointError
 
-PRECISIONS = {
+PRECISIONS: dict[str, torch.dtype] = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "float8": torch.bfloat16,  # of all that isn't multiplied in float8
+    **dict.fromkeys(map(str, FORMS), torch.bfloat16),  # of all that isn't kept in that form, and of the arithmetic
 }
 # CUDA compute capability from which on a GPU multiplies in it: Ampere's, and Ada's and Hopper's.
 # https://docs.nvidia.com/cuda/cuda-c-programming-guide/#features-and-technical-specifications
@@ -56,8 +59,8 @@ def find_precision(precision: str, device: torch.device) -> torch.dtype:
     """`auto` is bfloat16, in which Qwen-Image was trained, on CUDA, and float32 on the CPU.
 
     Raises:
-        CheckpointError: if there is no such precision, or the GPU can't multiply in it. A CPU can multiply in all: in
-            float8 it multiplies the same numbers in float32.
+        CheckpointError: if there is no such precision, or the GPU can't multiply in it, or what it needs isn't
+            installed. A CPU can multiply in all: in float8 it multiplies the same numbers in float32.
     """
     return choose_precision(precision, find_gpu(device))
 
@@ -73,18 +76,25 @@ def choose_precision(precision: str, gpu: Gpu | None) -> torch.dtype:
     """As `find_precision`, on a GPU or on the CPU (None)."""
     if precision != "auto" and precision not in PRECISIONS:
         raise CheckpointError(f"The precision {precision} is unknown; use auto or one of {', '.join(PRECISIONS)}.")
+    if precision in FOUR_BITS and find_spec("bitsandbytes") is None:
+        raise CheckpointError(
+            f"The precision {precision} needs bitsandbytes, which isn't installed; "
+            "install it, or use weights of 8 bits or more."
+        )
     if gpu is None:
         return PRECISIONS["float32" if precision == "auto" else precision]
     wanted = "bfloat16" if precision == "auto" else precision
     best = "bfloat16" if gpu.capability >= BFLOAT16_CAPABILITY else "float16"
-    least = {"bfloat16": BFLOAT16_CAPABILITY, "float8": FLOAT8_CAPABILITY}.get(wanted, (0, 0))
-    if gpu.capability < least:
+    multiplied = PRECISIONS[wanted]
+    least = (0, 0) if multiplied is not torch.bfloat16 else BFLOAT16_CAPABILITY
+    if gpu.capability < (FLOAT8_CAPABILITY if wanted == "float8" else least):
         asked = "auto, which is bfloat16" if precision == "auto" else wanted
+        numbers = "float8" if wanted == "float8" else str(multiplied).removeprefix("torch.")
         raise CheckpointError(
             f"The precision is {asked}, and {gpu.name} (compute capability {dotted(gpu.capability)}) can't multiply in "
-            f"{wanted}; use {best}."
+            f"{numbers}; use {best}."
         )
-    return PRECISIONS[wanted]
+    return multiplied
 
 
 def dotted(version: tuple[int, int]) -> str:

@@ -14,10 +14,11 @@ from diffusers.models.transformers.transformer_qwenimage import QwenImageTransfo
 from torch import nn
 from torch.nn import functional
 
-from models.fused import Quantized, Tokens, Update, cut_quantized, modulated_norm, new_tokens, rotated, rows_of
+from models.compressed import Compressed, CompressedLinear, product_of, restored
+from models.fused import FLOAT8, Quantized, Tokens, Update, cut_quantized, modulated_norm, new_tokens, rotated, rows_of
 from models.modulations import Modulation
 from models.packing import Packing
-from models.products import Float8, Plain, Product, merged
+from models.products import Float8, Plain, Product
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, float32 [positions, width / 2]
 
@@ -48,7 +49,7 @@ class Block:
     def of(cls, block: QwenImageTransformerBlock, *, float8: bool) -> Block:
         """The weights of diffusers' block, which stays usable; in float8 those of its image stream are given up."""
         attn = block.attn
-        for_image = _float8 if float8 else _plain
+        for_image = _float8 if float8 else product_of
         return cls(
             image=Stream(
                 for_image([attn.to_q, attn.to_k, attn.to_v]),
@@ -60,12 +61,12 @@ class Block:
             ),
             # Text has few tokens: its products wait for their weights in any precision.
             text=Stream(
-                _plain([attn.add_q_proj, attn.add_k_proj, attn.add_v_proj]),
+                product_of([attn.add_q_proj, attn.add_k_proj, attn.add_v_proj]),
                 attn.norm_added_q.weight,
                 attn.norm_added_k.weight,
-                _plain([attn.to_add_out]),
-                _plain([block.txt_mlp.net[0].proj]),
-                _plain([block.txt_mlp.net[2]]),
+                product_of([attn.to_add_out]),
+                product_of([block.txt_mlp.net[0].proj]),
+                product_of([block.txt_mlp.net[2]]),
             ),
             heads=attn.heads,
             eps=block.img_norm1.eps,
@@ -194,15 +195,16 @@ def _attend(streams: Streams, block: Block) -> list[torch.Tensor]:
 def _image_out(packing: Packing, product: Product, attended: Sequence[torch.Tensor]) -> torch.Tensor:
     """The product after attention, for the image tokens [image tokens, D]."""
     n = packing.image_tokens
+    plain = product.plain() if isinstance(product, Compressed) else product
     images = new_tokens(attended[0], packing.sequences * n, quantize=product.quantizes)
     for group, joint in zip(packing.groups, attended, strict=True):
         mine = rows_of(images, slice(group.first * n, (group.first + group.count) * n))
         if isinstance(mine, Quantized):
             cut_quantized(joint, group.count, group.text_tokens, out=mine)
         else:
-            assert isinstance(product, Plain)
+            assert isinstance(plain, Plain)
             each = joint.unflatten(0, (group.count, group.length))[:, group.text_tokens :]
-            product.of_each(each, mine.unflatten(0, (group.count, n)))
+            plain.of_each(each, mine.unflatten(0, (group.count, n)))
     return product(images) if isinstance(images, Quantized) else images
 
 
@@ -216,15 +218,12 @@ def _text_of(packing: Packing, attended: Sequence[torch.Tensor]) -> torch.Tensor
     )
 
 
-def _plain(linears: Sequence[nn.Linear]) -> Product:
-    if len(linears) == 1:
-        return Plain(linears[0].weight, linears[0].bias)
-    return Plain(*merged(linears))
-
-
-def _float8(linears: Sequence[nn.Linear]) -> Product:
-    weight = torch.cat([linear.weight for linear in linears])
-    bias = torch.cat([linear.bias for linear in linears])
+def _float8(linears: Sequence[nn.Linear | CompressedLinear]) -> Product:
+    product = product_of(linears) if isinstance(linears[0], CompressedLinear) else None
+    if isinstance(product, Compressed) and product.codes.dtype == FLOAT8:  # as the checkpoint stores them
+        return Float8(product.codes, product.scales[None], product.bias)
+    weight, bias = restored(linears)
     for linear in linears:
-        linear.weight = nn.Parameter(weight.new_empty(0), requires_grad=False)
+        if isinstance(linear, nn.Linear):
+            linear.weight = nn.Parameter(weight.new_empty(0), requires_grad=False)
     return Float8.of(weight, bias)

@@ -16,6 +16,7 @@ from models.denoise import denoise, draw_noise
 from models.device import find_device, find_precision
 from models.failure import Cause, Failure
 from models.fit import DoesNotFit, largest_fit
+from models.forms import form_for, kept_precision
 from models.latents import decode
 from models.levers import Levers, open_predictor
 from models.lora import Lora
@@ -117,8 +118,9 @@ class Engine:
         Args:
             checkpoint: what `find_checkpoint` found.
             device: `auto`, or as torch names it.
-            precision: `auto` (bfloat16 on CUDA, float32 on the CPU), `float32`, `bfloat16`, `float16`, or `float8`:
-                bfloat16, but the transformer's image tokens are multiplied in float8.
+            precision: `auto` (bfloat16 on CUDA, float32 on the CPU; where weights are stored compressed, as they are
+                stored), `float32`, `bfloat16`, `float16`; `float8`: bfloat16, but the transformer's image tokens are
+                multiplied in float8; or one of `models.forms.Form`: bfloat16, but weights are kept compressed.
             fused, attention, step_cache: see `models.levers`.
             batch: the most rows that go through the device together; None for as many as do it good.
             memory_fraction: how much of the GPU's free memory may be used.
@@ -132,6 +134,7 @@ class Engine:
             CheckpointError: if the checkpoint, a LoRA, the device or the precision won't do.
         """
         found = find_device(device)
+        precision = kept_precision(precision, checkpoint.folder)
         budget = int(free_memory(found) * memory_fraction) if found.type == "cuda" else None
         components = load_components(
             checkpoint,
@@ -139,6 +142,7 @@ class Engine:
             find_precision(precision, found),
             budget,
             pipeline=cls.pipeline,
+            form=form_for(precision, checkpoint.folder),
             controlnet=controlnet,
             controlnet_scale=controlnet_scale,
             loras=loras,
@@ -159,8 +163,10 @@ class Engine:
 
     @property
     def precision(self) -> str:
-        """The precision of weights and arithmetic: `float32`, `bfloat16`, `float16` or `float8`."""
-        return "float8" if self.levers.float8 else str(self.components.dtype).removeprefix("torch.")
+        """The precision of weights and arithmetic, as `load` takes it; never `auto`."""
+        if self.levers.float8:
+            return "float8"
+        return self.components.form or str(self.components.dtype).removeprefix("torch.")
 
     @property
     def placement(self) -> Placement:

@@ -11,8 +11,8 @@ import psutil
 from models.checkpoint import Checkpoint
 from models.device import choose_precision
 from models.finding import Finding
+from models.forms import DIFFUSERS, TRANSFORMERS, Forms, count_bytes, form_for, kept_precision
 from models.gpu import usable
-from models.weights import count_parameters
 
 GIB = 2**30
 LITTLE = 2 * GIB  # what a run takes beside its weights: with the miniature's, 1.4 GiB in all
@@ -34,7 +34,8 @@ def check_host(device: str, precision: str, checkpoint: Checkpoint | None) -> li
     found = usable(device)
     weights = 0
     if checkpoint is not None and found is not None and found.type == "cpu":
-        weights = weights_in(checkpoint.folder, choose_precision(precision, None).itemsize)
+        kept = kept_precision(precision, checkpoint.folder)
+        weights = weights_in(checkpoint.folder, kept, choose_precision(kept, None).itemsize)
     return [judge_host(read_host(), weights)]
 
 
@@ -56,10 +57,21 @@ def read_host(cgroups: Path = CGROUPS) -> HostFacts:
     return HostFacts(memory.total, memory.available)
 
 
-def weights_in(folder: Path, itemsize: int) -> int:
-    """Bytes that a checkpoint's text encoder, transformer and VAE take with `itemsize` bytes a number."""
-    parts = {"text_encoder": "model", "transformer": "diffusion_pytorch_model", "vae": "diffusion_pytorch_model"}
-    return itemsize * sum(count_parameters(folder / part, stem) for part, stem in parts.items())
+def weights_in(folder: Path, precision: str, itemsize: int) -> int:
+    """Bytes that a checkpoint's text encoder, transformer and VAE take in a precision.
+
+    Args:
+        itemsize: bytes of a number that is kept as a float.
+
+    Raises:
+        CheckpointError: if weights are stored in a form that packshot doesn't read.
+    """
+    forms = Forms.of(folder, form_for(precision, folder), changed=False)
+    return (
+        count_bytes(folder / "text_encoder", TRANSFORMERS, itemsize, forms.text_encoder)
+        + count_bytes(folder / "transformer", DIFFUSERS, itemsize, forms.transformer)
+        + count_bytes(folder / "vae", DIFFUSERS, itemsize, None)
+    )
 
 
 def judge_host(facts: HostFacts, weights: int) -> Finding:

@@ -14,9 +14,10 @@ from pathlib import Path, PurePosixPath
 
 from models.checkpoint import Checkpoint
 from models.digest import file_digest
+from models.forms import DIFFUSERS, stored_weights
 from models.hub_error import in_sentences
 from models.places import listening
-from models.weights import PICKLES, CheckpointError, NotFetched, check_weights, read_shapes
+from models.weights import PICKLES, CheckpointError, NotFetched, read_shapes
 
 EXAMPLE = "lightx2v/Qwen-Image-Lightning@COMMIT:FILE"
 HUB_ENTRY = re.compile(r"(?P<repository>\w[\w.-]*/[\w.-]+)(?:@(?P<revision>[^:]*))?(?::(?P<file>.+))?")
@@ -180,12 +181,10 @@ def _flat(module: str) -> str:
 
 def _linear_layers(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     """The transformer's linear layers, from its headers: flat name → shape [out, in] of its weight."""
-    files = check_weights(checkpoint.folder / "transformer", "diffusion_pytorch_model")
-    tensors = (tensor for file in files for tensor in read_shapes(file).items())
     return {
-        _flat(name.removesuffix(".weight")): shape
-        for name, shape in tensors
-        if name.endswith(".weight") and len(shape) == 2
+        _flat(name.removesuffix(".weight")): stored.shape
+        for name, stored in stored_weights(checkpoint.folder / "transformer", DIFFUSERS).items()
+        if name.endswith(".weight") and len(stored.shape) == 2
     }
 
 

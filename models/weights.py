@@ -8,6 +8,7 @@ import json
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,24 @@ def called(folder: Path, name: str) -> Iterator[None]:
         yield
     except CheckpointError as error:
         raise CheckpointError(str(error).replace(str(folder), name)) from None
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """What a safetensors file says of one of its tensors."""
+
+    file: Path
+    name: str
+    dtype: str  # as safetensors names it: `BF16`, `F8_E4M3`, `U8`, …
+    shape: tuple[int, ...]
+    start: int  # where in the file its bytes begin
+    stop: int
+
+    def read(self) -> bytes:
+        """Its bytes."""
+        with self.file.open("rb") as file:
+            file.seek(self.start)
+            return file.read(self.stop - self.start)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -63,18 +82,20 @@ def parse_json(content: bytes, where: str) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, int]:
-    """As `read_shapes`, with the number of each tensor's elements."""
-    return {name: math.prod(shape) for name, shape in read_shapes(path).items()}
+    """As `read_tensors`, with the number of each tensor's elements."""
+    return {name: math.prod(tensor.shape) for name, tensor in read_tensors(path).items()}
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """Name the tensors of a safetensors file with their shapes, after checking that the file is all there.
+    """As `read_tensors`, with each tensor's shape."""
+    return {name: tensor.shape for name, tensor in read_tensors(path).items()}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Name the tensors of a safetensors file, after checking that the file is all there.
 
     The format: eight bytes of header length, little-endian; a JSON header with each tensor's offsets; the data.
     https://github.com/huggingface/safetensors#format
-
-    Returns:
-        tensor name → shape.
 
     Raises:
         CheckpointError: if the file is missing, cut short, or no safetensors file.
@@ -87,18 +108,27 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 raise CheckpointError(f"{path} is cut short or no safetensors file; fetch it again.")
             header = json.loads(file.read(header_bytes))
         header.pop("__metadata__", None)
-        data_bytes = max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
-        shapes = {name: tuple(map(int, tensor["shape"])) for name, tensor in header.items()}
+        begin = 8 + header_bytes
+        tensors = {
+            name: Tensor(
+                path,
+                name,
+                str(tensor["dtype"]),
+                tuple(map(int, tensor["shape"])),
+                *(begin + int(offset) for offset in tensor["data_offsets"]),
+            )
+            for name, tensor in header.items()
+        }
     except FileNotFoundError:
         raise CheckpointError(f"{path} is missing from the checkpoint; fetch the checkpoint again.") from None
     except CheckpointError:
         raise
     except (OSError, ValueError, AttributeError, KeyError, TypeError, IndexError):
         raise CheckpointError(f"{path} has no safetensors header; fetch it again.") from None
-    expected = 8 + header_bytes + data_bytes
+    expected = max((tensor.stop for tensor in tensors.values()), default=begin)
     if size != expected:
         raise CheckpointError(f"{path} has {size} bytes where its header promises {expected}; fetch it again.")
-    return shapes
+    return tensors
 
 
 def check_weights(folder: Path, stem: str) -> list[Path]:
@@ -133,10 +163,3 @@ def check_weights(folder: Path, stem: str) -> list[Path]:
             f"{folder / pickles[0]} is a pickle, which can run code when it is opened; use safetensors weights."
         )
     raise CheckpointError(f"{folder} has no {stem}.safetensors; fetch the checkpoint again.")
-
-
-def count_parameters(folder: Path, stem: str, unused: tuple[str, ...] = ()) -> int:
-    """Count the parameters of a component from its headers, leaving out tensors whose names start with `unused`."""
-    files = check_weights(folder, stem)
-    sizes = (item for file in files for item in read_header(file).items())
-    return sum(size for name, size in sizes if not name.startswith(unused))

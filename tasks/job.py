@@ -42,10 +42,11 @@ class Job(BaseModel):
     )
     clip_revision: str | None = Field(None, description="Commit of a hub CLIP, 40 hex digits.")
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:1'.")
-    precision: Literal["auto", "float32", "bfloat16", "float16", "float8"] = Field(
+    precision: Literal["auto", "float32", "bfloat16", "float16", "float8", "int8", "nf4"] = Field(
         "auto",
-        description="Number format of the weights; auto is bfloat16 on a GPU and float32 on a CPU. "
-        "float8 multiplies in 8 bits: faster on Hopper and later, and approximate.",
+        description="Number format; auto is bfloat16 on a GPU and float32 on a CPU, and keeps weights that are stored "
+        "in fewer bits. float8 multiplies in 8 bits: faster on Hopper and later, and approximate. int8 and nf4 keep "
+        "weights in bitsandbytes' 8 and 4 bits, in a half and a third of the memory: approximate, too.",
     )
     step_cache: float | None = Field(
         None,

@@ -12,6 +12,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from models.checkpoint import Checkpoint, CheckpointError
+from models.forms import kept_precision
 from safety.policy import Policy, PolicyError
 from safety.profile import Profile, ProfileError
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
@@ -137,14 +138,15 @@ def check(request: Request) -> Checked:
     job = request.job
     with _as_request_error():
         store = open_store(job.store)
+        kind = kind_of(job)
         checked = Checked(
             request=request,
             store=store,
-            kind=kind_of(job),
+            kind=kind,
             clip=find_clip(job.clip, job.clip_revision),
             policy=Policy.load(job.policy),
             profiles={},
-            precision=resolved_precision(job),
+            precision=resolved_precision(job, kind.checkpoint),
         )
         checked.judged_by(job.profile)
         meant_for = checked.policy.calibrated_for
@@ -156,18 +158,20 @@ def check(request: Request) -> Checked:
     return checked
 
 
-def resolved_precision(job: Job) -> str:
-    """The precision that `auto` stands for on this machine's device.
+def resolved_precision(job: Job, checkpoint: Checkpoint) -> str:
+    """The precision that `auto` stands for with this checkpoint, on this machine's device.
 
     Raises:
-        CheckpointError: if the device isn't there, or can't multiply in the one that is asked for.
+        CheckpointError: if the device isn't there, or can't multiply in the one that is asked for, or what that needs
+            isn't installed.
     """
-    if job.device in ("auto", "cpu") and job.precision in ("float32", "float16"):  # works anywhere; torch takes seconds
-        return job.precision
+    precision = kept_precision(job.precision, checkpoint.folder)
+    if job.device in ("auto", "cpu") and precision in ("float32", "float16"):  # works anywhere; torch takes seconds
+        return precision
     from models.device import find_device, find_precision
 
-    found = find_precision(job.precision, find_device(job.device))
-    return job.precision if job.precision != "auto" else str(found).removeprefix("torch.")
+    found = find_precision(precision, find_device(job.device))
+    return precision if precision != "auto" else str(found).removeprefix("torch.")
 
 
 @contextmanager

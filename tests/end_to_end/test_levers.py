@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from models.checkpoint import MINIATURE
 from models.generator import Generator
 from tasks.job import GenerateJob, load_job
 from tasks.request import RequestError
 from tasks.store import Store
+from tests.models.stored_checkpoints import save_float8
 
 from .conftest import catalogue, run
 
 MUGS = [{"id": f"mug-{n}", "prompt": f"a {color} mug on a white background"} for n, color in enumerate(("red", "teal"))]
 
 
-@pytest.mark.parametrize("lever", [{"precision": "float8"}, {"step_cache": 0.9}], ids=str)
+@pytest.mark.parametrize("lever", [{"precision": "float8"}, {"precision": "nf4"}, {"step_cache": 0.9}], ids=str)
 def test_a_lever_that_approximates_makes_every_row_again_and_the_same_command_afterwards_none(
     manifest: Callable[..., str], store: Store, monkeypatch: pytest.MonkeyPatch, lever: dict[str, Any]
 ) -> None:
@@ -64,6 +67,19 @@ def test_pictures_are_drawn_without_the_fused_transformer_and_with_another_atten
 ) -> None:
     assert run(manifest(MUGS), store, fused=False, attention="math").rendered == 2
     assert {row["status"] for row in catalogue(store).values()} == {"done"}
+
+
+def test_a_checkpoint_that_is_stored_in_float8_is_drawn_with_as_it_is(
+    manifest: Callable[..., str], store: Store, tmp_path: Path
+) -> None:
+    folder = save_float8(MINIATURE / "qwen-image", tmp_path / "stored", "row")
+
+    made = run(manifest(MUGS), store, model=str(folder))
+
+    assert {row["status"] for row in catalogue(store).values()} == {"done"}
+    document = store.read(f"runs/{made.run}/job.json")
+    assert document is not None
+    assert json.loads(document[0])["precision"] == "float8_weights"
 
 
 @pytest.mark.parametrize("lever", [{"precision": "float8"}, {"step_cache": 0.1}], ids=str)

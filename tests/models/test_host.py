@@ -73,6 +73,8 @@ def test_a_containers_limit_is_read_and_files_in_its_cache_arent_in_use(
 
 def test_on_a_cpu_the_whole_checkpoint_is_counted() -> None:
     checkpoint = find_checkpoint("miniature")
-    assert weights_in(checkpoint.folder, 4) == 2 * weights_in(checkpoint.folder, 2) > 30_000_000
+    whole = weights_in(checkpoint.folder, "float32", 4)
+    assert whole == 2 * weights_in(checkpoint.folder, "bfloat16", 2) > 30_000_000
+    assert weights_in(checkpoint.folder, "nf4", 2) < whole / 2
     (finding,) = check_host("cpu", "auto", checkpoint)
     assert finding.name == "host memory"

@@ -60,7 +60,9 @@ def test_it_takes_drawings_apart_that_it_never_saw(
 
 
 @pytest.mark.parametrize(
-    "lever", [{"precision": "float8"}, {"step_cache": 0.3}, {"precision": "float8", "step_cache": 0.3}], ids=str
+    "lever",
+    [{"precision": "float8"}, {"precision": "nf4"}, {"step_cache": 0.3}, {"precision": "float8", "step_cache": 0.3}],
+    ids=str,
 )
 def test_with_a_lever_that_approximates_it_takes_drawings_apart_as_well(
     sampling: LayeredSampling, lever: dict[str, Any]

@@ -88,6 +88,8 @@ def test_a_row_alone_and_among_others_is_the_same_picture(generator: Generator, 
     ("lever", "mean", "least"),
     [
         ({"precision": "float8"}, 25, 18),
+        ({"precision": "int8"}, 38, 34),
+        ({"precision": "nf4"}, 22, 18),
         ({"step_cache": 0.2}, 34, 30),
         ({"precision": "float8", "step_cache": 0.2}, 23, 18),
     ],
@@ -119,6 +121,18 @@ def test_with_a_step_cache_a_row_alone_and_among_others_is_the_same_picture(shap
 
     for one, wanted in zip(together[:2], requests[:2], strict=True):
         assert distance(one, draw(cached, [wanted])[0]) <= LEVELS
+
+
+@pytest.mark.parametrize("precision", ["int8", "nf4"])
+def test_with_compressed_weights_a_row_alone_and_among_others_is_the_same_picture(shape: Shape, precision: str) -> None:
+    """But for the rounding of bfloat16, which trained weights carry on from step to step."""
+    requests = [PictureRequest(prompt, " ", seed, shape) for seed, prompt in enumerate(PROMPTS)]
+    compressed = Generator.load(find_checkpoint("miniature"), device="cpu", precision=precision)
+
+    together = draw(compressed, requests)
+
+    for one, wanted in zip(together[:2], requests[:2], strict=True):
+        assert decibels(one, draw(compressed, [wanted])[0]) > 40
 
 
 def test_its_clip_reads_texts_and_pictures_into_one_space() -> None:
