@@ -6,6 +6,7 @@ Written shard by shard from shapes alone, so that neither 58 GB of host memory n
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,11 +26,19 @@ SHARD_BYTES = 5 * 10**9  # what both libraries cut at
 
 
 def write_checkpoint(
-    folder: Path, *, blocks: int | None = None, layers: int | None = None, tiny: bool = False
+    folder: Path,
+    *,
+    blocks: int | None = None,
+    layers: int | None = None,
+    tiny: bool = False,
+    layered: bool = False,
+    hollow: bool = False,
 ) -> list[Path]:
     """Write a checkpoint, and return the files of its weights, which the disk has for sure.
 
     Args:
+        layered: a Qwen-Image-Layered instead of a Qwen-Image.
+        hollow: weights are zeros that take no room on the disk.
         blocks, layers: of the transformer and of the text encoder; as many as Qwen-Image's by default.
         tiny: toy sizes in float32 and small shards, instead of full size in bfloat16.
     """
@@ -37,21 +46,22 @@ def write_checkpoint(
     shard_bytes = 100_000 if tiny else SHARD_BYTES
     with quiet(), torch.device("meta"):
         config = {**sizes["transformer"], **({"num_layers": blocks} if blocks else {})}
-        transformer = QwenImageTransformer2DModel(**config)
+        transformer = QwenImageTransformer2DModel(**config, use_layer3d_rope=layered, use_additional_t_cond=layered)
         text = {**sizes["text"], **({"num_hidden_layers": layers} if layers else {})}
         text_config = Qwen2_5_VLConfig(text_config=text, vision_config=sizes["vision"])
         text_encoder = Qwen2_5_VLForConditionalGeneration(text_config)
     transformer.save_config(folder / "transformer")
     text_config.architectures = [type(text_encoder).__name__]
     text_config.save_pretrained(folder / "text_encoder")
-    _write_weights(transformer, folder / "transformer", "diffusion_pytorch_model", dtype, shard_bytes)
-    _write_weights(text_encoder, folder / "text_encoder", "model", dtype, shard_bytes)
+    _write_weights(transformer, folder / "transformer", "diffusion_pytorch_model", dtype, shard_bytes, hollow)
+    _write_weights(text_encoder, folder / "text_encoder", "model", dtype, shard_bytes, hollow)
+    vae = {**sizes["vae"], **({"input_channels": 4} if layered else {})}
     with quiet():
-        new_vae(sizes["vae"], torch.device("cpu"), dtype).save_pretrained(folder / "vae")
+        new_vae(vae, torch.device("cpu"), dtype).save_pretrained(folder / "vae")
     byte_tokenizer().save_pretrained(folder / "tokenizer")
     new_scheduler().save_pretrained(folder / "scheduler")
     index = {
-        "_class_name": "QwenImagePipeline",
+        "_class_name": "QwenImageLayeredPipeline" if layered else "QwenImagePipeline",
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
@@ -67,8 +77,8 @@ def write_checkpoint(
     return files
 
 
-def _write_weights(model: Any, folder: Path, stem: str, dtype: torch.dtype, shard_bytes: int) -> None:
-    """Write random weights for a model that is on meta, in shards and with their index."""
+def _write_weights(model: Any, folder: Path, stem: str, dtype: torch.dtype, shard_bytes: int, hollow: bool) -> None:
+    """Write weights for a model that is on meta, in shards and with their index."""
     folder.mkdir(parents=True, exist_ok=True)
     shapes = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     shards = list(_cut(shapes, dtype.itemsize, shard_bytes))
@@ -77,12 +87,30 @@ def _write_weights(model: Any, folder: Path, stem: str, dtype: torch.dtype, shar
     weight_map = {}
     for number, names in enumerate(shards, start=1):
         file = f"{stem}-{number:05}-of-{len(shards):05}.safetensors"
-        tensors = {name: _random(name, shapes[name], generator, dtype) for name in names}
-        save_file(tensors, folder / file, {"format": "pt"})
+        if hollow:
+            _write_hollow(folder / file, {name: shapes[name] for name in names}, dtype)
+        else:
+            tensors = {name: _random(name, shapes[name], generator, dtype) for name in names}
+            save_file(tensors, folder / file, {"format": "pt"})
         weight_map |= dict.fromkeys(names, file)
     total = sum(torch.Size(shape).numel() * dtype.itemsize for shape in shapes.values())
     index = {"metadata": {"total_size": total}, "weight_map": weight_map}
     (folder / f"{stem}.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
+
+
+def _write_hollow(file: Path, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> None:
+    """A safetensors file (https://github.com/huggingface/safetensors#format) with a hole where its numbers would be."""
+    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for name, shape in shapes.items():
+        start, end = end, end + math.prod(shape) * dtype.itemsize
+        kind = {torch.float32: "F32", torch.bfloat16: "BF16"}[dtype]
+        header[name] = {"dtype": kind, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with file.open("wb") as content:
+        content.write(len(text).to_bytes(8, "little") + text)
+        content.truncate(8 + len(text) + end)
 
 
 def _cut(shapes: dict[str, tuple[int, ...]], itemsize: int, most: int) -> Iterator[list[str]]:

@@ -19,6 +19,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Q
 
 from models.components import Components, quiet
 from models.miniature.architecture import new_scheduler
+from models.placement import RESIDENT
 from models.single_frame import single_frame
 
 GIB = 2**30
@@ -136,7 +137,7 @@ def components_of(pipeline: Any) -> Components:
         template_tokens=pipeline.prompt_template_encode_start_idx,
         device=pipeline.transformer.device,
         dtype=pipeline.transformer.dtype,
-        placement="resident",
+        placement=RESIDENT,
         vae_scale=pipeline.vae_scale_factor,
     )
 

@@ -90,6 +90,8 @@ def measure(
         reference: stock's pictures, to compare with.
     """
     draw(FEWEST_STEPS)  # kernels, caches, and packshot's own measurement of memory
+    if not workload.whole:
+        draw(TIMED_STEPS[-1])  # modulations, which are made once for each schedule
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()

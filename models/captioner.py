@@ -12,8 +12,8 @@ from transformers import GenerationConfig
 from models.attempts import Done, attempt
 from models.components import Captioner, Components
 from models.failure import Failure
+from models.host_weights import brought_in
 from models.latents import resized
-from models.placement import brought_in
 from models.sampling import Pixels, layers_size
 
 CAPTION_ROWS = 16
@@ -65,7 +65,7 @@ def caption_pictures(
             yield [Caption(index, None, Failure("internal", str(error), retryable=False), 0.0)]
     greedy = _greedy(captioner)
     prompt = captioner.prompt_en if use_en_prompt else captioner.prompt_cn
-    with brought_in(captioner.model, components.device):
+    with components.reading(), brought_in(captioner.model, components.device):
         for size, indices in by_size.items():
 
             def write(batch: list[int], size: tuple[int, int] = size) -> list[str]:

@@ -29,14 +29,16 @@ from transformers import (
 from models.checkpoint import Checkpoint, check_kind, weight_files, writes_captions
 from models.compressed import check_form, compress
 from models.failure import first_line
-from models.forms import DIFFUSERS, TRANSFORMERS, Form, Forms, count_bytes, stored_weights
+from models.forms import DIFFUSERS, TRANSFORMERS, Form, Forms, stored_weights
+from models.host_weights import look_up_on_host, stream_layers
 from models.lora import Lora
 from models.merge import merge
-from models.placement import Placement, choose_placement, stream
+from models.placement import RESIDENT, Placement
 from models.read_ahead import reading_ahead
 from models.schedule import LIGHTNING, Scheduler
 from models.single_frame import single_frame
 from models.stored import assemble, keep_stored, restored_state
+from models.weight_stream import WeightStream
 from models.weights import CheckpointError
 
 # Where no captions are written, no logits are computed and no picture is read: head and vision tower needn't be there.
@@ -79,13 +81,23 @@ class Components:
     captioner: Captioner | None = None  # where the checkpoint has a processor, which shows pictures to the text encoder
     controlnet: ControlNet | None = None  # where pictures are drawn after control pictures
     form: Form | None = None  # what the weights of the transformer's blocks are kept in; None: in `dtype`
+    text_layers: WeightStream | None = None  # of a text encoder whose layers are in host memory
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """While prompts are read; afterwards the text encoder leaves the device where it isn't resident."""
+        try:
+            yield
+        finally:
+            if self.text_layers is not None:
+                self.text_layers.release()
 
 
 def load_components(
     checkpoint: Checkpoint,
     device: torch.device,
     dtype: torch.dtype,
-    budget: int | None,
+    placement: Placement = RESIDENT,
     *,
     pipeline: str = "QwenImagePipeline",
     form: Form | None = None,
@@ -94,7 +106,9 @@ def load_components(
     loras: Sequence[Lora] = (),
     scheduler: Scheduler = "checkpoint",
 ) -> Components:
-    """Load a checkpoint's parts onto `device`, placed so that they fit `budget` bytes (None: as much as it takes).
+    """Load a checkpoint's parts, each to where its placement has it.
+
+    The blocks of a transformer that isn't resident are in host memory: `models.levers.open_predictor` takes them.
 
     Args:
         pipeline: `QwenImagePipeline` or `QwenImageLayeredPipeline`, whichever the parts are for.
@@ -116,16 +130,8 @@ def load_components(
     forms = Forms.of(folder, form, changed=bool(loras))
     for each in {forms.transformer, forms.text_encoder, forms.stored}:
         check_form(each, device)
-    placement: Placement = "resident"
-    if budget is not None:
-        text_bytes = count_bytes(folder / "text_encoder", TRANSFORMERS, dtype.itemsize, forms.text_encoder, unused)
-        transformer_bytes = count_bytes(folder / "transformer", DIFFUSERS, dtype.itemsize, forms.transformer)
-        if controlnet is not None:
-            transformer_bytes += count_bytes(controlnet.folder, DIFFUSERS, dtype.itemsize, None)
-        placement = choose_placement(text_bytes, transformer_bytes, budget)
     host = torch.device("cpu")
-    home = host if placement == "streamed" else device  # the transformer's
-    text_home = device if placement == "resident" else host
+    home = device if placement.kind == "resident" else host
     tokenizer_class = index["tokenizer"][1]
     with quiet(), reading_ahead(weight_files(checkpoint, controlnet)):
         tokenizer = getattr(transformers, tokenizer_class).from_pretrained(folder / "tokenizer", local_files_only=True)
@@ -135,13 +141,13 @@ def load_components(
         text_encoder = _load(
             Qwen2_5_VLForConditionalGeneration,
             folder / "text_encoder",
-            host if forms.text_encoder else text_home,
+            host if forms.text_encoder else home,
             dtype,
             unused,
         )
         if forms.text_encoder and forms.compresses_text_encoder:
-            compress(text_encoder, forms.text_encoder, device, text_home)
-        text_encoder.to(text_home)
+            compress(text_encoder, forms.text_encoder, device, home)
+        text_encoder.to(home)
         processor = None
         if writes_captions(checkpoint):
             processor_class = getattr(transformers, index["processor"][1])
@@ -167,8 +173,12 @@ def load_components(
     if forms.transformer and forms.compresses_transformer:
         compress(transformer, forms.transformer, device, home)
         transformer.to(home)
-    if placement == "streamed":
-        stream(transformer, device)
+    text_layers = None
+    if placement.kind != "resident":
+        for name, part in transformer.named_children():
+            if name != "transformer_blocks":
+                part.to(device)
+        text_layers = _stream_text_encoder(text_encoder.model.language_model, device)
     # The pipeline's own constants, so that they can't drift from diffusers'.
     parts = {"scheduler": flow_match, "vae": vae, "text_encoder": None, "tokenizer": None, "transformer": None}
     stock = QwenImageLayeredPipeline(processor=None, **parts) if is_layered else QwenImagePipeline(**parts)
@@ -190,7 +200,17 @@ def load_components(
         captioner=captioner,
         controlnet=steering,
         form=form,
+        text_layers=text_layers,
     )
+
+
+def _stream_text_encoder(text_encoder: Any, device: torch.device) -> WeightStream:
+    """Have a text encoder read prompts on `device`, whose weights stay in host memory."""
+    stream = stream_layers(text_encoder.layers, device)
+    look_up_on_host(text_encoder.embed_tokens, device)
+    text_encoder.norm.to(device)
+    text_encoder.rotary_emb.to(device)
+    return stream
 
 
 @contextmanager

@@ -33,6 +33,10 @@ class Weight(NamedTuple):
     form: Form
     block: int  # numbers that share a scale, one row after another; in 8 bits a row
 
+    def to(self, device: torch.device) -> Weight:
+        """The same on a device."""
+        return self._replace(codes=self.codes.to(device), scales=self.scales.to(device))
+
     def restored(self, dtype: torch.dtype) -> torch.Tensor:
         """The weight [out, in]."""
         codes, scales = self.codes, self.scales

@@ -1,13 +1,13 @@
 """SHA-256 of the contents of folders and files, remembered so that 60 GB aren't read twice."""
 
 import hashlib
-import json
 import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from pathlib import Path
+
+from models import cache_file
+from models.cache_file import cache_folder
 
 
 def digest(folder: Path, files: Sequence[Path]) -> str:
@@ -29,18 +29,14 @@ def hashes(folder: Path, files: Sequence[Path]) -> dict[str, str]:
 def remember(folder: Path, found: Mapping[str, str]) -> None:
     """Have `digest` and `hashes` know the SHA-256 of files under `folder` that were just read, by their names there."""
     memory = _memory(folder)
-    _remember(memory, _recall(memory) | {name: (_stamp(folder / name), sha256) for name, sha256 in found.items()})
+    cache_file.remember(
+        memory, _recall(memory) | {name: (_stamp(folder / name), sha256) for name, sha256 in found.items()}
+    )
 
 
 def file_digest(file: Path) -> str:
     """Hash the contents of one file, whatever it is called; remembered as by `digest`."""
     return _hashes(file.parent, [file], remembered_for=file)[file.name]
-
-
-def cache_folder() -> Path:
-    """packshot's folder under XDG_CACHE_HOME (XDG Base Directory Specification 0.8)."""
-    root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "packshot"
 
 
 def _hashes(folder: Path, files: Sequence[Path], *, remembered_for: Path) -> dict[str, str]:
@@ -54,7 +50,7 @@ def _hashes(folder: Path, files: Sequence[Path], *, remembered_for: Path) -> dic
         hashed = dict(zip(unknown, threads.map(lambda name: _hash(names[name]), unknown), strict=True))
     found = {name: hashed.get(name) or known[name][1] for name in names}
     if unknown:
-        _remember(memory, known | {name: (stamps[name], found[name]) for name in names})
+        cache_file.remember(memory, known | {name: (stamps[name], found[name]) for name in names})
     return found
 
 
@@ -75,14 +71,6 @@ def _hash(file: Path) -> str:
 
 def _recall(memory: Path) -> dict[str, tuple[str, str]]:
     try:
-        return {name: (stamp, digest) for name, (stamp, digest) in json.loads(memory.read_bytes()).items()}
-    except (OSError, ValueError, AttributeError, TypeError):
+        return {name: (stamp, digest) for name, (stamp, digest) in cache_file.recall(memory).items()}
+    except (ValueError, TypeError):
         return {}
-
-
-def _remember(memory: Path, entries: dict[str, tuple[str, str]]) -> None:
-    with suppress(OSError):  # a read-only home costs time, nothing else
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=memory.parent, suffix=".part", delete=False) as part:
-            json.dump(entries, part)
-        Path(part.name).replace(memory)  # whole or not at all: lanes start side by side

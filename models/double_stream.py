@@ -106,7 +106,6 @@ class Streams:
 
 
 def enter(
-    block: Block,
     image_modulation: Modulation,
     text_modulation: Modulation,
     *,
@@ -115,11 +114,18 @@ def enter(
     rotary: tuple[Rotary, Rotary],
     image: torch.Tensor,
     text: torch.Tensor,
+    eps: float,
+    quantize: bool,
 ) -> Streams:
-    """Both streams before the first block; `image` and `text` are theirs from now on."""
+    """Both streams before the first block; `image` and `text` are theirs from now on.
+
+    Args:
+        eps: of the layer norms.
+        quantize: whether the blocks take the image's tokens in float8.
+    """
     of_image, of_text = image_modulation, text_modulation
-    image_in = modulated_norm(image, of_image.shift, of_image.scale, block.eps, quantize=block.image.qkv.quantizes)
-    text_in = modulated_norm(text, of_text.shift, of_text.scale, block.eps)
+    image_in = modulated_norm(image, of_image.shift, of_image.scale, eps, quantize=quantize)
+    text_in = modulated_norm(text, of_text.shift, of_text.scale, eps)
     return Streams(packing, rows, *rotary, image, text, image_in, text_in)
 
 
@@ -129,15 +135,15 @@ def advance(
     image_modulation: Modulation,
     text_modulation: Modulation,
     *,
-    following: tuple[Block, Modulation, Modulation] | None,
+    following: tuple[Modulation, Modulation] | None,
     last: tuple[torch.Tensor, torch.Tensor],
     control: torch.Tensor | None = None,
 ) -> None:
     """Take both streams through one block.
 
     Args:
-        following: the next block and what the step says to it; None for the last, after whose attention nobody reads
-            the text any more.
+        following: what the step says to the image and the text of the next block, which takes its tokens as this one
+            does; None for the last, after whose attention nobody reads the text any more.
         last: shift and scale [D] of the norm after the last block.
         control: what a ControlNet adds to the image stream of each row after this block [B, N, D].
     """
@@ -158,12 +164,11 @@ def advance(
     if following is None:
         shift, scale, quantize = *last, False
     else:
-        next_block, next_mod, _ = following
-        shift, scale, quantize = next_mod.shift, next_mod.scale, next_block.image.qkv.quantizes
+        shift, scale, quantize = following[0].shift, following[0].scale, block.image.qkv.quantizes
     streams.image_in = modulated_norm(image, shift, scale, block.eps, update=update, quantize=quantize)
     if following is None:
         return
-    text, mod, next_mod = streams.text, text_modulation, following[2]
+    text, mod, next_mod = streams.text, text_modulation, following[1]
     update = Update(block.text.out(_text_of(streams.packing, attended)), block.text.out.bias, mod.gate)
     middle = modulated_norm(text, mod.mlp_shift, mod.mlp_scale, block.eps, update=update)
     widened = block.text.up.gelu(middle)

@@ -1,26 +1,32 @@
 """What both bulk engines share: a checkpoint held open on one device, and rows of one shape through it."""
 
 import logging
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, Self
 
+import diffusers
 import torch
 
 from models.attempts import Done, attempt
 from models.attention import Attention
+from models.batch_sizes import BatchSizes, memory_of
 from models.batches import cut_into_batches
 from models.checkpoint import Checkpoint
 from models.components import Components, load_components
 from models.denoise import denoise, draw_noise
 from models.device import find_device, find_precision
 from models.failure import Cause, Failure
-from models.fit import DoesNotFit, largest_fit
+from models.fit import DoesNotFit, Fit, best_fit
 from models.forms import form_for, kept_precision
 from models.latents import decode
 from models.levers import Levers, open_predictor
 from models.lora import Lora
-from models.placement import Placement, free_memory
+from models.measure import Cost, measure_step
+from models.memory_plan import MemoryPlan
+from models.opening import choose_placement
+from models.placement import Placement, WantedPlacement, free_memory, limit_memory
 from models.prompt_embeds import embed_prompts, tokenize
 from models.sampling import Pixels, Shape
 from models.schedule import Scheduler
@@ -30,10 +36,6 @@ logger = logging.getLogger(__name__)
 EXACT = Levers()
 CPU_ROWS = 8
 MOST_ROWS = 64
-# Beyond so many image tokens a resident model gains nothing from a larger batch (one H200: 1024² in 11.40 s a picture
-# alone and 11.37 in batches of 8, 512² in 2.50 s in batches of 32 and 2.47 of 64), while a smaller one loses less when
-# it is interrupted.
-RESIDENT_BATCH_TOKENS = 65536
 
 
 @dataclass(frozen=True)
@@ -85,15 +87,21 @@ class Engine:
         batch: int | None = None,
         memory_fraction: float = 0.9,
         max_prompt_tokens: int = 1024,
+        memory: Path | None = None,
     ) -> None:
-        """Take parts that are loaded already; `load` is the usual way."""
+        """Take parts that are loaded already; `load` is the usual way.
+
+        Args:
+            memory: the file that batch sizes are remembered in.
+        """
         self.components = components
         self.levers = levers
         self.predictor = open_predictor(components, levers)
         self.batch = batch
         self.memory_fraction = memory_fraction
         self.max_prompt_tokens = max_prompt_tokens
-        self._rows: dict[Hashable, int] = {}  # the batch sizes found so far
+        self.plan: MemoryPlan | None = None  # what its placement was chosen by, if it was chosen
+        self._rows = BatchSizes(memory)
 
     @classmethod
     def load(
@@ -107,6 +115,8 @@ class Engine:
         step_cache: float | None = None,
         batch: int | None = None,
         memory_fraction: float = 0.9,
+        gpu_memory: int | None = None,
+        placement: WantedPlacement = "auto",
         max_prompt_tokens: int = 1024,
         controlnet: Checkpoint | None = None,
         controlnet_scale: float = 1.0,
@@ -124,6 +134,8 @@ class Engine:
             fused, attention, step_cache: see `models.levers`.
             batch: the most rows that go through the device together; None for as many as do it good.
             memory_fraction: how much of the GPU's free memory may be used.
+            gpu_memory: bytes of the GPU's memory that this process may use; None for all of it.
+            placement: where the weights are: see `models.placement`; `auto` is the fastest that fits.
             max_prompt_tokens: a longer prompt fails its row, where stock would cut it without a word.
             controlnet: what `find_controlnet` found for it; every picture is then drawn after a control picture.
             controlnet_scale: how strictly, stock's `controlnet_conditioning_scale`.
@@ -134,27 +146,46 @@ class Engine:
             CheckpointError: if the checkpoint, a LoRA, the device or the precision won't do.
         """
         found = find_device(device)
+        if gpu_memory is not None and found.type == "cuda":
+            limit_memory(found, gpu_memory)
         precision = kept_precision(precision, checkpoint.folder)
-        budget = int(free_memory(found) * memory_fraction) if found.type == "cuda" else None
+        dtype, form = find_precision(precision, found), form_for(precision, checkpoint.folder)
+        levers = Levers(fused, attention, precision == "float8", step_cache)
+        placed, plan = choose_placement(
+            checkpoint,
+            cls.pipeline,
+            found,
+            dtype,
+            form=form,
+            levers=levers,
+            wanted=placement,
+            budget=int(free_memory(found) * memory_fraction) if found.type == "cuda" else None,
+            most=min(batch or MOST_ROWS, MOST_ROWS),
+            changed=bool(loras),
+            controlnet=controlnet,
+        )
         components = load_components(
             checkpoint,
             found,
-            find_precision(precision, found),
-            budget,
+            dtype,
+            placed,
             pipeline=cls.pipeline,
-            form=form_for(precision, checkpoint.folder),
+            form=form,
             controlnet=controlnet,
             controlnet_scale=controlnet_scale,
             loras=loras,
             scheduler=scheduler,
         )
-        return cls(
+        engine = cls(
             components,
-            levers=Levers(fused, attention, precision == "float8", step_cache),
+            levers=levers,
             batch=batch,
             memory_fraction=memory_fraction,
             max_prompt_tokens=max_prompt_tokens,
+            memory=_memory(checkpoint, components, levers) if found.type == "cuda" else None,
         )
+        engine.plan = plan
+        return engine
 
     @property
     def device(self) -> torch.device:
@@ -239,8 +270,7 @@ class Engine:
         lengths = {index: tuple(map(len, embeds)) for index, embeds in rows.items()}
         tokens = -(-max(map(max, lengths.values())) // 128) * 128
         demand = Demand(shape.width, shape.height, shape.layers, shape.guidance > 1, tokens)
-        if demand not in self._rows:
-            self._rows[demand] = self._fit(shape, tokens)
+        self._fit(demand, shape, len(rows))
         indices = list(rows)
         batches = cut_into_batches([lengths[index] for index in indices], self._rows[demand])
         queue = [[indices[position] for position in batch] for batch in batches]
@@ -266,42 +296,35 @@ class Engine:
         latents = denoise(self.components, self.predictor, shape, noise, rows, source, control)
         return decode(self.components, shape, latents)
 
-    def _fit(self, shape: Shape, tokens: int) -> int:
-        """How many rows of `shape`, with prompts of up to `tokens` tokens, go through the device together."""
+    def _fit(self, demand: Demand, shape: Shape, count: int) -> None:
+        """Find how many of `count` rows of `shape` go through the device together."""
+        most = min(self.batch or MOST_ROWS, MOST_ROWS, count)
         if self.device.type != "cuda":
-            return min(self.batch or CPU_ROWS, MOST_ROWS)
-        most = min(self.batch or MOST_ROWS, MOST_ROWS)
-        if self.placement != "streamed":
-            pictures = shape.frames + (shape.layers > 0)  # the source is one, too
-            image_tokens = pictures * shape.width * shape.height // self.size_multiple**2
-            most = min(most, max(1, RESIDENT_BATCH_TOKENS // image_tokens))
+            self._rows.setdefault(demand, min(self.batch or CPU_ROWS, MOST_ROWS))
+            return
+
+        def measure(rows: int) -> Cost | None:
+            torch.cuda.empty_cache()  # what other sizes left behind
+            try:
+                cost = measure_step(self.components, self.predictor, shape, demand.tokens, rows)
+            except torch.OutOfMemoryError:
+                return None
+            return None if cost.is_tight and rows > 1 else cost
+
+        budget = int(free_memory(self.device) * self.memory_fraction)
+        if (known := self._rows.found(demand, most, budget)) is not None:
+            self._rows.use(demand, min(known.rows, self.batch or MOST_ROWS))
+            return
+        measure(1)  # slots for streamed weights and the modulations of this schedule take their room
         budget = int(free_memory(self.device) * self.memory_fraction)
         try:
-            fit = largest_fit(shape, budget, lambda rows: self._measure(shape, tokens, rows, budget), most)
+            fit = best_fit(shape, budget, measure, most)
         except DoesNotFit as error:
             logger.warning("%s Trying one at a time.", error)
-            return 1
+            fit = Fit(rows=1, peak_bytes=0, step_seconds=0.0, grows=False)
+        torch.cuda.empty_cache()
+        self._rows.keep(demand, fit)
         logger.info("%d rows of %s take %.1f GiB beside the model", fit.rows, shape, fit.peak_bytes / 2**30)
-        return fit.rows
-
-    @torch.inference_mode()
-    def _measure(self, shape: Shape, tokens: int, rows: int, budget: int) -> int:
-        """The bytes that denoising so many rows takes beside the model: one step, measured."""
-        components = self.components
-        before = torch.cuda.memory_allocated(self.device)
-        torch.cuda.reset_peak_memory_stats(self.device)
-        try:
-            width = components.transformer.config.joint_attention_dim
-            texts = [[torch.zeros(tokens, width, dtype=components.dtype)] * (2 if shape.guidance > 1 else 1)] * rows
-            noise = draw_noise(components, shape, [0] * rows)
-            source = noise[:, : noise.shape[1] // shape.frames] if shape.layers else None
-            control = noise if components.controlnet else None
-            denoise(components, self.predictor, shape, noise, texts, source, control, steps=1)
-        except torch.OutOfMemoryError:
-            return budget + 1
-        finally:
-            torch.cuda.empty_cache()
-        return torch.cuda.max_memory_allocated(self.device) - before
 
     def _failure(self, cause: Cause, line: str, shape: Shape) -> Failure:
         if cause == "out_of_memory":
@@ -318,3 +341,12 @@ class Engine:
             f"The model computed something other than numbers in {self.precision}; change the seed or the precision."
         )
         return Failure("not_finite", message, retryable=False)
+
+
+def _memory(checkpoint: Checkpoint, components: Components, levers: Levers) -> Path:
+    """The file that remembers batch sizes for a checkpoint on a GPU, as far as speed or memory depend on it."""
+    gpu = torch.cuda.get_device_properties(components.device)
+    cap = torch.cuda.get_per_process_memory_fraction(components.device)
+    controlnet = components.controlnet is not None
+    model = checkpoint.revision, str(components.placement), components.dtype, components.form, controlnet
+    return memory_of(model, levers, gpu.name, gpu.total_memory, cap, torch.__version__, diffusers.__version__)

@@ -3,9 +3,12 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from models.measure import Cost
 from models.sampling import Shape
 
 GIB = 2**30
+PAYS = 0.01  # share of a row's seconds that a batch twice as large must save
+LASTS = 10.0  # seconds that a batch should go on for: at its borders the device waits for the host
 
 
 class DoesNotFit(ValueError):  # noqa: N818 a finding more than an error
@@ -21,36 +24,61 @@ class DoesNotFit(ValueError):  # noqa: N818 a finding more than an error
 
 @dataclass(frozen=True)
 class Fit:
-    """How many rows of one shape go through the GPU together."""
+    """How many rows of one shape go through the device together."""
 
-    shape: Shape
     rows: int
-    peak_bytes: int  # measured, not estimated: see `measure`
+    peak_bytes: int  # beside the weights
+    step_seconds: float  # of one step of so many rows
+    grows: bool  # whether more rows might pay, were there more of them
 
 
-def largest_fit(shape: Shape, budget: int, measure: Callable[[int], int], most: int) -> Fit:
-    """Find the largest batch of `shape`, of at most `most` rows, whose measured peak stays within `budget` bytes.
+def best_fit(shape: Shape, budget: int, measure: Callable[[int], Cost | None], most: int) -> Fit:
+    """Find the batch of `shape`, of at most `most` rows, that is fast, not too short, and within `budget` bytes.
 
-    Memory grows by a constant for every row, so two measurements predict the rest; the prediction is then measured
-    too, because allocators round.
+    Rows are doubled for as long as that saves time, or batches are short and it costs none. Memory grows by a constant
+    for every row, so two measurements predict the next; what is taken was measured, because allocators round.
 
     Args:
-        measure: runs so many rows and returns the bytes they took beside the model.
+        measure: runs one step of so many rows; None if they don't fit.
 
     Raises:
         DoesNotFit: if even one row exceeds `budget`; the message says what to do.
     """
+    wanted = most
     one = measure(1)
-    if one > budget:
-        raise DoesNotFit(shape, needed=one, budget=budget)
-    if most == 1:
-        return Fit(shape, 1, one)
-    two = measure(2)
-    if two > budget:
-        return Fit(shape, 1, one)
-    growth = max(two - one, 1)
-    rows = min(most, 1 + (budget - one) // growth)
-    peaks = {1: one, 2: two}
-    while (peak := peaks.get(rows) or measure(rows)) > budget:
-        rows = max(2, rows - max(1, (peak - budget) // growth))
-    return Fit(shape, rows, peak)
+    if one is None or one.bytes > budget:
+        raise DoesNotFit(shape, needed=one.bytes if one else budget + 1, budget=budget)
+    tried = {1: one}
+    rows, grows = 1, True
+    while rows < most:
+        more = min(2 * rows, most, _predicted(tried, budget))
+        cost = None
+        while more > rows and ((cost := measure(more)) is None or cost.bytes > budget):
+            most, more, cost = more - 1, (rows + more) // 2, None
+        if cost is None:
+            grows = False
+            break
+        tried[more] = cost
+        saved = 1 - cost.seconds / more / (tried[rows].seconds / rows)
+        rows = more
+        if saved < -PAYS or (saved < PAYS and _seconds(shape, cost) >= LASTS):
+            grows = False
+            break
+    fastest = min(cost.seconds / count for count, cost in tried.items())
+    fast = [count for count, cost in sorted(tried.items()) if cost.seconds / count <= (1 + PAYS) * fastest]
+    taken = next((count for count in fast if _seconds(shape, tried[count]) >= LASTS), fast[-1])
+    return Fit(taken, tried[taken].bytes, tried[taken].seconds, grows and taken == wanted)
+
+
+def _seconds(shape: Shape, step: Cost) -> float:
+    """Those of a whole batch."""
+    return shape.steps * step.seconds
+
+
+def _predicted(tried: dict[int, Cost], budget: int) -> int:
+    """How many rows fit, as far as one can say."""
+    if len(tried) < 2:
+        return 2
+    *_, (fewer, less), (rows, cost) = sorted(tried.items())
+    growth = max((cost.bytes - less.bytes) // (rows - fewer), 1)
+    return rows + (budget - cost.bytes) // growth

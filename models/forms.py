@@ -177,25 +177,32 @@ def compresses(name: str, shape: Sequence[int], form: Form) -> bool:
 
 
 def count_bytes(folder: Path, stem: str, itemsize: int, form: Form | None, unused: tuple[str, ...] = ()) -> int:
-    """The bytes that a component takes in memory.
+    """The bytes that a component takes in memory: see `bytes_of`.
+
+    Args:
+        unused: beginnings of the names of parameters that aren't counted.
+    """
+    each = bytes_of(folder, stem, itemsize, form)
+    return sum(size for name, size in each.items() if not name.startswith(unused))
+
+
+def bytes_of(folder: Path, stem: str, itemsize: int, form: Form | None) -> dict[str, int]:
+    """The bytes that each parameter of a component takes in memory, by its name.
 
     Args:
         folder, stem: see `stored_weights`.
         itemsize: bytes of a number that is kept as a float.
         form: what the weights of the blocks are kept in; where they are stored so, floats among them stay floats.
-        unused: beginnings of the names of parameters that aren't counted.
     """
     weights = stored_weights(folder, stem)
     is_stored_so = form_of(weights) == form
-    total = 0
+    sizes = {}
     for name, stored in weights.items():
         numbers = math.prod(stored.shape)
-        if name.startswith(unused):
-            continue
         if form is None or not compresses(name, stored.shape, form) or (is_stored_so and stored.form != form):
-            total += numbers * itemsize
+            sizes[name] = numbers * itemsize
         elif form in FOUR_BITS:
-            total += numbers // 2 + 4 * numbers // (stored.block if is_stored_so else BLOCK)
+            sizes[name] = numbers // 2 + 4 * numbers // (stored.block if is_stored_so else BLOCK)
         else:
-            total += numbers + 4 * stored.shape[0]
-    return total
+            sizes[name] = numbers + 4 * stored.shape[0]
+    return sizes

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from models.attention import Attention
 from models.components import Components
+from models.host_weights import stream_layers
 from models.packed import Packed
 from models.padded import Padded
 from models.predictor import Predictor
@@ -29,17 +30,20 @@ def open_predictor(components: Components, levers: Levers) -> Predictor:
         CheckpointError: if one of them needs another.
     """
     one_by_one = components.transformer.config.zero_cond_t
-    if levers.fused and components.placement != "streamed" and not one_by_one:
+    resident = components.placement.resident_blocks
+    if levers.fused and not one_by_one:
         return Packed(
-            components.transformer, float8=levers.float8, attention=levers.attention, step_cache=levers.step_cache
+            components.transformer,
+            float8=levers.float8,
+            attention=levers.attention,
+            step_cache=levers.step_cache,
+            device=components.device,
+            resident=resident,
         )
     if levers.float8 or levers.step_cache is not None:
         asked = "The precision float8" if levers.float8 else "A step cache"
-        if not levers.fused:
-            why = "fused is off"
-        elif one_by_one:
-            why = "this model modulates its tokens one by one"
-        else:
-            why = "the model doesn't fit the GPU's memory and is streamed"
+        why = "this model modulates its tokens one by one" if levers.fused else "fused is off"
         raise CheckpointError(f"{asked} needs the fused transformer, but {why}; leave it out, or change that.")
+    if resident is not None:
+        stream_layers(components.transformer.transformer_blocks, components.device, resident)
     return Padded(components.transformer)

@@ -1,7 +1,8 @@
 """Shift, scale and gate of every block at every step, made once for many steps.
 
 All rows of a batch stand at the same step, and nothing but the step decides them: so a third of the model's weights,
-6.8 of 20.4 billion, is read once for many steps instead of at each (13.6 GB: 3 ms of a step on one H200).
+6.8 of 20.4 billion, is read once for many steps instead of at each (13.6 GB: 3 ms of a step on one H200), and where the
+GPU has no room for them, they stay in host memory.
 """
 
 from __future__ import annotations
@@ -10,9 +11,12 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import QwenImageTransformer2DModel
+from torch import nn
 from torch.nn import functional
 
-STEPS_AT_ONCE = 64  # whose modulations are kept: 4.4 MB each at full size, in bfloat16
+from models.compressed import CompressedLinear
+
+STEPS_AT_ONCE = 64  # whose modulations are kept: 4.4 MB each at full size, in bfloat16; see `models.sizes`
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ class StepModulations:
 
 
 class Modulations:
-    """Those of the steps of one schedule."""
+    """Those of the steps of one schedule; batches of one schedule share them."""
 
     def __init__(self, transformer: QwenImageTransformer2DModel, timesteps: torch.Tensor) -> None:
         """Nothing is computed yet; `timesteps` are those of the steps to come, 0 … 1 [steps]."""
@@ -65,9 +69,20 @@ class Modulations:
         temb = model.time_text_embed(timesteps.to(dtype), in_precision, is_rgb)  # [steps, D]
         of_blocks = [
             torch.stack(
-                [modulation(temb).unflatten(1, (6, -1)) for modulation in (block.img_mod, block.txt_mod)], dim=1
+                [_modulated(modulation, temb).unflatten(1, (6, -1)) for modulation in (block.img_mod, block.txt_mod)],
+                dim=1,
             )
             for block in model.transformer_blocks
         ]
         self._blocks = torch.stack(of_blocks, dim=1)  # [steps, blocks, 2, 6, D]
         self._last = model.norm_out.linear(functional.silu(temb)).unflatten(1, (2, -1))  # [steps, 2, D]
+
+
+def _modulated(modulation: nn.Sequential, temb: torch.Tensor) -> torch.Tensor:
+    """What `modulation` says; its weights are brought to where `temb` is, wherever they are."""
+    activation, linear = modulation
+    if isinstance(linear, CompressedLinear):
+        weight = linear.kept.to(temb.device).restored(temb.dtype)
+    else:
+        weight = linear.get_parameter("weight").to(temb.device)
+    return functional.linear(activation(temb), weight, linear.get_parameter("bias").to(temb.device))

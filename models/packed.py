@@ -8,16 +8,20 @@ prompt's length costs nothing; what a block does with them stands in `models.dou
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from functools import partial
 
 import torch
 from diffusers import QwenImageTransformer2DModel
+from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformerBlock
+from torch import nn
 from torch.nn.attention import sdpa_kernel
 
 from models.attention import Attention, backends
+from models.blocks import Blocks
 from models.double_stream import Block, Streams, advance, enter
 from models.fused import modulated_norm, plain
-from models.modulations import Modulations, StepModulations
+from models.modulations import STEPS_AT_ONCE, Modulations, StepModulations
 from models.packing import Packing
 from models.predictor import Conditions, Grid, Predictor
 from models.step_cache import StepCache
@@ -38,13 +42,18 @@ class Packed(Predictor):
         float8: bool = False,
         attention: Attention = "auto",
         step_cache: float | None = None,
+        device: torch.device | None = None,
+        resident: Collection[int] | None = None,
     ) -> None:
-        """Merge weights where they are; the transformer stays usable by itself, except in float8.
+        """Merge weights where they are; the transformer stays usable by itself, except in float8 or streamed.
 
         Args:
             float8: multiply the image stream's tokens in float8; its weights are then given up for those.
             attention: the kernel that is tried first; `auto` is cuDNN's, the fastest on Hopper.
             step_cache: see `models.step_cache`; None to take every row through every block.
+            device: where the blocks are used; where the transformer is by default.
+            resident: the blocks that stay on `device`, where the others are streamed from host memory. None: all stay
+                where they are. Their modulations' weights are brought there when they are needed, wherever they are.
 
         Raises:
             ValueError: if the transformer modulates its tokens one by one (zero_cond_t), as no text-to-image one does.
@@ -55,13 +64,32 @@ class Packed(Predictor):
         self.asked = 0  # rows times steps so far that a step cache could have skipped
         self.computed = 0  # of them, those that went through all blocks
         self.backends = list(backends(attention).values())
-        self.blocks = [Block.of(block, float8=float8) for block in transformer.transformer_blocks]
+        device = device or transformer.device
+        makers = [
+            partial(_block, block, device, float8, resident is not None) for block in transformer.transformer_blocks
+        ]
+        self.blocks = Blocks(makers, device, resident)
+        self._modulations: dict[tuple[float, ...], Modulations] = {}  # of the last schedules, for batches to come
 
     def condition(
         self, texts: Sequence[Sequence[torch.Tensor]], grid: Grid, timesteps: torch.Tensor
     ) -> PackedConditions:
         """See `Predictor`."""
         return PackedConditions(self, texts, grid, timesteps)
+
+    def repeat(self, blocks: int) -> None:
+        """See `Predictor`."""
+        self.transformer.transformer_blocks = nn.ModuleList([self.transformer.transformer_blocks[0]] * blocks)
+        self.blocks, self._modulations = self.blocks.repeated(blocks), {}
+
+    def modulations(self, timesteps: torch.Tensor) -> Modulations:
+        """Those of a schedule."""
+        schedule = tuple(timesteps.tolist())
+        if schedule not in self._modulations:
+            while self._modulations and sum(map(len, self._modulations)) + len(schedule) > STEPS_AT_ONCE:
+                del self._modulations[next(iter(self._modulations))]  # before the new ones take memory
+            self._modulations[schedule] = Modulations(self.transformer, timesteps)
+        return self._modulations[schedule]
 
 
 class PackedConditions(Conditions):
@@ -89,7 +117,7 @@ class PackedConditions(Conditions):
         self.image_rotary, self.text_rotary = (
             (table.real.float().contiguous(), table.imag.float().contiguous()) for table in frequencies
         )
-        self.modulations = Modulations(model, timesteps)
+        self.modulations = packed.modulations(timesteps)
         row_of = [row for _, row in order]
         self.cache = None if packed.step_cache is None else StepCache(packed.step_cache, row_of, len(timesteps))
         self._row_of = torch.tensor(row_of, device=device)
@@ -110,8 +138,8 @@ class PackedConditions(Conditions):
     def _through(self, step: int, image: torch.Tensor, control: Sequence[torch.Tensor] | None) -> torch.Tensor:
         """Take image tokens [image tokens, D] through all blocks and the norm after the last."""
         modulations = self.modulations.at(step)
+        blocks = self.packed.blocks
         streams = enter(
-            self.packed.blocks[0],
             modulations.image[0],
             modulations.text[0],
             packing=self.packing,
@@ -119,6 +147,8 @@ class PackedConditions(Conditions):
             rotary=(self.image_rotary, self.text_rotary),
             image=image,
             text=self.text.clone(),
+            eps=blocks.eps,
+            quantize=blocks.quantizes,
         )
         if self.cache is None:
             return self._onwards(streams, modulations, control, 0)
@@ -133,9 +163,8 @@ class PackedConditions(Conditions):
             computed = self._onwards(streams, modulations, control, 1)
             self.cache.remember(due, first, (streams.image - after).unflatten(0, (self.packing.sequences, -1)))
             return computed
-        block = self.packed.blocks[-1]
         recalled = after + self.cache.recalled().flatten(0, 1)
-        normed = plain(modulated_norm(recalled, modulations.last_shift, modulations.last_scale, block.eps))
+        normed = plain(modulated_norm(recalled, modulations.last_shift, modulations.last_scale, blocks.eps))
         if due:
             some = streams.only(due)
             at_first = some.image.clone()
@@ -155,15 +184,29 @@ class PackedConditions(Conditions):
     def _advance(
         self, streams: Streams, index: int, modulations: StepModulations, control: Sequence[torch.Tensor] | None
     ) -> None:
-        blocks, following = self.packed.blocks, index + 1
-        advance(
-            streams,
-            blocks[index],
-            modulations.image[index],
-            modulations.text[index],
-            following=(blocks[following], modulations.image[following], modulations.text[following])
-            if following < len(blocks)
-            else None,
-            last=(modulations.last_shift, modulations.last_scale),
-            control=control[index // math.ceil(len(blocks) / len(control))] if control else None,
-        )
+        count, following = len(self.packed.blocks), index + 1
+        with self.packed.blocks.turn(index) as block:
+            advance(
+                streams,
+                block,
+                modulations.image[index],
+                modulations.text[index],
+                following=(modulations.image[following], modulations.text[following]) if following < count else None,
+                last=(modulations.last_shift, modulations.last_scale),
+                control=control[index // math.ceil(count / len(control))] if control else None,
+            )
+
+
+def _block(block: QwenImageTransformerBlock, device: torch.device, float8: bool, taken: bool) -> Block:
+    """A block made of diffusers', on `device`; where it is `taken`, diffusers' keeps its modulations' weights alone."""
+    if not taken:
+        return Block.of(block, float8=float8)
+    modulations = block.img_mod, block.txt_mod
+    block.img_mod, block.txt_mod = nn.Identity(), nn.Identity()
+    block.to(device)
+    made = Block.of(block, float8=float8)
+    for part in block.modules():
+        for name, parameter in part.named_parameters(recurse=False):
+            setattr(part, name, nn.Parameter(parameter.new_empty(0), requires_grad=False))
+    block.img_mod, block.txt_mod = modulations
+    return made

@@ -1,7 +1,6 @@
 """diffusers' own forward as a predictor: one branch of guidance after the other, unlike lengths padded and masked.
 
-The simple road, and the only one whose blocks can be streamed from host memory by diffusers' hooks; `models.packed`
-is the fast one.
+The simple road; `models.packed` is the fast one.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from collections.abc import Sequence
 
 import torch
 from diffusers import QwenImageTransformer2DModel
+from torch import nn
 
 from models.predictor import Conditions, Grid, Predictor
 from models.prompt_embeds import PaddedEmbeds, pad
@@ -30,6 +30,10 @@ class Padded(Predictor):
         """See `Predictor`."""
         branches = [pad(branch, timesteps.device) for branch in zip(*texts, strict=True)]
         return PaddedConditions(self.transformer, branches, grid, timesteps)
+
+    def repeat(self, blocks: int) -> None:
+        """See `Predictor`."""
+        self.transformer.transformer_blocks = nn.ModuleList([self.transformer.transformer_blocks[0]] * blocks)
 
 
 class PaddedConditions(Conditions):

@@ -1,80 +1,132 @@
 """Where the model's parts live.
 
-Three placements, chosen by the memory that is free when the model is opened:
+Three placements, of which the first that fits is taken:
 
 - **resident**: everything stays on the device. Qwen-Image takes 38.3 + 15.5 GiB in bfloat16.
-- **staged**: the text encoder lives in host memory and comes in only to encode the prompts of a shard, since offline
-  work can go stage by stage; the transformer and the VAE stay.
-- **streamed**: the transformer's blocks come from host memory one after another, each hidden behind the arithmetic of
-  the one before, and the text encoder as in staged. Full batches make this as fast as resident (one H200, 1024²: 18.1 s
-  a picture at batch 8, in 4.7 GiB), which is why streamed batches are larger.
+- **staged**: the transformer's blocks and the VAE stay. The text encoder comes in layer by layer to encode the prompts
+  of a shard, since offline work can go stage by stage, and the weights of the blocks' modulations (12.7 GiB) once for
+  each noise schedule.
+- **streamed**: of the blocks, too, only as many stay as there is room for; the others come from host memory one after
+  another, each while the ones before are at work. A batch is large enough that their arithmetic hides that.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from diffusers import ModelMixin
 
-Placement = Literal["resident", "staged", "streamed"]
+from models.sizes import Sizes
+from models.weight_stream import SLOTS
+from models.weights import CheckpointError
+
+Kind = Literal["resident", "staged", "streamed"]
+WantedPlacement = Literal["auto", "resident", "staged", "streamed"]
 GIB = 2**30
-WORK_BYTES = 6 * GIB  # denoising takes 0.5 GiB a picture of 1024², decoding one 0.6 GiB: see benchmarks
+HIDDEN = (
+    1.5  # times as long as a block's transfer its arithmetic shall take: the bus is shared with pictures, and slows
+)
 
 
-def choose_placement(text_encoder_bytes: int, transformer_bytes: int, budget: int) -> Placement:
-    """The first placement, fastest first, that fits `budget` bytes of device memory and leaves room to work."""
-    if text_encoder_bytes + transformer_bytes + WORK_BYTES <= budget:
-        return "resident"
-    # Nothing is denoised or decoded while the text encoder is in, so it shares the memory that work needs.
-    if transformer_bytes + max(text_encoder_bytes, WORK_BYTES) <= budget:
-        return "staged"
-    return "streamed"
+@dataclass(frozen=True)
+class Placement:
+    """Where a model's weights are."""
+
+    kind: Kind
+    blocks: int  # of the transformer
+    staying: int  # blocks that stay on the device
+
+    @property
+    def resident_blocks(self) -> frozenset[int] | None:
+        """Positions of the blocks that stay, among those that don't; None where nothing is in host memory."""
+        if self.kind == "resident":
+            return None
+        # The first one is among them: a step that a cache skips goes through no other.
+        return frozenset(index for index in range(self.blocks) if index * self.staying % self.blocks < self.staying)
+
+    def __str__(self) -> str:
+        if self.kind != "streamed" or not self.staying:
+            return self.kind
+        return f"{self.kind}, {self.staying} of {self.blocks} blocks stay"
+
+    def weights(self, sizes: Sizes) -> int:
+        """Bytes of weights that are on the device while pictures are drawn."""
+        if self.kind == "resident":
+            return sizes.whole
+        streamed = self.blocks - self.staying
+        return sizes.rest + sizes.text_rest + (self.staying + min(SLOTS, streamed)) * sizes.block
 
 
-def stream(transformer: ModelMixin, device: torch.device) -> None:
-    """Stream the blocks of a diffusers transformer from host memory, one ahead of the arithmetic."""
-    on_gpu = device.type == "cuda"
-    transformer.enable_group_offload(
-        onload_device=device,
-        offload_device=torch.device("cpu"),
-        offload_type="block_level",
-        num_blocks_per_group=1,
-        use_stream=on_gpu,
-        record_stream=on_gpu,
+RESIDENT = Placement("resident", 0, 0)
+
+
+@dataclass(frozen=True)
+class Room:
+    """What has to fit beside the weights, in bytes; one stage at a time."""
+
+    drawing: int  # of the batch that hides the transfers
+    least: int  # of one row
+    encoding: int  # of a batch of prompts, beside the layers of the text encoder that are there
+
+    def beside(self, placement: Placement, sizes: Sizes, drawing: int) -> int:
+        """What work takes beside the weights of a placement, if drawing takes `drawing`."""
+        layers = 0 if placement.kind == "resident" else SLOTS * sizes.text_layer
+        return max(drawing, self.encoding + layers) + sizes.table
+
+
+def place(sizes: Sizes, room: Room, budget: int) -> Placement:
+    """The first placement that fits `budget` bytes of device memory.
+
+    Raises:
+        CheckpointError: if not even one block and one row fit.
+    """
+    *others, streamed = placements(sizes, room, budget)
+    for placement in others:
+        if placement.weights(sizes) + room.beside(placement, sizes, room.drawing) <= budget:
+            return placement
+    needed = streamed.weights(sizes) + room.beside(streamed, sizes, room.least)
+    if needed <= budget:
+        return streamed
+    raise CheckpointError(
+        f"The model needs {needed / GIB:.1f} GiB of the GPU's memory even if it is streamed block by block, and "
+        f"{budget / GIB:.1f} GiB may be used; free some, draw smaller pictures, use a larger GPU, or device cpu."
     )
 
 
-def free_memory(device: torch.device) -> int:
-    """Bytes of GPU memory that torch could still use: the driver's free memory and torch's own unused blocks."""
-    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return int(torch.cuda.mem_get_info(device)[0] + unused)
+def placements(sizes: Sizes, room: Room, budget: int) -> list[Placement]:
+    """Every placement, the fastest first; of streamed ones that with as many blocks on the device as fit `budget`."""
+    none = Placement("streamed", sizes.blocks, 0)
+    free = budget - none.weights(sizes) - room.beside(none, sizes, room.drawing)
+    staying = min(max(free // max(sizes.block, 1), 0), sizes.blocks - 1)
+    every = [Placement(kind, sizes.blocks, sizes.blocks) for kind in ("resident", "staged")]
+    return [*every, Placement("streamed", sizes.blocks, staying)]
 
 
-@contextmanager
-def brought_in(module: torch.nn.Module, device: torch.device) -> Iterator[None]:
-    """Bring a module from host memory to `device` for a while, if there is room; else it is used where it is.
+def rows_that_hide(block_bytes: int, bytes_a_second: float, seconds_a_row: float) -> int:
+    """How many rows a batch needs so that a block's arithmetic hides the transfer of the next.
 
-    The host's copy is kept, so that leaving costs nothing.
+    Args:
+        seconds_a_row: that a block's arithmetic takes for each row.
     """
-    parameters = list(module.parameters())
-    is_there = all(parameter.device == device for parameter in parameters)
-    needed = sum(parameter.nbytes for parameter in parameters)
-    if is_there or (device.type == "cuda" and free_memory(device) < needed + GIB):
-        yield
-        return
-    home = [
-        (part, name, parameter, parameter.data)
-        for part in module.modules()
-        for name, parameter in part.named_parameters(recurse=False)
-    ]
-    module.to(device)
-    try:
-        yield
-    finally:
-        for part, name, parameter, data in home:
-            parameter.data = data
-            setattr(part, name, parameter)
-        module.to("cpu")  # the buffers
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
+    return max(1, math.ceil(HIDDEN * block_bytes / bytes_a_second / seconds_a_row))
+
+
+def free_memory(device: torch.device) -> int:
+    """Bytes of GPU memory that torch could still use.
+
+    The driver's free memory and torch's own unused blocks, or what this process may have
+    (`torch.cuda.set_per_process_memory_fraction`) beside what it uses, if that is less.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    allocated = torch.cuda.memory_allocated(device)
+    unused = torch.cuda.memory_reserved(device) - allocated
+    cap = int(total * torch.cuda.get_per_process_memory_fraction(device))
+    return min(free + unused, cap - allocated)
+
+
+def limit_memory(device: torch.device, most: int) -> None:
+    """Have this process use at most so many bytes of a GPU's memory."""
+    total = torch.cuda.get_device_properties(device).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(1.0, most / total), device)

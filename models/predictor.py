@@ -37,3 +37,6 @@ class Predictor(Protocol):
                 the negative prompt's, too.
             timesteps: of the steps to come, 0 … 1 [steps], in the transformer's precision.
         """
+
+    def repeat(self, blocks: int) -> None:
+        """Go through the first block so many times instead of through all blocks, to try what that takes."""

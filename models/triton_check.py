@@ -8,7 +8,7 @@ from functools import cache
 
 import torch
 
-from models.digest import cache_folder
+from models.cache_file import cache_folder
 from models.failure import first_line
 
 logger = logging.getLogger(__name__)

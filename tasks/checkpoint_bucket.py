@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from botocore.exceptions import ClientError
 
-from models.digest import cache_folder
+from models.cache_file import cache_folder
 from models.inventory import INVENTORY, Inventory, is_plain
 from models.parts import parts_folder
 from models.places import Listener, Moved, RemoteFile

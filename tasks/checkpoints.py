@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models import checkpoint as at_hand
+from models.cache_file import cache_folder
 from models.checkpoint import Checkpoint, check_kind, glance_at_clip, glance_at_controlnet
 from models.checkpoint_folder import CheckpointFolder
-from models.digest import cache_folder
 from models.layout import ENTRIES
 from models.places import listening
 from models.transfer import transfer

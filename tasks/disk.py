@@ -7,7 +7,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.digest import cache_folder
+from models.cache_file import cache_folder
 from models.finding import Finding
 from tasks.store import StoreAddressError, open_store
 

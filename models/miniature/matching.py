@@ -14,6 +14,7 @@ from models.miniature.architecture import LayeredSampling
 from models.miniature.denoiser import Denoiser
 from models.miniature.export import layered_pipeline_of
 from models.miniature.layers import layers_of, over, unseen_drawings
+from models.placement import RESIDENT
 from models.sampling import LayersRequest, layers_shape
 
 OPAQUE = 128  # of 255: from here on a pixel belongs to a layer
@@ -125,7 +126,7 @@ def decomposer_of(
             template_tokens=stock.prompt_template_encode_start_idx,
             device=vae.device,
             dtype=torch.float32,
-            placement="resident",
+            placement=RESIDENT,
             vae_scale=stock.vae_scale_factor,
         ),
         batch=batch,

@@ -20,8 +20,10 @@ from models.device import find_precision
 from models.forms import DIFFUSERS, TRANSFORMERS, Form, count_bytes
 from models.generator import Generator
 from models.lora import find_loras
+from models.placement import WantedPlacement
 from models.products import Plain
 from models.prompt_embeds import embed, tokenize
+from models.sizes import read_sizes
 
 from .conftest import MIXED, request, tiny_transformer
 from .loras import save_lora
@@ -94,7 +96,7 @@ def test_linears_of_which_some_are_compressed_make_a_product_of_floats() -> None
 
 
 def test_only_the_blocks_linear_layers_are_compressed(tiny: Checkpoint) -> None:
-    parts = load_components(tiny, HOST, torch.bfloat16, None, form="int8")
+    parts = load_components(tiny, HOST, torch.bfloat16, form="int8")
 
     for model, blocks, count in ((parts.transformer, "transformer_blocks.", 14), (parts.text_encoder, "layers.", 7)):
         kept = [name for name, module in model.named_modules() if isinstance(module, CompressedLinear)]
@@ -109,7 +111,7 @@ def test_only_the_blocks_linear_layers_are_compressed(tiny: Checkpoint) -> None:
 
 @pytest.mark.parametrize("form", [None, *FORMS])
 def test_a_models_bytes_are_known_from_its_headers(tiny: Checkpoint, form: Form | None) -> None:
-    parts = load_components(tiny, HOST, torch.bfloat16, None, form=form)
+    parts = load_components(tiny, HOST, torch.bfloat16, form=form)
 
     for model, part, stem in (
         (parts.transformer, "transformer", DIFFUSERS),
@@ -129,7 +131,7 @@ def test_the_miniature_in_4_bits_takes_a_third_of_its_memory() -> None:
 @pytest.mark.parametrize(("form", "most"), [("int8", 0.02), ("nf4", 0.1)])
 def test_prompts_are_embedded_nearly_as_by_the_whole_text_encoder(form: Form, most: float) -> None:
     miniature = find_checkpoint("miniature")
-    whole, kept = (load_components(miniature, HOST, torch.bfloat16, None, form=one) for one in (None, form))
+    whole, kept = (load_components(miniature, HOST, torch.bfloat16, form=one) for one in (None, form))
     ids = tokenize(whole, MIXED[:4])
 
     with torch.inference_mode():
@@ -150,31 +152,24 @@ def test_pictures_are_the_same_as_diffusers_own_forward_makes_of_the_same_weight
 
 
 @pytest.mark.parametrize("placement", ["staged", "streamed"])
+@pytest.mark.parametrize("fused", [True, False])
 def test_compressed_weights_that_live_in_host_memory_make_the_same_pictures(
-    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch, placement: str
+    tiny: Checkpoint, placement: WantedPlacement, fused: bool
 ) -> None:
-    resident = Generator.load(tiny, device="cpu", precision="nf4", fused=placement != "streamed")
-    monkeypatch.setattr(components, "choose_placement", lambda *_: placement)
+    resident = Generator.load(tiny, device="cpu", precision="nf4", fused=fused)
+    placed = Generator.load(tiny, device="cpu", precision="nf4", fused=fused, placement=placement)
 
-    parts = load_components(tiny, HOST, torch.bfloat16, 1, form="nf4")
-
-    assert parts.placement == placement
-    [one], [other] = draw(Generator(parts), [MUG]), draw(resident, [MUG])
+    assert placed.placement.kind == placement
+    [one], [other] = draw(placed, [MUG]), draw(resident, [MUG])
     assert np.array_equal(one, other)
 
 
-def test_the_placement_is_chosen_by_the_bytes_of_the_compressed_weights(
-    tiny: Checkpoint, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[tuple[int, ...]] = []
-    monkeypatch.setattr(components, "choose_placement", lambda *bytes_: (asked.append(bytes_), "resident")[1])
-
-    for form in (None, "int8", "nf4"):
-        load_components(tiny, HOST, torch.bfloat16, 1, form=form)
-
-    (text, transformer, _), *smaller = asked
-    assert text > smaller[0][0] > smaller[1][0]
-    assert transformer > smaller[0][1] > smaller[1][1]
+def test_the_placement_is_chosen_by_the_bytes_of_the_compressed_weights(tiny: Checkpoint) -> None:
+    forms: tuple[Form | None, ...] = (None, "int8", "nf4")
+    floats, eight, four = (read_sizes(tiny.folder, 2, form) for form in forms)
+    assert floats.text_encoder > eight.text_encoder > four.text_encoder
+    assert floats.block > eight.block > four.block
+    assert floats.modulation > eight.modulation > four.modulation
 
 
 def test_a_lora_is_merged_before_weights_are_compressed(tiny: Checkpoint, tmp_path: Path) -> None:
@@ -183,13 +178,13 @@ def test_a_lora_is_merged_before_weights_are_compressed(tiny: Checkpoint, tmp_pa
     layer = "transformer_blocks.0.attn.to_q"
 
     def weight(form: Form | None) -> torch.Tensor:
-        parts = load_components(tiny, HOST, torch.bfloat16, None, form=form, loras=loras)
+        parts = load_components(tiny, HOST, torch.bfloat16, form=form, loras=loras)
         module = parts.transformer.get_submodule(layer)
         if isinstance(module, CompressedLinear):
             return module.kept.restored(torch.bfloat16)
         return module.weight
 
-    plain = load_components(tiny, HOST, torch.bfloat16, None).transformer.get_submodule(layer).weight
+    plain = load_components(tiny, HOST, torch.bfloat16).transformer.get_submodule(layer).weight
     assert relative(weight("int8"), weight(None)) < 0.02
     assert relative(weight("int8"), plain) > 0.1
 
@@ -209,8 +204,8 @@ def test_without_bitsandbytes_4_bits_are_refused_with_a_sentence(
 
     monkeypatch.setitem(sys.modules, "bitsandbytes.functional", None)
     with pytest.raises(CheckpointError, match="Weights in nf4 need bitsandbytes, which isn't installed"):
-        load_components(tiny, HOST, torch.bfloat16, None, form="nf4")
-    load_components(tiny, HOST, torch.bfloat16, None, form="int8")
+        load_components(tiny, HOST, torch.bfloat16, form="nf4")
+    load_components(tiny, HOST, torch.bfloat16, form="int8")
 
 
 def test_a_device_on_which_bitsandbytes_does_not_work_is_named(
@@ -223,7 +218,7 @@ def test_a_device_on_which_bitsandbytes_does_not_work_is_named(
     with pytest.raises(
         CheckpointError, match=r"can't keep weights in nf4 on cpu \(There is no kernel for this device\)"
     ):
-        load_components(tiny, HOST, torch.bfloat16, None, form="nf4")
+        load_components(tiny, HOST, torch.bfloat16, form="nf4")
 
 
 def test_an_unknown_precision_names_those_that_there_are() -> None:

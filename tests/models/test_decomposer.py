@@ -9,13 +9,14 @@ import torch
 from diffusers import QwenImageLayeredPipeline
 from PIL import Image
 
-from models import components
 from models.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.decomposer import Decomposer, DeviceLost, Picture
 from models.denoise import _timesteps, draw_noise
 from models.generator import Generator
 from models.latents import encode
+from models.measure import measure_step
 from models.packed import Packed
+from models.placement import WantedPlacement
 from models.sampling import LayersRequest, Shape, layers_shape, layers_size
 
 from .conftest import (
@@ -263,27 +264,16 @@ def test_a_seed_means_the_same_noise_in_every_precision(tiny_layered: Checkpoint
     assert torch.equal(draw_noise(full, shape, [5]).bfloat16(), draw_noise(half, shape, [5]))
 
 
-@pytest.mark.parametrize("placement", ["resident", "staged", "streamed"])
+@pytest.mark.parametrize("placement", ["staged", "streamed"])
 def test_wherever_the_weights_live_layers_and_captions_are_the_same(
-    tiny_layered: Checkpoint, decomposer: Decomposer, monkeypatch: pytest.MonkeyPatch, placement: str
+    tiny_layered: Checkpoint, decomposer: Decomposer, placement: WantedPlacement
 ) -> None:
-    monkeypatch.setattr("models.placement.WORK_BYTES", 1000)
-    parts = decomposer.components
-    assert parts.captioner is not None
-    encoder, transformer = (
-        sum(parameter.nbytes for parameter in part.parameters()) for part in (parts.captioner.model, parts.transformer)
-    )
-    budget = {"resident": encoder + transformer + 1000, "staged": encoder + transformer, "streamed": encoder}
-    model = Decomposer(
-        components.load_components(
-            tiny_layered, torch.device("cpu"), torch.float32, budget[placement], pipeline=Decomposer.pipeline
-        )
-    )
+    model = Decomposer.load(tiny_layered, device="cpu", placement=placement)
     requests = mixed_requests(3)
 
-    assert model.placement == placement
+    assert model.placement.kind == placement
     for one, other in zip(decompose(model, requests), decompose(decomposer, requests), strict=True):
-        assert distance(one, other) <= (LEVELS if placement == "streamed" else 0)  # streamed is diffusers' own forward
+        assert np.array_equal(one, other)
     ours, theirs = (next(engine.caption([picture(64, 64)], resolution=64)) for engine in (model, decomposer))
     assert ours[0].text == theirs[0].text
 
@@ -413,15 +403,6 @@ def test_rows_that_cannot_be_decomposed_together_are_refused(decomposer: Decompo
         list(generator.render([picture_request("a mug", shape=Shape(64, 64, 2, 1.0, layers=2))]))
 
 
-def test_on_a_gpu_the_layers_of_a_batch_count(decomposer: Decomposer, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Decomposer, "device", torch.device("cuda"))
-    monkeypatch.setattr("models.engine.free_memory", lambda _: 100 * 2**30)
-    monkeypatch.setattr(decomposer, "_measure", lambda *_: 2**28)
-
-    assert decomposer._fit(Shape(640, 640, 50, 4.0, layers=4), tokens=128) == 3  # 9,600 tokens a row
-    assert decomposer._fit(Shape(640, 640, 50, 4.0, layers=1), tokens=128) == 6
-
-
 def test_measuring_a_batch_denoises_one_step_of_it_with_sources(
     decomposer: Decomposer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -437,7 +418,7 @@ def test_measuring_a_batch_denoises_one_step_of_it_with_sources(
 
     monkeypatch.setattr(embedder, "forward", watch)
 
-    decomposer._measure(request(picture(64, 64), layers=3).shape, 128, 2, budget=1000)
+    measure_step(decomposer.components, decomposer.predictor, request(picture(64, 64), layers=3).shape, 128, 2)
 
     assert seen == [(2, 5 * 16)]  # the composite, three layers and the source
 

@@ -46,7 +46,11 @@ def test_a_gpu_is_given_the_precisions_that_it_multiplies_in(precision: str, gpu
         ("auto", TURING, r"is auto, which is bfloat16, and Tesla T4 .* in bfloat16; use float16\.$"),
         ("float8", TURING, r"is float8, and Tesla T4 .* in float8; use float16\.$"),
         ("float8", AMPERE, r"is float8, and NVIDIA A100-SXM4-80GB .* in float8; use bfloat16\.$"),
-        ("float4", HOPPER, r"float4 is unknown; use auto or one of float32, bfloat16, float16, float8\.$"),
+        (
+            "float4",
+            HOPPER,
+            r"float4 is unknown; use auto or one of float32, bfloat16, float16, float8, int8, nf4, .*\.$",
+        ),
     ],
 )
 def test_a_precision_that_a_gpu_lacks_is_refused_with_the_one_to_use(precision: str, gpu: Gpu, sentence: str) -> None:

@@ -1,47 +1,66 @@
 import pytest
 
-from models.fit import DoesNotFit, largest_fit
+from models.fit import DoesNotFit, Fit, best_fit
+from models.measure import Cost
 from models.sampling import Shape
 
 SHAPE = Shape(1024, 1024, 50, 4.0)
 GIB = 2**30
 
 
-class Allocator:
-    """Takes 2 GiB for one row and 1 GiB for each more, and rounds up beyond five."""
+class Gpu:
+    """Takes 2 GiB for one row and 1 GiB for each more, and rounds up beyond five; a step takes `fixed` and `each`."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, fixed: float = 0.0, each: float = 0.001, breaks: int = 1000) -> None:
+        self.fixed, self.each, self.breaks = fixed, each, breaks
         self.measured: list[int] = []
 
-    def __call__(self, rows: int) -> int:
+    def __call__(self, rows: int) -> Cost | None:
         self.measured.append(rows)
-        return (rows + 1 + (rows > 5)) * GIB
+        if rows > self.breaks:
+            return None
+        return Cost((rows + 1 + (rows > 5)) * GIB, self.fixed + rows * self.each)
 
 
-@pytest.mark.parametrize(("budget", "rows"), [(2, 1), (3, 2), (6, 5), (7, 5), (8, 6), (9, 7), (100, 32)])
-def test_the_largest_batch_that_was_measured_to_fit_is_taken(budget: int, rows: int) -> None:
-    allocator = Allocator()
+@pytest.mark.parametrize(("budget", "rows"), [(2, 1), (3, 2), (6, 5), (7, 5), (8, 6), (10, 8), (100, 32)])
+def test_short_batches_grow_as_far_as_they_were_measured_to_fit(budget: int, rows: int) -> None:
+    gpu = Gpu()
 
-    fit = largest_fit(SHAPE, budget * GIB, allocator, most=32)
+    fit = best_fit(SHAPE, budget * GIB, gpu, most=32)
 
     assert fit.rows == rows
     assert fit.peak_bytes <= budget * GIB
-    assert rows in allocator.measured
-    assert len(allocator.measured) <= 4
+    assert rows in gpu.measured
+    assert len(gpu.measured) <= 7
 
 
-def test_a_cap_saves_measurements() -> None:
-    allocator = Allocator()
+@pytest.mark.parametrize(
+    ("fixed", "each", "rows"),
+    [
+        (0.0, 0.25, 1),  # 12 s for a batch of one, and more gain nothing
+        (0.0, 0.03, 8),  # long enough
+        (0.5, 0.25, 64),  # every row more saves something
+        (0.02, 0.25, 4),  # 8 rows save less than a hundredth beside them
+    ],
+)
+def test_batches_stop_growing_where_the_curve_is_flat_and_they_last(fixed: float, each: float, rows: int) -> None:
+    assert best_fit(SHAPE, 1000 * GIB, Gpu(fixed=fixed, each=each), most=64).rows == rows
 
-    assert largest_fit(SHAPE, 100 * GIB, allocator, most=1).rows == 1
-    assert allocator.measured == [1]
-    assert largest_fit(SHAPE, 100 * GIB, allocator, most=4).rows == 4
+
+def test_a_cap_saves_measurements_and_is_told_from_a_flat_curve() -> None:
+    gpu = Gpu(fixed=0.5)
+
+    assert best_fit(SHAPE, 100 * GIB, gpu, most=1) == Fit(1, 2 * GIB, 0.501, grows=True)
+    assert gpu.measured == [1]
+    assert best_fit(SHAPE, 100 * GIB, gpu, most=4).grows
+    assert not best_fit(SHAPE, 4 * GIB, gpu, most=64).grows
+    assert not best_fit(SHAPE, 100 * GIB, Gpu(each=0.25), most=2).grows
 
 
-def test_memory_that_does_not_grow_with_the_batch_means_the_cap() -> None:
-    assert largest_fit(SHAPE, 3 * GIB, lambda _: 2 * GIB, most=8).rows == 8
+def test_rows_that_run_out_of_memory_are_not_taken() -> None:
+    assert best_fit(SHAPE, 100 * GIB, Gpu(breaks=5), most=64).rows == 5
 
 
 def test_one_row_beyond_the_budget_says_what_it_needs() -> None:
     with pytest.raises(DoesNotFit, match=r"1024 × 1024 needs 2\.0 GiB .* 1\.0 GiB are free; use a smaller size"):
-        largest_fit(SHAPE, GIB, Allocator(), most=8)
+        best_fit(SHAPE, GIB, Gpu(), most=8)

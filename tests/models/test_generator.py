@@ -12,12 +12,16 @@ from diffusers import QwenImagePipeline
 
 from models import components, prompt_embeds
 from models.attention import Attention
+from models.batch_sizes import BatchSizes
 from models.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.denoise import draw_noise
+from models.engine import Demand
 from models.generator import DeviceLost, Generator, Picture
 from models.levers import Levers
+from models.measure import Cost
 from models.packed import Packed
 from models.padded import Padded
+from models.placement import Placement, WantedPlacement
 from models.prompt_embeds import embed_prompts
 from models.sampling import PictureRequest, Shape
 
@@ -421,24 +425,48 @@ def test_rows_that_cannot_be_drawn_together_are_refused(generator: Generator) ->
         list(generator.render([request("a", shape=Shape(32, 32, 1, 1.0))]))
 
 
-@pytest.mark.parametrize("placement", ["resident", "staged", "streamed"])
-def test_wherever_the_weights_live_the_pictures_are_the_same(
-    tiny: Checkpoint, generator: Generator, monkeypatch: pytest.MonkeyPatch, placement: str
+@pytest.mark.parametrize("lever", [{}, {"step_cache": 0.3}, {"precision": "float8"}, {"fused": False}])
+@pytest.mark.parametrize("placement", ["staged", "streamed"])
+def test_wherever_the_weights_live_the_pictures_are_the_same_bit_for_bit(
+    tiny: Checkpoint, placement: WantedPlacement, lever: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr("models.placement.WORK_BYTES", 1000)
-    parts = generator.components
-    encoder, transformer = (
-        sum(parameter.nbytes for parameter in part.parameters()) for part in (parts.text_encoder, parts.transformer)
-    )
-    both = encoder + transformer
-    budget = {"resident": both + 1000, "staged": both, "streamed": both - 1}
+    resident = Generator.load(tiny, device="cpu", **lever)
+    placed = Generator.load(tiny, device="cpu", placement=placement, **lever)
 
-    model = Generator(components.load_components(tiny, torch.device("cpu"), torch.float32, budget[placement]))
+    assert placed.placement.kind == placement
+    requests = [request(prompt, shape=Shape(64, 64, 8, 4.0)) for prompt in MIXED[:3]]
+    for one, other in zip(draw(placed, requests), draw(resident, requests), strict=True):
+        assert np.array_equal(one, other)
 
-    assert model.placement == placement
+
+@pytest.mark.parametrize("staying", [0, 1, 2])
+def test_blocks_that_stay_and_blocks_that_come_make_the_same_pictures(
+    tiny: Checkpoint, generator: Generator, staying: int
+) -> None:
+    blocks = len(generator.components.transformer.transformer_blocks)
+    placement = Placement("streamed", blocks, staying)
+    placed = Generator(components.load_components(tiny, torch.device("cpu"), torch.float32, placement))
+
+    assert isinstance(placed.predictor, Packed)
+    assert placed.predictor.blocks.stream.streamed == blocks - staying
     requests = [request(prompt) for prompt in MIXED[:3]]
-    for one, other in zip(draw(model, requests), draw(generator, requests), strict=True):
-        assert distance(one, other) <= (LEVELS if placement == "streamed" else 0)  # streamed is diffusers' own forward
+    for one, other in zip(draw(placed, requests), draw(generator, requests), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_a_checkpoint_is_in_memory_once_where_it_is_streamed(tiny: Checkpoint) -> None:
+    placed = Generator.load(tiny, device="cpu", placement="streamed")
+    parts = placed.components
+
+    left = sum(parameter.nbytes for parameter in parts.transformer.transformer_blocks.parameters())
+    modulations = sum(
+        parameter.nbytes
+        for block in parts.transformer.transformer_blocks
+        for part in (block.img_mod, block.txt_mod)
+        for parameter in part.parameters()
+    )
+    assert left == modulations > 0
+    assert sum(parameter.nbytes for parameter in parts.text_encoder.layers.parameters()) == 0
 
 
 def test_opening_a_model_says_nothing(
@@ -485,62 +513,79 @@ def test_a_lever_that_needs_the_fused_transformer_is_refused_without_it(
         Generator.load(tiny, device="cpu", fused=False, **lever)
 
 
-def test_a_step_cache_is_refused_where_weights_are_streamed(generator: Generator) -> None:
-    streamed = replace(generator.components, placement="streamed")
+class Card:
+    """A GPU of so many bytes, all of them free, whose every row of a step takes a constant of bytes and of seconds."""
 
-    with pytest.raises(CheckpointError, match=r"A step cache needs .* is streamed; leave it out"):
-        Generator(streamed, levers=Levers(step_cache=0.1))
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, free: int, bytes_a_row: int, seconds_a_row: float) -> None:
+        self.free, self.bytes_a_row, self.seconds_a_row = free, bytes_a_row, seconds_a_row
+        self.measured: list[int] = []
+        monkeypatch.setattr(Generator, "device", torch.device("cuda"))
+        monkeypatch.setattr("models.engine.free_memory", lambda _: self.free)
+        monkeypatch.setattr("models.engine.measure_step", self.measure)
+        monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
+
+    def measure(self, _: object, __: object, ___: Shape, ____: int, rows: int) -> Cost:
+        self.measured.append(rows)
+        if rows * self.bytes_a_row > self.free:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return Cost(rows * self.bytes_a_row, rows * self.seconds_a_row)
+
+
+DEMAND = Demand(1024, 1024, 0, True, 128)
+FIFTY = Shape(1024, 1024, 50, 4.0)
 
 
 @pytest.mark.parametrize(
-    ("shape", "batch", "gib_a_row", "rows"),
+    ("batch", "bytes_a_row", "seconds_a_row", "rows"),
     [
-        (Shape(1024, 1024, 50, 4.0), None, 0.2, 8),  # more gain nothing
-        (Shape(512, 512, 50, 4.0), None, 0.05, 32),
-        (Shape(512, 512, 50, 4.0), 4, 0.05, 4),
-        (Shape(1024, 1024, 50, 4.0), None, 4.0, 2),  # the tenth of 10 GiB that isn't to be used counts, too
-        (Shape(1024, 1024, 50, 4.0), None, 40.0, 1),  # not even one: tried all the same
+        (None, 1, 0.25, 1),  # 12 s are long enough, and more rows gain nothing
+        (None, 1, 0.01, 32),  # 16 s; 16 rows would be over in 8
+        (4, 1, 0.01, 4),
+        (None, 30, 0.01, 3),  # the tenth that isn't to be used counts, too
+        (None, 400, 0.01, 1),  # not even one: tried all the same
     ],
 )
-def test_on_a_gpu_a_batch_is_as_large_as_measured_memory_and_its_use_allow(
-    generator: Generator, monkeypatch: pytest.MonkeyPatch, shape: Shape, batch: int | None, gib_a_row: float, rows: int
+def test_on_a_gpu_a_batch_is_as_large_as_memory_and_its_use_allow(
+    generator: Generator,
+    monkeypatch: pytest.MonkeyPatch,
+    batch: int | None,
+    bytes_a_row: int,
+    seconds_a_row: float,
+    rows: int,
 ) -> None:
-    monkeypatch.setattr(Generator, "device", torch.device("cuda"))
-    monkeypatch.setattr("models.engine.free_memory", lambda _: 10 * 2**30)
-    monkeypatch.setattr(generator, "_measure", lambda _, __, rows, ___: int(rows * gib_a_row * 2**30))
-    generator.batch = batch
+    Card(monkeypatch, free=100, bytes_a_row=bytes_a_row, seconds_a_row=seconds_a_row)
+    monkeypatch.setattr(generator, "batch", batch)
+    monkeypatch.setattr(generator, "_rows", BatchSizes())
 
-    assert generator._fit(shape, tokens=128) == rows
+    generator._fit(DEMAND, FIFTY, 64)
 
-
-def test_measuring_a_batch_denoises_one_step_of_it(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 100)
-    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 150)
-    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda _: None)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
-
-    def fault(rows: int) -> None:
-        if rows > 5:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-
-    sizes = break_forward(generator, monkeypatch, fault)
-
-    assert generator._measure(SHAPE, 128, 5, budget=1000) == 50
-    assert sizes == [5]
-    assert generator._measure(SHAPE, 128, 6, budget=1000) == 1001
+    assert generator._rows[DEMAND] == rows
 
 
-def test_rows_that_are_streamed_make_larger_batches(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Generator, "device", torch.device("cuda"))
-    monkeypatch.setattr(Generator, "placement", "streamed")
-    monkeypatch.setattr("models.engine.free_memory", lambda _: 40 * 2**30)
-    monkeypatch.setattr(generator, "_measure", lambda _, __, rows, ___: rows * 2**28)
+def test_a_batch_size_is_found_once_for_a_gpu_and_a_model_whoever_asks(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    card = Card(monkeypatch, free=100, bytes_a_row=10, seconds_a_row=0.01)
+    file = tmp_path / "sizes.json"
 
-    assert generator._fit(Shape(1024, 1024, 50, 4.0), tokens=128) == 32
+    def fitted(count: int) -> int:
+        card.measured.clear()
+        monkeypatch.setattr(generator, "_rows", BatchSizes(file))
+        generator._fit(DEMAND, FIFTY, count)
+        return generator._rows[DEMAND]
+
+    assert (fitted(2), card.measured) == (2, [1, 1, 2])
+    assert (fitted(64), card.measured) == (9, [1, 1, 2, 4, 8, 9])  # more might pay for more rows
+    assert (fitted(64), card.measured) == (9, [])
+    assert (fitted(500), card.measured) == (9, [])
+    card.free = 50  # another process has the rest
+    assert fitted(64) == 4
+    generator._rows[DEMAND] = 2  # halved
+    assert (fitted(64), card.measured) == (2, [])
 
 
 def test_a_transformer_that_modulates_tokens_one_by_one_is_run_as_diffusers_runs_it(tiny: Checkpoint) -> None:
-    loaded = components.load_components(tiny, torch.device("cpu"), torch.float32, None)
+    loaded = components.load_components(tiny, torch.device("cpu"), torch.float32)
     loaded.transformer.register_to_config(zero_cond_t=True)
 
     assert isinstance(Generator(loaded).predictor, Padded)

@@ -17,9 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from models import placement
 from models.checkpoint import Checkpoint, CheckpointError
-from models.components import load_components
 from models.decomposer import Decomposer
 from models.generator import Generator
 from models.lora import Lora, find_loras
@@ -171,24 +169,14 @@ def test_in_low_precision_a_merged_weight_is_rounded_once(tiny: Checkpoint, enam
         assert not torch.equal(merged[f"{layer}.weight"], plain[f"{layer}.weight"])
 
 
-def test_streamed_weights_are_merged_before_they_are_streamed(
-    tiny: Checkpoint, enamel: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    resident = drawn(tiny, enamel)
-    monkeypatch.setattr("models.components.choose_placement", lambda *_: "streamed")
-    seen: list[bool] = []
+@pytest.mark.parametrize("fused", [True, False])
+def test_streamed_weights_are_merged_before_they_are_streamed(tiny: Checkpoint, enamel: Path, fused: bool) -> None:
+    loras = find_loras([str(enamel)], tiny)
+    placed = Generator.load(tiny, device="cpu", fused=fused, loras=loras, placement="streamed")
 
-    def stream(transformer: Any, device: torch.device) -> None:
-        seen.append(any("lora" in name for name, _ in transformer.named_parameters()))
-        placement.stream(transformer, device)
+    [pixels] = draw(placed, [WANTED])
 
-    monkeypatch.setattr("models.components.stream", stream)
-    host = torch.device("cpu")
-    parts = load_components(tiny, host, torch.float32, 1, loras=find_loras([str(enamel)], tiny))
-    [pixels] = draw(Generator(parts), [WANTED])
-
-    assert (parts.placement, seen) == ("streamed", [False])
-    assert distance(pixels, resident) <= LEVELS
+    assert distance(pixels, drawn(tiny, enamel)) <= (0 if fused else LEVELS)
 
 
 def test_layers_take_loras_too(tiny_layered: Checkpoint, tmp_path: Path) -> None:

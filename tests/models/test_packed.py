@@ -94,7 +94,8 @@ def test_merging_weights_needs_no_second_copy_of_them() -> None:
     attn = model.transformer_blocks[0].attn
     packed = Packed(model)
 
-    qkv = packed.blocks[0].image.qkv
+    with packed.blocks.turn(0) as block:
+        qkv = block.image.qkv
 
     assert attn.to_q.weight.untyped_storage().data_ptr() == qkv.weight.untyped_storage().data_ptr()
     assert attn.to_v.weight.untyped_storage().data_ptr() == qkv.weight.untyped_storage().data_ptr()

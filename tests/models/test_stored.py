@@ -135,7 +135,7 @@ def test_weights_are_those_that_bitsandbytes_restores(
     with quiet():
         theirs = QwenImageTransformer2DModel.from_pretrained(miniature(name).folder / "transformer", device_map=HOST)
 
-    ours = load_components(miniature(name), CPU, torch.bfloat16, None, form=own_form(miniature(name)))
+    ours = load_components(miniature(name), CPU, torch.bfloat16, form=own_form(miniature(name)))
 
     compared = 0
     for path, module in theirs.named_modules():
@@ -159,7 +159,7 @@ def test_weights_are_those_that_bitsandbytes_restores(
 @pytest.mark.parametrize("name", ["int8", "nf4", "float8-row"])
 def test_a_stored_models_bytes_are_known_from_its_headers(stored: Find, name: str) -> None:
     checkpoint = stored(name)
-    parts = load_components(checkpoint, CPU, torch.bfloat16, None, form=own_form(checkpoint))
+    parts = load_components(checkpoint, CPU, torch.bfloat16, form=own_form(checkpoint))
 
     form = parts.form
     transformer = count_bytes(checkpoint.folder / "transformer", DIFFUSERS, 2, form)
@@ -176,7 +176,7 @@ def test_float8_weights_are_multiplied_by_their_scales(
 ) -> None:
     folder = save_float8(tiny_folder, tmp_path / "stored", scales, name=name)
 
-    parts = load_components(find_checkpoint(str(folder)), CPU, torch.bfloat16, None, form="float8_weights")
+    parts = load_components(find_checkpoint(str(folder)), CPU, torch.bfloat16, form="float8_weights")
 
     whole = load_file(tiny_folder / TRANSFORMER)
     to_q, proj_out = parts.transformer.get_submodule(TO_Q), parts.transformer.proj_out
@@ -192,9 +192,9 @@ def test_float8_takes_stored_weights_as_they_are(stored: Find) -> None:
 
     assert model.precision == "float8"
     assert isinstance(model.predictor, Packed)
-    block = model.predictor.blocks[0]
-    assert isinstance(block.image.out, Float8)
-    assert isinstance(block.text.out, Compressed)
+    with model.predictor.blocks.turn(0) as block:
+        assert isinstance(block.image.out, Float8)
+        assert isinstance(block.text.out, Compressed)
     name = "transformer_blocks.0.attn.to_out.0"
     tensors = load_file(checkpoint.folder / TRANSFORMER)
     assert torch.equal(block.image.out.weight.float(), tensors[f"{name}.weight"].float())
@@ -225,12 +225,10 @@ def test_other_parts_in_float8_are_restored_with_their_scales(tiny_folder: Path,
 def test_a_lora_is_merged_into_weights_that_are_stored_in_few_bits(stored: Find, tmp_path: Path, name: str) -> None:
     checkpoint = stored(name)
     loras = find_loras([str(save_lora(tiny_transformer(), tmp_path / "enamel.safetensors", seed=1))], checkpoint)
-    plain = load_components(checkpoint, CPU, torch.bfloat16, None).transformer
+    plain = load_components(checkpoint, CPU, torch.bfloat16).transformer
     form = own_form(checkpoint)
 
-    whole, kept = (
-        load_components(checkpoint, CPU, torch.bfloat16, None, form=one, loras=loras) for one in (None, form)
-    )
+    whole, kept = (load_components(checkpoint, CPU, torch.bfloat16, form=one, loras=loras) for one in (None, form))
 
     to_q = kept.transformer.get_submodule(TO_Q)
     assert isinstance(to_q, CompressedLinear)
@@ -241,7 +239,7 @@ def test_a_lora_is_merged_into_weights_that_are_stored_in_few_bits(stored: Find,
 
 def test_a_lora_for_another_model_is_refused_beside_weights_of_4_bits_too(stored: Find, tmp_path: Path) -> None:
     other = find_checkpoint("miniature")
-    file = save_lora(load_components(other, CPU, torch.float32, None).transformer, tmp_path / "enamel.safetensors")
+    file = save_lora(load_components(other, CPU, torch.float32).transformer, tmp_path / "enamel.safetensors")
 
     with pytest.raises(CheckpointError, match=r"proj_out as a layer of 96 × 192, and in .*nf4 it is 64 × 32"):
         find_loras([str(file)], stored("nf4"))

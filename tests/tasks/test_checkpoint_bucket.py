@@ -11,9 +11,9 @@ import boto3
 import pytest
 
 from flows.doctor import checks_of
+from models.cache_file import cache_folder
 from models.checkpoint import MINIATURE, CheckpointError
 from models.checkpoint import find_checkpoint as find_folder
-from models.digest import cache_folder
 from models.inventory import INVENTORY, Inventory
 from models.weights import CheckpointUnreachable
 from tasks import checkpoint_bucket

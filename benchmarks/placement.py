@@ -1,0 +1,243 @@
+"""The same model in less and less of a GPU's memory: speed beside everything resident, and memory as it was predicted.
+
+    python -m benchmarks.placement --out out/placement.json   # full size, random weights, one GPU with 80 GiB or more
+    python -m benchmarks.placement --only 8 24                # some caps alone, in GiB
+    python -m benchmarks.placement --layered                  # Qwen-Image-Layered at 24 GiB instead
+    python -m benchmarks.placement --tiny                     # does this script work? on the CPU
+
+The process is capped by `torch.cuda.set_per_process_memory_fraction`. Checkpoints are opened as a job opens them, from
+files that have the size of real ones and hold nothing; then their weights are filled with random numbers, the same
+wherever they are, so that pictures can be compared bit for bit. In the end memory is taken away in the middle of a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import decompose, generate
+from benchmarks.checkpoints import write_checkpoint
+from benchmarks.full_size import GIB, forward_flop
+from benchmarks.results import tell
+from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure
+from models.checkpoint import Checkpoint, find_checkpoint
+from models.decomposer import Decomposer
+from models.generator import Generator
+from models.packed import Packed
+from models.placement import WantedPlacement, limit_memory
+
+CAPS = (48, 24, 16, 8)  # GiB
+LAYERED_CAPS = (24,)
+COMPARED_STEPS = 2
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model in a part of a GPU's memory, and how it did for each workload."""
+
+    cap_gib: float | None  # None: as much as there is, everything resident
+    placement: str
+    host_gib: float  # of anonymous memory at the peak, while it was loaded
+    predicted_gib: list[float | None]  # for the rows of each workload's batches; None where nothing was predicted
+    predicted_seconds: list[float | None]  # a picture, for pictures as the checkpoint has them by itself
+    results: list[Result]
+    equal: bool | None  # whether pictures are those of everything resident, bit for bit
+
+
+def fill(engine: Any) -> None:
+    """Give every weight a random number that its place in its tensor decides."""
+    assert isinstance(engine.predictor, Packed)
+    parts = engine.components
+    generator = torch.Generator().manual_seed(0)
+    numbers = torch.empty(1 << 22).normal_(0, 1, generator=generator)
+    some: dict[tuple[torch.device, torch.dtype, bool], torch.Tensor] = {}
+
+    def fill_one(tensor: torch.Tensor) -> None:
+        key = tensor.device, tensor.dtype, tensor.ndim > 1
+        if key not in some:
+            some[key] = (numbers * (0.02 if tensor.ndim > 1 else 0.5)).to(tensor.device, tensor.dtype)
+        flat, few = tensor.view(-1), some[key]
+        whole = len(flat) - len(flat) % len(few)
+        flat[:whole].view(-1, len(few)).copy_(few)
+        flat[whole:].copy_(few[: len(flat) - whole])
+
+    for module in (parts.text_encoder, parts.transformer):  # the VAE's are random in its file
+        for parameter in module.parameters():
+            fill_one(parameter.data)
+    for stream in (engine.predictor.blocks.stream, parts.text_layers):
+        for tensor in stream.every() if stream else ():
+            fill_one(tensor)
+
+
+@contextmanager
+def watching_host() -> Iterator[list[float]]:
+    """Yields a list that holds, at the end, the most anonymous memory that this process had, in GiB."""
+    most, over = [0.0], threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            lines = dict(line.split(":") for line in Path("/proc/self/status").read_text().splitlines())
+            most[0] = max(most[0], int(lines["RssAnon"].split()[0]) * 1024 / GIB)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield most
+    finally:
+        over.set()
+        thread.join()
+
+
+class Caps:
+    """One checkpoint under one cap after another."""
+
+    def __init__(self, checkpoint: Checkpoint, workloads: list[Workload], *, layered: bool, tiny: bool) -> None:
+        self.checkpoint, self.workloads, self.layered, self.tiny = checkpoint, workloads, layered, tiny
+        self.cases: list[Case] = []
+        self.reference: list[Any] = []
+
+    def open(self, cap: float | None, placement: WantedPlacement) -> tuple[Any, float]:
+        """The engine, and the most host memory that opening it took, in GiB."""
+        engine_class = Decomposer if self.layered else Generator
+        gpu_memory = None if cap is None else int(cap * GIB)
+        began = time.perf_counter()
+        with watching_host() as host:
+            engine = engine_class.load(
+                self.checkpoint, device="cpu" if self.tiny else "cuda", gpu_memory=gpu_memory, placement=placement
+            )
+        opened = time.perf_counter()
+        fill(engine)
+        print(f"  opened in {opened - began:.1f} s, filled in {time.perf_counter() - opened:.1f} s", flush=True)
+        return engine, host[0]
+
+    def draws(self, engine: Any, workload: Workload) -> Draw:
+        """See `benchmarks.generate` and `benchmarks.decompose`."""
+        return (decompose if self.layered else generate).packshot_draws(engine, workload)
+
+    def run(self, cap: float | None, placement: WantedPlacement = "auto") -> None:
+        """One case."""
+        engine, host = self.open(cap, placement)
+        name = "everything resident" if cap is None else f"{cap:g} GiB"
+        results = []
+        for workload in self.workloads:
+            flop = step_flop(engine, workload)
+            results.append(measure(name, self.draws(engine, workload), workload, step_flop=flop)[0])
+        # A batch of one: other batches round otherwise.
+        drawn, _ = self.draws(engine, replace(self.workloads[0], rows=1))(COMPARED_STEPS)
+        if cap is None and not self.reference:
+            self.reference = drawn
+        equal = all(
+            one is not None and np.array_equal(one, other) for one, other in zip(drawn, self.reference, strict=True)
+        )
+        plan = engine.plan
+        forecasts = [plan.forecast(engine.placement, max(result.batches)) if plan else None for result in results]
+        case = Case(
+            cap,
+            str(engine.placement),
+            host,
+            [forecast and forecast.bytes / GIB for forecast in forecasts],
+            [forecast and forecast.seconds for forecast in forecasts],
+            results,
+            equal,
+        )
+        self.cases.append(case)
+        print(f"  {case.placement}; host {host:.1f} GiB; pictures {'equal' if equal else 'differ'}", flush=True)
+        if plan:
+            print(f"  {plan.trial.told()}", flush=True)
+        if cap == min(CAPS) and not self.tiny:
+            self.shrink(engine)
+        del engine
+        forget()
+
+    def shrink(self, engine: Any) -> None:
+        """Take memory away between two batches: those that don't fit any more are halved, and no row is lost."""
+        workload = replace(self.workloads[0], rows=2 * max(self.cases[-1].results[0].batches))
+        requests = generate.requests_of(workload, COMPARED_STEPS)
+        batches = engine.render(requests)
+        made = [next(batches)]
+        before = torch.cuda.max_memory_allocated()
+        limit_memory(engine.device, torch.cuda.memory_allocated() + (before - torch.cuda.memory_allocated()) * 2 // 3)
+        made += batches
+        drawn = sum(picture.pixels is not None for batch in made for picture in batch)
+        print(
+            f"  memory was taken away after the first batch: {drawn} of {len(requests)} rows were drawn, "
+            f"in batches of {'+'.join(str(len(batch)) for batch in made)}",
+            flush=True,
+        )
+
+
+def step_flop(engine: Any, workload: Workload) -> float:
+    """Floating-point operations of one step of a workload."""
+    transformer = engine.components.transformer
+    if not workload.layers:
+        return generate.step_flop(transformer, workload)
+    tokens = (workload.layers + 2) * workload.size**2 // 256
+    return workload.rows * sum(forward_flop(transformer, tokens, len(text) + 5) for text in (decompose.CAPTION, " "))
+
+
+def forget() -> None:
+    """Give everything back."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.set_per_process_memory_fraction(1.0)
+
+
+def show(cases: list[Case]) -> None:
+    """Everything beside the first case, which is everything resident."""
+    heads = ("of resident", "s/picture", "predicted", "peak GiB", "predicted")
+    print(f"\n{'':21}", *(f"{head:>11}" for head in heads), " placement")
+    for case in cases:
+        name = "everything resident" if case.cap_gib is None else f"{case.cap_gib:g} GiB"
+        for number, result in enumerate(case.results):
+            base = cases[0].results[number].seconds_per_picture
+            seconds, memory = case.predicted_seconds[number], case.predicted_gib[number]
+            print(
+                f"{name:21} {result.seconds_per_picture / base:11.3f} {result.seconds_per_picture:11.3f} "
+                f"{'' if seconds is None else f'{seconds:.3f}':>11} {result.peak_gib or 0:11.2f} "
+                f"{'' if memory is None else f'{memory:.2f}':>11}  {case.placement}, {max(result.batches)} rows"
+            )
+
+
+def main() -> None:
+    """Run, print tables, write JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="toy sizes on the CPU, to test this script")
+    parser.add_argument("--layered", action="store_true", help="Qwen-Image-Layered, at 640² and 1024² in four layers")
+    parser.add_argument("--only", nargs="+", type=float, help="some caps alone, in GiB")
+    parser.add_argument("--out", type=Path, help="where to write the results as JSON")
+    arguments = parser.parse_args()
+
+    layered, tiny = arguments.layered, arguments.tiny
+    if layered:
+        workloads = [Workload(640, 2, layers=4), Workload(1024, 1, layers=4)]
+    else:
+        workloads = [Workload(1024, 4, mixed=True)]
+    if tiny:
+        workloads = [replace(workload, size=64, rows=2) for workload in workloads]
+    print(HEADER)
+    with tempfile.TemporaryDirectory(prefix="packshot-hollow-") as folder:
+        write_checkpoint(Path(folder), tiny=tiny, layered=layered, hollow=True)
+        pipeline = Decomposer.pipeline if layered else Generator.pipeline
+        checkpoint = find_checkpoint(folder, pipeline=pipeline, hashed=False)
+        caps = Caps(checkpoint, workloads, layered=layered, tiny=tiny)
+        caps.run(None, "resident")
+        for cap in arguments.only or (LAYERED_CAPS if layered else CAPS):
+            caps.run(cap, "streamed" if tiny else "auto")
+    show(caps.cases)
+    tell(arguments.out, on_cpu=tiny, cases=list(map(asdict, caps.cases)))
+
+
+if __name__ == "__main__":
+    main()

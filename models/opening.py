@@ -1,0 +1,127 @@
+"""Which placement a checkpoint is opened in, and how it compares with the others."""
+
+from __future__ import annotations
+
+import torch
+
+from models.checkpoint import Checkpoint, layers_defaults, sampling_defaults, writes_captions
+from models.components import CAPTION_WEIGHTS
+from models.forms import Form
+from models.levers import Levers
+from models.memory_plan import MemoryPlan
+from models.placement import GIB, RESIDENT, Kind, Placement, WantedPlacement
+from models.prompt_embeds import TEXT_BATCH_TOKENS
+from models.sampling import Shape
+from models.sizes import Sizes, read_sizes
+from models.trial import try_out
+from models.weights import CheckpointError, read_json
+
+AMPLE = 8 * GIB  # beside the weights: with so much, nothing needs to be tried
+
+
+def choose_placement(
+    checkpoint: Checkpoint,
+    pipeline: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    form: Form | None,
+    levers: Levers,
+    wanted: WantedPlacement,
+    budget: int | None,
+    most: int,
+    changed: bool = False,
+    controlnet: Checkpoint | None = None,
+) -> tuple[Placement, MemoryPlan | None]:
+    """The placement that is wanted, or the fastest that fits `budget` bytes of the device's memory (None: the host's).
+
+    Where that isn't plain to see, the plan that it was chosen by comes with it.
+
+    Args:
+        most: rows of a batch at most.
+        changed: whether a LoRA changes the weights.
+
+    Raises:
+        CheckpointError: if the checkpoint's weights aren't whole, or if it can't be placed so.
+    """
+    if wanted == "resident" or (wanted == "auto" and budget is None):
+        return RESIDENT, None
+    sizes = sizes_of(checkpoint, dtype, form=form, levers=levers, changed=changed, controlnet=controlnet)
+    if budget is None:
+        kind: Kind = "staged" if wanted == "staged" else "streamed"
+        return Placement(kind, sizes.blocks, sizes.blocks if kind == "staged" else 0), None
+    if wanted == "auto" and sizes.whole + AMPLE <= budget:
+        return RESIDENT, None
+    plan = plan_of(checkpoint, pipeline, device, dtype, sizes, form=form, levers=levers, budget=budget, most=most)
+    if wanted == "auto":
+        return plan.taken().placement, plan
+    (placement,) = (each.placement for each in plan.candidates if each.placement.kind == wanted)
+    return placement, plan
+
+
+def sizes_of(
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    *,
+    form: Form | None,
+    levers: Levers,
+    changed: bool = False,
+    controlnet: Checkpoint | None = None,
+) -> Sizes:
+    """Bytes of a checkpoint's weights, as they are loaded."""
+    return read_sizes(
+        checkpoint.folder,
+        dtype.itemsize,
+        form,
+        float8=levers.float8,
+        fused=levers.fused,
+        changed=changed,
+        unused=() if writes_captions(checkpoint) else CAPTION_WEIGHTS,
+        controlnet=controlnet.folder if controlnet else None,
+    )
+
+
+def plan_of(
+    checkpoint: Checkpoint,
+    pipeline: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    sizes: Sizes,
+    *,
+    form: Form | None,
+    levers: Levers,
+    budget: int,
+    most: int,
+) -> MemoryPlan:
+    """All placements of a checkpoint, for pictures as its own settings have them.
+
+    Raises:
+        CheckpointError: if the device has no room for a block.
+    """
+    shape = own_shape(checkpoint, pipeline)
+    try:
+        trial = try_out(checkpoint.folder, shape, device, dtype, form=form, levers=levers)
+    except torch.OutOfMemoryError:
+        raise CheckpointError(
+            f"{device} has no room for one block of the model and one picture of {shape}; "
+            "free some of its memory, use a larger GPU, or device cpu."
+        ) from None
+    return MemoryPlan(sizes, trial, budget, _encoding(checkpoint, dtype), most)
+
+
+def own_shape(checkpoint: Checkpoint, pipeline: str) -> Shape:
+    """Of the pictures that a checkpoint makes if nobody says otherwise."""
+    if pipeline == "QwenImageLayeredPipeline":
+        of_layers = layers_defaults(checkpoint)
+        side = of_layers.resolution
+        return Shape(side, side, of_layers.steps, of_layers.guidance, of_layers.layers, of_layers.cfg_normalize)
+    own = sampling_defaults(checkpoint)
+    return Shape(own.width, own.height, own.steps, own.guidance)
+
+
+def _encoding(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
+    """Bytes that a layer of the text encoder takes beside its weights at most, and the states before and after it."""
+    config = read_json(checkpoint.folder / "text_encoder" / "config.json")
+    config = config.get("text_config") or config
+    width = 3 * int(config["intermediate_size"]) + 8 * int(config["hidden_size"])
+    return TEXT_BATCH_TOKENS * width * dtype.itemsize
