@@ -57,6 +57,8 @@ def publish_summary(summary: Summary) -> None:
     causes = [f"| {c.status} | {c.reason} | {c.rows} |" for c in summary.causes]
     table = ["| outcome | rows |", "| --- | ---: |", *rows]
     why = ["", "| outcome | reason | rows |", "| --- | --- | ---: |", *causes] if causes else []
-    create_markdown_artifact("\n".join([f"**{summary.rows} rows**, {summary.rendered} rendered", "", *table, *why]))
+    used = ["", *(f"- {sentence}" for sentence in summary.used)] if summary.used else []
+    head = f"**{summary.rows} rows**, {summary.rendered} rendered"
+    create_markdown_artifact("\n".join([head, "", *table, *why, *used]))
     address = summary.report if "://" in summary.report else Path(summary.report).as_uri()
     create_link_artifact(address, link_text="report", description=f"Report of run {summary.run}")

@@ -14,6 +14,7 @@ from types import GenericAlias
 from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
 
 import typer
+from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.filesize import decimal
@@ -51,6 +52,12 @@ EXAMINED = (
     "device",
     "precision",
     "attention",
+    "step_cache",
+    "fused",
+    "placement",
+    "gpu_memory",
+    "memory_fraction",
+    "batch",
 )
 """Fields of a job that a doctor has a flag for."""
 
@@ -135,6 +142,8 @@ def _flag(field: FieldInfo) -> tuple[Any, None]:
         (kind,) = (arg for arg in get_args(kind) if arg is not type(None))
     if get_origin(kind) is tuple:
         kind = GenericAlias(list, get_args(kind)[:1])  # the flag is given as many times as there are
+    if kind is ByteSize:
+        kind = str  # 24GiB
     shown = "" if field.default in (None, ()) or field.is_required() else f" [default: {field.default!s}]"
     return Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", show_default=False)], None
 

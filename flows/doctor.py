@@ -32,6 +32,7 @@ def checks_of(job: Job) -> list[Check]:
         "attention": _attention,
         "Triton": _triton,
         "checkpoint": _checkpoint,
+        "placement": _placement,
         "host memory": _host,
         "disks": _disks,
         "store": _store,
@@ -120,6 +121,33 @@ def _at_hand(name: str, model: str, findings: list[Finding]) -> str | None:
     return place
 
 
+def _placement(job: Job) -> Sequence[Finding]:
+    from models.checkpoint_check import check_model, controlnet_of
+    from models.levers import Levers
+    from models.placement_check import check_placement
+
+    model = _at_hand("checkpoint", job.model, [])
+    checkpoint = check_model(model, job.revision, _pipeline(job))[1] if model else None
+    if checkpoint is None:
+        return []  # another check says why
+    controlnet = None
+    if isinstance(job, GenerateJob) and job.controlnet and (place := _at_hand("ControlNet", job.controlnet, [])):
+        controlnet = controlnet_of(place, job.controlnet_revision, checkpoint)
+    return check_placement(
+        checkpoint,
+        _pipeline(job),
+        device=job.device,
+        precision=job.precision,
+        levers=Levers(job.fused, job.attention, job.precision == "float8", job.step_cache),
+        wanted=job.placement,
+        gpu_memory=job.gpu_memory,
+        memory_fraction=job.memory_fraction,
+        batch=job.batch,
+        changed=bool(job.loras),
+        controlnet=controlnet,
+    )
+
+
 def _host(job: Job) -> Sequence[Finding]:
     from models.checkpoint_check import check_model
     from models.host import check_host
@@ -164,7 +192,14 @@ def document(findings: Sequence[Finding]) -> dict[str, Any]:
     return {
         "exit_code": exit_code(findings),
         "findings": [
-            {"name": one.name, "status": one.status, "found": one.found, "do": one.do, "fault": one.fault}
+            {
+                "name": one.name,
+                "status": one.status,
+                "found": one.found,
+                "do": one.do,
+                "fault": one.fault,
+                **({"data": one.data} if one.data else {}),
+            }
             for one in findings
         ],
     }

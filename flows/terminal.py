@@ -86,6 +86,8 @@ def show_summary(console: Console, summary: Summary) -> None:
             table.add_row(f"[{colour}]{status}[/]", str(cause.rows), cause.reason, escape(cause.example))
     console.print(table)
     console.print()
+    for sentence in summary.used:
+        console.print(f"{'drawn on':10} {escape(sentence)}", soft_wrap=True, highlight=False)
     for name, place in (("catalogue", summary.catalogue), ("report", summary.report)):
         if place:
             console.print(f"{name:10} {escape(place)}", soft_wrap=True, highlight=False)

@@ -64,6 +64,15 @@ def check_controlnet(controlnet: str, revision: str | None, checkpoint: Checkpoi
     return _look("ControlNet", f"{controlnet} at {revision}", find)[0]
 
 
+def controlnet_of(controlnet: str, revision: str | None, checkpoint: Checkpoint) -> Checkpoint | None:
+    """A job's ControlNet, if it can be opened without fetching anything."""
+
+    def find() -> tuple[Checkpoint, str]:
+        return find_controlnet(controlnet, revision, checkpoint), ""
+
+    return _look("ControlNet", controlnet, find)[1]
+
+
 def check_clip(clip: str, revision: str | None) -> Finding:
     """Whether the CLIP that judges can be opened."""
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 Status = Literal["ok", "warning", "failed", "left out"]
 Fault = Literal["request", "reach"]
@@ -20,6 +21,7 @@ class Finding:
     found: str  # one sentence
     do: str | None = None  # what to do about it, in one sentence
     fault: Fault | None = None  # of what failed
+    data: Mapping[str, Any] | None = None  # what was measured, for machines
 
     @classmethod
     def ok(cls, name: str, found: str) -> Finding:

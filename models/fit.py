@@ -8,7 +8,7 @@ from models.sampling import Shape
 
 GIB = 2**30
 PAYS = 0.01  # share of a row's seconds that a batch twice as large must save
-LASTS = 10.0  # seconds that a batch should go on for: at its borders the device waits for the host
+LASTS = 60.0  # seconds that a batch should go on for: at its borders the device waits for the host
 
 
 class DoesNotFit(ValueError):  # noqa: N818 a finding more than an error

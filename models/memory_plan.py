@@ -46,11 +46,12 @@ class MemoryPlan:
             encoding: bytes that a batch of prompts takes beside the text encoder.
             most: rows of a batch at most.
         """
-        self.sizes, self.trial, self.budget, self.most = sizes, trial, int(budget / MARGIN), most
+        self.sizes, self.trial, self.budget, self.most = sizes, trial, budget, most
+        self._usable = int(budget / MARGIN)
         a_row = trial.step_seconds(1, 2) - trial.step_seconds(1, 1) or trial.step_seconds(1, 1)
         rows = min(most, rows_that_hide(sizes.block, trial.bus, a_row))
         self.room = Room(trial.bytes(rows), trial.bytes(1), encoding)
-        self.candidates = [self._candidate(placement) for placement in placements(sizes, self.room, self.budget)]
+        self.candidates = [self._candidate(placement) for placement in placements(sizes, self.room, self._usable)]
 
     def taken(self) -> Candidate:
         """The first one that fits.
@@ -58,7 +59,7 @@ class MemoryPlan:
         Raises:
             CheckpointError: if none does.
         """
-        placement = place(self.sizes, self.room, self.budget)
+        placement = place(self.sizes, self.room, self._usable)
         return next(candidate for candidate in self.candidates if candidate.placement == placement)
 
     def forecast(self, placement: Placement, rows: int) -> Forecast:
@@ -71,7 +72,7 @@ class MemoryPlan:
             return Cost(self._bytes(placement, rows), self._step_seconds(placement, rows))
 
         try:
-            rows = best_fit(self.trial.shape, self.budget, predicted, self.most).rows
+            rows = best_fit(self.trial.shape, self._usable, predicted, self.most).rows
         except DoesNotFit:
             return Candidate(placement, 0, self.forecast(placement, 1).bytes, None)
         found = self.forecast(placement, rows)

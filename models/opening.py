@@ -9,7 +9,8 @@ from models.components import CAPTION_WEIGHTS
 from models.forms import Form
 from models.levers import Levers
 from models.memory_plan import MemoryPlan
-from models.placement import GIB, RESIDENT, Kind, Placement, WantedPlacement
+from models.placement import GIB, RESIDENT, Placement
+from models.placement_names import Kind, WantedPlacement
 from models.prompt_embeds import TEXT_BATCH_TOKENS
 from models.sampling import Shape
 from models.sizes import Sizes, read_sizes

@@ -14,16 +14,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 
+from models.placement_names import Kind
 from models.sizes import Sizes
 from models.weight_stream import SLOTS
 from models.weights import CheckpointError
 
-Kind = Literal["resident", "staged", "streamed"]
-WantedPlacement = Literal["auto", "resident", "staged", "streamed"]
 GIB = 2**30
 HIDDEN = (
     1.5  # times as long as a block's transfer its arithmetic shall take: the bus is shared with pictures, and slows

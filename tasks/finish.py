@@ -59,6 +59,7 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
             rows=plan.table().num_rows,
             started_at=started_at,
             complete=complete,
+            lanes=[] if prepared.complete else run.lanes(store),
         )
     if complete and not prepared.complete:
         write_report(store, run.path(REPORT), mine, summary)

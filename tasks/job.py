@@ -6,16 +6,17 @@ import tomllib
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from models.attention import Attention
 from models.checkpoint import declared_pipeline
 from models.lora import EXAMPLE, split_scale
+from models.placement_names import WantedPlacement
 from models.schedule import WantedScheduler
 from tasks.request import RequestError
 
 PATH_FIELDS = ("manifest", "store", "model", "loras", "controlnet", "clip", "policy", "profile")
-ELSEWHERE = ("manifest", "store", "device", "batch", "memory_fraction", "fused", "attention")
+ELSEWHERE = ("manifest", "store", "device", "batch", "memory_fraction", "gpu_memory", "placement", "fused", "attention")
 """Fields that say where and how a run reads, writes and computes, and change pictures by rounding at most."""
 MOST_LAYERS = 16
 
@@ -74,6 +75,14 @@ class Job(BaseModel):
 
     shard_rows: int = Field(128, ge=1, le=10_000, description="Rows of a shard, the unit of commit and retry.")
     batch: int | None = Field(None, ge=1, description="Most rows of a batch; default: as many as memory holds.")
+    placement: WantedPlacement = Field(
+        "auto",
+        description="Where the model's weights are: all on the GPU (resident), the transformer there (staged), or as "
+        "many blocks as fit (streamed); auto is the fastest that fits.",
+    )
+    gpu_memory: ByteSize | None = Field(
+        None, gt=0, description="Most memory of the GPU to use, such as 24GiB; default: what is free."
+    )
     memory_fraction: float = Field(0.9, gt=0, le=1, description="Share of the free GPU memory that batches may fill.")
 
     @model_validator(mode="after")

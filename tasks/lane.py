@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain, pairwise
 from pathlib import Path
@@ -20,6 +20,7 @@ from prefect.cache_policies import NO_CACHE
 from models.attention import Attention
 from models.checkpoint import Checkpoint, weight_files
 from models.lora import Lora
+from models.placement_names import WantedPlacement
 from models.read_ahead import reading_ahead
 from models.schedule import Scheduler
 from safety.policy import Policy
@@ -34,7 +35,7 @@ from tasks.plan import Plan
 from tasks.publish import publish
 from tasks.record import Record
 from tasks.render import render
-from tasks.run import Run
+from tasks.run import Run, write_json
 from tasks.screen import screen
 from tasks.stages import Classified, Rendered, Screened, Stages
 from tasks.stopping import Stopped, stop
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from models.decomposer import Decomposer
     from models.engine import Engine
     from models.generator import Generator
+    from models.usage import Usage
 
     AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
@@ -75,6 +77,8 @@ class LaneSpec:
     step_cache: float | None
     batch: int | None
     memory_fraction: float
+    gpu_memory: int | None
+    placement: WantedPlacement
     max_prompt_tokens: int
 
     @property
@@ -84,7 +88,7 @@ class LaneSpec:
 
 
 @task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)
-def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:  # noqa: ARG001  the number names the task run
+def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
     """Take these shards to their ledgers; those that have one are left alone. Returns how many shards it did."""
     store = open_store(spec.store)
     with tempfile.TemporaryDirectory(prefix="packshot-") as folder:
@@ -92,7 +96,11 @@ def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:  # noqa: AR
         if store.download(Run(spec.run).path("plan.parquet"), file) is None:
             raise StoreError(f"The plan of run {spec.run} is gone from {store.uri}.")
         with Line(spec, store, Plan(file)) as line:
-            return line.work(shards)
+            try:
+                return line.work(shards)
+            finally:
+                if (usage := line.usage) is not None:
+                    write_json(store, Run(spec.run).lane_path(number), asdict(usage))
 
 
 class Line:
@@ -127,6 +135,8 @@ class Line:
             step_cache=spec.step_cache,
             batch=spec.batch,
             memory_fraction=spec.memory_fraction,
+            gpu_memory=spec.gpu_memory,
+            placement=spec.placement,
             max_prompt_tokens=spec.max_prompt_tokens,
             controlnet=control.controlnet if control else None,
             controlnet_scale=control.scale if control else 1.0,
@@ -151,6 +161,12 @@ class Line:
             from models.decomposer import Decomposer  # imports torch and diffusers, which takes seconds
 
             return self._open(Decomposer)
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the model was predicted to take and took; None if nothing was made."""
+        engine = self.__dict__.get("generator") or self.__dict__.get("decomposer")  # None if it wasn't loaded
+        return engine.usage if engine is not None else None
 
     def _stages(self) -> Stages:
         making = self.spec.making

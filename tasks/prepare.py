@@ -124,6 +124,8 @@ class Checked:
             step_cache=job.step_cache,
             batch=job.batch,
             memory_fraction=job.memory_fraction,
+            gpu_memory=job.gpu_memory,
+            placement=job.placement,
             max_prompt_tokens=job.max_prompt_tokens,
         )
 

@@ -35,6 +35,10 @@ class Run:
         """Where the ledger of a shard lies in the store."""
         return self.path(f"shards/{shard:05}.parquet")
 
+    def lane_path(self, lane: int) -> str:
+        """Where it lies what a lane took of its device, beside what was predicted."""
+        return self.path(f"lanes/{lane}.json")
+
     def is_complete(self, store: Store) -> bool:
         """Whether every shard of this run ended and its summary was written."""
         return store.exists(self.path("summary.json"))
@@ -51,6 +55,13 @@ class Run:
             store.put_once(self.shard_path(shard), buffer.getvalue())
         except Conflict:
             return
+
+    def lanes(self, store: Store) -> list[dict[str, Any]]:
+        """What its lanes took, of those that made something: see `models.usage`."""
+        found: list[dict[str, Any]] = []
+        while (written := store.read(self.lane_path(len(found)))) is not None:
+            found.append(json.loads(written[0]))
+        return found
 
     def outcomes(self, store: Store, shards: int) -> tuple[pa.Table, int]:
         """The ledgers of this run as one table, and how many of its shards have one."""

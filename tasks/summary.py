@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.outcome import Status
+
+GIB = 2**30
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,16 @@ class Summary:
     started_at: datetime
     seconds: float  # wall time of the command that finished the run
     pictures_a_minute: float | None  # of this run's rendering, None when nothing was rendered
+    lanes: tuple[dict[str, Any], ...]  # what each took of its device, beside what was predicted: see `models.usage`
 
     @property
     def failed(self) -> int:
         return self.statuses[Status.FAILED]
+
+    @property
+    def used(self) -> list[str]:
+        """What each lane took, in a sentence."""
+        return [_used(lane) for lane in self.lanes]
 
     def document(self) -> dict[str, Any]:
         """As `summary.json` holds it."""
@@ -60,6 +69,7 @@ def summarise(
     rows: int,
     started_at: datetime,
     complete: bool,
+    lanes: Sequence[dict[str, Any]] = (),
 ) -> Summary:
     """Sum up the part of the catalogue that a run's plan is about."""
     of_run = mine.filter(pc.equal(mine.column("run"), run or ""))
@@ -80,7 +90,21 @@ def summarise(
         started_at=started_at,
         seconds=round((datetime.now(UTC) - started_at).total_seconds(), 1),
         pictures_a_minute=round(60 * len(seconds) / rendering, 2) if rendering else None,
+        lanes=tuple(lanes),
     )
+
+
+def _used(lane: dict[str, Any]) -> str:
+    """What a lane took of its device: see `models.usage`."""
+
+    def beside(predicted: float | None, form: str) -> str:
+        return "" if predicted is None else f" (predicted {predicted:{form}})"
+
+    took = f"{lane['seconds']:.2f} s a picture{beside(lane['predicted_seconds'], '.2f')}"
+    if lane["peak_bytes"] is not None:
+        gib = lane["predicted_bytes"] and lane["predicted_bytes"] / GIB
+        took += f", {lane['peak_bytes'] / GIB:.1f} GiB at the peak{beside(gib, '.1f')}"
+    return f"{lane['device']}, {lane['precision']}, {lane['placement']}: {took}"
 
 
 def _causes(mine: pa.Table) -> tuple[Cause, ...]:

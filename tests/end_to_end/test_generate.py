@@ -83,6 +83,9 @@ def test_every_row_ends_once_with_its_picture_its_scores_and_its_carried_columns
     assert summary.statuses == {"done": 1, "blocked": 2, "rejected": 0, "failed": 2}
     document = json.loads((Path(store.uri) / f"runs/{summary.run}/summary.json").read_text())
     assert document["statuses"] == summary.statuses
+    (lane,) = document["lanes"]
+    assert (lane["device"], lane["precision"], lane["placement"], lane["pictures"]) == ("CPU", "float32", "resident", 1)
+    assert "CPU, float32, resident: " in Path(summary.report).read_text()
     assert "mug" in Path(summary.report).read_text()
 
 

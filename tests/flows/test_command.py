@@ -177,8 +177,8 @@ def test_a_doctor_looks_at_everything_and_leaves_nothing(
     lines = ended.out.splitlines()
     assert max(map(len, lines)) <= 80
     assert [line[:15].strip() for line in lines[:-1] if line[:15].strip()] == [
-        *("torch", "driver", "precision", "checkpoint", "CLIP", "host memory", "cache disk", "store disk"),
-        *("store reach", "store write", "conditional put", "store delete", "Prefect"),
+        *("torch", "driver", "precision", "checkpoint", "CLIP", "placement", "host memory", "cache disk"),
+        *("store disk", "store reach", "store write", "conditional put", "store delete", "Prefect"),
     ]
     assert not (tmp_path / "store").exists()
 

@@ -20,7 +20,7 @@ from models.device import find_precision
 from models.forms import DIFFUSERS, TRANSFORMERS, Form, count_bytes
 from models.generator import Generator
 from models.lora import find_loras
-from models.placement import WantedPlacement
+from models.placement_names import WantedPlacement
 from models.products import Plain
 from models.prompt_embeds import embed, tokenize
 from models.sizes import read_sizes

@@ -16,7 +16,7 @@ from models.components import load_components
 from models.denoise import draw_noise
 from models.generator import Generator
 from models.measure import measure_step
-from models.placement import WantedPlacement
+from models.placement_names import WantedPlacement
 from models.sampling import PictureRequest, Shape
 from models.sizes import read_sizes
 

@@ -16,7 +16,7 @@ from models.generator import Generator
 from models.latents import encode
 from models.measure import measure_step
 from models.packed import Packed
-from models.placement import WantedPlacement
+from models.placement_names import WantedPlacement
 from models.sampling import LayersRequest, Shape, layers_shape, layers_size
 
 from .conftest import (

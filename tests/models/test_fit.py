@@ -37,10 +37,10 @@ def test_short_batches_grow_as_far_as_they_were_measured_to_fit(budget: int, row
 @pytest.mark.parametrize(
     ("fixed", "each", "rows"),
     [
-        (0.0, 0.25, 1),  # 12 s for a batch of one, and more gain nothing
-        (0.0, 0.03, 8),  # long enough
+        (0.0, 1.5, 1),  # 75 s for a batch of one, and more gain nothing
+        (0.0, 0.25, 8),  # 100 s
         (0.5, 0.25, 64),  # every row more saves something
-        (0.02, 0.25, 4),  # 8 rows save less than a hundredth beside them
+        (0.02, 0.5, 4),  # 8 rows save less than a hundredth beside them
     ],
 )
 def test_batches_stop_growing_where_the_curve_is_flat_and_they_last(fixed: float, each: float, rows: int) -> None:
@@ -54,7 +54,7 @@ def test_a_cap_saves_measurements_and_is_told_from_a_flat_curve() -> None:
     assert gpu.measured == [1]
     assert best_fit(SHAPE, 100 * GIB, gpu, most=4).grows
     assert not best_fit(SHAPE, 4 * GIB, gpu, most=64).grows
-    assert not best_fit(SHAPE, 100 * GIB, Gpu(each=0.25), most=2).grows
+    assert not best_fit(SHAPE, 100 * GIB, Gpu(each=1.5), most=2).grows
 
 
 def test_rows_that_run_out_of_memory_are_not_taken() -> None:

@@ -21,7 +21,8 @@ from models.levers import Levers
 from models.measure import Cost
 from models.packed import Packed
 from models.padded import Padded
-from models.placement import Placement, WantedPlacement
+from models.placement import Placement
+from models.placement_names import WantedPlacement
 from models.prompt_embeds import embed_prompts
 from models.sampling import PictureRequest, Shape
 
@@ -538,8 +539,8 @@ FIFTY = Shape(1024, 1024, 50, 4.0)
 @pytest.mark.parametrize(
     ("batch", "bytes_a_row", "seconds_a_row", "rows"),
     [
-        (None, 1, 0.25, 1),  # 12 s are long enough, and more rows gain nothing
-        (None, 1, 0.01, 32),  # 16 s; 16 rows would be over in 8
+        (None, 1, 0.25, 8),  # 100 s are long enough, and more rows gain nothing
+        (None, 1, 0.01, 16),  # as many tokens as do a resident model good
         (4, 1, 0.01, 4),
         (None, 30, 0.01, 3),  # the tenth that isn't to be used counts, too
         (None, 400, 0.01, 1),  # not even one: tried all the same

@@ -41,7 +41,18 @@ def test_loras_scheduler_and_step_cache_do_not_rename_the_runs_of_jobs_without_t
     assert not {"loras", "scheduler", "step_cache"} & GenerateJob(manifest="m", store="s").deciding().keys()
 
 
-@pytest.mark.parametrize("field", [{"fused": False}, {"attention": "math"}, {"batch": 2}, {"device": "cpu"}], ids=str)
+@pytest.mark.parametrize(
+    "field",
+    [
+        {"fused": False},
+        {"attention": "math"},
+        {"batch": 2},
+        {"device": "cpu"},
+        {"gpu_memory": "24GiB"},
+        {"placement": "streamed"},
+    ],
+    ids=str,
+)
 def test_how_a_run_computes_does_not_rename_it(field: dict[str, Any]) -> None:
     job = GenerateJob(manifest="m", store="s")
     assert job.model_copy(update=field).deciding() == job.deciding()
@@ -57,6 +68,8 @@ def test_how_a_run_computes_does_not_rename_it(field: dict[str, Any]) -> None:
         ("loras = [1]", "loras.0: Input should be a valid string"),
         ('scheduler = "fast"', "scheduler: Input should be 'auto', 'checkpoint' or 'lightning'"),
         ("step_cache = 0", "step_cache: Input should be greater than 0"),
+        ('gpu_memory = "much"', "gpu_memory: could not parse value and unit from byte string"),
+        ('placement = "balcony"', "placement: Input should be 'auto', 'resident', 'staged' or 'streamed'"),
         ("step_cache = 1.5", "step_cache: Input should be less than or equal to 1"),
         ('precision = "float4"', "precision: Input should be 'auto', 'float32', 'bfloat16', .* or 'nf4'"),
         ('attention = "fast"', "attention: Input should be 'auto'"),

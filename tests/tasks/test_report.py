@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import re
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pyarrow as pa
 import pytest
 from PIL import Image
 
+from models.usage import Usage
 from tasks.encoding import Encoding
 from tasks.outcome import Outcome, Status, outcome_table
 from tasks.report import SHOWN, render_report
@@ -196,3 +198,13 @@ def test_a_summary_counts_causes_with_the_commonest_first(store: Store) -> None:
         ("concept", 1, "Weapons."),
     ]
     assert (found.rendered, found.kept, found.pictures_a_minute) == (1, 1, 30.0)
+
+
+def test_a_summary_says_what_was_predicted_of_a_lane_and_what_it_took(store: Store) -> None:
+    on_cpu = Usage("CPU", "float32", "resident", 3, 0.5, None, None, None)
+    on_gpu = Usage("NVIDIA H200", "bfloat16", "streamed", 3, 12.0, 11.9, 3 * 2**30, 4 * 2**30)
+    found = replace(summary(store, outcome_table([])), lanes=(asdict(on_cpu), asdict(on_gpu)))
+    assert found.used == [
+        "CPU, float32, resident: 0.50 s a picture",
+        "NVIDIA H200, bfloat16, streamed: 12.00 s a picture (predicted 11.90), 3.0 GiB at the peak (predicted 4.0)",
+    ]

@@ -1,0 +1,7 @@
+"""The placements that a job can name: see `models.placement`. Importing this doesn't import torch."""
+
+from typing import Literal
+
+Kind = Literal["resident", "staged", "streamed"]
+WantedPlacement = Literal["auto", "resident", "staged", "streamed"]
+"""`auto` is the fastest that fits."""
