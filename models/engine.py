@@ -20,6 +20,7 @@ from models.device import find_device, find_precision
 from models.failure import Cause, Failure
 from models.fit import DoesNotFit, Fit, best_fit
 from models.forms import form_for, kept_precision
+from models.holdings import holdings, told
 from models.latents import decode
 from models.levers import Levers, open_predictor
 from models.lora import Lora
@@ -355,8 +356,10 @@ class Engine:
 
     def _failure(self, cause: Cause, line: str, shape: Shape) -> Failure:
         if cause == "out_of_memory":
+            held = told(holdings(self.components, self.predictor))
             message = (
-                f"One picture of {shape} doesn't fit the memory that is left on {self.device}; "
+                f"One picture of {shape} doesn't fit the memory that is left on {self.device} beside the model "
+                f"({held}); "
                 f"use {'fewer layers, ' if shape.layers else ''}a smaller size, or a device with more memory."
             )
         else:

@@ -60,6 +60,11 @@ class Modulations:
         scale, shift = self._last[step - self._first]
         return StepModulations(image, text, shift, scale)
 
+    @property
+    def bytes(self) -> int:
+        """What has been made takes."""
+        return self._blocks.nbytes + self._last.nbytes
+
     def _make(self, timesteps: torch.Tensor) -> None:
         model = self.transformer
         dtype = model.proj_out.weight.dtype

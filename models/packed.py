@@ -82,6 +82,11 @@ class Packed(Predictor):
         self.transformer.transformer_blocks = nn.ModuleList([self.transformer.transformer_blocks[0]] * blocks)
         self.blocks, self._modulations = self.blocks.repeated(blocks), {}
 
+    @property
+    def schedule_bytes(self) -> int:
+        """What the modulations of the last schedules take."""
+        return sum(modulations.bytes for modulations in self._modulations.values())
+
     def modulations(self, timesteps: torch.Tensor) -> Modulations:
         """Those of a schedule."""
         schedule = tuple(timesteps.tolist())

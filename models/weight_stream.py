@@ -67,6 +67,13 @@ class WeightStream:
         for index in range(len(self)):
             yield from self._resident[index] if index in self._resident else self._waiting[index].tensors()
 
+    def on_device(self) -> Iterator[torch.Tensor]:
+        """What takes the device's memory now."""
+        for tensors in self._resident.values():
+            yield from tensors
+        for slot in self._slots:
+            yield slot.bytes
+
     @contextmanager
     def turn(self, index: int) -> Iterator[list[torch.Tensor]]:
         """The tensors of a part on the device, for as long as the block uses them."""

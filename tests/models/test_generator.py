@@ -16,6 +16,7 @@ from models.batch_sizes import BatchSizes
 from models.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.denoise import draw_noise
 from models.engine import Demand
+from models.fit import Fit
 from models.generator import DeviceLost, Generator, Picture
 from models.levers import Levers
 from models.measure import Cost
@@ -346,6 +347,35 @@ def test_a_batch_that_runs_out_of_memory_is_halved_and_the_size_remembered(
     sizes.clear()
     assert all(picture.failure is None for picture in render(generator, requests))
     assert sizes == [*[2] * 10, 1, 1]
+
+
+def test_rows_are_made_when_memory_shrinks_in_the_middle_of_a_run_and_the_next_process_knows(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fits = [8]
+
+    def fault(rows: int) -> None:
+        if rows > fits[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    break_forward(generator, monkeypatch, fault)
+    monkeypatch.setattr(generator, "_rows", sizes := BatchSizes(tmp_path / "sizes.json"))
+    requests = [request("a mug", seed=seed, shape=Shape(32, 32, 2, 1.0)) for seed in range(20)]
+    demand = Demand(32, 32, 0, False, 128)
+    sizes.keep(demand, Fit(8, 100, 0.1, grows=False))
+
+    batches = generator.render(requests)
+    first = next(batches)
+    fits[0] = 3  # somebody else took it
+    rest = list(batches)
+
+    assert [len(batch) for batch in (first, *rest)] == [8, *[2] * 6]
+    pictures = [picture for batch in (first, *rest) for picture in batch]
+    assert sorted(picture.index for picture in pictures) == [*range(20)]
+    assert all(picture.failure is None for picture in pictures)
+    known = BatchSizes(tmp_path / "sizes.json").found(demand, 20, 1000)
+    assert known is not None
+    assert known.rows == 2
 
 
 def test_a_row_that_does_not_fit_by_itself_fails_and_may_be_tried_again(
