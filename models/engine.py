@@ -350,7 +350,10 @@ class Engine:
         """Predict what pictures of `shape` take, once."""
         if demand in self._forecasts or not fit.peak_bytes:
             return
-        decoding = measure_decoding(self.components, shape)
+        try:
+            decoding = measure_decoding(self.components, shape)
+        except torch.OutOfMemoryError:
+            return  # nothing that could be predicted will be made
         seconds = shape.steps * fit.step_seconds / fit.rows + decoding.seconds
         self._forecasts[demand] = self._meter.expect(max(fit.peak_bytes, decoding.bytes), seconds)
 

@@ -107,7 +107,8 @@ def plan_of(
             f"{device} has no room for one block of the model and one picture of {shape}; "
             "free some of its memory, use a larger GPU, or device cpu."
         ) from None
-    return MemoryPlan(sizes, trial, budget, _encoding(checkpoint, dtype), most)
+    encoding = _encoding(checkpoint, dtype) + (sizes.text_on_host if writes_captions(checkpoint) else 0)
+    return MemoryPlan(sizes, trial, budget, encoding, most)
 
 
 def own_shape(checkpoint: Checkpoint, pipeline: str) -> Shape:

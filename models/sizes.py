@@ -24,6 +24,7 @@ class Sizes:
     text_encoder: int  # all of it
     text_layer: int  # its largest layer
     text_rest: int  # what stays on the device even where its layers don't
+    text_on_host: int  # what comes to the device only to write captions, where its layers don't stay
     blocks: int  # how many the transformer has
     block: int  # the largest, without its modulations
     modulation: int  # the weights of a block's modulations
@@ -82,7 +83,8 @@ def read_sizes(
             blocks[block[1]] += size // itemsize  # and its scales, which are a thousandth of that
         else:
             blocks[block[1]] += size
-    rest += sum(_single_frame(stored.shape) * itemsize for stored in stored_weights(folder / "vae", DIFFUSERS).values())
+    for name, stored in stored_weights(folder / "vae", DIFFUSERS).items():
+        rest += _single_frame(name, stored.shape) * itemsize
     if controlnet is not None:
         rest += sum(bytes_of(controlnet, DIFFUSERS, itemsize, None).values())
     config = read_json(folder / "transformer" / "config.json")
@@ -91,6 +93,7 @@ def read_sizes(
         text_encoder=sum(text.values()),
         text_layer=max(layers.values(), default=0),
         text_rest=sum(size for name, size in text.items() if not LAYER.fullmatch(name) and not ON_HOST.fullmatch(name)),
+        text_on_host=sum(size for name, size in text.items() if not LAYER.fullmatch(name) and ON_HOST.fullmatch(name)),
         blocks=len(blocks),
         block=max(blocks.values(), default=0),
         modulation=max(modulations.values(), default=0),
@@ -99,6 +102,7 @@ def read_sizes(
     )
 
 
-def _single_frame(shape: tuple[int, ...]) -> int:
+def _single_frame(name: str, shape: tuple[int, ...]) -> int:
     """How many numbers of a weight of the VAE are kept: one slice of a kernel over time (`models.single_frame`)."""
-    return math.prod(shape) // (shape[2] if len(shape) == 5 else 1)
+    is_sliced = len(shape) == 5 and not name.endswith("time_conv.weight")
+    return math.prod(shape) // (shape[2] if is_sliced else 1)

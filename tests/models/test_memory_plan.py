@@ -79,7 +79,9 @@ def test_a_trial_of_one_size_alone_tells_of_others() -> None:
 
 
 def test_sizes_add_up() -> None:
-    tiny = Sizes(text_encoder=7, text_layer=1, text_rest=1, blocks=2, block=3, modulation=2, rest=4, table=1)
+    tiny = Sizes(
+        text_encoder=7, text_layer=1, text_rest=1, text_on_host=2, blocks=2, block=3, modulation=2, rest=4, table=1
+    )
     assert tiny.whole == 7 + 2 * 5 + 4
     assert Placement("resident", 2, 2).weights(tiny) == tiny.whole
     assert Placement("staged", 2, 2).weights(tiny) == 4 + 1 + 6

@@ -12,6 +12,7 @@ QWEN_IMAGE = Sizes(
     text_encoder=int(13.1 * GIB),
     text_layer=int(0.43 * GIB),
     text_rest=0,
+    text_on_host=0,
     blocks=60,
     block=int(0.42 * GIB),
     modulation=int(0.21 * GIB),
