@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
@@ -19,7 +19,11 @@ class Blocks:
     """Those of one transformer."""
 
     def __init__(
-        self, makers: Iterable[Callable[[], Block]], device: torch.device, resident: Collection[int] | None = None
+        self,
+        makers: Iterable[Callable[[], Block]],
+        device: torch.device,
+        resident: Collection[int] | None = None,
+        homes: Sequence[torch.device] = (),
     ) -> None:
         """Make them one after another, so that at most one that is to be streamed is on the device.
 
@@ -27,19 +31,27 @@ class Blocks:
             makers: each makes the next block, on whatever device.
             device: where they are used.
             resident: which of them stay there; None for all.
+            homes: where each of them stays and is used, if not all on `device`.
         """
+        self.homes = list(homes)
+        self.device = device
         self.stream = WeightStream(device)
         self._forms: list[Block] = []  # their tensors are only places for those of a turn
         self._whole: dict[int, Block] = {}  # by the tensors of a turn, which are the same objects every time
         for index, make in enumerate(makers):
             block = make()
-            self.stream.add([*tensors_in(block)], resident=resident is None or index in resident)
+            stays = resident is None or index in resident
+            self.stream.add([*tensors_in(block)], resident=stays, device=self.home(index))
             self._forms.append(replaced(block, lambda tensor: tensor.new_empty(0)))
         self.eps = self._forms[0].eps
         self.quantizes = self._forms[0].image.qkv.quantizes  # whether they take the image's tokens in float8
 
     def __len__(self) -> int:
         return len(self._forms)
+
+    def home(self, index: int) -> torch.device:
+        """Where a block is used."""
+        return self.homes[index] if self.homes else self.device
 
     @contextmanager
     def turn(self, index: int) -> Iterator[Block]:

@@ -26,8 +26,8 @@ from models.levers import Levers, open_predictor
 from models.lora import Lora
 from models.measure import Cost, measure_decoding, measure_step
 from models.memory_plan import Forecast, MemoryPlan
-from models.opening import choose_placement
-from models.placement import Placement, free_memory, limit_memory
+from models.opening import ANY_GPU, choose_placement, gpu_budgets
+from models.placement import Placement, free_memory
 from models.placement_names import WantedPlacement
 from models.prompt_embeds import embed_prompts, tokenize
 from models.sampling import Pixels, Shape
@@ -154,8 +154,6 @@ class Engine:
             CheckpointError: if the checkpoint, a LoRA, the device or the precision won't do.
         """
         found = find_device(device)
-        if gpu_memory is not None and found.type == "cuda":
-            limit_memory(found, gpu_memory)
         precision = kept_precision(precision, checkpoint.folder)
         dtype, form = find_precision(precision, found), form_for(precision, checkpoint.folder)
         levers = Levers(fused, attention, precision == "float8", step_cache)
@@ -167,7 +165,7 @@ class Engine:
             form=form,
             levers=levers,
             wanted=placement,
-            budget=int(free_memory(found) * memory_fraction) if found.type == "cuda" else None,
+            budgets=gpu_budgets(found, alone=device not in ANY_GPU, memory_fraction=memory_fraction, most=gpu_memory),
             most=min(batch or MOST_ROWS, MOST_ROWS),
             changed=bool(loras),
             controlnet=controlnet,

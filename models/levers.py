@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
+
 from models.attention import Attention
 from models.components import Components
 from models.host_weights import stream_layers
@@ -30,7 +32,7 @@ def open_predictor(components: Components, levers: Levers) -> Predictor:
         CheckpointError: if one of them needs another.
     """
     one_by_one = components.transformer.config.zero_cond_t
-    resident = components.placement.resident_blocks
+    resident, homes = components.placement.resident_blocks, list(map(torch.device, components.placement.homes))
     if levers.fused and not one_by_one:
         return Packed(
             components.transformer,
@@ -39,9 +41,10 @@ def open_predictor(components: Components, levers: Levers) -> Predictor:
             step_cache=levers.step_cache,
             device=components.device,
             resident=resident,
+            homes=homes,
         )
-    if levers.float8 or levers.step_cache is not None:
-        asked = "The precision float8" if levers.float8 else "A step cache"
+    if levers.float8 or levers.step_cache is not None or homes:
+        asked = "The precision float8" if levers.float8 else "A step cache" if levers.step_cache else "Several GPUs"
         why = "this model modulates its tokens one by one" if levers.fused else "fused is off"
         raise CheckpointError(f"{asked} needs the fused transformer, but {why}; leave it out, or change that.")
     if resident is not None:

@@ -6,14 +6,18 @@ found among what is predicted as it is found later among what is measured: `mode
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 
 from models.fit import DoesNotFit, best_fit
 from models.measure import Cost
-from models.placement import Placement, Room, place, placements, rows_that_hide
+from models.placement import Placement, Room, balance, place, placements, rows_that_hide
 from models.sizes import Sizes
 from models.trial import Trial
+from models.weights import CheckpointError
 
+WORTH = 1.1  # times as fast must blocks on several devices be to be taken instead of streamed ones
 MARGIN = 1.02  # of predicted memory: allocators round, and what is predicted must not be too little
 
 
@@ -38,29 +42,43 @@ class Candidate:
 class MemoryPlan:
     """The placements of a model that were looked at, and the one that is taken."""
 
-    def __init__(self, sizes: Sizes, trial: Trial, budget: int, encoding: int, most: int) -> None:
+    def __init__(self, sizes: Sizes, trial: Trial, budgets: Mapping[str, int] | int, encoding: int, most: int) -> None:
         """Look at all of them.
 
         Args:
-            budget: bytes of device memory that may be used.
+            budgets: bytes that may be used of the device's memory, or of that of several devices, by their names.
             encoding: bytes that a batch of prompts takes beside the text encoder.
             most: rows of a batch at most.
         """
+        budgets = {"": budgets} if isinstance(budgets, int) else budgets
+        budget = next(iter(budgets.values()))
         self.sizes, self.trial, self.budget, self.most = sizes, trial, budget, most
         self._usable = int(budget / MARGIN)
         a_row = trial.step_seconds(1, 2) - trial.step_seconds(1, 1) or trial.step_seconds(1, 1)
         rows = min(most, rows_that_hide(sizes.block, trial.bus, a_row))
         self.room = Room(trial.bytes(rows), trial.bytes(1), encoding)
         self.candidates = [self._candidate(placement) for placement in placements(sizes, self.room, self._usable)]
+        if len(budgets) > 1:
+            usable = {name: int(each / MARGIN) for name, each in budgets.items()}
+            if (balanced := balance(sizes, self.room, usable)) is not None:
+                self.candidates.append(self._candidate(balanced))
 
     def taken(self) -> Candidate:
-        """The first one that fits.
+        """The first one that fits; the one over several devices only where streaming is much slower, or doesn't fit.
 
         Raises:
             CheckpointError: if none does.
         """
-        placement = place(self.sizes, self.room, self._usable)
-        return next(candidate for candidate in self.candidates if candidate.placement == placement)
+        balanced = next((candidate for candidate in self.candidates if candidate.placement.homes), None)
+        try:
+            placement = place(self.sizes, self.room, self._usable)
+        except CheckpointError:
+            if balanced is None or balanced.seconds is None:
+                raise
+            return balanced
+        first = next(candidate for candidate in self.candidates if candidate.placement == placement)
+        is_slow = balanced is not None and (balanced.seconds or inf) * WORTH < (first.seconds or inf)
+        return balanced if balanced is not None and placement.kind == "streamed" and is_slow else first
 
     def forecast(self, placement: Placement, rows: int) -> Forecast:
         """What batches of so many rows would take."""

@@ -48,16 +48,22 @@ class Modulations:
         """Nothing is computed yet; `timesteps` are those of the steps to come, 0 … 1 [steps]."""
         self.transformer, self.timesteps = transformer, timesteps
         self._first, self._blocks, self._last = 0, torch.empty(0), torch.empty(0)
+        self._elsewhere: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def at(self, step: int) -> StepModulations:
-        """Those of one step."""
+    def at(self, step: int, device: torch.device) -> StepModulations:
+        """Those of one step, on one of the devices that blocks are used on."""
         if not self._first <= step < self._first + len(self._last):
-            self._first = step
+            self._first, self._elsewhere = step, {}
             self._make(self.timesteps[step : step + STEPS_AT_ONCE])
+        blocks, last = self._blocks, self._last
+        if device != self.timesteps.device:
+            if device not in self._elsewhere:
+                self._elsewhere[device] = blocks.to(device), last.to(device)
+            blocks, last = self._elsewhere[device]
         image, text = (
-            [Modulation(*block) for block in stream.unbind()] for stream in self._blocks[step - self._first].unbind(1)
+            [Modulation(*block) for block in stream.unbind()] for stream in blocks[step - self._first].unbind(1)
         )
-        scale, shift = self._last[step - self._first]
+        scale, shift = last[step - self._first]
         return StepModulations(image, text, shift, scale)
 
     @property

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 
 from models.checkpoint import Checkpoint, layers_defaults, sampling_defaults, writes_captions
@@ -9,7 +11,7 @@ from models.components import CAPTION_WEIGHTS
 from models.forms import Form
 from models.levers import Levers
 from models.memory_plan import MemoryPlan
-from models.placement import GIB, RESIDENT, Placement
+from models.placement import GIB, RESIDENT, Placement, free_memory, limit_memory
 from models.placement_names import Kind, WantedPlacement
 from models.prompt_embeds import TEXT_BATCH_TOKENS
 from models.sampling import Shape
@@ -17,6 +19,7 @@ from models.sizes import Sizes, read_sizes
 from models.trial import try_out
 from models.weights import CheckpointError, read_json
 
+ANY_GPU = ("auto", "cuda")  # devices of a job that name no GPU, so that it may use several
 AMPLE = 8 * GIB  # beside the weights: with so much, nothing needs to be tried
 
 
@@ -29,35 +32,43 @@ def choose_placement(
     form: Form | None,
     levers: Levers,
     wanted: WantedPlacement,
-    budget: int | None,
+    budgets: Mapping[str, int],
     most: int,
     changed: bool = False,
     controlnet: Checkpoint | None = None,
 ) -> tuple[Placement, MemoryPlan | None]:
-    """The placement that is wanted, or the fastest that fits `budget` bytes of the device's memory (None: the host's).
+    """The placement that is wanted, or the fastest that fits.
 
     Where that isn't plain to see, the plan that it was chosen by comes with it.
 
     Args:
+        budgets: bytes that may be used of each GPU's memory, `device` first; none on the CPU.
         most: rows of a batch at most.
         changed: whether a LoRA changes the weights.
 
     Raises:
         CheckpointError: if the checkpoint's weights aren't whole, or if it can't be placed so.
     """
-    if wanted == "resident" or (wanted == "auto" and budget is None):
+    if wanted == "balanced" and len(budgets) < 2:
+        raise CheckpointError(
+            "A balanced placement needs several GPUs, none of which the job names as its device; "
+            "leave placement to auto, or set device to cuda where there are several."
+        )
+    if wanted == "resident" or (wanted == "auto" and not budgets):
         return RESIDENT, None
     sizes = sizes_of(checkpoint, dtype, form=form, levers=levers, changed=changed, controlnet=controlnet)
-    if budget is None:
+    if not budgets:
         kind: Kind = "staged" if wanted == "staged" else "streamed"
         return Placement(kind, sizes.blocks, sizes.blocks if kind == "staged" else 0), None
-    if wanted == "auto" and sizes.whole + AMPLE <= budget:
+    if wanted == "auto" and sizes.whole + AMPLE <= next(iter(budgets.values())):
         return RESIDENT, None
-    plan = plan_of(checkpoint, pipeline, device, dtype, sizes, form=form, levers=levers, budget=budget, most=most)
+    plan = plan_of(checkpoint, pipeline, device, dtype, sizes, form=form, levers=levers, budgets=budgets, most=most)
     if wanted == "auto":
         return plan.taken().placement, plan
-    (placement,) = (each.placement for each in plan.candidates if each.placement.kind == wanted)
-    return placement, plan
+    for candidate in plan.candidates:
+        if candidate.placement.kind == wanted:
+            return candidate.placement, plan
+    raise CheckpointError(f"All {len(budgets)} GPUs together have no room for the model; leave placement to auto.")
 
 
 def sizes_of(
@@ -91,7 +102,7 @@ def plan_of(
     *,
     form: Form | None,
     levers: Levers,
-    budget: int,
+    budgets: Mapping[str, int],
     most: int,
 ) -> MemoryPlan:
     """All placements of a checkpoint, for pictures as its own settings have them.
@@ -108,7 +119,26 @@ def plan_of(
             "free some of its memory, use a larger GPU, or device cpu."
         ) from None
     encoding = _encoding(checkpoint, dtype) + (sizes.text_on_host if writes_captions(checkpoint) else 0)
-    return MemoryPlan(sizes, trial, budget, encoding, most)
+    return MemoryPlan(sizes, trial, budgets, encoding, most)
+
+
+def gpu_budgets(device: torch.device, *, alone: bool, memory_fraction: float, most: int | None) -> dict[str, int]:
+    """Bytes that may be used of each GPU's memory, by its name: of `device` first, then of the others.
+
+    Args:
+        alone: whether only `device` may be used.
+        memory_fraction: how much of what is free may be used.
+        most: bytes of each GPU that this process may use; None for all.
+    """
+    if device.type != "cuda":
+        return {}
+    others = [] if alone else [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
+    budgets = {}
+    for gpu in [device, *(gpu for gpu in others if gpu != device)]:
+        if most is not None:
+            limit_memory(gpu, most)
+        budgets[str(gpu)] = int(free_memory(gpu) * memory_fraction)
+    return budgets
 
 
 def own_shape(checkpoint: Checkpoint, pipeline: str) -> Shape:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from functools import partial
 
 import torch
@@ -18,7 +19,7 @@ from torch import nn
 from torch.nn.attention import sdpa_kernel
 
 from models.attention import Attention, backends
-from models.blocks import Blocks
+from models.blocks import Blocks, replaced
 from models.double_stream import Block, Streams, advance, enter
 from models.fused import modulated_norm, plain
 from models.modulations import STEPS_AT_ONCE, Modulations, StepModulations
@@ -44,6 +45,7 @@ class Packed(Predictor):
         step_cache: float | None = None,
         device: torch.device | None = None,
         resident: Collection[int] | None = None,
+        homes: Sequence[torch.device] = (),
     ) -> None:
         """Merge weights where they are; the transformer stays usable by itself, except in float8 or streamed.
 
@@ -54,6 +56,7 @@ class Packed(Predictor):
             device: where the blocks are used; where the transformer is by default.
             resident: the blocks that stay on `device`, where the others are streamed from host memory. None: all stay
                 where they are. Their modulations' weights are brought there when they are needed, wherever they are.
+            homes: where each of the resident blocks stays and is used, if not on `device`.
 
         Raises:
             ValueError: if the transformer modulates its tokens one by one (zero_cond_t), as no text-to-image one does.
@@ -64,11 +67,11 @@ class Packed(Predictor):
         self.asked = 0  # rows times steps so far that a step cache could have skipped
         self.computed = 0  # of them, those that went through all blocks
         self.backends = list(backends(attention).values())
-        device = device or transformer.device
-        makers = [
-            partial(_block, block, device, float8, resident is not None) for block in transformer.transformer_blocks
-        ]
-        self.blocks = Blocks(makers, device, resident)
+        device = torch.empty(0, device=device or transformer.device).device  # with the index of a GPU
+        every = transformer.transformer_blocks
+        places = zip(every, homes or [device] * len(every), strict=True)
+        makers = [partial(_block, block, home, float8, resident is not None) for block, home in places]
+        self.blocks = Blocks(makers, device, resident, homes)
         self._modulations: dict[tuple[float, ...], Modulations] = {}  # of the last schedules, for batches to come
 
     def condition(
@@ -127,13 +130,14 @@ class PackedConditions(Conditions):
         self.cache = None if packed.step_cache is None else StepCache(packed.step_cache, row_of, len(timesteps))
         self._row_of = torch.tensor(row_of, device=device)
         places = {sequence: place for place, sequence in enumerate(order)}
+        self._packings: dict[tuple[torch.device, Packing], Packing] = {}  # by where they go, and come from
+        self._last_said: tuple[tuple[int, torch.device], StepModulations] | None = None
         self._places = torch.tensor([places[sequence] for sequence in sequences], device=device)
 
     def predict(self, step: int, latents: torch.Tensor, control: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         """See `Conditions`."""
         model = self.packed.transformer
         image = model.img_in(latents)[self._row_of].flatten(0, 1)
-        # Triton launches on the current device, which needn't be the one that the job names.
         with torch.cuda.device_of(latents), sdpa_kernel(self.packed.backends, set_priority=True):
             normed = self._through(step, image, control)
         predicted = model.proj_out(normed).unflatten(0, (self.packing.sequences, -1))
@@ -142,8 +146,7 @@ class PackedConditions(Conditions):
 
     def _through(self, step: int, image: torch.Tensor, control: Sequence[torch.Tensor] | None) -> torch.Tensor:
         """Take image tokens [image tokens, D] through all blocks and the norm after the last."""
-        modulations = self.modulations.at(step)
-        blocks = self.packed.blocks
+        blocks, modulations = self.packed.blocks, self._said(step, self.packing.device)
         streams = enter(
             modulations.image[0],
             modulations.text[0],
@@ -156,50 +159,65 @@ class PackedConditions(Conditions):
             quantize=blocks.quantizes,
         )
         if self.cache is None:
-            return self._onwards(streams, modulations, control, 0)
+            return plain(self._onwards(step, streams, control, 0).image_in)
         before = streams.image.clone()
-        self._advance(streams, 0, modulations, control)
+        streams = self._advance(step, streams, 0, control)
         after = streams.image.clone()
         first = (after - before).unflatten(0, (self.packing.sequences, -1))
         due = self.cache.due(step, first)
         self.packed.asked += self.rows
         self.packed.computed += len({self.cache.row_of[sequence] for sequence in due})
         if len(due) == self.packing.sequences:
-            computed = self._onwards(streams, modulations, control, 1)
+            streams = self._onwards(step, streams, control, 1)
             self.cache.remember(due, first, (streams.image - after).unflatten(0, (self.packing.sequences, -1)))
-            return computed
+            return plain(streams.image_in)
         recalled = after + self.cache.recalled().flatten(0, 1)
         normed = plain(modulated_norm(recalled, modulations.last_shift, modulations.last_scale, blocks.eps))
         if due:
             some = streams.only(due)
             at_first = some.image.clone()
-            computed = self._onwards(some, modulations, control, 1)
+            some = self._onwards(step, some, control, 1)
             self.cache.remember(due, first, (some.image - at_first).unflatten(0, (len(due), -1)))
-            normed.unflatten(0, (self.packing.sequences, -1))[due] = computed.unflatten(0, (len(due), -1))
+            normed.unflatten(0, (self.packing.sequences, -1))[due] = plain(some.image_in).unflatten(0, (len(due), -1))
         return normed
 
-    def _onwards(
-        self, streams: Streams, modulations: StepModulations, control: Sequence[torch.Tensor] | None, first: int
-    ) -> torch.Tensor:
-        """Take streams through the blocks from `first` on → the image stream after the last norm [image tokens, D]."""
+    def _onwards(self, step: int, streams: Streams, control: Sequence[torch.Tensor] | None, first: int) -> Streams:
+        """Take streams through the blocks from `first` on and, on the image stream, the norm after the last one."""
         for index in range(first, len(self.packed.blocks)):
-            self._advance(streams, index, modulations, control)
-        return plain(streams.image_in)
+            streams = self._advance(step, streams, index, control)
+        return self._at(streams, self.packing.device)
 
-    def _advance(
-        self, streams: Streams, index: int, modulations: StepModulations, control: Sequence[torch.Tensor] | None
-    ) -> None:
-        count, following = len(self.packed.blocks), index + 1
-        with self.packed.blocks.turn(index) as block:
+    def _advance(self, step: int, streams: Streams, index: int, control: Sequence[torch.Tensor] | None) -> Streams:
+        """Take streams through one block, where that is; they are changed in place unless they come from elsewhere."""
+        count, following, home = len(self.packed.blocks), index + 1, self.packed.blocks.home(index)
+        streams, said = self._at(streams, home), self._said(step, home)
+        added = control[index // math.ceil(count / len(control))].to(home) if control else None
+        # Triton launches on the current device, which needn't be the one that the job names.
+        with torch.cuda.device_of(streams.image), self.packed.blocks.turn(index) as block:
             advance(
                 streams,
                 block,
-                modulations.image[index],
-                modulations.text[index],
-                following=(modulations.image[following], modulations.text[following]) if following < count else None,
-                last=(modulations.last_shift, modulations.last_scale),
-                control=control[index // math.ceil(count / len(control))] if control else None,
+                said.image[index],
+                said.text[index],
+                following=(said.image[following], said.text[following]) if following < count else None,
+                last=(said.last_shift, said.last_scale),
+                control=added,
             )
+        return streams
+
+    def _said(self, step: int, device: torch.device) -> StepModulations:
+        if self._last_said is None or self._last_said[0] != (step, device):
+            self._last_said = (step, device), self.modulations.at(step, device)
+        return self._last_said[1]
+
+    def _at(self, streams: Streams, device: torch.device) -> Streams:
+        """Streams on a device that blocks are used on."""
+        if streams.packing.device == device:
+            return streams
+        if (packing := self._packings.get((device, streams.packing))) is None:
+            packing = self._packings[device, streams.packing] = replace(streams.packing, device=device)
+        moved = replaced(replace(streams, packing=packing), lambda tensor: tensor.to(device))
+        return replace(moved, packing=packing)
 
 
 def _block(block: QwenImageTransformerBlock, device: torch.device, float8: bool, taken: bool) -> Block:

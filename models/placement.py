@@ -1,6 +1,6 @@
 """Where the model's parts live.
 
-Three placements, of which the first that fits is taken:
+Placements, of which the first that fits is taken:
 
 - **resident**: everything stays on the device. Qwen-Image takes 38.3 + 15.5 GiB in bfloat16.
 - **staged**: the transformer's blocks and the VAE stay. The text encoder comes in layer by layer to encode the prompts
@@ -8,12 +8,16 @@ Three placements, of which the first that fits is taken:
   each noise schedule.
 - **streamed**: of the blocks, too, only as many stay as there is room for; the others come from host memory one after
   another, each while the ones before are at work. A batch is large enough that their arithmetic hides that.
+- **balanced**: as staged, but the blocks stay on several GPUs, and a batch goes from one to the next. One works while
+  the others wait, so a lane for each GPU is faster; it is for GPUs whose bus is too slow to stream.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 
@@ -34,25 +38,30 @@ class Placement:
 
     kind: Kind
     blocks: int  # of the transformer
-    staying: int  # blocks that stay on the device
+    staying: int  # blocks that stay on the device, or on one of several
+    homes: tuple[str, ...] = ()  # the device of each block, where they are on several
 
     @property
     def resident_blocks(self) -> frozenset[int] | None:
         """Positions of the blocks that stay, among those that don't; None where nothing is in host memory."""
         if self.kind == "resident":
-            return None
+            return None  # and they are where everything is
         # The first one is among them: a step that a cache skips goes through no other.
         return frozenset(index for index in range(self.blocks) if index * self.staying % self.blocks < self.staying)
 
     def __str__(self) -> str:
+        if self.homes:
+            return f"balanced over {len(set(self.homes))} devices"
         if self.kind != "streamed" or not self.staying:
             return self.kind
         return f"{self.kind}, {self.staying} of {self.blocks} blocks stay"
 
     def weights(self, sizes: Sizes) -> int:
-        """Bytes of weights that are on the device while pictures are drawn."""
+        """Bytes of weights that are on the device while pictures are drawn; of several devices, on the first."""
         if self.kind == "resident":
             return sizes.whole
+        if self.homes:
+            return sizes.rest + sizes.text_rest + self.homes.count(self.homes[0]) * sizes.block
         streamed = self.blocks - self.staying
         return sizes.rest + sizes.text_rest + (self.staying + min(SLOTS, streamed)) * sizes.block
 
@@ -100,6 +109,26 @@ def placements(sizes: Sizes, room: Room, budget: int) -> list[Placement]:
     staying = min(max(free // max(sizes.block, 1), 0), sizes.blocks - 1)
     every = [Placement(kind, sizes.blocks, sizes.blocks) for kind in ("resident", "staged")]
     return [*every, Placement("streamed", sizes.blocks, staying)]
+
+
+def balance(sizes: Sizes, room: Room, budgets: Mapping[str, int]) -> Placement | None:
+    """The blocks spread over devices by what they have room for; None if all of them together haven't enough.
+
+    Args:
+        budgets: bytes that may be used of each device, the first of which has everything but most of the blocks.
+    """
+    first, *others = budgets
+    beside = Placement("balanced", sizes.blocks, sizes.blocks, (first,))
+    fixed = beside.weights(sizes) - sizes.block + room.beside(beside, sizes, room.drawing)
+    free = {first: budgets[first] - fixed, **{name: budgets[name] - room.drawing - sizes.table for name in others}}
+    places = {name: max(bytes_ // max(sizes.block, 1), 0) for name, bytes_ in free.items()}
+    total = sum(places.values())
+    if total < sizes.blocks or not places[first]:
+        return None
+    ends = [round(sizes.blocks * filled / total) for filled in accumulate(places.values())]
+    shares = [end - start for start, end in pairwise([0, *ends])]
+    homes = tuple(name for name, share in zip(places, shares, strict=True) for _ in range(share))
+    return Placement("balanced", sizes.blocks, sizes.blocks, homes)
 
 
 def rows_that_hide(block_bytes: int, bytes_a_second: float, seconds_a_row: float) -> int:

@@ -13,8 +13,8 @@ from models.forms import form_for, kept_precision
 from models.gpu import usable
 from models.levers import Levers
 from models.memory_plan import Candidate, MemoryPlan
-from models.opening import plan_of, sizes_of
-from models.placement import GIB, free_memory, limit_memory
+from models.opening import ANY_GPU, gpu_budgets, plan_of, sizes_of
+from models.placement import GIB
 from models.placement_names import WantedPlacement
 from models.weights import CheckpointError
 
@@ -58,15 +58,21 @@ def check_placement(
             do = "Use a GPU: streamed, this model fits one of 8 GiB." if sizes.whole > 8 * GIB else "Use a GPU."
             return [Finding.warning("placement", f"{told}, and a CPU takes minutes or hours a picture.", do)]
         plan = plan_of(
-            checkpoint, pipeline, found, dtype, sizes, form=form, levers=levers, budget=2 * sizes.whole + GIB, most=1
+            checkpoint,
+            pipeline,
+            found,
+            dtype,
+            sizes,
+            form=form,
+            levers=levers,
+            budgets={"": 2 * sizes.whole + GIB},
+            most=1,
         )
         seconds = plan.candidates[0].seconds
         return [Finding.ok("placement", f"{told}; a picture of {plan.trial.shape} takes about {seconds:.2f} s.")]
-    if gpu_memory is not None:
-        limit_memory(found, gpu_memory)
-    budget = int(free_memory(found) * memory_fraction)
+    budgets = gpu_budgets(found, alone=device not in ANY_GPU, memory_fraction=memory_fraction, most=gpu_memory)
     try:
-        plan = plan_of(checkpoint, pipeline, found, dtype, sizes, form=form, levers=levers, budget=budget, most=most)
+        plan = plan_of(checkpoint, pipeline, found, dtype, sizes, form=form, levers=levers, budgets=budgets, most=most)
         return judge_plan(plan, wanted)
     except CheckpointError as error:
         return [Finding.failed("placement", str(error), "Free memory, or use a larger GPU.", "request")]
@@ -80,7 +86,11 @@ def judge_plan(plan: MemoryPlan, wanted: WantedPlacement) -> list[Finding]:
     """
     taken = plan.taken()
     if wanted != "auto":
-        taken = next(candidate for candidate in plan.candidates if candidate.placement.kind == wanted)
+        asked = [candidate for candidate in plan.candidates if candidate.placement.kind == wanted]
+        if not asked:
+            do = "Leave placement to auto."
+            return [Finding.failed("placement", "There is no second GPU, or none with room.", do, "request")]
+        (taken,) = asked
     others = [candidate for candidate in plan.candidates if candidate is not taken]
     may = f"of the {_gib(plan.budget)} that may be used"
     if not taken.rows:

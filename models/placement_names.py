@@ -2,6 +2,6 @@
 
 from typing import Literal
 
-Kind = Literal["resident", "staged", "streamed"]
-WantedPlacement = Literal["auto", "resident", "staged", "streamed"]
+Kind = Literal["resident", "staged", "streamed", "balanced"]
+WantedPlacement = Literal["auto", "resident", "staged", "streamed", "balanced"]
 """`auto` is the fastest that fits."""

@@ -50,15 +50,18 @@ class WeightStream:
         """How many parts wait in host memory."""
         return len(self._waiting)
 
-    def add(self, tensors: Sequence[torch.Tensor], *, resident: bool = False) -> None:
+    def add(
+        self, tensors: Sequence[torch.Tensor], *, resident: bool = False, device: torch.device | None = None
+    ) -> None:
         """Take the next part; a streamed one is copied, and its own tensors aren't needed any more.
 
         Args:
             tensors: contiguous ones.
             resident: whether it stays on the device, where it is brought if it isn't there.
+            device: another device that a resident one stays on.
         """
         if resident:
-            self._resident[len(self)] = [tensor.to(self.device) for tensor in tensors]
+            self._resident[len(self)] = [tensor.to(device or self.device) for tensor in tensors]
         else:
             self._waiting[len(self)] = _Buffer.of(tensors, pinned=self._copies is not None)
 

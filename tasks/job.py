@@ -77,8 +77,8 @@ class Job(BaseModel):
     batch: int | None = Field(None, ge=1, description="Most rows of a batch; default: as many as memory holds.")
     placement: WantedPlacement = Field(
         "auto",
-        description="Where the model's weights are: all on the GPU (resident), the transformer there (staged), or as "
-        "many blocks as fit (streamed); auto is the fastest that fits.",
+        description="Where the model's weights are: all on the GPU (resident), the transformer there (staged), as many "
+        "blocks as fit (streamed), or blocks on several GPUs (balanced); auto is the fastest that fits.",
     )
     gpu_memory: ByteSize | None = Field(
         None, gt=0, description="Most memory of the GPU to use, such as 24GiB; default: what is free."

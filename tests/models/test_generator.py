@@ -485,6 +485,25 @@ def test_blocks_that_stay_and_blocks_that_come_make_the_same_pictures(
         assert np.array_equal(one, other)
 
 
+@pytest.mark.parametrize("levers", [Levers(), Levers(float8=True), Levers(step_cache=0.3)])
+def test_blocks_on_several_devices_make_the_same_pictures(tiny: Checkpoint, levers: Levers) -> None:
+    here = torch.device("cpu")
+    homes = ("cpu", "cpu:0")  # to torch they are two, and every way between them is gone
+    several = Generator(
+        components.load_components(tiny, here, torch.float32, Placement("balanced", 2, 2, homes)), levers=levers
+    )
+    one = Generator(components.load_components(tiny, here, torch.float32), levers=levers)
+
+    requests = [request(prompt, shape=Shape(64, 64, 8, 4.0)) for prompt in MIXED[:3]]
+    for ours, theirs in zip(draw(several, requests), draw(one, requests), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+def test_several_gpus_are_refused_where_there_is_one(tiny: Checkpoint) -> None:
+    with pytest.raises(CheckpointError, match="needs several GPUs"):
+        Generator.load(tiny, device="cpu", placement="balanced")
+
+
 def test_a_checkpoint_is_in_memory_once_where_it_is_streamed(tiny: Checkpoint) -> None:
     placed = Generator.load(tiny, device="cpu", placement="streamed")
     parts = placed.components

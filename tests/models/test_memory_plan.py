@@ -4,7 +4,7 @@ import pytest
 
 from models.measure import Cost
 from models.memory_plan import MARGIN, MemoryPlan
-from models.placement import GIB, Placement
+from models.placement import GIB, Placement, Room, balance
 from models.sampling import Shape
 from models.sizes import Sizes
 from models.trial import Trial
@@ -59,6 +59,25 @@ def test_what_is_predicted_is_the_weights_the_work_and_a_margin() -> None:
     forecast = plan(7).forecast(placement, 4)
     weights = QWEN_IMAGE.rest + 12 * QWEN_IMAGE.block
     assert forecast.bytes == int(MARGIN * (weights + QWEN_IMAGE.table + int(1.9 * GIB)))
+
+
+def test_several_gpus_share_the_blocks_where_streaming_is_slow() -> None:
+    gpus = {"cuda:0": 12 * GIB, "cuda:1": 24 * GIB}
+    slow, fast = (MemoryPlan(QWEN_IMAGE, trial(bus=bus), gpus, ENCODING, most=2) for bus in (2e9, 50e9))
+
+    taken = slow.taken()
+
+    assert (taken.placement.kind, str(taken.placement)) == ("balanced", "balanced over 2 devices")
+    assert len(taken.placement.homes) == 60
+    assert taken.placement.homes == tuple(sorted(taken.placement.homes))
+    assert 10 < taken.placement.homes.count("cuda:0") < 25 < taken.placement.homes.count("cuda:1")
+    assert taken.bytes <= gpus["cuda:0"]
+    assert fast.taken().placement.kind == "streamed"
+    assert "balanced" in {candidate.placement.kind for candidate in fast.candidates}
+
+
+def test_gpus_that_are_too_small_together_share_nothing() -> None:
+    assert balance(QWEN_IMAGE, Room(GIB, GIB, GIB), {"cuda:0": 8 * GIB, "cuda:1": 12 * GIB}) is None
 
 
 def test_candidates_that_do_not_fit_say_what_they_would_need() -> None:

@@ -69,7 +69,7 @@ def test_how_a_run_computes_does_not_rename_it(field: dict[str, Any]) -> None:
         ('scheduler = "fast"', "scheduler: Input should be 'auto', 'checkpoint' or 'lightning'"),
         ("step_cache = 0", "step_cache: Input should be greater than 0"),
         ('gpu_memory = "much"', "gpu_memory: could not parse value and unit from byte string"),
-        ('placement = "balcony"', "placement: Input should be 'auto', 'resident', 'staged' or 'streamed'"),
+        ('placement = "balcony"', "placement: Input should be 'auto', 'resident', 'staged', 'streamed' or 'balanced'"),
         ("step_cache = 1.5", "step_cache: Input should be less than or equal to 1"),
         ('precision = "float4"', "precision: Input should be 'auto', 'float32', 'bfloat16', .* or 'nf4'"),
         ('attention = "fast"', "attention: Input should be 'auto'"),
