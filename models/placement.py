@@ -65,6 +65,12 @@ class Placement:
         streamed = self.blocks - self.staying
         return sizes.rest + sizes.text_rest + (self.staying + min(SLOTS, streamed)) * sizes.block
 
+    def host_weights(self, sizes: Sizes) -> int:
+        """Bytes of weights that wait in pinned host memory; those of modulations are read from their files."""
+        if self.kind == "resident":
+            return 0
+        return sizes.text_encoder - sizes.text_rest + (self.blocks - self.staying) * sizes.block
+
 
 RESIDENT = Placement("resident", 0, 0)
 

@@ -11,6 +11,7 @@ from models.engine import MOST_ROWS
 from models.finding import Finding
 from models.forms import form_for, kept_precision
 from models.gpu import usable
+from models.host import HostFacts, judge_host, read_host
 from models.levers import Levers
 from models.memory_plan import Candidate, MemoryPlan
 from models.opening import ANY_GPU, gpu_budgets, plan_of, sizes_of
@@ -73,12 +74,12 @@ def check_placement(
     budgets = gpu_budgets(found, alone=device not in ANY_GPU, memory_fraction=memory_fraction, most=gpu_memory)
     try:
         plan = plan_of(checkpoint, pipeline, found, dtype, sizes, form=form, levers=levers, budgets=budgets, most=most)
-        return judge_plan(plan, wanted)
+        return judge_plan(plan, wanted, read_host())
     except CheckpointError as error:
         return [Finding.failed("placement", str(error), "Free memory, or use a larger GPU.", "request")]
 
 
-def judge_plan(plan: MemoryPlan, wanted: WantedPlacement) -> list[Finding]:
+def judge_plan(plan: MemoryPlan, wanted: WantedPlacement, host: HostFacts) -> list[Finding]:
     """The placement that is taken, and why not another.
 
     Raises:
@@ -91,14 +92,21 @@ def judge_plan(plan: MemoryPlan, wanted: WantedPlacement) -> list[Finding]:
             do = "Leave placement to auto."
             return [Finding.failed("placement", "There is no second GPU, or none with room.", do, "request")]
         (taken,) = asked
-    others = [candidate for candidate in plan.candidates if candidate is not taken]
-    may = f"of the {_gib(plan.budget)} that may be used"
+    others = _told([candidate for candidate in plan.candidates if candidate is not taken], plan)
     if not taken.rows:
-        found = f"{_named(taken)}: {_gib(taken.bytes)} for one picture at a time, more than {may[3:]}."
-        return [Finding.failed("placement", found, "Leave placement to auto.", "request"), *_told(others, plan)]
+        found = f"{_named(taken)}: {_gib(taken.bytes)} for one picture at a time, more than the {_gib(plan.budget)} "
+        do = "Leave placement to auto."
+        return [Finding.failed("placement", f"{found}that may be used.", do, "request"), *others]
     why = "as it was asked for" if wanted != "auto" else "the first that fits"
-    found = f"{_named(taken)}, {why}: {_seconds(taken)}, {_gib(taken.bytes)} {may}."
-    return [Finding("placement", "ok", found, data=_data(plan, taken)), *_told(others, plan)]
+    found = (
+        f"{_named(taken)}, {why}: {_seconds(taken)}, {_gib(taken.bytes)} of the {_gib(plan.budget)} that may be used"
+    )
+    waiting = taken.placement.host_weights(plan.sizes)
+    if waiting:
+        found += f"; {_gib(waiting)} wait in host memory"
+    findings = [Finding("placement", "ok", f"{found}.", data=_data(plan, taken)), *others]
+    room = judge_host(host, waiting)
+    return findings if room.status == "ok" or not waiting else [*findings, room]
 
 
 def _told(candidates: Sequence[Candidate], plan: MemoryPlan) -> list[Finding]:

@@ -104,7 +104,8 @@ def _used(lane: dict[str, Any]) -> str:
     if lane["peak_bytes"] is not None:
         gib = lane["predicted_bytes"] and lane["predicted_bytes"] / GIB
         took += f", {lane['peak_bytes'] / GIB:.1f} GiB at the peak{beside(gib, '.1f')}"
-    return f"{lane['device']}, {lane['precision']}, {lane['placement']}: {took}"
+    where = [lane["device"], lane["precision"], *([lane["placement"]] if lane["peak_bytes"] is not None else [])]
+    return f"{', '.join(where)}: {took}"
 
 
 def _causes(mine: pa.Table) -> tuple[Cause, ...]:

@@ -205,6 +205,6 @@ def test_a_summary_says_what_was_predicted_of_a_lane_and_what_it_took(store: Sto
     on_gpu = Usage("NVIDIA H200", "bfloat16", "streamed", 3, 12.0, 11.9, 3 * 2**30, 4 * 2**30)
     found = replace(summary(store, outcome_table([])), lanes=(asdict(on_cpu), asdict(on_gpu)))
     assert found.used == [
-        "CPU, float32, resident: 0.50 s a picture",
+        "CPU, float32: 0.50 s a picture",
         "NVIDIA H200, bfloat16, streamed: 12.00 s a picture (predicted 11.90), 3.0 GiB at the peak (predicted 4.0)",
     ]
