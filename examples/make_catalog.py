@@ -101,8 +101,8 @@ REFUSED_BY_A_MARKETPLACE = [
     ("Mug", "green", "a green mug on a white background with a sale banner", None),
     ("Handbag", "blue", "blue handbag, white background, with a watermark", None),
     ("Bowl", "orange", "an orange bowl on a white background with a border", None),
-    ("Teapot", "red", "a red teapot on a wooden tabletop", "white"),
-    ("Vase", "blue", "a blue vase on a pale pink background", "white"),
+    ("Teapot", "red", "a red teapot on a wooden tabletop", "plain"),
+    ("Vase", "blue", "a blue vase on a pale pink background", "plain"),
 ]
 
 LONG = (
@@ -142,7 +142,7 @@ def rows() -> list[dict[str, object]]:
 
     add(title="Mug", color="purple", prompt="a purple mug on a white background", variants=3)
     add(title="Boot", color="red", prompt="a red boot, white background", negative_prompt="pattern, stripes", steps=16)
-    add(title="Bowl", color="teal", prompt="a teal bowl on a white background", profile="white")
+    add(title="Bowl", color="teal", prompt="a teal bowl on a white background", profile="plain")
     add(title="Sofa", color="green", prompt="a green sofa, white background, catalogue picture", guidance=1.0)
     add(title="Bottle", color="blue", prompt=f"a blue bottle on a white background. {LONG}")
     add(

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from models.weights import CheckpointError, CheckpointUnreachable
+from safety.credentials import CredentialsError
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
 from tasks.outcome import Retry
 from tasks.request import RequestError
@@ -247,8 +248,8 @@ def _in_sentences() -> Iterator[None]:
     """End with a sentence and an exit code where the command can't go on."""
     try:
         yield
-    except (RequestError, CheckpointError, StoreAddressError) as error:
-        _end(str(error), WRONG_REQUEST)  # what only loading a model finds is no RequestError
+    except (RequestError, CheckpointError, CredentialsError, StoreAddressError) as error:
+        _end(str(error), WRONG_REQUEST)  # what only loading a model or a certificate finds is no RequestError
     except (StoreError, CheckpointUnreachable) as error:
         _end(str(error), OUT_OF_REACH)
     except (Stopped, KeyboardInterrupt):

@@ -24,14 +24,18 @@ def inspect(pixels: np.ndarray) -> Verdict:
         raise ValueError(f"A picture is uint8 [H, W, 3]; this is {pixels.dtype} {list(pixels.shape)}.")
     edges = _edge_share(pixels)
     scores = {"edges": edges}
-    if np.percentile(pixels, 99.9) < DARK:
-        return refuse(Reason.BLANK, "The picture is black.", scores)
+    if (brightest := float(np.percentile(pixels, 99.9))) < DARK:
+        message = f"The picture is black: its brightest parts are {brightest:.0f} of 255, below {DARK}."
+        return refuse(Reason.BLANK, message, scores)
     if edges >= LEAST_EDGES:
         return allow(scores)
     spread = np.percentile(pixels.reshape(-1, 3), 99, axis=0) - np.percentile(pixels.reshape(-1, 3), 1, axis=0)
-    if spread.max() < 2 * STEP:
-        return refuse(Reason.BLANK, "The picture is one flat colour: it shows no product.", scores)
-    return refuse(Reason.BLANK, "The picture is an empty gradient: it shows no product.", scores)
+    what = "one flat colour" if spread.max() < 2 * STEP else "an empty gradient"
+    message = (
+        f"The picture is {what}: it shows no product, as {edges:.3%} of its pixels lie on an outline, below "
+        f"{LEAST_EDGES:.3%}."
+    )
+    return refuse(Reason.BLANK, message.replace("%", " %"), scores)
 
 
 def _edge_share(pixels: np.ndarray) -> float:

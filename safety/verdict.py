@@ -16,6 +16,8 @@ class Reason(StrEnum):
     BLANK = "blank"
     OFF_PROMPT = "off_prompt"
     PROFILE = "profile"
+    UNMARKED = "unmarked"
+    DUPLICATE = "duplicate"
     LAYERS_MISMATCH = "layers_mismatch"
     EMPTY_LAYER = "empty_layer"
     COPIED_LAYER = "copied_layer"

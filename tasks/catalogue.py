@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from tasks.outcome import SCHEMA
+from tasks.outcome import ADDED, SCHEMA, widened
 from tasks.plan import CARRIED, Known
 from tasks.request import RequestError
 from tasks.store import Changed, Store
@@ -62,12 +62,12 @@ def read_catalogue(store: Store) -> Catalogue:
     content, version = found
     try:
         table = pq.read_table(io.BytesIO(content))
-        missing = set(SCHEMA.names) - set(table.schema.names)
+        missing = set(SCHEMA.names) - set(table.schema.names) - set(ADDED)
     except pa.ArrowException as error:
         raise RequestError(f"{store.uri_of(PATH)} is not a Parquet file that can be read; move it away.") from error
     if missing:
         raise RequestError(f"{store.uri_of(PATH)} is not a packshot catalogue: it lacks the column {min(missing)!r}.")
-    return Catalogue(table, version)
+    return Catalogue(widened(table), version)
 
 
 def check_carried(catalogue: Catalogue, carried: pa.Schema, manifest: str) -> None:
@@ -91,15 +91,18 @@ def check_carried(catalogue: Catalogue, carried: pa.Schema, manifest: str) -> No
                 ) from error
 
 
-def merge(store: Store, plan: pa.Table, outcomes: pa.Table) -> pa.Table:
+def merge(
+    store: Store, plan: pa.Table, outcomes: pa.Table, *, settle: Callable[[pa.Table], pa.Table] = lambda mine: mine
+) -> pa.Table:
     """Put this run's `outcomes` into the store's catalogue, and what the manifest carries beside every row of `plan`.
 
     A row keeps an outcome that is newer than this run's. Other rows of the catalogue stay as they are. Returns the
-    part of the new catalogue that this plan is about, in plan order.
+    part of the new catalogue that this plan is about, in plan order, as `settle` gave it, which may change it.
     """
     for _ in range(MERGE_TRIES):
         catalogue = read_catalogue(store)
         mine, others = _merged(catalogue.table, plan, outcomes)
+        mine = settle(mine)
         whole = pa.concat_tables([others, mine], promote_options="permissive")
         buffer = io.BytesIO()
         pq.write_table(whole, buffer, compression="zstd")

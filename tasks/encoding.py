@@ -1,4 +1,4 @@
-"""How a picture is stored: PNG, JPEG or WebP, marked as made by a model."""
+"""How a picture is stored: PNG, JPEG or WebP, with its marks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from safety.provenance import FORMATS, save_arguments, xmp_packet
+from safety.picture_file import EXTENSIONS, FORMATS
+from safety.provenance import save_arguments
 
 PNG_LEVEL = 1  # of zlib: a fifth of the default's time for 1024² at about the same size of a generated picture
 MAX_PIXELS = 64_000_000  # of a stored picture that is read back
@@ -25,7 +26,7 @@ class Encoding:
 
     @property
     def extension(self) -> str:
-        return "jpg" if self.format == "jpeg" else self.format
+        return EXTENSIONS[self.format][0]
 
     @property
     def content_type(self) -> str:
@@ -40,10 +41,10 @@ class Encoding:
         """The quality where it changes pixels, else None."""
         return None if self.lossless else self.quality
 
-    def encode(self, pixels: np.ndarray) -> bytes:
-        """The bytes of a picture (uint8 [height, width, 3]), with its DigitalSourceType in XMP."""
+    def encode(self, pixels: np.ndarray, packet: bytes) -> bytes:
+        """The bytes of a picture (uint8 [height, width, 3]), with the marks of a packet of XMP."""
         image, buffer = Image.fromarray(pixels, "RGB"), io.BytesIO()
-        mark = save_arguments(xmp_packet(software="packshot"), self.format)
+        mark = save_arguments(packet, self.format)
         match self.format:
             case "png":
                 image.save(buffer, "PNG", compress_level=PNG_LEVEL, **mark)

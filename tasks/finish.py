@@ -15,6 +15,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.catalogue import PATH as CATALOGUE
 from tasks.catalogue import merge, read_catalogue
+from tasks.duplicates import Duplicates
 from tasks.making import Decomposition
 from tasks.outcome import Outcome, Status, outcome_table
 from tasks.plan import Plan, bad_rows
@@ -48,8 +49,13 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
         else:
             ended, shards = run.outcomes(store, prepared.shards)
             outcomes = pa.concat_tables([ended, _bad(plan, prepared)])
-            mine, complete = merge(store, plan.table(), outcomes), shards == prepared.shards
-            _clear(prepared.spec.making.shelf(store), mine, outcomes)
+            shelf = prepared.spec.making.shelf(store)
+            duplicates = Duplicates(prepared.spec.profiles, shelf)
+            mine = merge(store, plan.table(), outcomes, settle=duplicates.settle)
+            complete = shards == prepared.shards
+            _clear(shelf, mine, outcomes)
+            if duplicates.keys:
+                duplicates.clear(read_catalogue(store).table)
         summary = summarise(
             mine,
             run=None if prepared.complete else run.id,

@@ -13,11 +13,35 @@ from models.checkpoint import declared_pipeline
 from models.lora import EXAMPLE, split_scale
 from models.placement_names import WantedPlacement
 from models.schedule import WantedScheduler
+from safety.provenance import AIGC_TEXT
 from tasks.request import RequestError
 
-PATH_FIELDS = ("manifest", "store", "model", "loras", "controlnet", "clip", "policy", "profile")
+PATH_FIELDS = (
+    "manifest",
+    "store",
+    "model",
+    "loras",
+    "controlnet",
+    "clip",
+    "policy",
+    "profile",
+    "c2pa_certificate",
+    "c2pa_key",
+)
 ELSEWHERE = ("manifest", "store", "device", "batch", "memory_fraction", "gpu_memory", "placement", "fused", "attention")
 """Fields that say where and how a run reads, writes and computes, and change pictures by rounding at most."""
+SAID_BY_THE_KEY = (
+    "loras",
+    "scheduler",
+    "step_cache",
+    "snap_white",
+    "pad_square",
+    "flatten",
+    "aigc_producer",
+    "c2pa_certificate",
+    "c2pa_key",
+)
+"""Fields that decide by what the key says of them, where they are used: see `tasks.key.Maker.additions`."""
 MOST_LAYERS = 16
 
 
@@ -67,6 +91,16 @@ class Job(BaseModel):
     policy: str = Field("default", description="What safety refuses: a name in safety/policies, or a TOML file.")
     profile: str = Field("none", description="What a marketplace demands: a name in safety/profiles, or a TOML file.")
 
+    aigc_producer: str | None = Field(
+        None,
+        pattern=f"^{AIGC_TEXT}$",
+        description="Code of the provider, for the AIGC metadata of GB 45438-2025; without it, none is written.",
+    )
+    c2pa_certificate: str | None = Field(
+        None, description="PEM file of the certificate chain that signs C2PA content credentials, its own one first."
+    )
+    c2pa_key: str | None = Field(None, description="PEM file of that certificate's private key, without a password.")
+
     image_hosts: tuple[str, ...] = Field(
         (), description="Hosts that the manifest's pictures may be fetched from: 'cdn.example.com', or host:port."
     )
@@ -91,12 +125,15 @@ class Job(BaseModel):
             raise ValueError("precision float8 and step_cache need the fused transformer; leave fused on")
         return self
 
-    def deciding(self) -> dict[str, Any]:
-        """The fields that decide what a run does: all but where it reads, writes and computes.
+    @model_validator(mode="after")
+    def _signs_with_both(self) -> Job:
+        if (self.c2pa_certificate is None) != (self.c2pa_key is None):
+            raise ValueError("c2pa_certificate and c2pa_key belong together; give both or none")
+        return self
 
-        LoRAs, scheduler and step cache decide by what the key says of them: see `tasks.key.Maker.additions`.
-        """
-        fields = self.model_dump(exclude={*ELSEWHERE, "loras", "scheduler", "step_cache"})
+    def deciding(self) -> dict[str, Any]:
+        """The fields that decide what a run does: all but where it reads, writes and computes, and what keys say."""
+        fields = self.model_dump(exclude={*ELSEWHERE, *SAID_BY_THE_KEY})
         return {"job": type(self).__name__, **fields}
 
 
@@ -117,6 +154,8 @@ class GenerateJob(Job):
     controlnet_scale: float = Field(1.0, ge=0, le=2, description="How strictly control pictures are followed.")
     format: Literal["png", "jpeg", "webp"] = Field("png", description="How pictures are stored.")
     quality: int = Field(92, ge=1, le=100, description="Of JPEG and WebP; WebP at 100 is lossless.")
+    snap_white: bool = Field(False, description="Make a nearly white background exactly white.")
+    pad_square: bool = Field(False, description="Make frames square by adding background, where that is plain.")
 
 
 class DecomposeJob(Job):
@@ -139,6 +178,7 @@ class DecomposeJob(Job):
     )
     use_en_prompt: bool = Field(True, description="Missing captions are written in English, else in Chinese.")
     psd: bool = Field(True, description="Write layers.psd beside layers that are made.")
+    flatten: bool = Field(False, description="Lay composite.png over white where it is transparent.")
 
 
 AnyJob = TypeVar("AnyJob", bound=Job)

@@ -63,6 +63,18 @@ class Judges:
             message = f"The picture could not be classified: {type(error).__name__}."
             return [refuse(Reason.CLASSIFIER_FAILED, message) for _ in pictures]
 
+    def nearness(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
+        """How near a picture comes to what the policy looks for, by what `see` said: score and threshold, by name."""
+        limits = looked_for(self.policy)
+        return {name: (verdict.scores[name], limit) for name, limit in limits.items() if name in verdict.scores}
+
     def prompt_windows(self, prompts: Sequence[str]) -> list[np.ndarray]:
         """Embeddings of each prompt's windows: float32 [windows, dimensions] a prompt."""
         return self.clip.embed_windows(prompts)
+
+
+def looked_for(policy: Policy) -> dict[str, float]:
+    """The concepts that a policy looks for in pictures, with the score from which on a picture shows them."""
+    return {
+        concept.name: concept.picture_threshold for concept in policy.concepts if concept.picture_threshold is not None
+    }

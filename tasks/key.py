@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ class Maker:
     loras: tuple[tuple[str, float], ...] = ()  # revision and scale of each that is merged into the checkpoint
     scheduler: str = "checkpoint"  # whose noise schedule
     step_cache: float | None = None
+    finish: dict[str, Any] = field(default_factory=dict)  # what is done to a picture after the model, by name
 
     @property
     def additions(self) -> dict[str, Any]:
@@ -38,10 +39,13 @@ class Maker:
             additions["scheduler"] = self.scheduler
         if self.step_cache is not None:
             additions["step_cache"] = self.step_cache
-        return additions
+        return additions | self.finish
 
-    def key(self, row: Row, seed: int) -> str:
-        """The key of what a row asks for, made from `seed`: 64 hex digits."""
+    def key(self, row: Row, seed: int, *, label: str | None = None) -> str:
+        """The key of what a row asks for, made from `seed`: 64 hex digits.
+
+        `label` is the visible one that the row's profile wants drawn into the picture.
+        """
         negative_prompt = row.negative_prompt if row.guidance > 1 else None
         made_from: list[Any] = [
             row.prompt,
@@ -54,7 +58,8 @@ class Maker:
         ]
         if row.source is not None:
             made_from += [row.source, row.layers]
-        if additions := self.additions:
+        additions = self.additions | ({"label": label} if label else {})
+        if additions:
             made_from.append(additions)
         return digest([KEY_VERSION, self.checkpoint, self.precision, *self.form, *made_from])
 

@@ -22,10 +22,12 @@ from tasks.encoding import Encoding
 from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.making import Control, Decomposition, Intake, Pictures
 from tasks.manifest import CONTROLLED, PICTURES, PROMPTS, Columns
+from tasks.marking import Marking
 from tasks.originals import Originals
 from tasks.picture_rows import PictureRows, layer_defaults
 from tasks.plan import Rows
 from tasks.prompt_rows import PromptRows, job_defaults
+from tasks.retouching import Retouching
 from tasks.row import given_or
 from tasks.source import folder_of
 from tasks.store import Store
@@ -81,7 +83,12 @@ def _pictures(job: GenerateJob) -> Kind:
         checkpoint=checkpoint,
         loras=loras,
         scheduler=scheduler,
-        making=Pictures(Encoding(job.format, job.quality), control),
+        making=Pictures(
+            Encoding(job.format, job.quality),
+            control,
+            Retouching(snap_white=job.snap_white, pad_square=job.pad_square),
+            _marking(job),
+        ),
         columns=CONTROLLED if control else PROMPTS,
         template_columns=template.columns if template else None,
         reader=partial(_controlled_rows, prompts, control.intake) if control else lambda _: nullcontext(prompts),
@@ -112,6 +119,8 @@ def _decomposition(job: DecomposeJob) -> Kind:
         use_en_prompt=job.use_en_prompt,
         writes_captions=writes_captions(checkpoint),
         psd=job.psd,
+        flatten=job.flatten,
+        marking=_marking(job),
     )
     defaults = layer_defaults(
         job, sampling, fewest_steps=fewest_steps(checkpoint, scheduler), size_multiple=size_multiple(checkpoint)
@@ -131,6 +140,10 @@ def _decomposition(job: DecomposeJob) -> Kind:
         template_columns=None,
         reader=reader,
     )
+
+
+def _marking(job: Job) -> Marking:
+    return Marking(job.aigc_producer, job.c2pa_certificate, job.c2pa_key)
 
 
 def _intake(job: Job) -> Intake:

@@ -25,6 +25,7 @@ from models.read_ahead import reading_ahead
 from models.schedule import Scheduler
 from safety.policy import Policy
 from safety.profile import Profile
+from safety.provenance import DigitalSourceType
 from tasks.classify import classify
 from tasks.judges import Judges
 from tasks.layer_stages import LayerStages
@@ -175,6 +176,8 @@ class Line:
                 generator=lambda: self.generator,
                 shelf=making.shelf(self.store),
                 encoding=making.encoding,
+                retouching=making.retouching,
+                marker=making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA),
                 controls=self._reader(making.control.intake, keeps_alpha=False) if making.control else None,
                 judges=self.judges,
                 pool=self.pool,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,12 +13,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from safety.layers import composite
-from safety.provenance import DigitalSourceType, save_arguments, xmp_packet
+from safety.layers import WHITE, composite, over
+from safety.provenance import DigitalSourceType, save_arguments
 from tasks.encoding import PNG_LEVEL, decode_rgba
+from tasks.marking import Marker
+from tasks.retouching import FLATTEN
 from tasks.shelf import QUARANTINE, Shelf
 from tasks.store import Store
 
+SOURCE_TYPE = DigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA
+OPAQUE = 255
 COMPOSITE, SOURCE, CAPTION, PSD = "composite.png", "source.png", "caption.txt", "layers.psd"
 CONTENT_TYPES = {".png": "image/png", ".txt": "text/plain; charset=utf-8", ".psd": "image/vnd.adobe.photoshop"}
 
@@ -29,6 +34,7 @@ class Layers:
     source: np.ndarray  # uint8 [height, width, 4]: the source picture at the size of the layers
     layers: np.ndarray  # uint8 [layers, height, width, 4], bottom to top
     caption: str  # that they were made with, given or written; it may be empty
+    stored: bytes | None = None  # composite.png, where it was stored before
 
     @cached_property
     def composite(self) -> np.ndarray:
@@ -58,8 +64,9 @@ class LayerShelf(Shelf[Layers]):
 
     published = "layers"
 
-    def __init__(self, store: Store, *, with_psd: bool) -> None:
-        self.store, self.with_psd = store, with_psd
+    def __init__(self, store: Store, *, with_psd: bool, flatten: bool, marker: Marker) -> None:
+        """`flatten` lays the composite over white, which the layers stay without."""
+        self.store, self.with_psd, self.flatten, self.marker = store, with_psd, flatten, marker
 
     def path(self, place: str, key: str, name: str) -> str:
         """Where an object of a key lies in the store."""
@@ -78,7 +85,19 @@ class LayerShelf(Shelf[Layers]):
             layers.append(layer)
         if not layers or any(layer.shape != original.source.shape for layer in layers):
             raise ValueError("The stored layers are incomplete; remove their folder to have them made again.")
-        return Layers(original.source, np.stack(layers), original.caption)
+        whole = self.store.read(self.path(place, key, COMPOSITE))
+        if whole is None:
+            raise ValueError("The stored composite was removed while the run was under way.")
+        return Layers(original.source, np.stack(layers), original.caption, whole[0])
+
+    def composite(self, key: str, contents: Layers) -> bytes:
+        """`composite.png` as it is stored, or will be."""
+        if contents.stored is not None:
+            return contents.stored
+        whole, edits = contents.composite, []
+        if self.flatten and whole[..., 3].min() < OPAQUE:
+            whole, edits = over(whole, WHITE), [FLATTEN]
+        return self._marked(whole, key, edits)
 
     def original(self, place: str, key: str) -> Original:
         """What the layers that lie there were made of.
@@ -93,9 +112,10 @@ class LayerShelf(Shelf[Layers]):
 
     def put(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
         """See `Shelf`."""
-        objects = {f"{number}.png": encode(layer) for number, layer in enumerate(contents.layers)}
+        whole = self.composite(key, contents)
+        objects = {f"{n}.png": self._marked(layer, f"{key}.{n}") for n, layer in enumerate(contents.layers)}
         # The source is somebody's photograph, as far as anybody knows: it isn't marked as made by a model.
-        objects[SOURCE] = encode(contents.source, marked=False)
+        objects[SOURCE] = encode(contents.source)
         objects[CAPTION] = contents.caption.encode()
         if self.with_psd:
             from tasks.psd import psd  # imports psd-tools, which takes a third of a second: not at every start
@@ -104,7 +124,7 @@ class LayerShelf(Shelf[Layers]):
         for name, data in objects.items():
             self.store.adopt_or_put(self.path(place, key, name), data, content_type=CONTENT_TYPES[Path(name).suffix])
         path = self.path(place, key, COMPOSITE)
-        stored = self.store.adopt_or_put(path, encode(contents.composite), content_type=CONTENT_TYPES[".png"])
+        stored = self.store.adopt_or_put(path, whole, content_type=CONTENT_TYPES[".png"])
         return self._said(place, key, len(contents.layers), stored.size, stored.sha256)
 
     def describe(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
@@ -124,6 +144,9 @@ class LayerShelf(Shelf[Layers]):
         for name in (SOURCE, CAPTION, PSD):
             self.store.delete(self.path(place, key, name))
 
+    def _marked(self, pixels: np.ndarray, number: str, edits: Sequence[str] = ()) -> bytes:
+        return self.marker.signed(encode(pixels, self.marker.packet(number, edits)), "png", edits)
+
     def _picture(self, place: str, key: str, name: str) -> np.ndarray | None:
         found = self.store.read(self.path(place, key, name))
         return None if found is None else decode_rgba(found[0])
@@ -139,10 +162,9 @@ class LayerShelf(Shelf[Layers]):
         }
 
 
-def encode(pixels: np.ndarray, *, marked: bool = True) -> bytes:
-    """The PNG of a picture (uint8 [height, width, 4]), with its DigitalSourceType in XMP where it is `marked`."""
+def encode(pixels: np.ndarray, packet: bytes | None = None) -> bytes:
+    """The PNG of a picture (uint8 [height, width, 3 or 4]), with the marks of a packet of XMP, if there is one."""
     buffer = io.BytesIO()
-    packet = xmp_packet(software="packshot", source_type=DigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA)
-    mark = save_arguments(packet, "png") if marked else {}
-    Image.fromarray(pixels, "RGBA").save(buffer, "PNG", compress_level=PNG_LEVEL, **mark)
+    mark = save_arguments(packet, "png") if packet else {}
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=PNG_LEVEL, **mark)
     return buffer.getvalue()

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.sampling import LayersRequest, Shape
+from safety.credentials import CredentialsError
 from safety.layers import WHITE, judge_layers, over
+from safety.marks import judge_marks
+from safety.picture_file import examine
 from safety.verdict import Verdict, strictest
 from tasks.judges import Judges
 from tasks.layer_shelf import Layers, LayerShelf
@@ -21,6 +24,7 @@ from tasks.originals import OriginalReader
 from tasks.outcome import FailureReason, Outcome
 from tasks.plan import PlannedRow
 from tasks.record import Record
+from tasks.retouching import FIXES
 from tasks.screen import blocked, judge_prompts, places_of, screen_originals
 from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
 
@@ -32,6 +36,7 @@ if TYPE_CHECKING:
 class _Result:
     planned: PlannedRow
     contents: Layers
+    composite: bytes  # as it is stored
     seconds: float
     stored_at: str | None
 
@@ -75,17 +80,32 @@ class LayerStages(Stages):
             yield [self.record.taken(rows[picture.index], picture) for picture in pictures]
 
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
-        """Judge layers: whether they make their picture, what that shows, and whether each shows something."""
+        """Judge layers: whether they make their picture, what that shows, and whether each shows something.
+
+        Of the composite, which is what a shop may publish, marks and transparency count, too.
+        """
         opened = list(self.pool.map(lambda thing: self._opened(thing, screened), batch))
         results = [thing for thing in opened if isinstance(thing, _Result)]
         measured = list(self.pool.map(self._measured, results))
+        finished = list(self.pool.map(self._finished, results))
         shown = self.judges.see([over(result.contents.composite, WHITE) for result in results])
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
-        for result, layers, picture in zip(results, measured, shown, strict=True):
+        for result, layers, picture, (whole, fixes, marks) in zip(results, measured, shown, finished, strict=True):
             height, width = result.contents.source.shape[:2]
-            verdict = strictest([layers, picture])
+            verdict = strictest([layers, picture, whole])
+            contents = replace(result.contents, stored=result.composite)
             judged.append(
-                Judged(result.planned, result.contents, width, height, result.seconds, verdict, result.stored_at)
+                Judged(
+                    result.planned,
+                    contents,
+                    width,
+                    height,
+                    result.seconds,
+                    verdict,
+                    result.stored_at,
+                    fixes=fixes,
+                    marks=marks,
+                )
             )
         return judged
 
@@ -151,17 +171,28 @@ class LayerStages(Stages):
         contents, profile = result.contents, self.judges.profiles[result.planned.row.profile]
         return judge_layers(contents.source, contents.layers, contents.composite, min_psnr=profile.min_layers_psnr)
 
+    def _finished(self, result: _Result) -> tuple[Verdict, list[str], list[str]]:
+        """What is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
+        marker, profile = self.shelf.marker, self.judges.profiles[result.planned.row.profile]
+        file = examine(result.composite)
+        marked = marker.find(result.composite, file.format, result.planned.key)
+        verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(file.transparent)]
+        return strictest(verdicts), [name for name in FIXES if name in marked.edits], [*map(str, marked.found)]
+
     def _opened(self, thing: Made | Found | Outcome, screened: Screened) -> _Result | Outcome:
         if isinstance(thing, Outcome):
             return thing
-        if isinstance(thing, Made):
-            source = screened.sources[thing.planned.row.id]
-            return _Result(thing.planned, Layers(source, thing.pixels, thing.planned.row.prompt), thing.seconds, None)
+        planned = thing.planned
         try:
-            contents = self.shelf.read(thing.place, thing.planned.key)
+            if isinstance(thing, Made):
+                contents = Layers(screened.sources[planned.row.id], thing.pixels, planned.row.prompt)
+                return _Result(planned, contents, self.shelf.composite(planned.key, contents), thing.seconds, None)
+            contents = self.shelf.read(thing.place, planned.key)
+            return _Result(planned, contents, self.shelf.composite(planned.key, contents), 0.0, thing.place)
+        except CredentialsError as error:
+            return self.record.failure(planned, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
-            return self.record.failure(thing.planned, FailureReason.UNREADABLE, str(error), retryable=True)
-        return _Result(thing.planned, contents, 0.0, thing.place)
+            return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
 
 
 def with_caption(planned: PlannedRow, caption: str) -> PlannedRow:

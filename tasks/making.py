@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 from models.checkpoint import Checkpoint
 from tasks.decoder import Decoder
 from tasks.encoding import Encoding
-from tasks.layer_shelf import LayerShelf
+from tasks.layer_shelf import SOURCE_TYPE, LayerShelf
+from tasks.marking import Marking
 from tasks.pixels import Limits
+from tasks.retouching import FLATTEN, Retouching
 from tasks.shelf import PictureShelf
 from tasks.source import Sources
 from tasks.store import Store
@@ -57,12 +60,19 @@ class Pictures:
 
     encoding: Encoding
     control: Control | None = None
+    retouching: Retouching = field(default_factory=Retouching)
+    marking: Marking = field(default_factory=Marking)
 
     @property
     def form(self) -> tuple[str | float | None, ...]:
         """Its part in the key of a row."""
         control = self.control.form if self.control else ()
         return self.encoding.extension, self.encoding.deciding_quality, *control
+
+    @property
+    def finish(self) -> dict[str, Any]:
+        """What is done after the model, by name: its part in the key of a row, where there is any."""
+        return self.retouching.additions | self.marking.additions
 
     def shelf(self, store: Store) -> PictureShelf:
         """Where the results lie."""
@@ -78,12 +88,19 @@ class Decomposition:
     use_en_prompt: bool
     writes_captions: bool  # whether the checkpoint can
     psd: bool
+    flatten: bool = False
+    marking: Marking = field(default_factory=Marking)
 
     @property
     def form(self) -> tuple[str | int | None, ...]:
         """Its part in the key of a row."""
         return "layers", self.cfg_normalize, self.use_en_prompt if self.writes_captions else None
 
+    @property
+    def finish(self) -> dict[str, Any]:
+        """What is done after the model, by name: its part in the key of a row, where there is any."""
+        return ({"fixes": {FLATTEN: 1}} if self.flatten else {}) | self.marking.additions
+
     def shelf(self, store: Store) -> LayerShelf:
         """Where the results lie."""
-        return LayerShelf(store, with_psd=self.psd)
+        return LayerShelf(store, with_psd=self.psd, flatten=self.flatten, marker=self.marking.open(SOURCE_TYPE))

@@ -41,6 +41,7 @@ class FailureReason(StrEnum):
     SOURCE_TOO_LARGE = "source_too_large"
     SOURCE_CORRUPT = "source_corrupt"
     SOURCE_UNSUPPORTED = "source_unsupported"
+    UNSIGNED = "unsigned"
     INTERNAL = "internal"
 
 
@@ -50,6 +51,8 @@ class Outcome:
 
     `judged_by` names the policy, the CLIP and the profile that judged it (see `tasks.key.judgement`): when one of them
     changes, the stored picture is judged again. `seconds` is the row's share of the time its batch took to render.
+    `fixes` is what was done to the picture after the model, `marks` is what was found when the stored one was read
+    back, and `fingerprint` is what it is told from others by (see `safety.likeness`).
     """
 
     id: str
@@ -74,6 +77,9 @@ class Outcome:
     sha256: str | None = None
     caption: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    fixes: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    fingerprint: str | None = None
     seconds: float = 0.0
     finished_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
@@ -98,6 +104,9 @@ SCHEMA = pa.schema(
         pa.field("caption", pa.string()),
         pa.field("model", pa.string()),
         pa.field("scores", pa.map_(pa.string(), pa.float32())),
+        pa.field("fixes", pa.list_(pa.string())),
+        pa.field("marks", pa.list_(pa.string())),
+        pa.field("fingerprint", pa.string()),
         pa.field("profile", pa.string()),
         pa.field("judged_by", pa.string()),
         pa.field("run", pa.string()),
@@ -107,6 +116,20 @@ SCHEMA = pa.schema(
     ]
 )
 """The columns of a ledger, and the first columns of the catalogue; a manifest's carried columns follow them."""
+
+
+ADDED = ("fixes", "marks", "fingerprint")
+"""Columns that tables of before lack: empty there."""
+
+
+def widened(table: pa.Table) -> pa.Table:
+    """A ledger or catalogue with the columns that were added since."""
+    for name in ADDED:
+        if name not in table.schema.names:
+            field_ = SCHEMA.field(name)
+            place = SCHEMA.get_field_index(name)
+            table = table.add_column(place, field_, pa.nulls(table.num_rows, field_.type))
+    return table
 
 
 def outcome_table(outcomes: list[Outcome]) -> pa.Table:

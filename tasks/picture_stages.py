@@ -10,14 +10,22 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from models.sampling import PictureRequest, Shape
+from safety.credentials import CredentialsError
+from safety.label import draw_label, find_label, without_label
+from safety.likeness import fingerprint
+from safety.marks import Mark, judge_marks
 from safety.picture import inspect
+from safety.picture_file import PictureFile, examine
+from safety.profile import Profile
 from safety.verdict import Verdict, strictest
 from tasks.encoding import Encoding, decode
 from tasks.judges import Judges
+from tasks.marking import Marker
 from tasks.originals import OriginalReader
 from tasks.outcome import FailureReason, Outcome
 from tasks.plan import PlannedRow
 from tasks.record import Record
+from tasks.retouching import FIXES, Retouching
 from tasks.screen import judge_prompts, places_of, screen_originals, sorted_out
 from tasks.shelf import PictureShelf
 from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
@@ -29,9 +37,12 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class _Picture:
     planned: PlannedRow
-    pixels: np.ndarray
-    data: bytes
-    format: str
+    data: bytes  # as it is stored
+    file: PictureFile
+    size: tuple[int, int]  # width, height
+    pixels: np.ndarray  # uint8 [H, W, 3], without the visible label
+    fixes: list[str]
+    marks: tuple[Mark, ...]  # that were found
     seconds: float
     stored_at: str | None
 
@@ -46,16 +57,19 @@ class PictureStages(Stages):
         judges: Judges,
         shelf: PictureShelf,
         encoding: Encoding,
+        retouching: Retouching,
+        marker: Marker,
         controls: OriginalReader | None,
         pool: Executor,
         record: Record,
     ) -> None:
         """`generator` gives the model, loaded when it is first asked for; `pool` is for the store and for encoding.
 
-        `controls` reads control pictures, where there are any to draw after.
+        `retouching` and `marker` finish a picture before it is stored. `controls` reads control pictures, where there
+        are any to draw after.
         """
         self.generator, self.judges, self.shelf, self.encoding = generator, judges, shelf, encoding
-        self.controls = controls
+        self.retouching, self.marker, self.controls = retouching, marker, controls
         self.pool, self.record = pool, record
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
@@ -78,39 +92,87 @@ class PictureStages(Stages):
             yield [self.record.taken(rows[picture.index], picture) for picture in pictures]
 
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
-        """Judge pictures: what is on each, what that means, what its marketplace says."""
+        """Judge pictures as they are stored: what is on each, what that means, its marks, and its marketplace."""
         opened = list(self.pool.map(self._opened, batch))
         pictures = [thing for thing in opened if isinstance(thing, _Picture)]
-        inspected = list(self.pool.map(lambda picture: inspect(picture.pixels), pictures))
+        inspected = list(self.pool.map(self._inspected, pictures))
         windows = [screened.windows[picture.planned.row.id] for picture in pictures]
         meant = self.judges.see([picture.pixels for picture in pictures], windows)
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
-        for picture, seen, meaning in zip(pictures, inspected, meant, strict=True):
-            verdict = strictest([seen, meaning, self._demanded(picture)])
-            height, width = picture.pixels.shape[:2]
+        demanded = self.pool.map(self._demanded, pictures, meant)
+        for picture, (seen, print_), meaning, wanted in zip(pictures, inspected, meant, demanded, strict=True):
+            width, height = picture.size
             judged.append(
-                Judged(picture.planned, picture.data, width, height, picture.seconds, verdict, picture.stored_at)
+                Judged(
+                    picture.planned,
+                    picture.data,
+                    width,
+                    height,
+                    picture.seconds,
+                    strictest([seen, meaning, *wanted]),
+                    picture.stored_at,
+                    fixes=picture.fixes,
+                    marks=[*map(str, picture.marks)],
+                    fingerprint=print_,
+                )
             )
         return judged
 
     def _opened(self, thing: Made | Found | Outcome) -> _Picture | Outcome:
-        """A new picture encoded, or a stored one fetched; a row that has ended stays as it is."""
+        """A new picture finished and encoded, or a stored one fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
-        if isinstance(thing, Made):
-            data = self.encoding.encode(thing.pixels)
-            # What is judged is what is stored: a lossy format changes pixels.
-            pixels = thing.pixels if self.encoding.lossless else decode(data)
-            return _Picture(thing.planned, pixels, data, self.encoding.format, thing.seconds, None)
         try:
-            data = self.shelf.read(thing.place, thing.planned.key)
-            return _Picture(thing.planned, decode(data), data, self.encoding.format, 0.0, thing.place)
+            if isinstance(thing, Made):
+                return self._read(thing.planned, self._finished(thing), thing.seconds, None)
+            return self._read(thing.planned, self.shelf.read(thing.place, thing.planned.key), 0.0, thing.place)
+        except CredentialsError as error:
+            return self.record.failure(thing.planned, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
             return self.record.failure(thing.planned, FailureReason.UNREADABLE, str(error), retryable=True)
 
-    def _demanded(self, picture: _Picture) -> Verdict:
-        profile = self.judges.profiles[picture.planned.row.profile]
-        return profile.check(picture.pixels, format=picture.format, size_bytes=len(picture.data))
+    def _finished(self, made: Made) -> bytes:
+        """The bytes of what the model made, with the job's fixes, the profile's label and all marks."""
+        pixels, edits = self.retouching.fixed(made.pixels)
+        if label := self._profile(made.planned).visible_label:
+            pixels = draw_label(pixels, label)
+            edits = [*edits, Mark.VISIBLE_LABEL]
+        data = self.encoding.encode(pixels, self.marker.packet(made.planned.key, edits))
+        return self.marker.signed(data, self.encoding.format, edits)
+
+    def _read(self, planned: PlannedRow, data: bytes, seconds: float, stored_at: str | None) -> _Picture:
+        """What the bytes hold that are stored, or will be: all that is judged is read from them."""
+        file, pixels = examine(data), decode(data)
+        size = (pixels.shape[1], pixels.shape[0])
+        marked = self.marker.find(data, file.format, planned.key)
+        marks = marked.found
+        if (label := self._profile(planned).visible_label) and (box := find_label(pixels, label)):
+            # A marketplace looks at the product; and a classifier would take the label for a promotion.
+            pixels, marks = without_label(pixels, box), (*marks, Mark.VISIBLE_LABEL)
+        fixes = [name for name in FIXES if name in marked.edits]
+        return _Picture(planned, data, file, size, pixels, fixes, marks, seconds, stored_at)
+
+    def _inspected(self, picture: _Picture) -> tuple[Verdict, str]:
+        """Whether there is anything on a picture, and what it is told from others by."""
+        return inspect(picture.pixels), fingerprint(picture.pixels)
+
+    def _demanded(self, picture: _Picture, meaning: Verdict) -> list[Verdict]:
+        """What the job and the profile demand, of its marks and of the rest."""
+        profile, marks = self._profile(picture.planned), self.marker.demanded
+        if profile.visible_label:
+            marks = (*marks, Mark.VISIBLE_LABEL)
+        return [
+            judge_marks(picture.marks, marks),
+            profile.check(
+                picture.pixels,
+                picture.file,
+                extension=self.encoding.extension,
+                concepts=self.judges.nearness(meaning),
+            ),
+        ]
+
+    def _profile(self, planned: PlannedRow) -> Profile:
+        return self.judges.profiles[planned.row.profile]
 
 
 def request_of(planned: PlannedRow, control: np.ndarray | None) -> PictureRequest:

@@ -95,15 +95,17 @@ class Planner:
         rows: Rows,
         maker: Maker,
         judged_by: Callable[[str], str],
+        label_of: Callable[[str], str | None] = lambda _: None,
         known: Callable[[Sequence[str]], Sequence[Known | None]],
         retry: frozenset[str],
         shard_rows: int,
     ) -> None:
         """`judged_by` names the judges of a profile, or raises ValueError with a sentence where there is no such one.
 
+        `label_of` is the visible label that a profile wants drawn into its pictures.
         `known` looks ids up in the catalogue so far; `retry` are the statuses whose rows are done again.
         """
-        self.rows, self.maker, self.judged_by = rows, maker, judged_by
+        self.rows, self.maker, self.judged_by, self.label_of = rows, maker, judged_by, label_of
         self.known, self.retry, self.shard_rows = known, retry, shard_rows
         self.census = Census()
         self._open: dict[RowShape, tuple[int, int]] = {}  # shape → its shard, and the rows in it
@@ -141,18 +143,19 @@ class Planner:
 
     def _attempt(self, row: Row, judged_by: str, known: Known | None) -> tuple[str, int, int, bool]:
         """The key, seed and number of the next attempt at this row, and whether there is one to make."""
+        label = self.label_of(row.profile)
         for made in range(known.attempt, 0, -1) if known else ():
             seed = reseed(row.seed, made)
-            key = self.maker.key(row, seed)
+            key = self.maker.key(row, seed, label=label)
             if known is None or key != known.key:
                 continue
             if known.status not in self.retry:
                 return key, seed, known.attempt, known.judged_by != judged_by
             if known.status == Status.REJECTED and not known.retryable:
                 seed = reseed(row.seed, known.attempt + 1)
-                key = self.maker.key(row, seed)
+                key = self.maker.key(row, seed, label=label)
             return key, seed, known.attempt + 1, True
-        return self.maker.key(row, row.seed), row.seed, 1, True
+        return self.maker.key(row, row.seed, label=label), row.seed, 1, True
 
     def _deal(self, shape: RowShape) -> int:
         shard, rows = self._open.get(shape, (-1, self.shard_rows))

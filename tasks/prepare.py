@@ -13,15 +13,19 @@ from prefect.cache_policies import NO_CACHE
 
 from models.checkpoint import Checkpoint, CheckpointError
 from models.forms import kept_precision
+from safety.credentials import CredentialsError
 from safety.policy import Policy, PolicyError
 from safety.profile import Profile, ProfileError
+from safety.provenance import DigitalSourceType
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.checkpoints import find_clip
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
+from tasks.judges import looked_for
 from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
 from tasks.lane import LaneSpec
+from tasks.making import Pictures
 from tasks.manifest import Manifest, open_manifest
 from tasks.plan import Census, Plan, Planner, write_plan
 from tasks.request import RequestError
@@ -69,13 +73,34 @@ class Checked:
         """Names the judges of a profile's pictures.
 
         Raises:
-            ValueError: if there is no such profile.
+            ValueError: if there is no such profile, or this job's pictures could never meet it.
         """
         if profile not in self.profiles:
-            self.profiles[profile] = Profile.load(profile)
+            loaded = Profile.load(profile)
+            self._check_that_it_can_be_met(loaded)
+            self.profiles[profile] = loaded
             judges = judgement(self.policy.digest, self.clip.revision, self.profiles[profile].digest)
             self._judged_by[profile] = judges
         return self._judged_by[profile]
+
+    def _check_that_it_can_be_met(self, profile: Profile) -> None:
+        job, is_pictures = self.request.job, isinstance(self.kind.making, Pictures)
+        if is_pictures and (beyond := profile.concepts_beyond(looked_for(self.policy))):
+            raise ProfileError(
+                f"The profile {profile.name} wants to know whether a picture shows “{beyond[0]}”, and the policy "
+                f"{job.policy} doesn't look for that in pictures: add the concept there, or take it out of a profile "
+                "of your own."
+            )
+        if profile.aigc and not job.aigc_producer:
+            raise ProfileError(f"The profile {profile.name} demands AIGC metadata: give the job's aigc_producer.")
+        if profile.content_credentials and not job.c2pa_certificate:
+            raise ProfileError(
+                f"The profile {profile.name} demands content credentials: give the job's c2pa_certificate and c2pa_key."
+            )
+
+    def label_of(self, profile: str) -> str | None:
+        """The visible label that a profile wants drawn into pictures; into layers none is drawn."""
+        return self.profiles[profile].visible_label if isinstance(self.kind.making, Pictures) else None
 
     @property
     def maker(self) -> Maker:
@@ -87,6 +112,7 @@ class Checked:
             loras=tuple((lora.revision, lora.scale) for lora in kind.loras),
             scheduler=kind.scheduler,
             step_cache=self.request.job.step_cache,
+            finish=kind.making.finish,
         )
 
     def name(self, manifest: Manifest) -> str:
@@ -151,6 +177,7 @@ def check(request: Request) -> Checked:
             precision=resolved_precision(job, kind.checkpoint),
         )
         checked.judged_by(job.profile)
+        kind.making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)  # says now what wouldn't sign later
         meant_for = checked.policy.calibrated_for
         if meant_for not in (None, job.clip):
             raise RequestError(
@@ -181,7 +208,7 @@ def _as_request_error() -> Iterator[None]:
     """The rooms below have their own sentences for what a person can mend."""
     try:
         yield
-    except (CheckpointError, PolicyError, ProfileError, StoreAddressError) as error:
+    except (CheckpointError, CredentialsError, PolicyError, ProfileError, StoreAddressError) as error:
         raise RequestError(str(error)) from error
 
 
@@ -201,6 +228,7 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
             rows=rows,
             maker=checked.maker,
             judged_by=checked.judged_by,
+            label_of=checked.label_of,
             known=catalogue.known,
             retry=checked.request.retry,
             shard_rows=checked.request.job.shard_rows,

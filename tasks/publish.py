@@ -82,6 +82,9 @@ def _place(judged: Judged, shelf: Shelf[Any], record: Record) -> Outcome:
         width=judged.width,
         height=judged.height,
         scores={name: float(score) for name, score in verdict.scores.items()},
+        fixes=judged.fixes,
+        marks=judged.marks,
+        fingerprint=judged.fingerprint,
         seconds=judged.seconds,
         **store(place, key, judged.contents),
     )

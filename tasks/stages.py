@@ -59,6 +59,9 @@ class Judged:
     seconds: float
     verdict: Verdict
     stored_at: str | None  # the place where it was found, None for what is new
+    fixes: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    fingerprint: str | None = None  # of a picture: see `safety.likeness`
 
 
 Classified = list[Judged | Outcome]

@@ -15,6 +15,7 @@ from psd_tools import PSDImage
 
 from flows.decompose import decompose
 from models.miniature.world import draw, random_scene
+from safety.provenance import Aigc, read_marks
 from tasks.encoding import decode_rgba
 from tasks.job import DecomposeJob
 from tasks.outcome import Retry
@@ -93,6 +94,32 @@ def test_pictures_end_as_layers_beside_their_source(run: Callable[..., Summary],
         assert names == ["background", "layer 1"]
         assert (row["caption"], row["title"]) == ("a red mug", "Mug")
         assert row["scores"]
+
+
+def test_a_composite_is_flattened_and_marked_where_that_is_asked_for(
+    run: Callable[..., Summary], store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "opaque.toml").write_text("min_layers_psnr = 0\nmax_transparent = 0.0")
+    opaque = {"profile": str(tmp_path / "opaque.toml"), "aigc_producer": "CODE"}
+    rows = [{"id": "a", "image": drawing(3), "caption": "a mug"}]
+    run(rows, **opaque)
+    found = catalogue(store)["a"]
+    assert (found["status"], found["reason"], found["fixes"]) == ("rejected", "profile", [])
+    assert "of its pixels are transparent, above 0 %" in found["message"]
+
+    run(rows, flatten=True, **opaque)
+
+    flat = catalogue(store)["a"]
+    composite = Path(flat["uri"]).read_bytes()
+    assert (flat["status"], flat["fixes"]) == ("done", ["flatten"])
+    assert flat["key"] != found["key"]
+    assert flat["marks"] == ["digital_source_type", "aigc"]
+    assert (decode_rgba(composite)[..., 3] == 255).all()
+    assert read_marks(composite).aigc == Aigc("CODE", flat["key"])
+    numbers = [read_marks(Path(uri).read_bytes()).aigc for uri in flat["layer_uris"]]
+    assert numbers == [Aigc("CODE", f"{flat['key']}.{number}") for number in range(2)]
+    assert min(decode_rgba(Path(uri).read_bytes())[..., 3].min() for uri in flat["layer_uris"]) < 255
+    assert read_marks(layers_of(flat, "source.png").read_bytes()).source_type is None
 
 
 def test_the_same_command_again_makes_nothing(run: Callable[..., Summary], store: Store) -> None:

@@ -213,6 +213,29 @@ def test_rows_that_share_a_picture_are_both_done(manifest: Callable[..., str], s
     assert {row["status"] for row in found.values()} == {"done"}
 
 
+def test_where_a_profile_wants_it_a_row_with_the_picture_of_an_earlier_one_is_rejected(
+    manifest: Callable[..., str], store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "unlike.toml").write_text("unlike_others = true")
+    job = {"profile": str(tmp_path / "unlike.toml"), "shard_rows": 1}
+    rows = [{"id": name, "prompt": "a red mug", "seed": 1} for name in ("b", "a")]
+    file = manifest([*rows, {"id": "c", "prompt": "a red mug", "seed": 2}])
+
+    run(file, store, **job)
+
+    found = catalogue(store)
+    assert {row: (found[row]["status"], found[row]["reason"]) for row in found} == {
+        "b": ("done", None),
+        "a": ("rejected", "duplicate"),
+        "c": ("done", None),
+    }
+    assert "the row b, which comes first in the manifest" in found["a"]["message"]
+    assert all(Path(row["uri"]).exists() for row in found.values())
+    before = found
+    assert run(file, store, **job).rendered == 0
+    assert catalogue(store) == before
+
+
 def test_a_bucket_holds_the_same_catalogue_as_a_folder(
     manifest: Callable[..., str], store: Store, s3_store_uri: str
 ) -> None:

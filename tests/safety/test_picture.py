@@ -22,7 +22,10 @@ def test_a_picture_of_one_colour_is_blank(size: int, colour: tuple[int, int, int
     verdict = inspect(np.asarray(canvas(size, colour)))
     assert verdict.reason is Reason.BLANK
     assert verdict.message == (
-        "The picture is black." if max(colour) < 16 else "The picture is one flat colour: it shows no product."
+        f"The picture is black: its brightest parts are {max(colour)} of 255, below 16."
+        if max(colour) < 16
+        else "The picture is one flat colour: it shows no product, as 0.000 % of its pixels lie on an outline, below "
+        "0.020 %."
     )
 
 
@@ -38,7 +41,7 @@ def test_decoder_ripples_do_not_make_a_picture(size: int):
 def test_a_soft_gradient_without_an_outline_is_blank(size: int):
     ramp = np.linspace(120, 255, size, dtype=np.uint8)
     verdict = inspect(np.broadcast_to(ramp[:, None, None], (size, size, 3)).copy())
-    assert verdict.message == "The picture is an empty gradient: it shows no product."
+    assert str(verdict.message).startswith("The picture is an empty gradient: it shows no product, as 0.000 % of")
 
 
 @pytest.mark.parametrize("size", [192, 512, 1328])

@@ -1,11 +1,22 @@
 import io
+import json
 import random
+import re
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image, ImageDraw
 
-from safety.provenance import DigitalSourceType, digital_source_type, save_arguments, xmp_packet
+from safety.provenance import (
+    AIGC_TEXT,
+    Aigc,
+    DigitalSourceType,
+    XmpMarks,
+    digital_source_type,
+    read_marks,
+    save_arguments,
+    xmp_packet,
+)
 
 TRAINED = "http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"
 
@@ -36,6 +47,61 @@ def test_layers_put_together_carry_their_own_mark():
     assert str(digital_source_type(encode("PNG", **save_arguments(packet, "PNG")))).endswith(
         "compositeWithTrainedAlgorithmicMedia"
     )
+
+
+AIGC = Aigc("001191110108MA01TEST0X00001", "ab12" * 16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "mode"), [("PNG", "RGB"), ("PNG", "RGBA"), ("JPEG", "RGB"), ("WEBP", "RGB"), ("WEBP", "RGBA")]
+)
+def test_the_implicit_label_and_the_edits_are_read_back(kind: str, mode: str):
+    packet = xmp_packet(aigc=AIGC, edits=["snap_white", "pad_square"])
+    found = read_marks(encode(kind, mode, **save_arguments(packet, kind)))
+    assert found == XmpMarks(TRAINED, AIGC, ("snap_white", "pad_square"))
+
+
+def test_the_implicit_label_is_one_property_with_the_seven_fields_of_the_standard():
+    root = ElementTree.fromstring(xmp_packet(aigc=AIGC))
+    (value,) = root.iter("{http://www.tc260.org.cn/ns/AIGC/1.0/}AIGC")
+    fields = json.loads(value.text or "")
+    assert list(fields) == [
+        "Label",
+        "ContentProducer",
+        "ProduceID",
+        "ReservedCode1",
+        "ContentPropagator",
+        "PropagateID",
+        "ReservedCode2",
+    ]
+    assert fields["Label"] == "1"
+    assert (fields["ContentProducer"], fields["ProduceID"]) == (AIGC.producer, AIGC.number)
+
+
+@pytest.mark.parametrize("text", ["91110108MA01", "a&b<c>'d", "!#~[]"])
+def test_a_code_of_any_allowed_characters_survives(text: str):
+    assert re.fullmatch(AIGC_TEXT, text)
+    aigc = Aigc(text, "1")
+    assert read_marks(encode("PNG", **save_arguments(xmp_packet(aigc=aigc), "PNG"))).aigc == aigc
+
+
+@pytest.mark.parametrize("text", ["", "a b", 'a"b', "a\\b", "工作室", "a\n", "x" * 129])
+def test_a_code_of_other_characters_is_none(text: str):
+    assert not re.fullmatch(AIGC_TEXT, text)
+
+
+@pytest.mark.parametrize("value", ["", "[]", "1", "{", "{}", '{"Label":"2","ContentProducer":"a","ProduceID":"b"}'])
+def test_another_implicit_label_is_none(value: str):
+    packet = xmp_packet(aigc=AIGC)
+    start, end = packet.index(b"{", packet.index(b"<TC260:AIGC")), packet.index(b"</TC260:AIGC>")
+    changed = packet[:start] + value.encode() + packet[end:]
+    found = read_marks(encode("PNG", **save_arguments(changed, "PNG")))
+    assert (found.source_type, found.aigc) == (TRAINED, None)
+
+
+def test_edits_of_other_software_are_no_edits_of_ours():
+    packet = xmp_packet(edits=["crop"], software="another")
+    assert read_marks(encode("PNG", **save_arguments(packet, "PNG"))).edits == ()
 
 
 def test_the_packet_is_xmp_that_an_xml_reader_understands():

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from safety.provenance import digital_source_type
+from safety.provenance import digital_source_type, xmp_packet
 from tasks.encoding import Encoding, decode, decode_rgba
 
+PACKET = xmp_packet()
 PIXELS = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 SMOOTH = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None], (48, 64, 3))
 
@@ -20,14 +21,14 @@ SMOOTH = np.broadcast_to(np.linspace(0, 255, 64, dtype=np.uint8)[None, :, None],
 def test_every_format_says_that_a_model_made_it(name: str, extension: str) -> None:
     encoding = Encoding(name, 92)  # type: ignore[arg-type]
     assert encoding.extension == extension
-    assert str(digital_source_type(encoding.encode(PIXELS))).endswith("trainedAlgorithmicMedia")
+    assert str(digital_source_type(encoding.encode(PIXELS, PACKET))).endswith("trainedAlgorithmicMedia")
 
 
 @pytest.mark.parametrize("encoding", [Encoding("png", 1), Encoding("webp", 100)])
 def test_lossless_formats_keep_every_pixel(encoding: Encoding) -> None:
     assert encoding.lossless
     assert encoding.deciding_quality is None
-    assert np.array_equal(decode(encoding.encode(PIXELS)), PIXELS)
+    assert np.array_equal(decode(encoding.encode(PIXELS, PACKET)), PIXELS)
 
 
 def test_alpha_is_read_where_there_is_any() -> None:
@@ -36,7 +37,7 @@ def test_alpha_is_read_where_there_is_any() -> None:
     Image.fromarray(pixels, "RGBA").save(buffer, "PNG")
     assert np.array_equal(decode_rgba(buffer.getvalue()), pixels)
     assert np.array_equal(decode(buffer.getvalue()), PIXELS)
-    opaque = decode_rgba(Encoding("png", 1).encode(PIXELS))
+    opaque = decode_rgba(Encoding("png", 1).encode(PIXELS, PACKET))
     assert np.array_equal(opaque[..., :3], PIXELS)
     assert (opaque[..., 3] == 255).all()
 
@@ -44,14 +45,14 @@ def test_alpha_is_read_where_there_is_any() -> None:
 @pytest.mark.parametrize("encoding", [Encoding("jpeg", 92), Encoding("webp", 92)])
 def test_lossy_formats_stay_close(encoding: Encoding) -> None:
     assert encoding.deciding_quality == 92
-    assert np.abs(decode(encoding.encode(SMOOTH)).astype(int) - SMOOTH).max() <= 6
+    assert np.abs(decode(encoding.encode(SMOOTH, PACKET)).astype(int) - SMOOTH).max() <= 6
 
 
 @pytest.mark.parametrize("read", [decode, decode_rgba])
 @pytest.mark.parametrize("cut", [10, 100, -400])
 def test_a_torn_picture_is_not_taken_for_one(read: Callable[[bytes], np.ndarray], cut: int) -> None:
     with pytest.raises(ValueError, match="can't be read"):
-        read(Encoding("png", 1).encode(PIXELS)[:cut])
+        read(Encoding("png", 1).encode(PIXELS, PACKET)[:cut])
 
 
 def test_a_format_that_packshot_does_not_write_is_not_opened() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tasks.job import GenerateJob, load_job
+from tasks.job import DecomposeJob, GenerateJob, Job, load_job
 from tasks.request import RequestError
 
 
@@ -19,9 +19,9 @@ def test_flags_stand_over_the_file(tmp_path: Path) -> None:
 
 def test_paths_in_the_file_are_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "ours.toml").touch()
-    (tmp_path / "job.toml").write_text('store = "s3://a"\npolicy = "ours.toml"\nprofile = "white"')
+    (tmp_path / "job.toml").write_text('store = "s3://a"\npolicy = "ours.toml"\nprofile = "plain"')
     job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet")
-    assert (job.policy, job.profile) == (str(tmp_path / "ours.toml"), "white")
+    assert (job.policy, job.profile) == (str(tmp_path / "ours.toml"), "plain")
 
 
 def test_loras_in_the_file_are_beside_the_file_with_their_scales(tmp_path: Path) -> None:
@@ -37,8 +37,19 @@ def test_loras_in_the_file_are_beside_the_file_with_their_scales(tmp_path: Path)
     assert job.loras == (*beside, "loras/none.safetensors", of_the_hub)
 
 
-def test_loras_scheduler_and_step_cache_do_not_rename_the_runs_of_jobs_without_them() -> None:
-    assert not {"loras", "scheduler", "step_cache"} & GenerateJob(manifest="m", store="s").deciding().keys()
+@pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
+def test_what_the_key_says_does_not_rename_the_runs_of_jobs_without_it(kind: type[Job]) -> None:
+    deciding = kind(manifest="m", store="s").deciding().keys()
+    assert not {"loras", "scheduler", "step_cache"} & deciding
+    assert not {"snap_white", "pad_square", "flatten", "aigc_producer", "c2pa_certificate", "c2pa_key"} & deciding
+
+
+def test_a_certificate_in_the_file_is_beside_the_file(tmp_path: Path) -> None:
+    (tmp_path / "chain.pem").touch()
+    (tmp_path / "key.pem").touch()
+    (tmp_path / "job.toml").write_text('store = "s3://a"\nc2pa_certificate = "chain.pem"\nc2pa_key = "key.pem"')
+    job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet")
+    assert (job.c2pa_certificate, job.c2pa_key) == (str(tmp_path / "chain.pem"), str(tmp_path / "key.pem"))
 
 
 @pytest.mark.parametrize(
@@ -67,6 +78,8 @@ def test_how_a_run_computes_does_not_rename_it(field: dict[str, Any]) -> None:
         ("steps = ", "can't be read"),
         ("loras = [1]", "loras.0: Input should be a valid string"),
         ('scheduler = "fast"', "scheduler: Input should be 'auto', 'checkpoint' or 'lightning'"),
+        ('aigc_producer = "工作室"', "aigc_producer: String should match pattern"),
+        ('c2pa_key = "key.pem"', "c2pa_certificate and c2pa_key belong together"),
         ("step_cache = 0", "step_cache: Input should be greater than 0"),
         ('gpu_memory = "much"', "gpu_memory: could not parse value and unit from byte string"),
         ('placement = "balcony"', "placement: Input should be 'auto', 'resident', 'staged', 'streamed' or 'balanced'"),

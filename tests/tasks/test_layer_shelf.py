@@ -10,7 +10,8 @@ import pytest
 from safety.layers import composite
 from safety.provenance import digital_source_type
 from tasks.encoding import decode_rgba
-from tasks.layer_shelf import COMPOSITE, PSD, SOURCE, Layers, LayerShelf
+from tasks.layer_shelf import COMPOSITE, PSD, SOURCE, SOURCE_TYPE, Layers, LayerShelf
+from tasks.marking import Marking
 from tasks.shelf import QUARANTINE
 from tasks.store import open_store
 
@@ -19,7 +20,7 @@ KEY = "ab" * 32
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> LayerShelf:
-    return LayerShelf(open_store(str(tmp_path)), with_psd=True)
+    return LayerShelf(open_store(str(tmp_path)), with_psd=True, flatten=False, marker=Marking().open(SOURCE_TYPE))
 
 
 @pytest.fixture

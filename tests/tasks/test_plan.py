@@ -197,3 +197,27 @@ def test_the_carried_columns_stand_beside_every_variant(write_manifest: Write) -
         write_manifest([{**MUG, "sku": "S1", "variants": 2}, {"id": "b", "prompt": "x", "sku": "S2", "variants": None}])
     )
     assert plan.table().column("carried:sku").to_pylist() == ["S1", "S1", "S2"]
+
+
+FINISHES = [
+    {"fixes": {"snap_white": 1}},
+    {"fixes": {"pad_square": 1}},
+    {"fixes": {"snap_white": 1, "pad_square": 1}},
+    {"aigc": "CODE"},
+    {"c2pa": True},
+]
+
+
+def test_what_is_done_after_the_model_is_part_of_the_key_where_it_is_done() -> None:
+    keys = [key(maker=replace(MAKER, finish=finish)) for finish in ({}, *FINISHES)]
+    assert keys[0] == key()
+    assert len(set(keys)) == len(keys)
+
+
+def test_a_visible_label_is_part_of_the_keys_of_the_rows_whose_profile_wants_it(write_manifest: Write) -> None:
+    rows = [{**MUG, "profile": "china"}, {"id": "b", "prompt": "a mug", "profile": None}]
+    plain, _ = planned(write_manifest(rows, "plain.parquet"))
+    labelled, _ = planned(write_manifest(rows, "labelled.parquet"), label_of={"china": "AI生成", "none": None}.get)
+    before, after = ([row.key for row in plan.shard(0)] for plan in (plain, labelled))
+    assert before[0] != after[0]
+    assert before[1] == after[1]

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from models.usage import Usage
+from safety.provenance import xmp_packet
 from tasks.encoding import Encoding
 from tasks.outcome import Outcome, Status, outcome_table
 from tasks.report import SHOWN, render_report
@@ -51,7 +52,7 @@ def summary(store: Store, rows: pa.Table) -> Summary:
 
 def stored(store: Store, name: str) -> str:
     pixels = np.full((40, 80, 3), 200, np.uint8)
-    store.put_once(f"images/{name}.png", Encoding("png", 1).encode(pixels))
+    store.put_once(f"images/{name}.png", Encoding("png", 1).encode(pixels, xmp_packet()))
     return store.uri_of(f"images/{name}.png")
 
 
