@@ -406,9 +406,6 @@ def test_rows_that_cannot_be_decomposed_together_are_refused(decomposer: Decompo
 def test_measuring_a_batch_denoises_one_step_of_it_with_sources(
     decomposer: Decomposer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("memory_allocated", "max_memory_allocated", "reset_peak_memory_stats"):
-        monkeypatch.setattr(torch.cuda, name, lambda _: 100)
-    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
     embedder = decomposer.components.transformer.img_in
     forward, seen = embedder.forward, []
 

@@ -19,7 +19,7 @@ from models.engine import Demand
 from models.fit import Fit
 from models.generator import DeviceLost, Generator, Picture
 from models.levers import Levers
-from models.measure import Cost
+from models.measure import Cost, measure_step
 from models.packed import Packed
 from models.padded import Padded
 from models.placement import Placement
@@ -569,6 +569,7 @@ class Card:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *, free: int, bytes_a_row: int, seconds_a_row: float) -> None:
         self.free, self.bytes_a_row, self.seconds_a_row = free, bytes_a_row, seconds_a_row
         self.measured: list[int] = []
+        self.roomy = 1000  # rows up to which torch has to give nothing back
         monkeypatch.setattr(Generator, "device", torch.device("cuda"))
         monkeypatch.setattr("models.engine.free_memory", lambda _: self.free)
         monkeypatch.setattr("models.engine.measure_step", self.measure)
@@ -578,11 +579,12 @@ class Card:
         self.measured.append(rows)
         if rows * self.bytes_a_row > self.free:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return Cost(rows * self.bytes_a_row, rows * self.seconds_a_row)
+        return Cost(rows * self.bytes_a_row, rows * self.seconds_a_row, is_tight=rows > self.roomy)
 
 
 DEMAND = Demand(1024, 1024, 0, True, 128)
 FIFTY = Shape(1024, 1024, 50, 4.0)
+FIFTY_SMALL = Shape(32, 32, 50, 4.0)
 
 
 @pytest.mark.parametrize(
@@ -610,6 +612,23 @@ def test_on_a_gpu_a_batch_is_as_large_as_memory_and_its_use_allow(
     generator._fit(DEMAND, FIFTY, 64)
 
     assert generator._rows[DEMAND] == rows
+
+
+def test_a_batch_that_leaves_torch_no_room_to_keep_anything_is_not_taken(
+    generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Card(monkeypatch, free=100, bytes_a_row=1, seconds_a_row=0.01).roomy = 6
+    monkeypatch.setattr(generator, "_rows", BatchSizes())
+    generator._fit(DEMAND, FIFTY, 64)
+    assert generator._rows[DEMAND] == 6
+
+
+def test_measuring_a_batch_denoises_one_step_of_it(generator: Generator, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = break_forward(generator, monkeypatch, lambda _: None)
+    cost = measure_step(generator.components, generator.predictor, FIFTY_SMALL, 128, 5)
+    assert sizes == [5]
+    assert cost.seconds > 0
+    assert (cost.bytes, cost.is_tight) == (0, False)  # of no GPU
 
 
 def test_a_batch_size_is_found_once_for_a_gpu_and_a_model_whoever_asks(
