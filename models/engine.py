@@ -26,7 +26,7 @@ from models.levers import Levers, open_predictor
 from models.lora import Lora
 from models.measure import Cost, measure_decoding, measure_step
 from models.memory_plan import Forecast, MemoryPlan
-from models.opening import ANY_GPU, choose_placement, gpu_budgets
+from models.opening import Budget, choose_placement
 from models.placement import Placement, free_memory
 from models.placement_names import WantedPlacement
 from models.prompt_embeds import embed_prompts, tokenize
@@ -165,7 +165,7 @@ class Engine:
             form=form,
             levers=levers,
             wanted=placement,
-            budgets=gpu_budgets(found, alone=device not in ANY_GPU, memory_fraction=memory_fraction, most=gpu_memory),
+            budget=Budget.of(device, found, memory_fraction, gpu_memory),
             most=min(batch or MOST_ROWS, MOST_ROWS),
             changed=bool(loras),
             controlnet=controlnet,

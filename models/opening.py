@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 
@@ -32,7 +33,7 @@ def choose_placement(
     form: Form | None,
     levers: Levers,
     wanted: WantedPlacement,
-    budgets: Mapping[str, int],
+    budget: Budget,
     most: int,
     changed: bool = False,
     controlnet: Checkpoint | None = None,
@@ -42,26 +43,27 @@ def choose_placement(
     Where that isn't plain to see, the plan that it was chosen by comes with it.
 
     Args:
-        budgets: bytes that may be used of each GPU's memory, `device` first; none on the CPU.
         most: rows of a batch at most.
         changed: whether a LoRA changes the weights.
 
     Raises:
         CheckpointError: if the checkpoint's weights aren't whole, or if it can't be placed so.
     """
-    if wanted == "balanced" and len(budgets) < 2:
+    own = budget.own()
+    if wanted == "balanced" and (own is None or not budget.may_use_others or torch.cuda.device_count() < 2):
         raise CheckpointError(
             "A balanced placement needs several GPUs, none of which the job names as its device; "
             "leave placement to auto, or set device to cuda where there are several."
         )
-    if wanted == "resident" or (wanted == "auto" and not budgets):
+    if wanted == "resident" or (wanted == "auto" and own is None):
         return RESIDENT, None
     sizes = sizes_of(checkpoint, dtype, form=form, levers=levers, changed=changed, controlnet=controlnet)
-    if not budgets:
+    if own is None:
         kind: Kind = "staged" if wanted == "staged" else "streamed"
         return Placement(kind, sizes.blocks, sizes.blocks if kind == "staged" else 0), None
-    if wanted == "auto" and sizes.whole + AMPLE <= next(iter(budgets.values())):
+    if wanted == "auto" and sizes.whole + AMPLE <= own:
         return RESIDENT, None
+    budgets = budget.all()
     plan = plan_of(checkpoint, pipeline, device, dtype, sizes, form=form, levers=levers, budgets=budgets, most=most)
     if wanted == "auto":
         return plan.taken().placement, plan
@@ -122,23 +124,36 @@ def plan_of(
     return MemoryPlan(sizes, trial, budgets, encoding, most)
 
 
-def gpu_budgets(device: torch.device, *, alone: bool, memory_fraction: float, most: int | None) -> dict[str, int]:
-    """Bytes that may be used of each GPU's memory, by its name: of `device` first, then of the others.
+@dataclass(frozen=True)
+class Budget:
+    """How much of GPUs' memory a model may use."""
 
-    Args:
-        alone: whether only `device` may be used.
-        memory_fraction: how much of what is free may be used.
-        most: bytes of each GPU that this process may use; None for all.
-    """
-    if device.type != "cuda":
-        return {}
-    others = [] if alone else [torch.device("cuda", index) for index in range(torch.cuda.device_count())]
-    budgets = {}
-    for gpu in [device, *(gpu for gpu in others if gpu != device)]:
-        if most is not None:
-            limit_memory(gpu, most)
-        budgets[str(gpu)] = int(free_memory(gpu) * memory_fraction)
-    return budgets
+    device: torch.device
+    may_use_others: bool  # GPUs beside `device`
+    memory_fraction: float = 1.0  # of what is free
+    most: int | None = None  # bytes of each GPU that this process may use; None for all
+
+    @classmethod
+    def of(cls, device: str, found: torch.device, memory_fraction: float, most: int | None) -> Budget:
+        """That of a job, whose word for its device `found` is."""
+        return cls(found, device in ANY_GPU, memory_fraction, most)
+
+    def own(self) -> int | None:
+        """Bytes that may be used of the device's memory; None on the CPU."""
+        return self._bytes(self.device) if self.device.type == "cuda" else None
+
+    def all(self) -> dict[str, int]:
+        """Bytes that may be used of each GPU's memory, by its name, the device first. Wakes them all up."""
+        others = [
+            torch.device("cuda", index) for index in range(torch.cuda.device_count() if self.may_use_others else 0)
+        ]
+        gpus = [self.device, *(gpu for gpu in others if gpu != self.device)]
+        return {str(gpu): self._bytes(gpu) for gpu in gpus}
+
+    def _bytes(self, gpu: torch.device) -> int:
+        if self.most is not None:
+            limit_memory(gpu, self.most)
+        return int(free_memory(gpu) * self.memory_fraction)
 
 
 def own_shape(checkpoint: Checkpoint, pipeline: str) -> Shape:

@@ -14,7 +14,7 @@ from models.gpu import usable
 from models.host import HostFacts, judge_host, read_host
 from models.levers import Levers
 from models.memory_plan import Candidate, MemoryPlan
-from models.opening import ANY_GPU, gpu_budgets, plan_of, sizes_of
+from models.opening import Budget, plan_of, sizes_of
 from models.placement import GIB
 from models.placement_names import WantedPlacement
 from models.weights import CheckpointError
@@ -71,7 +71,7 @@ def check_placement(
         )
         seconds = plan.candidates[0].seconds
         return [Finding.ok("placement", f"{told}; a picture of {plan.trial.shape} takes about {seconds:.2f} s.")]
-    budgets = gpu_budgets(found, alone=device not in ANY_GPU, memory_fraction=memory_fraction, most=gpu_memory)
+    budgets = Budget.of(device, found, memory_fraction, gpu_memory).all()
     try:
         plan = plan_of(checkpoint, pipeline, found, dtype, sizes, form=form, levers=levers, budgets=budgets, most=most)
         return judge_plan(plan, wanted, read_host())
