@@ -113,6 +113,6 @@ def test_most_look_alikes_of_the_unicode_list_are_folded(public_data):
     ids=lambda text: f"{len(text)} x {unicodedata.name(text[-1], 'unnamed')}",
 )
 def test_hostile_text_is_folded_in_reasonable_time(text: str):
-    start = time.perf_counter()
+    start = time.process_time()  # a busy machine takes longer by the clock
     normalise(text)
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 10  # where the work grows with the square of the length, it takes minutes
