@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from safety.blocklist import Blocklist, BlocklistError, Entry, judge_text
+from safety.blocklist import Blocklist, judge_text
+from safety.blocklist_file import BlocklistError, Entry
 from safety.policy import Policy
 from safety.verdict import Reason
 
