@@ -147,7 +147,7 @@ class Blocklist:
             return None
         keys = [meant for spelling in spellings(word) for meant in self._meant.get(spelling, ())]
         if len(word) >= LONG or has_repeats(word):
-            for written in (word, word.rstrip("sz")):
+            for written in dict.fromkeys([word, word.rstrip("sz")]):
                 keys += [meant for meant in self._squeezed.get(squeezed(written), ()) if holds(written, meant)]
         if len(word) >= LEAST_WITH_DIGITS and not word.isalpha() and not word.isdigit():
             keys += filter(None, [self._with_digits.get(loose(word))])

@@ -8,7 +8,10 @@ import re
 
 from safety.memo import Memo
 
-_TOKEN = re.compile(r"[A-Za-z0-9+/_-]{4,}={0,2}")
+# The first two of its characters tell most other words from what begins like UTF-8.
+_TOKEN = re.compile(
+    r"(?<![A-Za-z0-9+/_-])(?=[CDI-Za-f][^BI-LRY-bho-rx4-7]|[w-z0-9][I-LY-bo-r4-7])[A-Za-z0-9+/_-]{4,}={0,2}"
+)
 _TO_STANDARD = str.maketrans("-_", "+/")
 _LEAST = 3  # bytes: what is shorter is chance
 

@@ -9,8 +9,9 @@ from functools import cache
 from safety.traditional import simplified
 
 # Chosen by eye, first from the scripts a keyboard or a font reaches: Cyrillic, Greek, Armenian, Hebrew, Georgian,
-# Cherokee, Lisu, Coptic, Canadian syllabics, Deseret, Carian and Old Italic capitals, and signs. They come before UTS #39
-# (see `_confusable`), which draws tighter lines and has a digit for some: Ƨ is 2 there, what people write it for is S.
+# Cherokee, Lisu, Coptic, Canadian syllabics, Deseret, Carian and Old Italic capitals, and signs. They come before
+# what UTS #39 says (see `_confusables`), which draws tighter lines and has a digit for some: Ƨ is 2 to it, and S to
+# people.
 _DRAWN_LIKE = {
     "a": "АаӐӒαΑɑ⍺ᎪꓮᗅꭺΛ𐊠ДдⲀⲁаԱⱭ∀ꭤ\U0001df5a\U0001df6a",
     "b": "ВвЬьЪъБбβΒᏴᏏꓐᗷƄƅϦႦⲂⲃꕗ𐊂𐊡𐌁Ҍҍꮟվߕ𐌜𝈇\U00016eb6",
