@@ -64,5 +64,8 @@ class Judges:
             return [refuse(Reason.CLASSIFIER_FAILED, message) for _ in pictures]
 
     def prompt_windows(self, prompts: Sequence[str]) -> list[np.ndarray]:
-        """Embeddings of each prompt's windows: float32 [windows, dimensions] a prompt."""
-        return self.clip.embed_windows(prompts)
+        """Embeddings of each prompt's windows: float32 [windows, dimensions] a prompt.
+
+        Halves of a character, which no tokenizer takes, are read as question marks.
+        """
+        return self.clip.embed_windows([prompt.encode("utf-8", "replace").decode() for prompt in prompts])
