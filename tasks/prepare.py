@@ -13,12 +13,13 @@ from prefect.cache_policies import NO_CACHE
 
 from models.checkpoint import Checkpoint, CheckpointError
 from models.forms import kept_precision
-from safety.policy import Policy, PolicyError
+from safety.policy import Policy
 from safety.profile import Profile, ProfileError
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.checkpoints import find_clip
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
+from tasks.judges import load_policy
 from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
 from tasks.lane import LaneSpec
@@ -144,17 +145,11 @@ def check(request: Request) -> Checked:
             store=store,
             kind=kind,
             clip=find_clip(job.clip, job.clip_revision),
-            policy=Policy.load(job.policy),
+            policy=load_policy(job.policy, job.clip),
             profiles={},
             precision=resolved_precision(job, kind.checkpoint),
         )
         checked.judged_by(job.profile)
-        meant_for = checked.policy.calibrated_for
-        if meant_for not in (None, job.clip):
-            raise RequestError(
-                f"The policy {job.policy} was measured on the CLIP {meant_for!r} and would misjudge with {job.clip!r}: "
-                "copy it, measure its thresholds on that CLIP, and name it there as calibrated_for."
-            )
     return checked
 
 
@@ -179,7 +174,7 @@ def _as_request_error() -> Iterator[None]:
     """The rooms below have their own sentences for what a person can mend."""
     try:
         yield
-    except (CheckpointError, PolicyError, ProfileError, StoreAddressError) as error:
+    except (CheckpointError, ProfileError, StoreAddressError) as error:
         raise RequestError(str(error)) from error
 
 
