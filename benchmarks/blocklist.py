@@ -85,11 +85,11 @@ def _invented(random: Random, words: int) -> str:
 
 
 def texts_a_second(blocklist: Blocklist, texts: Sequence[str]) -> float:
-    """How many texts are normalised and searched in a second, one after another."""
-    start = time.perf_counter()
+    """How many texts are normalised and searched in a second of one core, one after another."""
+    start = time.process_time()
     for text in texts:
         blocklist.search(text)
-    return len(texts) / (time.perf_counter() - start)
+    return len(texts) / (time.process_time() - start)
 
 
 def stopped(blocklist: Blocklist, texts: Iterable[str]) -> list[str]:

@@ -20,6 +20,7 @@ from safety.verdict import Reason, Verdict, allow, refuse
 # "g u n": this many single characters in a row spell a word out.
 SPELLED = 3
 LEAST_WITH_DIGITS = 4  # characters of a word in which a single letter is left: "4k47"
+_FIRST_UNSPACED = "\u2e80"  # of Han, kana and Hangul
 _NOWHERE = Entry("", "", "")  # the answer for pieces that begin nothing listed
 
 
@@ -230,7 +231,7 @@ class Blocklist:
         """Words taken apart: "h a n d g u n", "pis-tol", "han dgun"."""
         words = reading.words
         for start in starts:
-            joined, tight, single = "", True, True
+            joined, tight, single, lettered = "", True, True, True
             for end in range(start, len(words)):
                 word = words[end]
                 joined += word
@@ -239,10 +240,11 @@ class Blocklist:
                     break
                 tight = tight and (end == start or reading.is_tight(end))
                 single = single and len(word) == 1
+                lettered = lettered and (len(word) == 1 or not word.isdigit())  # "foil 35" is no "foils"
                 pieces = end - start + 1
                 if entry is None or pieces < 2 or not _means(joined, entry):
                     continue
-                if tight or len(joined) >= LONG or (single and pieces >= SPELLED):
+                if tight or (len(joined) >= LONG and lettered) or (single and pieces >= SPELLED):
                     yield Found(entry, " ".join(words[start : end + 1]))
 
 
@@ -273,8 +275,10 @@ def _fitting(reading: Reading, found: Sequence[tuple[int, int, Entry]]) -> list[
 
 
 def _tight_starts(reading: Reading) -> set[int]:
-    """Words that the next one follows without a space."""
-    return {at - 1 for at, tight in enumerate(map(_TIGHT.__getitem__, reading.gaps)) if tight and at}
+    """Words, of letters that make up words, that the next one follows without a space."""
+    words, gaps = reading
+    tight = map(_TIGHT.__getitem__, gaps)
+    return {at - 1 for at, follows in enumerate(tight) if follows and at and words[at - 1] < _FIRST_UNSPACED}
 
 
 def _single_starts(words: Sequence[str]) -> set[int]:

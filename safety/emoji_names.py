@@ -9,6 +9,7 @@ from typing import Any
 
 # Where emoji begin; letters in squares and arrows stand there, too. One may be made of several, and have a colour.
 _START = "[\u203c-\u2bff\u3030\u303d\u3297\u3299\U0001f000-\U0001fbff]"
+_FIRST_PICTURE = "\u2600"  # before are arrows, frames and "white bullets"
 _LOOKS = "[\ufe0e\ufe0f\U0001f3fb-\U0001f3ff]*"
 _EMOJI = re.compile(f"{_START}{_LOOKS}(?:\u200d{_START}{_LOOKS})*")
 _UNSEEN = re.compile(_LOOKS)
@@ -26,7 +27,7 @@ def _names(emoji: str) -> list[str]:
     said = []
     for char in dict.fromkeys(emoji):
         if unicodedata.category(char) == "So":
-            said += [unicodedata.name(char, ""), *_known(char)]
+            said += [unicodedata.name(char, "") if char >= _FIRST_PICTURE else "", *_known(char)]
     if len(emoji) > 1:
         said += _known(emoji) or _known(_UNSEEN.sub("", emoji))
     return [name for written in said if (name := _NOT_A_WORD.sub(" ", written).strip().lower())]

@@ -33,6 +33,7 @@ _MOST_FOLDS = 4
 # Signs that stand for a letter, once a letter or digit is next to them.
 _MAYBE_SIGNED = re.compile("[a-z0-9][@$|+¢£!]|[@$|+¢£!][a-z0-9]")
 _SIGNED = re.compile(r"[a-z0-9@$!|+¢£]+")
+_LEAST_BEFORE_END = 3  # letters: "naz!" may be meant, "go!" isn't
 _SIGNS = str.maketrans("@$!|+¢£", "aslltcl")
 
 _TAGS = {0xE0000 + code: chr(code) for code in range(0x20, 0x7F)}  # an ASCII that nobody sees
@@ -118,27 +119,28 @@ def fold(text: str) -> str:
         text = html.unescape(text)
     if text.isascii():
         return text.lower() if text.isprintable() else text.translate(FOLDING).lower()
-    # Once is enough but for a few characters whose plain form has a plainer one.
+    # Once is enough for what has nothing to be taken apart; the plain form of a few characters has a plainer one.
     for _ in range(_MOST_FOLDS):
-        folded = _fold(text)
-        if folded == text:
+        before = text
+        text, settled = _fold(text)
+        if settled or text == before:
             break
-        text = folded
     return text
 
 
-def _fold(text: str) -> str:
+def _fold(text: str) -> tuple[str, bool]:
+    """The text a step plainer, and whether it is as plain as can be."""
     # Capitals look like other letters than their small forms do (Η is H, η is n), so they are folded before they are
     # made small, and both before they are taken apart: ϲ is a c, and no sigma.
     text = text.translate(FOLDING)
-    if not unicodedata.is_normalized("NFKD", text):
+    settled = unicodedata.is_normalized("NFKD", text) and _marks().isdisjoint(text)
+    if not settled:
         text = unicodedata.normalize("NFKD", _thin_marks(text)).translate(FOLDING)
-    if not _marks().isdisjoint(text):
         text = _without_accents(text)
     small = text.casefold()
     if small != text:
         text = small.translate(FOLDING)
-    return unicodedata.normalize("NFC", text)
+    return unicodedata.normalize("NFC", text), settled
 
 
 def _split(folded: str) -> Reading:
@@ -161,7 +163,10 @@ def _read_inner_signs(match: re.Match[str]) -> str:
 
 
 def _read_signs(match: re.Match[str]) -> str:
-    return _letters(match[0])
+    chunk = match[0].rstrip("!")
+    if sum(map(str.isalpha, chunk)) >= _LEAST_BEFORE_END:
+        chunk = match[0]
+    return _letters(chunk) + match[0][len(chunk) :]
 
 
 def _letters(chunk: str) -> str:

@@ -13,7 +13,8 @@ _TWO_STROKES = {"rn": "m", "vv": "w"}
 _STROKES = re.compile("|".join(_TWO_STROKES))
 _RUN = re.compile(r"([^\W\d_])\1{2,}")
 _REPEATED = re.compile(r"([^\W\d_])\1+")
-_OFTEN_DOUBLE = frozenset("eoflrst")
+# Letters that English often has twice in words of three letters and one more, and in longer ones.
+_OFTEN_DOUBLE, _STILL_DOUBLE = frozenset("eoflrst"), frozenset("eo")
 LONG = 6  # letters: shorter words have neighbours one letter away
 _ENDINGS = (("s", ""), ("z", ""), ("es", ""), ("les", "y"), ("ves", "f"), ("ves", "fe"))  # of keys, hence "les"
 
@@ -51,8 +52,8 @@ def has_repeats(word: str) -> bool:
 def holds(word: str, meant: str) -> bool:
     """Whether `word` is `meant` with letters held down, where both squeeze to the same key: "gguun" is "gun".
 
-    In a long word a letter may be missing, too ("canabis"). In one of three letters, one that English often has twice
-    isn't enough ("hoop" is no "hop").
+    In a long word a letter may be missing, too ("canabis"). In a short one, a letter that English often has twice isn't
+    enough ("hoop" is no "hop").
     """
     if len(meant) >= LONG:
         return True
@@ -60,7 +61,8 @@ def holds(word: str, meant: str) -> bool:
     more = [(letter, len([*written]) - len([*plain])) for (letter, written), (_, plain) in runs]
     held = sum(times for _, times in more)
     doubled = {letter for letter, times in more if times}
-    return min(times for _, times in more) >= 0 and (len(meant) > 3 or held > 1 or not doubled <= _OFTEN_DOUBLE)
+    innocent = doubled <= (_OFTEN_DOUBLE if len(meant) <= 3 else _STILL_DOUBLE)
+    return min(times for _, times in more) >= 0 and (held > 1 or not innocent)
 
 
 def spellings(word: str) -> tuple[str, ...]:
