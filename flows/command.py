@@ -29,6 +29,7 @@ from tasks.store import StoreAddressError, StoreError
 
 OK, ROWS_FAILED, WRONG_REQUEST, OUT_OF_REACH, STOPPED = 0, 1, 2, 3, 130
 FAULTY = 1  # a checkpoint that verify found something wrong with
+REFUSED = 1  # a prompt or picture that was checked
 QUIET = {
     # What a run says is in its report and in Prefect; a terminal is for what a person can act on.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
@@ -61,10 +62,14 @@ EXAMINED = (
     "batch",
 )
 """Fields of a job that a doctor has a flag for."""
+JUDGING = ("policy", "clip", "clip_revision", "device")
+"""Those that decide what is refused."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="Checkpoints on disk or in a bucket: pulled, pinned, verified.")
 app.add_typer(models, name="models")
+policy = typer.Typer(no_args_is_help=True, help="What is refused, and why.")
+app.add_typer(policy, name="policy")
 terminal, problems = Console(), Console(stderr=True)
 
 
@@ -149,10 +154,12 @@ def _flag(field: FieldInfo) -> tuple[Any, None]:
     return Annotated[kind | None, typer.Option(help=f"{field.description}{shown}", show_default=False)], None
 
 
-def _register(command: Callable[..., None], signature: inspect.Signature) -> None:
+def _register(
+    command: Callable[..., None], signature: inspect.Signature, under: typer.Typer = app, **settings: Any
+) -> None:
     command.__signature__ = signature  # type: ignore[attr-defined]
     command.__annotations__ = {name: parameter.annotation for name, parameter in signature.parameters.items()}
-    app.command()(command)
+    under.command(**settings)(command)
 
 
 _register(generate, _job_flags(GenerateJob))
@@ -192,6 +199,43 @@ def _doctor_flags() -> inspect.Signature:
 
 
 _register(doctor, _doctor_flags())
+
+
+def check(prompt: str | None, picture: Path | None, json: bool, job: Path | None, **fields: Any) -> None:
+    """Say what the policy makes of a prompt, of a picture, or of a picture beside its prompt: which rule, how near."""
+    with _in_sentences():
+        if prompt is None and picture is None:
+            raise RequestError("There is nothing to check: give a prompt, or a picture with --picture FILE.")
+        judged = load_job_to_check(job, **fields)
+        from flows.explanations import document, show_explanation
+        from tasks.explain import explain_picture, explain_prompt, judges_of
+
+        judges = judges_of(judged)
+        said = [explain_prompt(prompt, judges)] if prompt is not None else []
+        if picture is not None:
+            said.append(explain_picture(picture, prompt, judges))
+        if json:
+            typer.echo(dumps(document(judges.policy, said), indent=2, ensure_ascii=False))
+        else:
+            for one in said:
+                show_explanation(terminal, one)
+    raise SystemExit(OK if all(one.verdict.allowed for one in said) else REFUSED)
+
+
+def _check_flags() -> inspect.Signature:
+    own = {
+        "prompt": (Annotated[str | None, typer.Argument(help="The prompt.")], None),
+        "picture": (
+            Annotated[Path | None, typer.Option(help="A picture; the prompt is then what it was made of.")],
+            None,
+        ),
+        "json": (Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")], False),
+        "job": JOB_FILE,
+    }
+    return _signature({**own, **{name: _flag(GenerateJob.model_fields[name]) for name in JUDGING}})
+
+
+_register(check, _check_flags(), policy)
 
 
 @models.command()

@@ -1,48 +1,34 @@
-"""Blocklists: readable text files, searched in a way that spelling tricks don't get round."""
+"""Blocklists: listed terms, found in a way that spelling tricks don't get round."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
-from safety.normalise import UNSPACED, Word, normalise
-from safety.spelling import LONG, keys, listed, loose, plurals, squeezed
+from ahocorasick_rs import AhoCorasick
+
+from safety.blocklist_file import Entry, Hit, check_entry, entry_words, read_entries
+from safety.memo import Memo
+from safety.normalise import UNSPACED, Reading, normalise
+from safety.spelling import LONG, has_repeats, holds, listed, loose, plurals, spellings, squeezed
 from safety.verdict import Reason, Verdict, allow, refuse
 
 # "g u n": this many single characters in a row spell a word out.
 SPELLED = 3
-
-
-class BlocklistError(ValueError):
-    """A list that can't be read; the message names the file and the line."""
-
-
-@dataclass(frozen=True)
-class Hit:
-    """A listed term that a text contains, in whatever disguise."""
-
-    term: str
-    list: str  # the section: "weapons"
-    language: str  # the file's stem: "en"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One line of a list."""
-
-    text: str
-    list: str
-    language: str
-    exception: bool = False
-
-    @property
-    def hit(self) -> Hit:
-        return Hit(self.text, self.list, self.language)
-
-
+LEAST_WITH_DIGITS = 4  # characters of a word in which a single letter is left: "4k47"
+_FIRST_UNSPACED = "\u2e80"  # of Han, kana and Hangul
 _NOWHERE = Entry("", "", "")  # the answer for pieces that begin nothing listed
+
+
+class Found(NamedTuple):
+    """An entry that a text contains."""
+
+    entry: Entry
+    written: str  # the words of the text that say so, folded: "p1st0l"
 
 
 @dataclass
@@ -53,43 +39,55 @@ class _Node:
     entry: Entry | None = None
 
 
+class _Forms(NamedTuple):
+    """The words of the index that a written word may be meant by."""
+
+    keys: tuple[str, ...]
+    begins: bool  # an entry
+
+
 class Blocklist:
     """Terms that are refused, and exceptions in which they are allowed.
 
-    A file has a `[section]` above its terms, a term per line, `# comments`, and `!exceptions`. Text is read from
-    left to right; at each place the longest listed entry is taken, and an exception uses up its words. So "glue gun"
-    is allowed where "gun" isn't, and 消毒品 (disinfectant) isn't cut into 消 and 毒品 (drugs). A term is found across
-    punctuation, because tricksters put some in; an exception isn't, because "a glass of water, gun" is no water gun.
+    Text is read from left to right; at each place the longest listed entry is taken, and an exception uses up its
+    words. So "glue gun" is allowed where "gun" isn't, and 消毒品 (disinfectant) isn't cut into 消 and 毒品 (drugs). A
+    term is found across punctuation, because tricksters put some in; an exception isn't, because "a glass of water,
+    gun" is no water gun.
 
-    Scripts with spaces are matched by whole words and their plurals, the others by substring.
+    Scripts with spaces are matched by whole words and their plurals, the others by substring. All terms are searched
+    for at once: a text costs as much with five thousand of them as with five.
     """
 
     def __init__(self, entries: Iterable[Entry]) -> None:
         self.entries = tuple(dict.fromkeys(entries))
         self._words = _Node()
-        self._squeezed: dict[str, str] = {}  # long listed words: squeezed key to key
+        self._meant: dict[str, tuple[str, ...]] = {}  # a word of the index, or its plural: the words that it may be
+        self._squeezed: dict[str, tuple[str, ...]] = {}  # squeezed key: words of the index
+        self._with_digits: dict[str, str] = {}  # "akat": "ak47"
         # Terms and their plurals without spaces, and every beginning of them, so that a search for pieces ends early.
         self._pieces: dict[str, Entry | None] = {}
-        unspaced: dict[str, Entry] = {}
-        inside: dict[str, Entry] = {}
+        # A long word is also found inside longer ones: "blackpistol". A short one would be found in innocent ones.
+        self._inside: dict[str, tuple[str, Entry]] = {}  # with its letters, of which the key lumps some
+        self._unspaced: dict[str, Entry] = {}
         for entry in self.entries:
-            read = normalise(entry.text)
-            if not read.words:
-                raise BlocklistError(f"{entry.language}: the entry {entry.text!r} has no letters to search for.")
-            if UNSPACED.search(read.compact):
-                _add(unspaced, read.compact, entry)
+            words = entry_words(check_entry(entry))
+            compact = "".join(words)
+            if UNSPACED.search(compact):
+                if entry.exception or compact not in self._unspaced:
+                    self._unspaced[compact] = entry
                 continue
-            self._insert([word.text for word in read.words], entry)
-            joined = listed(read.compact)
+            self._insert(words, entry)
+            joined = loose(listed(compact))
             if not entry.exception:
-                self._insert_pieces(loose(joined), entry)
-            # A long word is also found inside longer ones: "blackpistol". A short one would be found in innocent ones.
-            if len(joined) >= LONG and (len(read.words) == 1 or not entry.exception):
-                _add(inside, joined, entry)
-        self._unspaced = unspaced
-        self._inside = inside
-        self._unspaced_pattern = _alternatives(unspaced)
-        self._inside_pattern = _alternatives(inside)
+                self._insert_pieces(joined, entry)
+            whole = len(words) == 1 or not entry.exception
+            first = entry.exception or joined not in self._inside
+            if len(compact) >= LONG and compact.isalpha() and whole and first:
+                self._inside[joined] = compact, entry
+        taken_apart = (piece for piece, entry in self._pieces.items() if entry and len(piece) >= LONG)
+        self._long_automaton = _automaton([*self._inside, *taken_apart])
+        self._unspaced_automaton = _automaton(self._unspaced)
+        self._forms = Memo(self._forms_of)
 
     @classmethod
     def read(cls, paths: Sequence[Path]) -> Blocklist:
@@ -98,7 +96,10 @@ class Blocklist:
         Raises:
             BlocklistError: if a file is missing, isn't UTF-8, or has a term outside any section.
         """
-        return cls(entry for path in paths for entry in _entries(path))
+        return cls(entry for path in paths for entry in read_entries(path))
+
+    def __reduce__(self) -> tuple[type[Blocklist], tuple[tuple[Entry, ...]]]:
+        return type(self), (self.entries,)
 
     def extended(self, *, refuse: Sequence[str] = (), allow: Sequence[str] = ()) -> Blocklist:
         """The same lists with more terms and exceptions, which a policy may bring itself."""
@@ -113,18 +114,26 @@ class Blocklist:
 
     def search(self, text: str) -> Hit | None:
         """The first listed term in `text`, or None. Time grows in proportion to the text."""
-        read = normalise(text)
-        for words in (read.words, *read.variants):
-            if hit := self._search_words(words):
-                return hit
-        return self._search_unspaced(read.words, read.compact)
+        return next((found.entry.hit for found in self.find(text) if not found.entry.exception), None)
+
+    def find(self, text: str) -> Iterator[Found]:
+        """Everything listed in `text`: terms, and the exceptions that allow what they name."""
+        for reading in normalise(text).readings:
+            yield from self._find_words(reading)
+            yield from self._find_unspaced(reading)
 
     def _insert(self, words: Sequence[str], entry: Entry) -> None:
         node = self._words
         for word in words:
-            if len(word) >= LONG:
-                self._squeezed.setdefault(squeezed(word), listed(word))
-            node = node.following.setdefault(listed(word), _Node())
+            meant = listed(word)
+            for written in (meant, *plurals(meant)):
+                self._meant[written] = tuple(dict.fromkeys([*self._meant.get(written, ()), meant]))
+            if not word.isalpha():
+                self._with_digits.setdefault(loose(word), meant)
+            if len(word) >= 3:
+                short = squeezed(word)
+                self._squeezed[short] = tuple(dict.fromkeys([*self._squeezed.get(short, ()), meant]))
+            node = node.following.setdefault(meant, _Node())
         if node.entry is None or entry.exception:
             node.entry = entry
 
@@ -134,100 +143,181 @@ class Blocklist:
                 self._pieces.setdefault(whole[:end])
             self._pieces[whole] = self._pieces.get(whole) or entry
 
-    def _forms(self, word: Word) -> tuple[str, ...]:
-        """The index keys that a written word may be meant by."""
-        if word.unspaced:
-            return ()
-        forms = keys(word.text)
-        if len(word.text) >= LONG:
-            meant = self._squeezed.get(squeezed(word.text)) or self._squeezed.get(squeezed(word.text.rstrip("sz")))
-            if meant and meant not in forms:
-                return (*forms, meant)
-        return forms
+    def _forms_of(self, word: str) -> _Forms | None:
+        if UNSPACED.match(word):
+            return None
+        keys = [meant for spelling in spellings(word) for meant in self._meant.get(spelling, ())]
+        if len(word) >= LONG or has_repeats(word):
+            for written in dict.fromkeys([word, word.rstrip("sz")]):
+                keys += [meant for meant in self._squeezed.get(squeezed(written), ()) if holds(written, meant)]
+        if len(word) >= LEAST_WITH_DIGITS and not word.isalpha() and not word.isdigit():
+            keys += filter(None, [self._with_digits.get(loose(word))])
+        if not keys:
+            return None
+        return _Forms(tuple(dict.fromkeys(keys)), any(key in self._words.following for key in keys))
 
-    def _search_words(self, words: Sequence[Word]) -> Hit | None:
-        forms = [self._forms(word) for word in words]
-        allowed = [False] * len(words)
-        index = 0
-        while index < len(words):
-            entry, length = self._longest_at(words, forms, index)
-            if entry is None:
-                index += 1
-            elif entry.exception:
-                allowed[index : index + length] = [True] * length
-                index += length
-            else:
-                return entry.hit
-        for word, free in zip(words, allowed, strict=True):
-            if len(word.text) > LONG and not free:
-                hit = _first(self._inside_pattern, self._inside, loose(word.text))
-                if hit:
-                    return hit
-        return self._search_pieces(words, allowed)
+    def _find_words(self, reading: Reading) -> Iterator[Found]:
+        words = reading.words
+        forms = [*map(self._forms.__getitem__, words)]
+        used: set[int] = set()  # words that an exception allows
+        if any(forms):
+            at = 0
+            while at < len(words):
+                here = forms[at]
+                entry, length = self._longest_at(reading, forms, at) if here and here.begins else (None, 0)
+                if entry:
+                    yield Found(entry, " ".join(words[at : at + length]))
+                    if entry.exception:
+                        used.update(range(at, at + length))
+                at += length or 1
+        joined = loose("".join(words))
+        across: set[int] = set()  # words at which a long term may begin that goes on in the next
+        if long := _matches(self._long_automaton, joined):
+            ends = [*accumulate(map(len, words))]
+            inside: dict[int, list[tuple[int, int]]] = {}
+            for start, end in long:
+                word = bisect_right(ends, start)
+                if end > ends[word]:
+                    across.add(word)
+                elif word not in used and len(words[word]) > LONG:
+                    inside.setdefault(word, []).append((start, end))
+            for word, matches in inside.items():
+                yield from self._find_inside(words[word], ends[word] - len(words[word]), matches, joined)
+        starts = across | _tight_starts(reading) | _single_starts(words)
+        if starts:
+            yield from self._find_pieces(reading, sorted(starts), used)
 
-    def _longest_at(
-        self, words: Sequence[Word], forms: Sequence[tuple[str, ...]], index: int
-    ) -> tuple[Entry | None, int]:
-        """The longest entry that starts at word `index`, and its length in words."""
+    def _longest_at(self, reading: Reading, forms: Sequence[_Forms | None], start: int) -> tuple[Entry | None, int]:
+        """The longest entry that starts at word `start`, and its length in words."""
         best: tuple[Entry | None, int] = (None, 0)
         nodes, one_clause = [self._words], True
-        for length in range(1, len(words) - index + 1):
-            candidates = forms[index + length - 1]
-            nodes = [node.following[form] for node in nodes for form in candidates if form in node.following]
+        for at in range(start, len(forms)):
+            here = forms[at]
+            if here is None:
+                break
+            nodes = [node.following[key] for node in nodes for key in here.keys if key in node.following]
             if not nodes:
                 break
-            one_clause = one_clause and (length == 1 or not words[index + length - 1].starts_clause)
+            one_clause = one_clause and (at == start or not reading.starts_clause(at))
             ends = [node.entry for node in nodes if node.entry and (one_clause or not node.entry.exception)]
             if ends:
-                best = (next((entry for entry in ends if entry.exception), ends[0]), length)
+                best = (next((entry for entry in ends if entry.exception), ends[0]), at - start + 1)
         return best
 
-    def _search_unspaced(self, words: Sequence[Word], compact: str) -> Hit | None:
-        if self._unspaced_pattern is None:
-            return None
-        clauses, at = set(), 0  # the places in `compact` where a clause starts
-        for word in words:
-            if word.starts_clause:
-                clauses.add(at)
-            at += len(word.text)
-        at = 0
-        while match := self._unspaced_pattern.search(compact, at):
-            entry = self._unspaced[match[0]]
-            if not entry.exception:
-                return entry.hit
-            at = match.end()
-            if not clauses.isdisjoint(range(match.start() + 1, at)):
-                shorter = (compact[match.start() : end] for end in range(at - 1, match.start(), -1))
-                term = next((self._unspaced[text] for text in shorter if text in self._unspaced), entry)
-                if not term.exception:
-                    return term.hit
-                at = match.start() + 1
-        return None
+    def _find_inside(self, word: str, offset: int, matches: Sequence[tuple[int, int]], joined: str) -> Iterator[Found]:
+        """Long terms in a word that starts at `offset` of the text `joined`, where `matches` are."""
+        found: list[tuple[int, int, Entry]] = []
+        for start, end in matches:
+            listed_as, entry = self._inside.get(joined[start:end], ("", _NOWHERE))
+            letters = zip(word[start - offset : end - offset], listed_as, strict=False)
+            # To the key, "decentralised" has "entrails" in it. In so long a word, only digits may be other letters.
+            if listed_as and all(written == meant or written.isdigit() for written, meant in letters):
+                found.append((start, end, entry))
+        yield from (Found(entry, word) for entry in _longest(found) if not entry.exception)
 
-    def _search_pieces(self, words: Sequence[Word], allowed: Sequence[bool]) -> Hit | None:
+    def _find_unspaced(self, reading: Reading) -> Iterator[Found]:
+        compact = "".join(reading.words)
+        if compact.isascii():
+            return
+        found = [
+            (start, end, self._unspaced[compact[start:end]])
+            for start, end in _matches(self._unspaced_automaton, compact)
+        ]
+        if any(entry.exception for _, _, entry in found):
+            found = _fitting(reading, found)
+        yield from (Found(entry, entry.text) for entry in _longest(found))
+
+    def _find_pieces(self, reading: Reading, starts: Iterable[int], used: set[int]) -> Iterator[Found]:
         """Words taken apart: "h a n d g u n", "pis-tol", "han dgun"."""
-        for start in range(len(words)):
-            joined, tight, single = "", True, True
+        words = reading.words
+        for start in starts:
+            joined, tight, single, lettered = "", True, True, True
             for end in range(start, len(words)):
                 word = words[end]
-                joined += word.text
+                joined += word
                 entry = self._pieces.get(loose(joined), _NOWHERE)
-                if allowed[end] or entry is _NOWHERE:
+                if end in used or entry is _NOWHERE:
                     break
-                tight = tight and (word.tight or end == start)
-                single = single and len(word.text) == 1
+                tight = tight and (end == start or reading.is_tight(end))
+                single = single and len(word) == 1
+                lettered = lettered and (len(word) == 1 or not word.isdigit())  # "foil 35" is no "foils"
                 pieces = end - start + 1
                 if entry is None or pieces < 2 or not _means(joined, entry):
                     continue
-                if tight or len(joined) >= LONG or (single and pieces >= SPELLED):
-                    return entry.hit
-        return None
+                if tight or (len(joined) >= LONG and lettered) or (single and pieces >= SPELLED):
+                    yield Found(entry, " ".join(words[start : end + 1]))
+
+
+def _fitting(reading: Reading, found: Sequence[tuple[int, int, Entry]]) -> list[tuple[int, int, Entry]]:
+    """What of an unspaced script is meant where words have something between them.
+
+    An exception doesn't reach from one clause into the next. And a term that begins inside a word and ends in another
+    gives way to an exception there: a grey hair dryer (吹风机 枪灰色) is no machine gun (机枪), but 手 枪灰色 is a gun.
+    """
+    ends = [*accumulate(map(len, reading.words))]
+    clauses = [end for at, end in enumerate(ends[:-1], 1) if reading.starts_clause(at)]
+    exceptions = ((start, end) for start, end, entry in found if entry.exception)
+    allowed = {
+        (start, end) for start, end in exceptions if bisect_right(clauses, start) == bisect_right(clauses, end - 1)
+    }
+    begun = sorted(start for start, _ in allowed)
+    fitting = []
+    for start, end, entry in found:
+        if entry.exception:
+            fits = (start, end) in allowed
+        else:
+            word = bisect_right(ends, start)
+            crosses = ends[word] - len(reading.words[word]) < start < ends[word] < end
+            fits = not crosses or bisect_left(begun, ends[word]) == bisect_left(begun, end)
+        if fits:
+            fitting.append((start, end, entry))
+    return fitting
+
+
+def _tight_starts(reading: Reading) -> set[int]:
+    """Words, of letters that make up words, that the next one follows without a space."""
+    words, gaps = reading
+    tight = map(_TIGHT.__getitem__, gaps)
+    return {at - 1 for at, follows in enumerate(tight) if follows and at and words[at - 1] < _FIRST_UNSPACED}
+
+
+def _single_starts(words: Sequence[str]) -> set[int]:
+    """Single characters that are followed by so many that they may spell a word."""
+    lengths = [*map(len, words)]
+    if lengths.count(1) < SPELLED:
+        return set()
+    return {at for at in range(len(words)) if lengths[at : at + SPELLED] == [1] * SPELLED}
+
+
+_TIGHT = Memo(lambda gap: not any(map(str.isspace, gap)))
+
+
+def _automaton(texts: Iterable[str]) -> AhoCorasick | None:
+    """Finds many texts in another at once."""
+    patterns = list(dict.fromkeys(texts))
+    return AhoCorasick(patterns) if patterns else None
+
+
+def _matches(automaton: AhoCorasick | None, text: str) -> list[tuple[int, int]]:
+    """Where each of an automaton's texts starts and ends in `text`, also those inside others."""
+    if automaton is None:
+        return []
+    return [(start, end) for _, start, end in automaton.find_matches_as_indexes(text, overlapping=True)]
+
+
+def _longest(found: Sequence[tuple[int, int, Entry]]) -> Iterator[Entry]:
+    """From left to right, the longest at each place; what begins inside one that was taken isn't looked at."""
+    done = 0
+    for start, end, entry in sorted(found, key=lambda match: (match[0], -match[1])):
+        if start >= done:
+            yield entry
+            done = end
 
 
 def _means(joined: str, entry: Entry) -> bool:
     """Whether pieces spell the entry out: digits for letters only among letters, and a listed digit as it stands."""
     if any(map(str.isdigit, entry.text)):
-        return joined == normalise(entry.text).compact
+        return joined == "".join(entry_words(entry))
     return sum(map(str.isalpha, joined)) >= 2
 
 
@@ -238,47 +328,3 @@ def judge_text(text: str, blocklist: Blocklist, *, what: str = "text") -> Verdic
         return allow()
     named = f"The {what} names something on the list “{hit.list}” ({hit.language}): {hit.term}."
     return refuse(Reason.BLOCKLIST, named)
-
-
-def _entries(path: Path) -> Iterator[Entry]:
-    try:
-        lines = path.read_text("utf-8").splitlines()
-    except FileNotFoundError:
-        raise BlocklistError(f"there is no list {path}.") from None
-    except UnicodeDecodeError:
-        raise BlocklistError(f"{path} isn't UTF-8 text.") from None
-    except OSError as error:
-        raise BlocklistError(f"{path} can't be read: {error.strerror}.") from None
-    section = None
-    for number, line in enumerate(lines, start=1):
-        text = line.partition("#")[0].strip()
-        if not text:
-            continue
-        if text.startswith("[") and text.endswith("]"):
-            section = text[1:-1].strip()
-        elif text.startswith("!"):
-            yield Entry(text[1:].strip(), section or "", path.stem, exception=True)
-        elif not section:
-            raise BlocklistError(f"{path}, line {number}: a term stands above the first [section].")
-        else:
-            yield Entry(text, section, path.stem)
-
-
-def _add(index: dict[str, Entry], at: str, entry: Entry) -> None:
-    """The first of two equal entries stays, but an exception wins over a term."""
-    if at not in index or entry.exception:
-        index[at] = entry
-
-
-def _alternatives(index: Mapping[str, Entry]) -> re.Pattern[str] | None:
-    """A pattern that finds, from left to right, the longest entry at each place."""
-    return re.compile("|".join(map(re.escape, sorted(index, key=len, reverse=True)))) if index else None
-
-
-def _first(pattern: re.Pattern[str] | None, index: Mapping[str, Entry], text: str) -> Hit | None:
-    """The first term in `text` that no exception uses up."""
-    for match in pattern.finditer(text) if pattern else ():
-        entry = index[match[0]]
-        if not entry.exception:
-            return entry.hit
-    return None

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from safety.blocklist import Blocklist, BlocklistError
+from safety.blocklist import Blocklist
+from safety.blocklist_file import BlocklistError
 from safety.normalise import METHOD
 
 SHIPPED = Path(__file__).parent / "policies"

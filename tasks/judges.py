@@ -15,8 +15,27 @@ if TYPE_CHECKING:
 
 from models.checkpoint import Checkpoint
 from safety.concepts import ConceptEmbeddings, embed_concepts, judge_picture
-from safety.policy import Policy
+from safety.policy import Policy, PolicyError
 from safety.verdict import Reason, Verdict, refuse
+from tasks.request import RequestError
+
+
+def load_policy(policy: str, clip: str) -> Policy:
+    """The policy of a name or path, to be used with a CLIP.
+
+    Raises:
+        RequestError: if it can't be read, or its thresholds were measured on another CLIP.
+    """
+    try:
+        found = Policy.load(policy)
+    except PolicyError as error:
+        raise RequestError(str(error)) from error
+    if found.calibrated_for not in (None, clip):
+        raise RequestError(
+            f"The policy {policy} was measured on the CLIP {found.calibrated_for!r} and would misjudge with {clip!r}: "
+            "copy it, measure its thresholds on that CLIP, and name it there as calibrated_for."
+        )
+    return found
 
 
 class Judges:
@@ -69,8 +88,11 @@ class Judges:
         return {name: (verdict.scores[name], limit) for name, limit in limits.items() if name in verdict.scores}
 
     def prompt_windows(self, prompts: Sequence[str]) -> list[np.ndarray]:
-        """Embeddings of each prompt's windows: float32 [windows, dimensions] a prompt."""
-        return self.clip.embed_windows(prompts)
+        """Embeddings of each prompt's windows: float32 [windows, dimensions] a prompt.
+
+        Halves of a character, which no tokenizer takes, are read as question marks.
+        """
+        return self.clip.embed_windows([prompt.encode("utf-8", "replace").decode() for prompt in prompts])
 
 
 def looked_for(policy: Policy) -> dict[str, float]:

@@ -14,14 +14,14 @@ from prefect.cache_policies import NO_CACHE
 from models.checkpoint import Checkpoint, CheckpointError
 from models.forms import kept_precision
 from safety.credentials import CredentialsError
-from safety.policy import Policy, PolicyError
+from safety.policy import Policy
 from safety.profile import Profile, ProfileError
 from safety.provenance import DigitalSourceType
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.checkpoints import find_clip
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
-from tasks.judges import looked_for
+from tasks.judges import load_policy, looked_for
 from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
 from tasks.lane import LaneSpec
@@ -172,18 +172,12 @@ def check(request: Request) -> Checked:
             store=store,
             kind=kind,
             clip=find_clip(job.clip, job.clip_revision),
-            policy=Policy.load(job.policy),
+            policy=load_policy(job.policy, job.clip),
             profiles={},
             precision=resolved_precision(job, kind.checkpoint),
         )
         checked.judged_by(job.profile)
         kind.making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)  # says now what wouldn't sign later
-        meant_for = checked.policy.calibrated_for
-        if meant_for not in (None, job.clip):
-            raise RequestError(
-                f"The policy {job.policy} was measured on the CLIP {meant_for!r} and would misjudge with {job.clip!r}: "
-                "copy it, measure its thresholds on that CLIP, and name it there as calibrated_for."
-            )
     return checked
 
 
@@ -208,7 +202,7 @@ def _as_request_error() -> Iterator[None]:
     """The rooms below have their own sentences for what a person can mend."""
     try:
         yield
-    except (CheckpointError, CredentialsError, PolicyError, ProfileError, StoreAddressError) as error:
+    except (CheckpointError, CredentialsError, ProfileError, StoreAddressError) as error:
         raise RequestError(str(error)) from error
 
 

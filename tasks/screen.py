@@ -114,24 +114,48 @@ def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verd
     open_rows = [index for index, verdict in enumerate(verdicts) if verdict.allowed]
     texts = list(dict.fromkeys(text for index in open_rows for text in conditioning(rows[index])))
     try:
-        embedded = dict(zip(texts, judges.prompt_windows(texts), strict=True))
         concepts = judges.concepts
+        embedded = _embedded(texts, judges)
     except Exception as error:  # noqa: BLE001  whatever the CLIP failed of, nothing was screened
-        failed = refuse(Reason.SCREEN_FAILED, f"The prompt could not be screened: {type(error).__name__}.")
-        return [failed if verdict.allowed else verdict for verdict in verdicts], windows
+        return [_failed(error) if verdict.allowed else verdict for verdict in verdicts], windows
     for index in open_rows:
-        judged = [judge_prompt(embedded[text], concepts, judges.policy) for text in conditioning(rows[index])]
+        judged = [
+            thing if isinstance(thing := embedded[text], Verdict) else judge_prompt(thing, concepts, judges.policy)
+            for text in conditioning(rows[index])
+        ]
         # The prompt's scores are what the catalogue shows, unless it was another text that was refused.
         verdicts[index] = strictest(judged[::-1]) if judged else verdicts[index]
-        windows[index] = embedded.get(rows[index].row.prompt)
+        shown = embedded.get(rows[index].row.prompt)
+        windows[index] = None if isinstance(shown, Verdict) else shown
     return verdicts, windows
+
+
+def _embedded(texts: Sequence[str], judges: Judges) -> dict[str, np.ndarray | Verdict]:
+    """The windows of every text, or the refusal of one that the CLIP can't read: it takes no other with it."""
+    try:
+        return dict(zip(texts, judges.prompt_windows(texts), strict=True))
+    except Exception:  # noqa: BLE001  one of them may have been the cause
+        found: dict[str, np.ndarray | Verdict] = {}
+        for text in texts:
+            try:
+                (found[text],) = judges.prompt_windows([text])
+            except Exception as error:  # noqa: BLE001
+                found[text] = _failed(error)
+        return found
+
+
+def _failed(error: Exception) -> Verdict:
+    return refuse(Reason.SCREEN_FAILED, f"The prompt could not be screened: {type(error).__name__}.")
 
 
 def judge_by_list(planned: PlannedRow, judges: Judges) -> Verdict:
     """The blocklist's verdict on a row's texts."""
     row = planned.row
     texts = {row.negative_prompt: "negative prompt", row.prompt: "prompt"}
-    verdicts = [judge_text(text, judges.policy.blocklist, what=texts[text]) for text in conditioning(planned)]
+    try:
+        verdicts = [judge_text(text, judges.policy.blocklist, what=texts[text]) for text in conditioning(planned)]
+    except Exception as error:  # noqa: BLE001  no text is known to bring it about; one that does is its own row's fault
+        return _failed(error)
     return strictest(verdicts) if verdicts else allow()
 
 

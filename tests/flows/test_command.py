@@ -107,6 +107,13 @@ def test_every_field_of_a_job_is_a_flag(packshot: Callable[..., Ended], kind: ty
             "The device is cuda:99",
         ),
         (["report", "--store", "{empty}"], 2, "There is no catalogue in"),
+        (["policy", "check"], 2, "There is nothing to check: give a prompt, or a picture"),
+        (["policy", "check", "--picture", "none.png"], 2, "There is no picture none.png."),
+        (["policy", "check", "--picture", "{empty}"], 2, "can't be read"),
+        (["policy", "check", "--picture", "{text}"], 2, "none of the formats that are read"),
+        (["policy", "check", "a mug", "--policy", "none"], 2, "There is no policy none; shipped are default"),
+        (["policy", "check", "a mug", "--clip", "{empty}"], 2, "was measured on the CLIP 'miniature'"),
+        (["policy", "check", "a mug", "--policy", "{lists}"], 2, "mine.txt, line 2: a section is written [name]."),
     ],
 )
 def test_bad_input_gets_one_sentence_and_leaves_nothing(
@@ -125,7 +132,9 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(
     (tmp_path / "broken").mkdir()
     (tmp_path / "empty").mkdir()
     places = {name: str(tmp_path / name) for name in ("text", "broken", "empty")}
-    places |= {"manifest": manifest, "job": str(tmp_path / "job.toml")}
+    (tmp_path / "lists.toml").write_text('blocklists = ["mine.txt"]')
+    (tmp_path / "mine.txt").write_text("# mine\n[house\nteapot\n")
+    places |= {"manifest": manifest, "job": str(tmp_path / "job.toml"), "lists": str(tmp_path / "lists.toml")}
     before = sorted(tmp_path.rglob("*"))
 
     ended = packshot(*(word.format(**places) for word in words))
@@ -154,6 +163,67 @@ def test_a_dry_run_counts_and_writes_nothing(packshot: Callable[..., Ended], tmp
     assert "Dry run" in ended.out
     assert "1 × 256×256" in ended.out
     assert sorted(tmp_path.rglob("*")) == before
+
+
+needs_clip = pytest.mark.skipif(not (MINIATURE / "clip").exists(), reason="the miniature's CLIP is not there")
+
+
+@needs_clip
+def test_a_checked_prompt_shows_rule_term_and_how_near_it_comes(packshot: Callable[..., Ended]) -> None:
+    ended = packshot("policy", "check", "a glue gun and a p.1.s.t.0.l on white")
+
+    assert ended.code == 1
+    assert ended.err == ""
+    assert "The prompt is refused: blocklist." in ended.out
+    assert "read as     a glue gun and a p 1 s t 0 l on white" in ended.out
+    assert "allowed by  glue gun (weapons, en)" in ended.out
+    assert "listed      pistol (weapons, en), written “p 1 s t 0 l”" in ended.out
+    (weapon,) = [line.split() for line in ended.out.splitlines() if line.startswith("weapon")]
+    score, limit, room = float(weapon[1]), float(weapon[2]), float(weapon[-1] if "by" in weapon else weapon[3])
+    assert abs(abs(limit - score) - room) < 0.002
+    assert "watermark" not in ended.out  # a prompt may name it
+
+
+@needs_clip
+def test_a_checked_prompt_is_explained_to_machines(packshot: Callable[..., Ended], tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('extends = "default"\nrefuse = ["teapot"]')
+    (tmp_path / "job.toml").write_text('policy = "mine.toml"\nsteps = 8')
+
+    allowed = packshot("policy", "check", "a red mug", "--json")
+    refused = packshot("policy", "check", "a red 🫖 \x1b[31m", "--json", "--job", str(tmp_path / "job.toml"))
+
+    said = json.loads(allowed.out)
+    assert (allowed.code, said["allowed"], said["policy"]) == (0, True, "default")
+    (check,) = said["checks"]
+    assert check["read_as"] == ["a red mug"]
+    assert [one["concept"] for one in check["concepts"][:3]] == ["drugs", "weapon", "smoking"]
+    for one in check["concepts"][:3]:
+        assert one["room"] == pytest.approx(one["limit"] - one["score"])
+        assert one["room"] > 0
+    assert {one["limit"] for one in check["concepts"][3:]} == {None}
+    said = json.loads(refused.out)
+    assert (refused.code, said["allowed"], said["policy"]) == (1, False, "mine")
+    assert said["checks"][0]["listed"] == [
+        {"term": "teapot", "list": "policy", "language": "policy", "written": "teapot", "exception": False}
+    ]
+
+
+@needs_clip
+def test_a_checked_picture_is_judged_beside_its_prompt(packshot: Callable[..., Ended]) -> None:
+    sneaker = str(Path(__file__).parents[2] / "examples" / "pictures" / "sneaker.jpg")
+
+    alone = packshot("policy", "check", "--picture", sneaker, "--json")
+    fitting = packshot("policy", "check", "a sneaker", "--picture", sneaker)
+    other = packshot("policy", "check", "a red mug on a white background", "--picture", sneaker)
+
+    assert alone.code == 0
+    (check,) = json.loads(alone.out)["checks"]
+    assert (check["what"], check["prompt_match"]) == ("picture", None)
+    assert all(one["limit"] is not None for one in check["concepts"])
+    assert (fitting.code, other.code) == (0, 1)
+    assert "The prompt is allowed." in other.out
+    assert "The picture is refused: off_prompt." in other.out
+    assert "fits its prompt" in fitting.out
 
 
 @pytest.fixture

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from safety.blocklist import Blocklist, BlocklistError, Entry, judge_text
+from safety.blocklist import Blocklist, judge_text
+from safety.blocklist_file import BlocklistError, Entry
 from safety.policy import Policy
 from safety.verdict import Reason
 
@@ -89,6 +90,16 @@ def test_every_shipped_english_word_is_found_in_every_disguise(policy: Policy, d
         "cigar ette",
         "water gun and a gun",
         "glue gun. Pistol.",
+        "4k47",
+        "a photo of Z3Vu",
+        "Y2lnYXJldHRlcw==",
+        "6omb",
+        "firearrn",
+        "a gguun",
+        "ppiissttooll",
+        "pi5to| here",
+        "$3x toy",
+        "the 🚬 is lit",
     ],
 )
 def test_english_spelling_tricks_do_not_get_round(policy: Policy, text: str):
@@ -123,7 +134,8 @@ grenadine syrup | pomegranate | cherry | butternut squash | M16 screw | ISO 1911
 size 5 S | 100% cotton | S M L XL | 3-in-1 charger | t-shirt | e-book | made in China & packed | 50 cl bottle
 4K camera | mp3 player | USB-C hub | c1 plug | Aris lamp | Nikon lens | magnum of wine | shooting star lamp
 studio photo shooting of a mug | knife block | sword lily | skull pattern scarf | red lipstick | hashtag mug
-speed rope | crack-resistant glaze | coke bottle | poppy print | hemp tote bag | angel shot
+◦ mug, 250 ml • ❥ 🚅 | speed rope | decentralised router | congenital heart book | hoop earrings | sale!
+toy bullet train 🚄 | crack-resistant glaze | coke bottle | poppy print | hemp tote bag | angel shot
 """
 
 
@@ -216,19 +228,54 @@ def test_a_list_is_read_from_a_text_file(tmp_path: Path):
     assert blocklist.search("Butter-Messer") is None
 
 
-def test_a_broken_list_is_refused_with_its_line(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("# fine\nterm without a section\n", "line 2: a term stands above the first [section]."),
+        ("[a]\n***\n", "line 2: the entry '***' has no letters to search for."),
+        ("[a]\ngun\n\n[knives\n", "line 4: a section is written [name]."),
+        ("[ ]\ngun\n", "line 1: a section is written [name]."),
+        ("[a]\n!\n", "line 2: the entry '' has no letters to search for."),
+        ("[a]\ne\n", "line 2: the entry 'e' is a single letter, which stands in nearly every text."),
+        ("[a]\ngun\x07\n", "line 2: an entry has a control character in it."),
+        ("[a]\n" + "gun " * 60, "line 2: an entry has 239 characters; at most 200 are searched for."),
+    ],
+)
+def test_a_broken_list_is_refused_with_its_line(tmp_path: Path, text: str, sentence: str):
     path = tmp_path / "en.txt"
-    path.write_text("# fine\nterm without a section\n", "utf-8")
-    with pytest.raises(BlocklistError, match=r"en\.txt, line 2"):
+    path.write_text(text, "utf-8")
+    with pytest.raises(BlocklistError) as error:
         Blocklist.read([path])
-    path.write_text("[a]\n***\n", "utf-8")
-    with pytest.raises(BlocklistError, match="no letters"):
-        Blocklist.read([path])
+    assert str(error.value) == f"{path}, {sentence}"
+
+
+def test_an_unreadable_list_is_refused_with_its_path(tmp_path: Path):
+    path = tmp_path / "en.txt"
     path.write_bytes(b"\xff\xfe[a]")
-    with pytest.raises(BlocklistError, match="UTF-8"):
+    with pytest.raises(BlocklistError, match="isn't UTF-8 text"):
         Blocklist.read([path])
     with pytest.raises(BlocklistError, match="no list"):
         Blocklist.read([tmp_path / "missing.txt"])
+    with pytest.raises(BlocklistError, match="can't be read"):
+        Blocklist.read([tmp_path])
+
+
+def test_a_list_may_come_from_any_editor_and_name_emoji(tmp_path: Path):
+    path = tmp_path / "mine.txt"
+    path.write_bytes("\ufeff[symbols]\r\n🖕 # the finger\r\n枪\r\n".encode())
+    blocklist = Blocklist.read([path])
+    hit = blocklist.search("mug with a 🖕🏽 on it")
+    assert hit is not None
+    assert (hit.term, hit.list) == ("🖕", "symbols")
+    assert blocklist.search("mug with a 👍 on it") is None
+    assert blocklist.search("一把枪")
+
+
+def test_a_grey_hair_dryer_is_no_machine_gun(policy: Policy):
+    """The end of one word and the beginning of the next make a term, and an exception is in its way."""
+    assert policy.blocklist.search("吹风机 枪灰色") is None
+    assert policy.blocklist.search("手 枪灰色")
+    assert policy.blocklist.search("吹风机 枪")
 
 
 def test_a_blocklist_travels_between_processes(policy: Policy):

@@ -1,0 +1,92 @@
+"""What a policy says of one prompt or picture, and why: by the same judges as a run's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from safety.blocklist import judge_text
+from safety.concepts import judge_picture, judge_prompt
+from safety.explanation import Explanation, listed_in, nearness, readings
+from safety.layers import WHITE, over
+from safety.picture import inspect
+from safety.policy import PROMPT_MATCH
+from safety.verdict import Reason, Verdict, refuse, strictest
+from tasks.checkpoints import find_clip
+from tasks.decoder import Decoder
+from tasks.job import Job
+from tasks.judges import Judges, load_policy
+from tasks.request import RequestError
+from tasks.source import LARGEST
+from tasks.source_error import SourceError
+
+
+def judges_of(job: Job) -> Judges:
+    """The judges of a job's prompts and pictures, without its profiles.
+
+    Raises:
+        RequestError: if the policy can't be used, or was measured on another CLIP.
+        CheckpointError, CheckpointUnreachable, StoreError: if the CLIP can't be found.
+    """
+    policy = load_policy(job.policy, job.clip)
+    return Judges(policy, find_clip(job.clip, job.clip_revision), {}, device=job.device)
+
+
+def explain_prompt(prompt: str, judges: Judges) -> Explanation:
+    """Why a prompt is allowed or refused. It is asked of the CLIP also where a list refuses it."""
+    policy = judges.policy
+    by_list = judge_text(prompt, policy.blocklist, what="prompt")
+    try:
+        windows = judges.prompt_windows([prompt])[0]
+        by_meaning = judge_prompt(windows, judges.concepts, policy)
+        near = nearness(windows, by_meaning.scores, judges.concepts, policy, "prompt")
+    except Exception as error:  # noqa: BLE001  as in a run, what can't be screened is refused
+        by_meaning, near = _failed(Reason.SCREEN_FAILED, "prompt could not be screened", error), ()
+    return Explanation(
+        "prompt", strictest([by_list, by_meaning]), readings(prompt), listed_in(prompt, policy.blocklist), near
+    )
+
+
+def explain_picture(file: Path, prompt: str | None, judges: Judges) -> Explanation:
+    """Why a picture is allowed or refused, beside its prompt where one is given. What is transparent lies on white.
+
+    Raises:
+        RequestError: if there is no picture, or it can't be decoded.
+    """
+    pixels, policy = _pixels(file), judges.policy
+    shown = inspect(pixels)
+    try:
+        (row,) = judges.clip.embed_pictures([pixels])
+        windows = judges.prompt_windows([prompt])[0] if prompt else None
+        by_meaning = judge_picture(row, windows, judges.concepts, policy)
+        near = nearness(row[None], by_meaning.scores, judges.concepts, policy, "picture")
+    except Exception as error:  # noqa: BLE001  likewise
+        by_meaning, near = _failed(Reason.CLASSIFIER_FAILED, "picture could not be classified", error), ()
+    match = by_meaning.scores.get(PROMPT_MATCH)
+    return Explanation(
+        "picture",
+        strictest([shown, by_meaning]),
+        near=near,
+        match=None if match is None else (match, policy.min_prompt_match),
+    )
+
+
+def _failed(reason: Reason, what: str, error: Exception) -> Verdict:
+    return refuse(reason, f"The {what}: {type(error).__name__}.")
+
+
+def _pixels(file: Path) -> np.ndarray:
+    try:
+        if file.stat().st_size > LARGEST:
+            raise RequestError(f"The picture {file} is over {LARGEST >> 20} MiB, the most that is read.")
+        data = file.read_bytes()
+    except FileNotFoundError:
+        raise RequestError(f"There is no picture {file}.") from None
+    except OSError as error:
+        raise RequestError(f"The picture {file} can't be read: {error.strerror}.") from None
+    with Decoder(workers=1) as decoder:
+        try:
+            return over(decoder.decode(data).pixels, WHITE)
+        except SourceError as error:
+            raise RequestError(f"{file}: {error.message}") from None
