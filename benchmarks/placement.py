@@ -3,6 +3,7 @@
     python -m benchmarks.placement --out out/placement.json   # full size, random weights, one GPU with 80 GiB or more
     python -m benchmarks.placement --only 8 24                # some caps alone, in GiB
     python -m benchmarks.placement --layered                  # Qwen-Image-Layered at 24 GiB instead
+    python -m benchmarks.placement --balanced                 # 24 GiB of each of several GPUs instead
     python -m benchmarks.placement --tiny                     # does this script work? on the CPU
 
 The process is capped by `torch.cuda.set_per_process_memory_fraction`. Checkpoints are opened as a job opens them, from
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import gc
+import logging
 import tempfile
 import threading
 import time
@@ -35,10 +37,13 @@ from models.checkpoint import Checkpoint, find_checkpoint
 from models.decomposer import Decomposer
 from models.generator import Generator
 from models.packed import Packed
-from models.placement import WantedPlacement, limit_memory
+from models.placement import limit_memory
+from models.placement_names import WantedPlacement
+from models.usage import Usage
 
 CAPS = (48, 24, 16, 8)  # GiB
-LAYERED_CAPS = (24,)
+LAYERED_CAPS = BALANCED_CAPS = (24,)
+EVERYTHING = 65  # GiB in which everything is resident, but by so little that it is planned
 COMPARED_STEPS = 2
 
 
@@ -46,13 +51,14 @@ COMPARED_STEPS = 2
 class Case:
     """A model in a part of a GPU's memory, and how it did for each workload."""
 
-    cap_gib: float | None  # None: as much as there is, everything resident
+    cap_gib: float
     placement: str
     host_gib: float  # of anonymous memory at the peak, while it was loaded
     predicted_gib: list[float | None]  # for the rows of each workload's batches; None where nothing was predicted
     predicted_seconds: list[float | None]  # a picture, for pictures as the checkpoint has them by itself
     results: list[Result]
-    equal: bool | None  # whether pictures are those of everything resident, bit for bit
+    usage: Usage | None  # as a run's summary tells it
+    equal: bool  # whether pictures are those of everything resident, bit for bit
 
 
 def fill(engine: Any) -> None:
@@ -107,10 +113,10 @@ class Caps:
         self.cases: list[Case] = []
         self.reference: list[Any] = []
 
-    def open(self, cap: float | None, placement: WantedPlacement) -> tuple[Any, float]:
+    def open(self, cap: float, placement: WantedPlacement) -> tuple[Any, float]:
         """The engine, and the most host memory that opening it took, in GiB."""
         engine_class = Decomposer if self.layered else Generator
-        gpu_memory = None if cap is None else int(cap * GIB)
+        gpu_memory = int(cap * GIB)
         began = time.perf_counter()
         with watching_host() as host:
             engine = engine_class.load(
@@ -125,23 +131,30 @@ class Caps:
         """See `benchmarks.generate` and `benchmarks.decompose`."""
         return (decompose if self.layered else generate).packshot_draws(engine, workload)
 
-    def run(self, cap: float | None, placement: WantedPlacement = "auto") -> None:
+    def run(self, cap: float, placement: WantedPlacement = "auto") -> None:
         """One case."""
         engine, host = self.open(cap, placement)
-        name = "everything resident" if cap is None else f"{cap:g} GiB"
+        name = f"{cap:g} GiB"
         results = []
         for workload in self.workloads:
             flop = step_flop(engine, workload)
             results.append(measure(name, self.draws(engine, workload), workload, step_flop=flop)[0])
         # A batch of one: other batches round otherwise.
         drawn, _ = self.draws(engine, replace(self.workloads[0], rows=1))(COMPARED_STEPS)
-        if cap is None and not self.reference:
+        if not self.cases:
+            assert engine.placement.kind == "resident"
             self.reference = drawn
         equal = all(
             one is not None and np.array_equal(one, other) for one, other in zip(drawn, self.reference, strict=True)
         )
         plan = engine.plan
-        forecasts = [plan.forecast(engine.placement, max(result.batches)) if plan else None for result in results]
+        forecasts = [
+            plan.forecast(engine.placement, max(result.batches))
+            if plan
+            and (result.workload.size, result.workload.layers) == (plan.trial.shape.width, plan.trial.shape.layers)
+            else None
+            for result in results
+        ]
         case = Case(
             cap,
             str(engine.placement),
@@ -149,12 +162,16 @@ class Caps:
             [forecast and forecast.bytes / GIB for forecast in forecasts],
             [forecast and forecast.seconds for forecast in forecasts],
             results,
+            engine.usage,
             equal,
         )
         self.cases.append(case)
         print(f"  {case.placement}; host {host:.1f} GiB; pictures {'equal' if equal else 'differ'}", flush=True)
         if plan:
             print(f"  {plan.trial.told()}", flush=True)
+        if case.usage and case.usage.predicted_bytes and case.usage.peak_bytes:
+            most, peak = case.usage.predicted_bytes / GIB, case.usage.peak_bytes / GIB
+            print(f"  its summary: {most:.2f} GiB predicted of the shapes drawn, {peak:.2f} measured", flush=True)
         if cap == min(CAPS) and not self.tiny:
             self.shrink(engine)
         del engine
@@ -167,7 +184,7 @@ class Caps:
         batches = engine.render(requests)
         made = [next(batches)]
         before = torch.cuda.max_memory_allocated()
-        limit_memory(engine.device, torch.cuda.memory_allocated() + (before - torch.cuda.memory_allocated()) * 2 // 3)
+        limit_memory(engine.device, torch.cuda.memory_allocated() + (before - torch.cuda.memory_allocated()) // 3)
         made += batches
         drawn = sum(picture.pixels is not None for batch in made for picture in batch)
         print(
@@ -195,13 +212,13 @@ def forget() -> None:
 
 
 def show(cases: list[Case]) -> None:
-    """Everything beside the first case, which is everything resident."""
+    """Everything beside the first and the last case, which are everything resident."""
     heads = ("of resident", "s/picture", "predicted", "peak GiB", "predicted")
     print(f"\n{'':21}", *(f"{head:>11}" for head in heads), " placement")
     for case in cases:
-        name = "everything resident" if case.cap_gib is None else f"{case.cap_gib:g} GiB"
+        name = f"{case.cap_gib:g} GiB"
         for number, result in enumerate(case.results):
-            base = cases[0].results[number].seconds_per_picture
+            base = (cases[0].results[number].seconds_per_picture + cases[-1].results[number].seconds_per_picture) / 2
             seconds, memory = case.predicted_seconds[number], case.predicted_gib[number]
             print(
                 f"{name:21} {result.seconds_per_picture / base:11.3f} {result.seconds_per_picture:11.3f} "
@@ -215,10 +232,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="toy sizes on the CPU, to test this script")
     parser.add_argument("--layered", action="store_true", help="Qwen-Image-Layered, at 640² and 1024² in four layers")
+    parser.add_argument("--balanced", action="store_true", help="blocks balanced over all GPUs that there are")
     parser.add_argument("--only", nargs="+", type=float, help="some caps alone, in GiB")
     parser.add_argument("--out", type=Path, help="where to write the results as JSON")
     arguments = parser.parse_args()
 
+    logging.getLogger("models.attempts").setLevel(logging.ERROR)  # some batches are to fail
     layered, tiny = arguments.layered, arguments.tiny
     if layered:
         workloads = [Workload(640, 2, layers=4), Workload(1024, 1, layers=4)]
@@ -232,9 +251,11 @@ def main() -> None:
         pipeline = Decomposer.pipeline if layered else Generator.pipeline
         checkpoint = find_checkpoint(folder, pipeline=pipeline, hashed=False)
         caps = Caps(checkpoint, workloads, layered=layered, tiny=tiny)
-        caps.run(None, "resident")
-        for cap in arguments.only or (LAYERED_CAPS if layered else CAPS):
-            caps.run(cap, "streamed" if tiny else "auto")
+        caps.run(EVERYTHING, "resident" if tiny else "auto")
+        placement: WantedPlacement = "streamed" if tiny else "balanced" if arguments.balanced else "auto"
+        for cap in arguments.only or (LAYERED_CAPS if layered else BALANCED_CAPS if arguments.balanced else CAPS):
+            caps.run(cap, placement)
+        caps.run(EVERYTHING, "resident" if tiny else "auto")  # again: a warm card is slower than a cool one
     show(caps.cases)
     tell(arguments.out, on_cpu=tiny, cases=list(map(asdict, caps.cases)))
 

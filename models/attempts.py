@@ -43,15 +43,17 @@ def attempt(
     sizes: MutableMapping[Key, int],
     key: Key,
     device: torch.device,
+    make_room: Callable[[], bool] = lambda: False,
 ) -> Iterator[Done[Made] | Blamed]:
     """Make batches one after another, in order; every row ends in exactly one `Done` or `Blamed`.
 
-    A batch that runs out of memory is halved. One that fails in another way is made again row by row, to find the
-    guilty one.
+    A batch that runs out of memory is halved, and where a row by itself does, room is made for it, as long as there is
+    any to make. One that fails in another way is made again row by row, to find the guilty one.
 
     Args:
         make: from the rows of a batch to what was made of each.
         sizes: how many rows go together; the size that a batch was halved to is remembered here under `key`.
+        make_room: gives back some of the device's memory; False if there is nothing more to give.
 
     Raises:
         DeviceLost: as `blame`.
@@ -77,7 +79,10 @@ def attempt(
         logger.warning("A batch of %d rows failed (%s)", len(batch), cause, exc_info=error)
         error = None  # its traceback keeps the batch's tensors alive
         _clean_up(device)
-        if len(batch) == 1:
+        if len(batch) == 1 and cause == "out_of_memory" and make_room():
+            _clean_up(device)
+            queue.appendleft(batch)
+        elif len(batch) == 1:
             yield Blamed(batch[0], cause, line, seconds)
         elif cause == "out_of_memory":
             sizes[key] = len(batch) // 2  # remembered for the batches to come

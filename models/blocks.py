@@ -59,6 +59,16 @@ class Blocks:
         with self.stream.turn(index) as tensors:
             yield self._block(index, tensors)
 
+    def retreat(self) -> bool:
+        """Have half of the blocks that stay on the device wait in host memory from now on; whether there were any."""
+        self._whole.clear()  # it holds their tensors
+        return self.stream.retreat()
+
+    def come_back(self) -> None:
+        """Have those that retreated stay on the device again, as many as it has room for."""
+        self._whole.clear()
+        self.stream.come_back()
+
     def repeated(self, count: int) -> Blocks:
         """The first block, which must be on the device, so many times."""
         with self.turn(0) as block:

@@ -24,7 +24,7 @@ from models.holdings import holdings, told
 from models.latents import decode
 from models.levers import Levers, open_predictor
 from models.lora import Lora
-from models.measure import Cost, measure_decoding, measure_step
+from models.measure import Cost, measure_decoding, measure_step, warm_up
 from models.memory_plan import Forecast, MemoryPlan
 from models.opening import Budget, choose_placement
 from models.placement import Placement, free_memory
@@ -110,6 +110,7 @@ class Engine:
         self._rows = BatchSizes(memory)
         self._meter = Meter(components.device)
         self._forecasts: dict[Demand, Forecast] = {}
+        self._crowded_by: Demand | None = None  # the pictures that the predictor last had to make room for
 
     @classmethod
     def load(
@@ -281,11 +282,14 @@ class Engine:
         lengths = {index: tuple(map(len, embeds)) for index, embeds in rows.items()}
         tokens = -(-max(map(max, lengths.values())) // 128) * 128
         demand = Demand(shape.width, shape.height, shape.layers, shape.guidance > 1, tokens)
+        if self._crowded_by not in (None, demand):
+            self.predictor.come_back()
+            self._crowded_by = None
         self._fit(demand, shape, len(rows))
         indices = list(rows)
         batches = cut_into_batches([lengths[index] for index in indices], self._rows[demand])
         queue = [[indices[position] for position in batch] for batch in batches]
-        for ended in attempt(queue, make, self._rows, demand, self.device):
+        for ended in attempt(queue, make, self._rows, demand, self.device, lambda: self._make_room(demand)):
             if isinstance(ended, Done):
                 self._meter.add(len(ended.batch), ended.seconds, self._forecasts.get(demand))
                 yield [
@@ -307,6 +311,14 @@ class Engine:
         """Make one batch → the frames of each row, None where they aren't finite."""
         latents = denoise(self.components, self.predictor, shape, noise, rows, source, control)
         return decode(self.components, shape, latents)
+
+    def _make_room(self, demand: Demand) -> bool:
+        """For pictures of this kind leave less of the model on the device; whether there was anything to leave."""
+        if not self.predictor.retreat():
+            return False
+        self._crowded_by = demand
+        logger.warning("Memory is short: half of the blocks that stayed on %s wait in host memory now.", self.device)
+        return True
 
     def _fit(self, demand: Demand, shape: Shape, count: int) -> None:
         """Find how many of `count` rows of `shape` go through the device together."""
@@ -332,7 +344,8 @@ class Engine:
             self._rows.use(demand, min(known.rows, self.batch or MOST_ROWS))
             self._expect(demand, shape, known)
             return
-        measure(1)  # slots for streamed weights and the modulations of this schedule take their room
+        # Slots for streamed weights and the modulations of this schedule take their room, too.
+        warm_up(self.device, lambda: measure(1))
         budget = int(free_memory(self.device) * self.memory_fraction)
         try:
             fit = best_fit(shape, budget, measure, most)

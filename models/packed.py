@@ -72,6 +72,7 @@ class Packed(Predictor):
         places = zip(every, homes or [device] * len(every), strict=True)
         makers = [partial(_block, block, home, float8, resident is not None) for block, home in places]
         self.blocks = Blocks(makers, device, resident, homes)
+        self.owns_blocks = resident is not None
         self._modulations: dict[tuple[float, ...], Modulations] = {}  # of the last schedules, for batches to come
 
     def condition(
@@ -79,6 +80,15 @@ class Packed(Predictor):
     ) -> PackedConditions:
         """See `Predictor`."""
         return PackedConditions(self, texts, grid, timesteps)
+
+    def retreat(self) -> bool:
+        """See `Predictor`; blocks that diffusers' transformer holds, too, can't go."""
+        return self.owns_blocks and self.blocks.retreat()
+
+    def come_back(self) -> None:
+        """See `Predictor`."""
+        if self.owns_blocks:
+            self.blocks.come_back()
 
     def repeat(self, blocks: int) -> None:
         """See `Predictor`."""

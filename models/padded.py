@@ -31,6 +31,13 @@ class Padded(Predictor):
         branches = [pad(branch, timesteps.device) for branch in zip(*texts, strict=True)]
         return PaddedConditions(self.transformer, branches, grid, timesteps)
 
+    def retreat(self) -> bool:
+        """See `Predictor`: what stays here stays."""
+        return False
+
+    def come_back(self) -> None:
+        """See `Predictor`."""
+
     def repeat(self, blocks: int) -> None:
         """See `Predictor`."""
         self.transformer.transformer_blocks = nn.ModuleList([self.transformer.transformer_blocks[0]] * blocks)

@@ -38,5 +38,11 @@ class Predictor(Protocol):
             timesteps: of the steps to come, 0 … 1 [steps], in the transformer's precision.
         """
 
+    def retreat(self) -> bool:
+        """Make room on the device by leaving it half of what can wait in host memory; whether there was anything."""
+
+    def come_back(self) -> None:
+        """Take back what `retreat` left, as far as there is room for it."""
+
     def repeat(self, blocks: int) -> None:
         """Go through the first block so many times instead of through all blocks, to try what that takes."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from models.components import Components, quiet
 from models.compressed import compress
 from models.forms import Form
 from models.levers import Levers, open_predictor
-from models.measure import Cost, measure_decoding, measure_step
+from models.measure import Cost, measure_decoding, measure_step, warm_up
 from models.placement import RESIDENT
 from models.predictor import Predictor
 from models.sampling import Shape
@@ -75,6 +76,8 @@ def try_out(
     sample = _sample(folder, device, dtype, form)
     predictor = open_predictor(sample, levers)
     costs: dict[int, tuple[Cost, Cost]] = {}
+    predictor.repeat(MORE)
+    warm_up(device, partial(measure_step, sample, predictor, shape, TOKENS, ROWS[0]))
     for rows in ROWS:
         try:
             few, more = (_cost(sample, predictor, shape, rows, blocks) for blocks in (FEW, MORE))

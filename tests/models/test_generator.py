@@ -378,6 +378,32 @@ def test_rows_are_made_when_memory_shrinks_in_the_middle_of_a_run_and_the_next_p
     assert known.rows == 2
 
 
+def test_a_row_that_does_not_fit_beside_the_blocks_that_stay_is_made_when_fewer_stay(
+    tiny: Checkpoint, generator: Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    staged = Generator.load(tiny, device="cpu", placement="staged")
+    assert isinstance(staged.predictor, Packed)
+    stream = staged.predictor.blocks.stream
+
+    def fault(_: int) -> None:
+        if not stream.streamed:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    break_forward(staged, monkeypatch, fault)
+    requests = [request("a mug", seed=seed, shape=Shape(32, 32, 2, 1.0)) for seed in range(3)]
+
+    made = render(staged, requests)
+
+    assert stream.streamed
+    for picture, expected in zip(made, render(generator, requests), strict=True):
+        assert picture.failure is None
+        assert np.array_equal(picture.pixels, expected.pixels)
+
+    monkeypatch.undo()
+    render(staged, [request("a mug", shape=Shape(64, 32, 2, 1.0))])  # others have what these had not
+    assert stream.streamed == 0
+
+
 def test_a_row_that_does_not_fit_by_itself_fails_and_may_be_tried_again(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -573,6 +599,7 @@ class Card:
         monkeypatch.setattr(Generator, "device", torch.device("cuda"))
         monkeypatch.setattr("models.engine.free_memory", lambda _: self.free)
         monkeypatch.setattr("models.engine.measure_step", self.measure)
+        monkeypatch.setattr("models.measure.WARM", 0.0)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
 
     def measure(self, _: object, __: object, ___: Shape, ____: int, rows: int) -> Cost:
