@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -37,6 +37,7 @@ class Concept(BaseModel):
     sentence: Phrase  # what a person reads when it is found
     phrases: Annotated[tuple[Phrase, ...], Field(min_length=1)]
     exempt: tuple[Phrase, ...] = ()
+    answer: Literal["block", "review"] = "block"  # what happens at or above a threshold: review has a person look
     prompt_threshold: Margin | None = None
     picture_threshold: Margin | None = None
 

@@ -58,13 +58,14 @@ def test_the_digest_follows_whatever_decides_a_verdict(tmp_path: Path):
     changed = {
         Policy.load(write(tmp_path, text.replace("0.1", "0.2"))).digest,
         Policy.load(write(tmp_path, text.replace("a gun", "a rifle"))).digest,
+        Policy.load(write(tmp_path, text + 'answer = "review"\n')).digest,
         Policy.load(write(tmp_path, 'neutral = ["a mug"]\n' + text)).digest,
         Policy.load(write(tmp_path, "min_prompt_match = 0.2\n" + text)).digest,
         Policy.load(write(tmp_path, 'allow = ["teapot lid"]\n' + text)).digest,
     }
     listed.write_text("[a]\nteapot\nkettle\n", "utf-8")
     changed.add(Policy.load(write(tmp_path, text)).digest)
-    assert len(changed | {first}) == 7
+    assert len(changed | {first}) == 8
 
 
 def test_a_copy_with_another_threshold_has_another_digest(policy: Policy):
