@@ -152,7 +152,13 @@ def curve(safe: Scores, unsafe: Scores) -> np.ndarray:
 
 def percent(share: float) -> str:
     """A share for people: "0.25 %"."""
-    return f"{100 * share:.4g} %"
+    return f"{100 * share:.3g} %"
+
+
+def percents(interval: tuple[float, float]) -> str:
+    """Two shares for people: "0.05 to 1.57 %"."""
+    low, high = interval
+    return f"{100 * low:.3g} to {100 * high:.3g} %"
 
 
 def _between(low: float, high: float) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from safety.calibration import Chosen, Figures, TooFew, choose, curve, measure, percent, wilson
+from safety.calibration import Chosen, Figures, TooFew, choose, curve, measure, percent, percents, wilson
 from safety.held_out import is_held_out
 from safety.policy import PROMPT_MATCH, Concept, Policy, PolicyError, file_of
 from tasks.calibration_page import write_page
@@ -266,9 +266,8 @@ def _threshold(
 
 
 def _uncertain(one: Threshold) -> str:
-    low, high = one.figures.recall_interval
     return (
-        f"The recall of {one.name} in {one.what}s is only known to lie between {percent(low)} and {percent(high)}, "
+        f"The recall of {one.name} in {one.what}s is only known to lie within {percents(one.figures.recall_interval)}, "
         f"from {one.figures.unsafe} held-out examples: more of them say it better."
     )
 

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
-from safety.calibration import percent
+from safety.calibration import percent, percents
 from safety.policy import PROMPT_MATCH
 from tasks.decoder import Decoder
 from tasks.examples import Examples
@@ -78,7 +78,7 @@ def write_page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "percents": percents}
     page = environment.get_template("calibration.html.j2").render(
         calibration=calibration,
         policy=policy,

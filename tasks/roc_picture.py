@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 640, 400  # of the plot, units of the picture
 LOWEST = 1e-4  # the rate at the left edge; what is lower is drawn there
+RATES = (LOWEST, 1e-3, 1e-2, 1e-1, 1.0)  # that the axis names
 COLOURS = ("#1a5fb4", "#b4540a", "#1f7a4d", "#a32035", "#6b3fa0", "#0e7c86", "#8a6d00", "#57606a")
 
 
@@ -44,7 +45,9 @@ def draw_curves(calibration: Calibration, what: What) -> str:
         width=WIDTH,
         height=HEIGHT,
         asked=_x(calibration.false_positives),
-        rates=[(_x(rate), f"{100 * rate:g} %") for rate in (1e-4, 1e-3, 1e-2, 1e-1, 1.0)],
+        rates=[
+            (_x(rate), f"{'≤ ' if rate == LOWEST else ''}{100 * rate:g} %") for rate in (LOWEST, 1e-3, 1e-2, 1e-1, 1.0)
+        ],
         recalls=[(_y(share / 5), f"{20 * share} %") for share in range(6)],
     )
 
