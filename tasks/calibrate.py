@@ -185,8 +185,8 @@ def calibrated(
         )
     if left and policy.calibrated_for not in (None, clip):
         raise RequestError(
-            f"The policy {base} was measured on the CLIP {policy.calibrated_for!r}, and there are no examples to "
-            f"measure {left[0]} on {clip!r}: add some, or take that threshold out of the policy."
+            f"The policy {base} wasn't measured on the CLIP {clip!r}, and there are no examples to measure {left[0]} "
+            "on it: add some, or take that threshold out of the policy."
         )
     remarks += [f"There are no examples of {one}: that threshold is left as it was." for one in left]
     remarks += [_uncertain(one) for one in thresholds if np.ptp(one.figures.recall_interval) > WIDE]

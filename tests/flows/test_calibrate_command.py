@@ -21,6 +21,8 @@ from PIL import Image
 from benchmarks.safety import examples
 from flows.command import QUIET, main
 from safety.policy import Policy
+from tasks.judges import load_policy
+from tasks.request import RequestError
 
 POLICY = """# Mine.
 blocklists = ["mine.txt"]
@@ -244,7 +246,7 @@ def test_thresholds_of_another_clip_arent_carried_over(
     ended = calibrate(*arguments)
     assert ended.code == 2
     assert (
-        "measured on the CLIP 'another CLIP', and there are no examples to measure weapon in pictures on" in ended.err
+        "wasn't measured on the CLIP 'miniature', and there are no examples to measure weapon in pictures" in ended.err
     )
 
     (tmp_path / "more.toml").write_text(more.replace('"another CLIP"', '"miniature"'))
@@ -252,6 +254,11 @@ def test_thresholds_of_another_clip_arent_carried_over(
     assert ended.code == 0
     assert "There are no examples of weapon in pictures: that threshold is left as it was." in ended.out
     assert tomllib.loads((tmp_path / "new.toml").read_text())["concepts"][0]["picture_threshold"] == 0.1
+
+
+def test_a_policy_that_was_measured_on_no_clip_is_for_calibrating_alone() -> None:
+    with pytest.raises(RequestError, match=r"measured on no CLIP yet and would misjudge with 'miniature'.*calibrate"):
+        load_policy("photographs", "miniature")
 
 
 def test_the_new_policy_never_takes_the_place_of_its_base(calibrate: Callable[..., Ended], tmp_path: Path) -> None:

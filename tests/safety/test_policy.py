@@ -29,10 +29,12 @@ def test_the_shipped_policy_looks_for_weapons_in_prompts_and_for_watermarks_in_p
     assert all(concept.picture_threshold is not None for concept in policy.concepts)
 
 
-def test_the_shipped_policy_speaks_english_and_chinese(policy: Policy):
-    for concept in policy.concepts:
-        assert any(phrase.isascii() for phrase in concept.phrases)
-        assert any(not phrase.isascii() for phrase in concept.phrases)
+@pytest.mark.parametrize("name", ["default", "photographs"])
+def test_the_shipped_policies_speak_english_and_chinese(name: str):
+    for concept in Policy.load(name).concepts:
+        for phrases in (concept.phrases, concept.exempt):
+            assert any(phrase.isascii() for phrase in phrases)
+            assert any(not phrase.isascii() for phrase in phrases)
 
 
 def test_a_policy_brings_its_own_terms_and_exceptions(tmp_path: Path):
