@@ -20,7 +20,7 @@ def show_calibration(console: Console, calibration: Calibration, written: Writte
         pad_edge=False,
         box=None,
     )
-    for column in ("in", "concept", "threshold", "before", "found", "95 %", "of", "safe stopped", "95 %", "of"):
+    for column in ("in", "concept", "threshold", "found", "95 %", "safe stopped", "95 %"):
         table.add_column(column, justify="left" if column in ("in", "concept") else "right", no_wrap=True)
     for one in calibration.thresholds:
         figures = one.figures
@@ -28,13 +28,12 @@ def show_calibration(console: Console, calibration: Calibration, written: Writte
             f"{one.what}s",
             one.name,
             f"{one.value:.6g}",
-            f"{one.before:.6g}",
-            *_share(figures.recall, figures.recall_interval, figures.unsafe),
-            *_share(figures.false_positives, figures.false_positives_interval, figures.safe),
+            *_share(figures.recall, figures.recall_interval),
+            *_share(figures.false_positives, figures.false_positives_interval),
         )
     for stopped in calibration.stopped:
-        share = _share(stopped.share, stopped.interval, stopped.safe)
-        table.add_row(f"{stopped.what}s", Text("any of them", "italic"), *[""] * 5, *share)
+        share = _share(stopped.share, stopped.interval)
+        table.add_row(f"{stopped.what}s", Text("any of them", "italic"), *[""] * 3, *share)
     console.print(table)
     console.print()
     for remark in calibration.remarks:
@@ -43,6 +42,6 @@ def show_calibration(console: Console, calibration: Calibration, written: Writte
         console.print(f"{name:10} {place}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _share(share: float, interval: tuple[float, float], of: int) -> tuple[str, str, str]:
+def _share(share: float, interval: tuple[float, float]) -> tuple[str, str]:
     low, high = (100 * end for end in interval)
-    return f"{100 * share:.2f} %", f"{low:.1f}–{high:.1f}", str(of)
+    return f"{100 * share:.2f} %", f"{low:.1f}–{high:.1f}"

@@ -81,8 +81,8 @@ def choose(safe: Scores, unsafe: Scores, *, false_positives: float) -> Chosen:
     promise every other time.
 
     Between the scores that leave it room, the threshold lies halfway, so that it doesn't hang on the last digit of one
-    example. Where every unsafe score lies above what has to pass, it lies halfway between the lowest of them and the
-    safe score below that: what is already found isn't paid for with more false positives.
+    example. Where every unsafe score lies above what has to pass, that is all the room between the two: nearer to the
+    lowest unsafe score, more of those still to come would be missed; nearer to the other, more is stopped for nothing.
 
     Raises:
         TooFew: if so few safe scores can't promise that rate even where none is flagged, or no unsafe ones are given.
@@ -94,7 +94,7 @@ def choose(safe: Scores, unsafe: Scores, *, false_positives: float) -> Chosen:
     allowed = most_alarms(len(passing), false_positives)
     highest = passing[len(passing) - 1 - allowed]  # of those that have to pass
     if wanted[0] > highest:
-        low, high = passing[passing < wanted[0]].max(), wanted[0]
+        low, high = highest, wanted[0]
     else:
         above = np.concatenate([passing, wanted])
         above = above[above > highest]

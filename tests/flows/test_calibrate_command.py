@@ -105,7 +105,7 @@ def test_prompts_of_a_csv_give_a_policy_with_its_comments_and_a_page(
     )
 
     assert ended.code == 0, ended.err
-    assert re.search(r"prompts +weapon +\S+ +0\.5 +(9\d|100)\.\d\d %", ended.out)
+    assert re.search(r"prompts +weapon +-?0\.\d+ +(9\d|100)\.\d\d %", ended.out)
     text = (tmp_path / "new.toml").read_text()
     assert text.startswith("# Calibrated by packshot for miniature at 5 % of false positives: see new.html\n# Mine.")
     assert 'calibrated_for = "miniature"  # until it is calibrated' in text
