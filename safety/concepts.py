@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from safety.policy import PROMPT_MATCH, Policy
-from safety.verdict import Reason, Verdict, allow, refuse
+from safety.verdict import Reason, Verdict, allow, ask, refuse, strictest
 
 
 @dataclass(frozen=True)
@@ -82,16 +82,14 @@ def judge_picture(
             return refuse(Reason.CLASSIFIER_FAILED, failed, scores)
         scores[PROMPT_MATCH] = float((windows @ unit[0]).max())
     limits = {concept.name: concept.picture_threshold for concept in policy.concepts}
-    if verdict := _flagged("picture", scores, limits, policy):
-        return verdict
+    flagged = _flagged("picture", scores, limits, policy) or allow(scores)
     least = policy.min_prompt_match
     if least is not None and scores.get(PROMPT_MATCH, least) < least:
-        return refuse(
-            Reason.OFF_PROMPT,
-            f"The picture doesn't show what its prompt asks for (match {scores[PROMPT_MATCH]:.3f}, limit {least:.3f}).",
-            scores,
+        off = (
+            f"The picture doesn't show what its prompt asks for (match {scores[PROMPT_MATCH]:.3f}, limit {least:.3f})."
         )
-    return allow(scores)
+        return strictest([flagged, refuse(Reason.OFF_PROMPT, off, scores)])
+    return flagged
 
 
 def _unit(rows: np.ndarray) -> np.ndarray | None:
@@ -128,15 +126,20 @@ def _scores(unit: np.ndarray, concepts: ConceptEmbeddings, policy: Policy) -> di
 def _flagged(
     what: str, scores: Mapping[str, float], limits: Mapping[str, float | None], policy: Policy
 ) -> Verdict | None:
-    """The refusal for the concept that goes furthest over its limit, if any does."""
+    """What is said of the concepts over their limits, if any is: a block of one that blocks, else a review of all."""
     over = {name: scores[name] - limit for name, limit in limits.items() if limit is not None and scores[name] >= limit}
-    if not over:
-        return None
-    worst = max(over, key=lambda name: over[name])
-    concept = next(concept for concept in policy.concepts if concept.name == worst)
-    label = worst.replace("_", " ")
-    return refuse(
-        Reason.CONCEPT,
-        f"The {what} comes too close to “{label}” ({scores[worst]:.3f}, limit {limits[worst]:.3f}). {concept.sentence}",
-        scores,
-    )
+    concepts = {concept.name: concept for concept in policy.concepts}
+    furthest = sorted(over, key=lambda name: -over[name])
+
+    def close(name: str) -> str:
+        return f"too close to “{name.replace('_', ' ')}” ({scores[name]:.3f}, limit {limits[name]:.3f})"
+
+    blocking = [name for name in furthest if concepts[name].answer == "block"]
+    if blocking:
+        worst = blocking[0]
+        return refuse(Reason.CONCEPT, f"The {what} comes {close(worst)}. {concepts[worst].sentence}", scores)
+    if furthest:
+        near = ", and ".join(map(close, furthest))
+        sentences = " ".join(dict.fromkeys(concepts[name].sentence for name in furthest))
+        return ask(furthest, f"A person must look: the {what} comes {near}. {sentences}", scores)
+    return None

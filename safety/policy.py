@@ -7,7 +7,7 @@ import json
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -37,6 +37,7 @@ class Concept(BaseModel):
     sentence: Phrase  # what a person reads when it is found
     phrases: Annotated[tuple[Phrase, ...], Field(min_length=1)]
     exempt: tuple[Phrase, ...] = ()
+    answer: Literal["block", "review"] = "block"  # what happens at or above a threshold: review has a person look
     prompt_threshold: Margin | None = None
     picture_threshold: Margin | None = None
 
@@ -83,7 +84,7 @@ class Policy(BaseModel):
         Raises:
             PolicyError: if the file, or a list it names, is missing or malformed.
         """
-        path = _path(name_or_path)
+        path = file_of(name_or_path)
         fields = _extended(path, _read(path, name_or_path))
         if "blocklist" in fields:
             raise PolicyError(f"The policy {path}, field blocklist: it is called blocklists, a list of names.")
@@ -155,7 +156,7 @@ def _extended(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     return {**under, **fields, "concepts": [*kept, *fields.get("concepts", [])]}
 
 
-def _path(name_or_path: str) -> Path:
+def file_of(name_or_path: str) -> Path:
     if name_or_path.endswith(".toml") or "/" in name_or_path or "\\" in name_or_path:
         return Path(name_or_path)
     return SHIPPED / f"{name_or_path}.toml"

@@ -31,9 +31,10 @@ def load_policy(policy: str, clip: str) -> Policy:
     except PolicyError as error:
         raise RequestError(str(error)) from error
     if found.calibrated_for not in (None, clip):
+        measured = f"the CLIP {found.calibrated_for!r}" if found.calibrated_for else "no CLIP yet"
         raise RequestError(
-            f"The policy {policy} was measured on the CLIP {found.calibrated_for!r} and would misjudge with {clip!r}: "
-            "copy it, measure its thresholds on that CLIP, and name it there as calibrated_for."
+            f"The policy {policy} was measured on {measured} and would misjudge with {clip!r}: measure its thresholds "
+            "on that one with packshot calibrate."
         )
     return found
 

@@ -112,6 +112,46 @@ def test_a_concept_weighs_more_than_a_poor_match(toy: Policy, concepts: ConceptE
     assert set(verdict.scores) == {"weapon", "watermark", "prompt_match"}
 
 
+def reviewed(policy: Policy, *names: str) -> Policy:
+    """The policy with these concepts left to a person."""
+    concepts = [
+        concept.model_copy(update={"answer": "review"}) if concept.name in names else concept
+        for concept in policy.concepts
+    ]
+    return policy.model_copy(update={"concepts": tuple(concepts)})
+
+
+def test_a_concept_that_is_left_to_a_person_asks_for_a_review(toy: Policy, concepts: ConceptEmbeddings):
+    policy = reviewed(toy, "weapon")
+    for verdict in (
+        judge_prompt(mix(**{"a gun": 1})[None], concepts, policy),
+        judge_picture(mix(**{"a gun": 1}), None, concepts, policy),
+    ):
+        assert (verdict.allowed, verdict.reason, verdict.asks) == (False, Reason.REVIEW, ("weapon",))
+        assert verdict.scores["weapon"] == pytest.approx(1)
+    assert verdict.message == (
+        "A person must look: the picture comes too close to “weapon” (1.000, limit 0.500). No weapons."
+    )
+    assert judge_prompt(mix(**{"a mug": 1})[None], concepts, policy).allowed
+
+
+def test_a_concept_that_blocks_beats_one_that_is_left_to_a_person_however_near(
+    toy: Policy, concepts: ConceptEmbeddings
+):
+    both = mix(**{"a gun": 1, "a watermark": 0.7})
+    assert judge_picture(both, None, concepts, reviewed(toy, "weapon")).message == (
+        "The picture comes too close to “watermark” (0.573, limit 0.400). No watermarks."
+    )
+    everything = judge_picture(both, None, concepts, reviewed(toy, "weapon", "watermark"))
+    assert everything.asks == ("weapon", "watermark")  # the one furthest over its limit first
+    assert "too close to “weapon” (0.819, limit 0.500), and too close to “watermark”" in str(everything.message)
+
+
+def test_a_poor_match_beats_a_review(toy: Policy, concepts: ConceptEmbeddings):
+    verdict = judge_picture(mix(**{"a gun": 1}), CANARY[None], concepts, reviewed(toy, "weapon"))
+    assert (verdict.reason, verdict.asks) == (Reason.OFF_PROMPT, ())
+
+
 NAN, INFINITE = np.full(6, np.nan), np.full(6, np.inf)
 BROKEN = [NAN, INFINITE, -INFINITE, np.zeros(6), np.ones(5), np.ones((0,)), np.array(["a"] * 6), np.array([None] * 6)]
 

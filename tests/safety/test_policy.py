@@ -29,10 +29,12 @@ def test_the_shipped_policy_looks_for_weapons_in_prompts_and_for_watermarks_in_p
     assert all(concept.picture_threshold is not None for concept in policy.concepts)
 
 
-def test_the_shipped_policy_speaks_english_and_chinese(policy: Policy):
-    for concept in policy.concepts:
-        assert any(phrase.isascii() for phrase in concept.phrases)
-        assert any(not phrase.isascii() for phrase in concept.phrases)
+@pytest.mark.parametrize("name", ["default", "photographs"])
+def test_the_shipped_policies_speak_english_and_chinese(name: str):
+    for concept in Policy.load(name).concepts:
+        for phrases in (concept.phrases, concept.exempt):
+            assert any(phrase.isascii() for phrase in phrases)
+            assert any(not phrase.isascii() for phrase in phrases)
 
 
 def test_a_policy_brings_its_own_terms_and_exceptions(tmp_path: Path):
@@ -58,13 +60,14 @@ def test_the_digest_follows_whatever_decides_a_verdict(tmp_path: Path):
     changed = {
         Policy.load(write(tmp_path, text.replace("0.1", "0.2"))).digest,
         Policy.load(write(tmp_path, text.replace("a gun", "a rifle"))).digest,
+        Policy.load(write(tmp_path, text + 'answer = "review"\n')).digest,
         Policy.load(write(tmp_path, 'neutral = ["a mug"]\n' + text)).digest,
         Policy.load(write(tmp_path, "min_prompt_match = 0.2\n" + text)).digest,
         Policy.load(write(tmp_path, 'allow = ["teapot lid"]\n' + text)).digest,
     }
     listed.write_text("[a]\nteapot\nkettle\n", "utf-8")
     changed.add(Policy.load(write(tmp_path, text)).digest)
-    assert len(changed | {first}) == 7
+    assert len(changed | {first}) == 8
 
 
 def test_a_copy_with_another_threshold_has_another_digest(policy: Policy):
