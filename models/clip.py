@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 
 from models.checkpoint import Checkpoint, clip_weights
-from models.components import quiet
 from models.device import find_device
 from models.failure import first_line
+from models.part import quiet
 from models.weights import CheckpointError
 
 BATCH = 64
