@@ -56,10 +56,9 @@ class Picture:
     is_refused: bool = False  # by `Admit`; then there is neither of the two
 
 
-Admit = Callable[[Mapping[str, Pooled]], Collection[str]]
-"""From texts, with their vectors as `models.pooled` makes them, to those that nothing may be made from.
-
-It is asked once, after prompts were read and before anything is drawn.
+Admit = Callable[[Mapping[str, Pooled]], Collection[int]]
+"""From the texts of all requests, with their vectors as `models.pooled` makes them, to the positions of the requests
+that nothing may be made of. It is asked once, after prompts were read and before anything is drawn.
 """
 
 
@@ -272,16 +271,16 @@ class Engine:
         embeds, failures = embed_prompts(
             self.components, (text for row in texts for text in row), self.max_prompt_tokens
         )
-        barred = set(admit(pool_all(embeds))) if admit else set()
+        barred = set(admit(pool_all(embeds))) if admit else set[int]()
         ended = [
             Picture(index, None, failure, 0.0, is_refused=failure is None)
             for index, row in enumerate(texts)
-            if (failure := next((failures[text] for text in row if text in failures), None)) or barred & {*row}
+            if (failure := next((failures[text] for text in row if text in failures), None)) or index in barred
         ]
         if ended:
             yield ended
-        out = failures.keys() | barred
-        rows = {index: [embeds[text] for text in row] for index, row in enumerate(texts) if not out & {*row}}
+        out = {picture.index for picture in ended}
+        rows = {index: [embeds[text] for text in row] for index, row in enumerate(texts) if index not in out}
         if not rows:
             return
 

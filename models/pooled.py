@@ -13,15 +13,14 @@ from models.prompt_embeds import embed_prompts
 from models.reader import Reader
 
 Pooled = np.ndarray[Any, np.dtype[np.float32]]  # [2 D]
-POOLING = "mean,last"  # names how `pool` does it: what was trained on one way can't judge another
 
 
 def pool(embeds: torch.Tensor) -> Pooled:
     """One prompt's embedding [T, D] → [2 D]: the mean over its tokens, then its last token.
 
-    The template's own last tokens count as the prompt's, as they do for the transformer. The encoder is causal, so the
-    last one has read all of the prompt: in it, a clause counts in a long prompt as in a short one. In the mean, every
-    word counts wherever it stands.
+    `models.text_encoder.POOLING` names this way. The template's own last tokens count as the prompt's, as they do for
+    the transformer. The encoder is causal, so the last one has read all of the prompt: in it, a clause counts in a long
+    prompt as in a short one. In the mean, every word counts wherever it stands.
     """
     whole = embeds.float()
     pooled: Pooled = torch.cat([whole.mean(0), whole[-1]]).cpu().numpy()

@@ -49,9 +49,9 @@ class About(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: Literal[1] = 1
-    text_encoder: str  # whose vectors it weighs: see `models.checkpoint.reads_with`
+    text_encoder: str  # whose vectors it weighs: see `models.text_encoder`
     checkpoint: str  # where that came from, for people
-    pooling: str  # how a prompt's embeddings become one vector: `models.pooled.POOLING`
+    pooling: str  # how a prompt's embeddings become one vector: `models.text_encoder.POOLING`
     concepts: Annotated[tuple[Probed, ...], Field(min_length=1)]
 
 

@@ -16,17 +16,18 @@ from safety.credentials import CredentialsError
 from safety.layers import WHITE, judge_layers, over
 from safety.marks import judge_marks
 from safety.picture_file import examine
-from safety.verdict import Verdict, strictest
+from safety.verdict import Verdict, allow, strictest
 from tasks.judges import Judges
 from tasks.layer_shelf import Layers, LayerShelf
 from tasks.making import Decomposition
 from tasks.originals import OriginalReader
 from tasks.outcome import FailureReason, Outcome
 from tasks.plan import PlannedRow
+from tasks.probing import Asking, PromptReader, ask_again
 from tasks.record import Record
 from tasks.retouching import FIXES
 from tasks.screen import blocked, judge_prompts, places_of, screen_originals
-from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
+from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages, Withdrawn
 
 if TYPE_CHECKING:
     from models.decomposer import Decomposer, Failure
@@ -48,6 +49,7 @@ class LayerStages(Stages):
         self,
         *,
         decomposer: Callable[[], Decomposer],
+        prompts: PromptReader,
         judges: Judges,
         making: Decomposition,
         shelf: LayerShelf,
@@ -55,8 +57,12 @@ class LayerStages(Stages):
         pool: Executor,
         record: Record,
     ) -> None:
-        """`decomposer` gives the model, loaded when it is first asked for; `pool` is for the store and for reading."""
-        self.decomposer, self.making, self.judges, self.shelf = decomposer, making, judges, shelf
+        """`decomposer` gives the model, loaded when it is first asked for; `prompts` gives what reads prompts.
+
+        `pool` is for the store and for reading.
+        """
+        self.decomposer, self.prompts = decomposer, prompts
+        self.making, self.judges, self.shelf = making, judges, shelf
         self.reader, self.pool, self.record = reader, pool, record
         self._captions: dict[str, str] = {}  # written by this lane, by the hash of the source picture
 
@@ -68,6 +74,10 @@ class LayerStages(Stages):
             shard, read, places, judges=self.judges, policy=self.judges.policy, shelf=self.shelf, record=self.record
         )
 
+    def read_again(self, screened: Screened) -> tuple[list[Found], list[Withdrawn]]:
+        """Ask the policy's probe about stored rows, if it has one."""
+        return ask_again(self.judges.policy.probe, screened, self.prompts, self.record)
+
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Caption what has no caption, and take apart what is to be taken apart."""
         rows = screened.to_render
@@ -76,8 +86,9 @@ class LayerStages(Stages):
             if ended:
                 yield [*ended]
         requests = [self._request(planned, screened) for planned in rows]
-        for pictures in self.decomposer().decompose(requests):
-            yield [self.record.taken(rows[picture.index], picture) for picture in pictures]
+        asking = Asking(self.judges.policy.probe, rows, screened, self.record)
+        for pictures in self.decomposer().decompose(requests, admit=asking.admit):
+            yield [asking.taken(picture) for picture in pictures]
 
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
         """Judge layers: whether they make their picture, what that shows, and whether each shows something.
@@ -92,7 +103,7 @@ class LayerStages(Stages):
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         for result, layers, picture, (whole, fixes, marks) in zip(results, measured, shown, finished, strict=True):
             height, width = result.contents.source.shape[:2]
-            verdict = strictest([layers, picture, whole])
+            verdict = strictest([layers, picture, whole, screened.probed.get(result.planned.row.id, allow())])
             contents = replace(result.contents, stored=result.composite)
             judged.append(
                 Judged(

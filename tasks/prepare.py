@@ -28,6 +28,7 @@ from tasks.lane import LaneSpec
 from tasks.making import Pictures
 from tasks.manifest import Manifest, open_manifest
 from tasks.plan import Census, Plan, Planner, write_plan
+from tasks.probing import check_probe
 from tasks.request import RequestError
 from tasks.run import Run, open_run, run_name, write_json
 from tasks.store import Conflict, Store, StoreAddressError, open_store
@@ -177,6 +178,7 @@ def check(request: Request) -> Checked:
             precision=resolved_precision(job, kind.checkpoint),
         )
         checked.judged_by(job.profile)
+        check_probe(checked.policy, kind.checkpoint)
         kind.making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)  # says now what wouldn't sign later
     return checked
 

@@ -14,7 +14,7 @@ from tasks.progress import tell
 from tasks.record import Record
 from tasks.run import Run
 from tasks.shelf import QUARANTINE, Shelf
-from tasks.stages import Classified, Found, Judged, Screened
+from tasks.stages import Classified, Found, Judged, Screened, Withdrawn
 from tasks.store import Store
 from tasks.stream import Stream
 
@@ -42,7 +42,9 @@ def publish(
         stale: list[str] = []
         for batch in classified:
             judged = [thing for thing in batch if isinstance(thing, Judged)]
-            ended = [thing for thing in batch if isinstance(thing, Outcome)]
+            withdrawn = [thing for thing in batch if isinstance(thing, Withdrawn)]
+            list(pool.map(lambda thing: _withdraw(thing.found, shelf), withdrawn))
+            ended = [thing for thing in batch if isinstance(thing, Outcome)] + [thing.outcome for thing in withdrawn]
             ended += pool.map(lambda one: _place(one, shelf, record), judged)
             stale += [one.planned.key for one in judged if one.verdict.allowed and one.stored_at == QUARANTINE]
             outcomes += ended
@@ -61,6 +63,8 @@ def publish(
 def _withdraw(found: Found, shelf: Shelf[Any]) -> None:
     """Keep for review what a row that is blocked now gave; the published is cleared when the catalogue says so."""
     key = found.planned.key
+    if found.place == QUARANTINE:
+        return
     try:
         contents = shelf.read(found.place, key)
     except ValueError:

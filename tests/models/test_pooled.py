@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,18 +24,19 @@ NEAR = 1e-4  # of values around 1, in float32
 
 
 class Bars:
-    """Refuses texts with a word in them, and remembers what it saw."""
+    """Refuses requests with a word in their texts, and remembers what it saw."""
 
-    def __init__(self, word: str) -> None:
-        self.word, self.saw = word, dict[str, Pooled]()
+    def __init__(self, word: str, requests: Sequence[PictureRequest | LayersRequest]) -> None:
+        self.word, self.requests, self.saw = word, requests, dict[str, Pooled]()
 
-    def __call__(self, pooled: Mapping[str, Pooled]) -> Collection[str]:
+    def __call__(self, pooled: Mapping[str, Pooled]) -> Collection[int]:
         self.saw |= pooled
-        return [text for text in pooled if self.word in text]
+        texts = [" ".join(one.texts) for one in self.requests]
+        return [index for index, text in enumerate(texts) if self.word in text]
 
 
-def render(model: Generator, requests: list[PictureRequest], bars: Bars | None = None) -> list[Picture]:
-    return collect(model.render(requests, admit=bars), len(requests))
+def render(model: Generator, requests: list[PictureRequest], word: str = "gun") -> list[Picture]:
+    return collect(model.render(requests, admit=Bars(word, requests)), len(requests))
 
 
 def test_a_vector_holds_the_mean_of_a_prompts_tokens_and_its_last_one() -> None:
@@ -55,9 +56,10 @@ def test_a_prompt_has_the_same_vector_alone_and_among_others_of_other_lengths(ge
 
 @pytest.mark.parametrize("fused", [True, False])
 def test_every_road_is_asked_with_the_same_vectors(tiny: Checkpoint, generator: Generator, fused: bool) -> None:
-    model, bars = Generator.load(tiny, device="cpu", fused=fused), Bars("nothing that is there")
+    model, requests = Generator.load(tiny, device="cpu", fused=fused), [request(prompt) for prompt in MIXED]
+    bars = Bars("nothing that is there", requests)
 
-    render(model, [request(prompt) for prompt in MIXED], bars)
+    list(model.render(requests, admit=bars))
 
     expected, _ = read_prompts(generator.components, MIXED)
     assert {*MIXED} < {*bars.saw}  # and the negative prompt
@@ -71,7 +73,7 @@ def test_a_refused_row_is_never_drawn_and_its_batch_mates_are_as_they_would_be(
     alone = [render(generator, [requests[at]])[0] for at in (0, 2)]
     sizes = break_forward(generator, monkeypatch, lambda _: None)
 
-    pictures = render(generator, requests, Bars("gun"))
+    pictures = render(generator, requests)
 
     assert [picture.is_refused for picture in pictures] == [False, True, False, True]
     assert all(picture.pixels is None and picture.failure is None for picture in pictures if picture.is_refused)
@@ -87,7 +89,7 @@ def test_where_all_rows_are_refused_the_transformer_does_nothing(
 ) -> None:
     sizes = break_forward(generator, monkeypatch, lambda _: None)
 
-    assert all(picture.is_refused for picture in render(generator, [request("a gun"), request("guns")], Bars("gun")))
+    assert all(picture.is_refused for picture in render(generator, [request("a gun"), request("guns")]))
     assert sizes == []
 
 
@@ -97,7 +99,7 @@ def test_a_negative_prompt_is_looked_at_where_it_conditions(
 ) -> None:
     shape = type(SHAPE)(SHAPE.width, SHAPE.height, 2, guidance)
 
-    (picture,) = render(generator, [request("a mug", shape=shape, negative_prompt="a gun")], Bars("gun"))
+    (picture,) = render(generator, [request("a mug", shape=shape, negative_prompt="a gun")])
 
     assert picture.is_refused is is_refused
 
@@ -105,14 +107,14 @@ def test_a_negative_prompt_is_looked_at_where_it_conditions(
 def test_a_row_that_fails_is_no_refusal(tiny: Checkpoint) -> None:
     generator = Generator.load(tiny, device="cpu", max_prompt_tokens=12)
 
-    too_long, fine = render(generator, [request("gun " * 40), request("a mug")], Bars("gun"))
+    too_long, fine = render(generator, [request("gun " * 40), request("a mug")])
 
     assert (too_long.is_refused, too_long.failure is not None) == (False, True)
     assert fine.pixels is not None
 
 
 def test_what_answers_with_an_exception_stops_the_work(generator: Generator) -> None:
-    def fails(_: Mapping[str, Pooled]) -> Collection[str]:
+    def fails(_: Mapping[str, Pooled]) -> Collection[int]:
         raise RuntimeError("nothing was judged")
 
     with pytest.raises(RuntimeError, match="nothing was judged"):
@@ -126,7 +128,7 @@ def test_the_caption_of_a_source_picture_is_looked_at(decomposer: Decomposer) ->
     )
     requests = [LayersRequest(source, caption, " ", 0, shape) for caption in ("a mug", "a gun")]
 
-    made, refused = collect(decomposer.decompose(requests, admit=Bars("gun")), 2)
+    made, refused = collect(decomposer.decompose(requests, admit=Bars("gun", requests)), 2)
 
     assert (made.is_refused, refused.is_refused) == (False, True)
     assert made.pixels is not None

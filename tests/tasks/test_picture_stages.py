@@ -70,12 +70,13 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def stages_of(judges: Judges, store: Store, pool: ThreadPoolExecutor) -> Callable[..., PictureStages]:
     def make(kind: str, *, marking: Marking | None = None, **fixes: bool) -> PictureStages:
-        def no_generator() -> Any:
+        def no_generator(*_: Any) -> Any:
             raise AssertionError("nothing is to be drawn")
 
         encoding = Encoding(kind, 92)  # type: ignore[arg-type]
         return PictureStages(
             generator=no_generator,
+            prompts=no_generator,
             judges=judges,
             shelf=PictureShelf(store, encoding),
             encoding=encoding,
