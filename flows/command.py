@@ -62,8 +62,10 @@ EXAMINED = (
     "batch",
 )
 """Fields of a job that a doctor has a flag for."""
-JUDGING = ("policy", "clip", "clip_revision", "device")
-"""Those that decide what is refused."""
+JUDGING = ("policy", "clip", "clip_revision", "device", "model", "revision", "precision")
+"""Those that decide what is refused; of the model, what its text encoder says to a probe."""
+READING = ("model", "revision", "device", "precision", "gpu_memory", "memory_fraction")
+"""Those that decide how prompts are read."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="Checkpoints on disk or in a bucket: pulled, pinned, verified.")
@@ -208,10 +210,12 @@ def check(prompt: str | None, picture: Path | None, json: bool, job: Path | None
             raise RequestError("There is nothing to check: give a prompt, or a picture with --picture FILE.")
         judged = load_job_to_check(job, **fields)
         from flows.explanations import document, show_explanation
-        from tasks.explain import explain_picture, explain_prompt, judges_of
+        from tasks.explain import ask_probe, explain_picture, explain_prompt, judges_of
 
         judges = judges_of(judged)
-        said = [explain_prompt(prompt, judges)] if prompt is not None else []
+        said = []
+        if prompt is not None:
+            said.append(explain_prompt(prompt, judges, ask_probe(prompt, judged, judges.policy)))
         if picture is not None:
             said.append(explain_picture(picture, prompt, judges))
         if json:
@@ -236,6 +240,41 @@ def _check_flags() -> inspect.Signature:
 
 
 _register(check, _check_flags(), policy)
+
+
+def probe(
+    examples: str, out: Path, false_positives: float, review: list[str] | None, job: Path | None, **fields: Any
+) -> None:
+    """Train a probe for a policy: what the model's own text encoder makes of labelled prompts, weighed by concept."""
+    with _in_sentences():
+        trained_for = load_job_to_check(job, **fields)
+        from flows.probe import show_probe
+        from tasks.train_probe import train_probe
+
+        trained = train_probe(
+            trained_for, examples, out, max_false_positives=false_positives, review=tuple(review or ())
+        )
+        show_probe(terminal, trained, out)
+
+
+def _probe_flags() -> inspect.Signature:
+    own = {
+        "examples": (
+            Annotated[str, typer.Argument(help="Parquet or CSV with columns prompt and label: safe, or concepts.")],
+            ...,
+        ),
+        "out": (Annotated[Path, typer.Option(help="File to write: mine.probe.safetensors.")], ...),
+        "false_positives": (
+            Annotated[float, typer.Option(min=0, max=0.5, help="Share of safe prompts that a concept may refuse.")],
+            0.01,
+        ),
+        "review": (Annotated[list[str] | None, typer.Option(help="Concept that asks a person; others block.")], None),
+        "job": JOB_FILE,
+    }
+    return _signature({**own, **{name: _flag(GenerateJob.model_fields[name]) for name in READING}})
+
+
+_register(probe, _probe_flags())
 
 
 @models.command()

@@ -49,6 +49,22 @@ def part_of(prompts: Sequence[str], labels: Sequence[frozenset[str]]) -> np.ndar
     return parts
 
 
+def check_labels(prompts: Sequence[str], labels: Sequence[frozenset[str]]) -> list[str]:
+    """The concepts that prompts, each once, are labelled with.
+
+    Raises:
+        ProbeError: if there are none, or too few examples of a label.
+    """
+    concepts, parts = sorted({name for label in labels for name in label} - {SAFE}), part_of(prompts, labels)
+    if not concepts:
+        raise ProbeError(f"No prompt is labelled with a concept; label some with names such as weapon, others {SAFE}.")
+    for name in (SAFE, *concepts):
+        own = [part for part, label in zip(parts, labels, strict=True) if name in label]
+        if len(own) < FEWEST or {*own} != {*PARTS}:
+            raise ProbeError(f"{len(own)} different prompts are labelled {name}; a probe needs at least {FEWEST}.")
+    return concepts
+
+
 def train(
     prompts: Sequence[str],
     labels: Sequence[frozenset[str]],
@@ -73,9 +89,9 @@ def train(
     Raises:
         ProbeError: if there are too few examples of a label, or if vectors aren't finite.
     """
-    concepts = sorted({name for label in labels for name in label} - {SAFE})
-    parts = part_of(prompts, labels)
-    _check(labels, concepts, parts, vectors)
+    concepts, parts = check_labels(prompts, labels), part_of(prompts, labels)
+    if vectors.ndim != 2 or len(vectors) != len(labels) or not np.isfinite(vectors).all():
+        raise ProbeError("The text encoder gave vectors that aren't finite; nothing can be learned from them.")
     vectors = np.asarray(vectors, dtype=np.float64)
     is_safe = np.array([label == {SAFE} for label in labels])
     fit = parts == "fit"
@@ -126,17 +142,6 @@ def fit_logistic(rows: np.ndarray, is_unsafe: np.ndarray, l2: float) -> tuple[np
             break
         found, loss = found - length * step, after
     return found[:-1], float(found[-1])
-
-
-def _check(labels: Sequence[frozenset[str]], concepts: Sequence[str], parts: np.ndarray, vectors: np.ndarray) -> None:
-    if not concepts:
-        raise ProbeError(f"No prompt is labelled with a concept; label some with names such as weapon, others {SAFE}.")
-    for name in (SAFE, *concepts):
-        own = {part for part, label in zip(parts, labels, strict=True) if name in label}
-        if (count := sum(name in label for label in labels)) < FEWEST or own != set(PARTS):
-            raise ProbeError(f"{count} different prompts are labelled {name}; a probe needs at least {FEWEST} of each.")
-    if vectors.ndim != 2 or len(vectors) != len(labels) or not np.isfinite(vectors).all():
-        raise ProbeError("The text encoder gave vectors that aren't finite; nothing can be learned from them.")
 
 
 def _told(concept: str, l2: float, chosen: Calibration, unsafe: np.ndarray, safe: np.ndarray) -> Trained:
