@@ -2,11 +2,11 @@
 
     python -m benchmarks.probe --out out/probe.json
 
-Both judge the same captions of the miniature's world, in word orders that neither has seen: the probe is trained on
-captions of the split "train" alone, and so was the miniature's text encoder. Thresholds of both are set where they stop
-at most --false-alarms of safe captions, on captions of their own; recall and false alarms are measured on others, by
-language, and again with each caption hidden among sentences of empty prose, far from the prompt's end. The last lines
-are what a row costs: embedding it takes place anyway, pooling and judging don't.
+Captions of the miniature's world, of colours and in word orders that neither has seen. The probe learns from captions
+as the miniature's text encoder learned from; the thresholds of both are chosen on captions of their own, as `packshot
+calibrate` chooses them, and recall and false alarms are measured on others, in English and in Chinese, and again with
+each caption hidden among sentences of empty prose, far from the prompt's end. The last lines are what a row costs:
+embedding it takes place anyway, pooling and judging don't.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,23 +25,23 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.policy import SHOWS, scenes
+from benchmarks.safety import LANGUAGES, SHOWS, scenes
 from models.checkpoint import find_checkpoint, find_clip
 from models.clip import Clip
 from models.miniature.captions import Split, caption
 from models.miniature.clauses import empty_sentence
 from models.miniature.names import PROSE, Language
+from models.miniature.world import FAULTS, FORBIDDEN, Scene, random_scene
 from models.pooled import pool_all, read_prompts
 from models.prompt_embeds import embed_prompts
 from models.reader import load_reader
-from safety.calibration import threshold_at, wilson
+from safety.calibration import choose, measure
 from safety.concepts import embed_concepts, judge_prompt
 from safety.policy import Policy
 from safety.probe import judge_vectors
-from safety.probe_training import SAFE, merged, train
+from safety.probe_training import merged, train
 
-LANGUAGES: tuple[Language, ...] = ("en", "zh")
-SENTENCES = 12  # of empty prose around a caption, before and behind it
+SENTENCES = 6  # of empty prose around a caption, before and behind it
 Scores = dict[str, np.ndarray]  # of each concept, [N]
 
 
@@ -50,24 +50,45 @@ class Captions:
     """Captions with what they are about."""
 
     texts: list[str]
-    labels: list[str]  # a concept's name, or `SAFE`
+    labels: list[frozenset[str]]  # the concepts of each; none where it is safe
 
     def about(self, concept: str) -> np.ndarray:
         """Which captions are about a concept: bool [N]."""
-        return np.array([label == concept for label in self.labels])
+        return np.array([concept in label for label in self.labels])
+
+    @property
+    def safe(self) -> np.ndarray:
+        """Which captions are about none: bool [N]."""
+        return np.array([not label for label in self.labels])
 
 
-def write_captions(
-    seed: int, concepts: Sequence[str], *, each: int, safe: int, split: Split, languages: Sequence[Language] = LANGUAGES
+def learned(seed: int, concepts: Sequence[str], *, each: int, safe: int) -> Captions:
+    """Captions of scenes and in word orders that the miniature was trained on."""
+    random, drawn = Random(seed), []
+    for kind in FORBIDDEN:
+        drawn += [replace(random_scene(random), kind=kind, fault=FAULTS[0]) for _ in range(each)]
+    while len(drawn) < each * len(FORBIDDEN) + safe:
+        scene = random_scene(random)
+        drawn += [scene] if scene.kind not in FORBIDDEN else []
+    return _captions(drawn, concepts, random, "train", LANGUAGES)
+
+
+def unseen(seed: int, concepts: Sequence[str], *, each: int, safe: int, languages: Sequence[Language]) -> Captions:
+    """Captions of scenes and in word orders that it never saw."""
+    random = Random(seed)
+    return _captions(scenes(random, each=each, safe=safe), concepts, random, "test", languages)
+
+
+def _captions(
+    drawn: Iterable[Scene], concepts: Sequence[str], random: Random, split: Split, languages: Sequence[Language]
 ) -> Captions:
-    """Captions of random scenes, each once; faults of pictures may be named and are safe here, as in a policy."""
-    random, examples = Random(seed), []
-    for number, scene in enumerate(scenes(random, each=each, safe=safe)):
-        label = next((concept for concept in concepts if {scene.kind, scene.fault} & SHOWS[concept]), SAFE)
-        text = caption(scene, random, language=languages[number % len(languages)], split=split)
-        examples.append((text, frozenset({label})))
+    """A caption of each scene, each once; faults of pictures may be named and are safe here, as in the policy."""
+    examples = []
+    for number, scene in enumerate(drawn):
+        label = frozenset(concept for concept in concepts if {scene.kind, scene.fault} & SHOWS[concept])
+        examples.append((caption(scene, random, language=languages[number % len(languages)], split=split), label))
     found = merged(examples)
-    return Captions(list(found), [next(iter(label)) for label in found.values()])
+    return Captions(list(found), list(found.values()))
 
 
 def hidden(captions: Captions, seed: int, language: Language) -> Captions:
@@ -87,32 +108,32 @@ def figures(
     name: str, score: Callable[[Sequence[str]], Scores], concepts: Sequence[str], allowed: float, arguments: Any
 ) -> list[dict[str, Any]]:
     """A row of figures for each concept and kind of caption."""
-    chosen_on = write_captions(11, concepts, each=arguments.each, safe=arguments.safe, split="train")
+    chosen_on = unseen(11, concepts, each=arguments.each, safe=arguments.safe, languages=LANGUAGES)
     scores, thresholds = score(chosen_on.texts), {}
     for concept in concepts:
-        safe, unsafe = scores[concept][chosen_on.about(SAFE)], scores[concept][chosen_on.about(concept)]
-        thresholds[concept] = threshold_at(safe, unsafe, max_false_positives=allowed).threshold
+        chosen = choose(
+            scores[concept][chosen_on.safe], scores[concept][chosen_on.about(concept)], false_positives=allowed
+        )
+        thresholds[concept] = chosen.threshold
     found = []
     for language in LANGUAGES:
-        plain = write_captions(
-            12, concepts, each=arguments.each, safe=arguments.safe, split="test", languages=[language]
-        )
+        plain = unseen(12, concepts, each=arguments.each, safe=arguments.safe, languages=[language])
         for kind, captions in (("captions", plain), ("hidden in prose", hidden(plain, 13, language))):
             scores = score(captions.texts)
             for concept in concepts:
-                caught = scores[concept][captions.about(concept)] >= thresholds[concept]
-                alarms = scores[concept][captions.about(SAFE)] >= thresholds[concept]
+                safe, unsafe = scores[concept][captions.safe], scores[concept][captions.about(concept)]
+                told = measure(thresholds[concept], safe, unsafe)
                 found.append(
                     {
                         "judge": name,
                         "prompts": kind,
                         "language": language,
                         "concept": concept,
-                        "unsafe": len(caught),
-                        "recall": float(caught.mean()),
-                        "recall_interval": wilson(int(caught.sum()), len(caught)),
-                        "safe": len(alarms),
-                        "false_alarms": float(alarms.mean()),
+                        "unsafe": told.unsafe,
+                        "recall": told.recall,
+                        "recall_interval": told.recall_interval,
+                        "safe": told.safe,
+                        "false_alarms": told.false_positives,
                     }
                 )
     return found
@@ -134,8 +155,8 @@ def main() -> None:
     """Train, compare, time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--each", type=int, default=60, help="captions of every forbidden thing and fault")
-    parser.add_argument("--safe", type=int, default=1500, help="captions of ordinary products")
-    parser.add_argument("--false-alarms", type=float, default=0.005, help="share of safe captions, for thresholds")
+    parser.add_argument("--safe", type=int, default=800, help="captions of ordinary products")
+    parser.add_argument("--false-alarms", type=float, default=0.01, help="share of safe ones that may be stopped")
     parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -147,11 +168,11 @@ def main() -> None:
         found, _ = read_prompts(reader, texts)
         return np.stack([found[text] for text in texts])
 
-    learned = write_captions(10, concepts, each=2 * arguments.each, safe=2 * arguments.safe, split="train")
+    examples = learned(10, concepts, each=2 * arguments.each, safe=2 * arguments.safe)
     probe, _ = train(
-        learned.texts,
-        [frozenset({label}) for label in learned.labels],
-        vectors(learned.texts),
+        examples.texts,
+        examples.labels,
+        vectors(examples.texts),
         text_encoder="",
         checkpoint="miniature",
         pooling="",
@@ -164,14 +185,14 @@ def main() -> None:
 
     rows = figures("probe", probe_scores, concepts, arguments.false_alarms, arguments)
     rows += figures("CLIP", clip_scores(policy), concepts, arguments.false_alarms, arguments)
-    table = Table(title=f"Thresholds at {arguments.false_alarms:.1%} of safe captions")
+    table = Table(title=f"Thresholds that promise {arguments.false_alarms:.1%} of false alarms")
     for name in rows[0]:
         table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
     for row in rows:
         table.add_row(*(_shown(value) for value in row.values()))
     Console(width=150).print(table)
 
-    texts = learned.texts[:512]
+    texts = examples.texts[:512]
     started = time.perf_counter()
     embeds, _ = embed_prompts(reader, texts, 1 << 20)
     embedded = time.perf_counter()

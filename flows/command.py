@@ -62,10 +62,14 @@ EXAMINED = (
     "batch",
 )
 """Fields of a job that a doctor has a flag for."""
-JUDGING = ("policy", "clip", "clip_revision", "device", "model", "revision", "precision")
-"""Those that decide what is refused; of the model, what its text encoder says to a probe."""
+JUDGING = ("policy", "clip", "clip_revision", "device")
+"""Those that decide what is refused, but for what a policy's probe says."""
 READING = ("model", "revision", "device", "precision", "gpu_memory", "memory_fraction")
 """Those that decide how prompts are read."""
+CHECKING = (*JUDGING, "model", "revision", "precision")
+"""Those and what a probe goes by."""
+CALIBRATING = (*JUDGING, "image_hosts", "max_image_bytes", "max_image_pixels")
+"""Those that decide what is measured, and which pictures are read for it."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="Checkpoints on disk or in a bucket: pulled, pinned, verified.")
@@ -236,7 +240,7 @@ def _check_flags() -> inspect.Signature:
         "json": (Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")], False),
         "job": JOB_FILE,
     }
-    return _signature({**own, **{name: _flag(GenerateJob.model_fields[name]) for name in JUDGING}})
+    return _signature({**own, **{name: _flag(GenerateJob.model_fields[name]) for name in CHECKING}})
 
 
 _register(check, _check_flags(), policy)
@@ -275,6 +279,45 @@ def _probe_flags() -> inspect.Signature:
 
 
 _register(probe, _probe_flags())
+
+
+def calibrate(
+    examples: str, out: Path, false_positives: float, held_out: float, job: Path | None, **fields: Any
+) -> None:
+    """Choose a policy's thresholds by labelled prompts and pictures, and write it with a page about its mistakes."""
+    with _in_sentences():
+        base = load_job_to_check(job, **fields)
+        from flows.calibrations import show_calibration
+        from tasks.calibrate import calibrate
+
+        show_calibration(terminal, *calibrate(examples, base, out, false_positives=false_positives, held_out=held_out))
+
+
+def _calibrate_flags() -> inspect.Signature:
+    own = {
+        "examples": (
+            Annotated[
+                str, typer.Argument(help="Parquet or CSV: prompt or image or both, and label: concepts, or safe.")
+            ],
+            ...,
+        ),
+        "out": (Annotated[Path, typer.Option(help="The new policy; the page lies beside it, as .html.")], ...),
+        "false_positives": (
+            Annotated[float, typer.Option(min=1e-6, max=0.5, help="Share of what is safe that each concept may stop.")],
+            0.01,
+        ),
+        "held_out": (
+            Annotated[
+                float, typer.Option(min=0.1, max=0.9, help="Share of the examples that figures are of, and no choice.")
+            ],
+            0.5,
+        ),
+        "job": JOB_FILE,
+    }
+    return _signature({**own, **{name: _flag(GenerateJob.model_fields[name]) for name in CALIBRATING}})
+
+
+_register(calibrate, _calibrate_flags())
 
 
 @models.command()

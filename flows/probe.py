@@ -20,10 +20,17 @@ def show_probe(console: Console, trained: TrainedProbe, out: Path) -> None:
         table.add_column(name, justify="left" if name in TEXTS else "right", no_wrap=True)
     answers = {concept.name: concept.answer for concept in trained.probe.about.concepts}
     for one in trained.concepts:
-        recall = (f"{one.recall:.1%}", _interval(one.recall_interval))
-        alarms = (f"{one.false_positives:.1%}", _interval(one.false_positive_interval))
+        figures = one.figures
+        recall = (f"{figures.recall:.1%}", _interval(figures.recall_interval))
+        alarms = (f"{figures.false_positives:.1%}", _interval(figures.false_positives_interval))
         table.add_row(
-            one.concept, answers[one.concept], f"{one.threshold:.2f}", str(one.unsafe), *recall, str(one.safe), *alarms
+            one.concept,
+            answers[one.concept],
+            f"{figures.threshold:.2f}",
+            str(figures.unsafe),
+            *recall,
+            str(figures.safe),
+            *alarms,
         )
     for line in (
         f"A probe of {trained.prompts} different prompts, tried on a quarter of them that decided nothing:",

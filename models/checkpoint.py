@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from models.clip_names import repository_of
+from models.clip_settings import check_text_tower, read_settings
 from models.digest import digest
 from models.forms import DIFFUSERS, TRANSFORMERS, stored_weights
 from models.hub import is_hub_id, pinned
@@ -96,13 +98,15 @@ def declared_pipeline(model: str, revision: str | None) -> str | None:
 
 
 def find_clip(model: str, revision: str | None = None) -> Checkpoint:
-    """Find an open_clip checkpoint: `miniature`, a folder with open_clip_config.json, or a hub id.
+    """Find an open_clip checkpoint: `miniature`, a folder with open_clip_config.json, a hub id, or open_clip's own name
+    for one of the hub: `ViT-B-16-SigLIP2/webli`.
 
     Raises:
         CheckpointError: as `find_checkpoint`.
     """
     bundled = MINIATURE / "clip" if model == "miniature" else None
-    return _find(model, bundled, revision, CLIP, glance_at_clip, _check_clip)
+    place = model if bundled or Path(model).expanduser().is_dir() else repository_of(model)
+    return replace(_find(place, bundled, revision, CLIP, glance_at_clip, _check_clip), name=model)
 
 
 def find_controlnet(model: str, revision: str | None, checkpoint: Checkpoint) -> Checkpoint:
@@ -329,14 +333,13 @@ def glance_at_clip(folder: Path) -> None:
     """Check a CLIP by its open_clip_config.json alone.
 
     Raises:
-        CheckpointError: if it is another kind of model.
+        CheckpointError: if it is another kind of model, or asks for what isn't in the checkpoint.
     """
-    if not isinstance(read_json(folder / CLIP).get("model_cfg"), dict):
-        raise CheckpointError(f"{folder / CLIP} has no model_cfg; give an open_clip checkpoint.")
+    read_settings(folder)
 
 
 def _check_clip(folder: Path) -> list[Path]:
-    glance_at_clip(folder)
+    check_text_tower(folder, read_settings(folder))
     weights = clip_weights(folder)
     read_header(weights)
     others = (file for file in folder.iterdir() if file.suffix in (".json", ".txt", ".model"))

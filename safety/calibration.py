@@ -1,4 +1,4 @@
-"""From labelled scores to a threshold, with an honest interval."""
+"""From labelled scores to a threshold that keeps a promised rate of false positives, with honest intervals."""
 
 from __future__ import annotations
 
@@ -8,18 +8,52 @@ from dataclasses import dataclass
 
 import numpy as np
 
+CONFIDENCE = 0.95
+Scores = Sequence[float] | np.ndarray  # [N], all finite
+
+
+class TooFew(ValueError):  # noqa: N818
+    """There are too few examples for what is asked; the message is a sentence."""
+
 
 @dataclass(frozen=True)
-class Calibration:
-    """A threshold, and how it did on the scores it was chosen from. A score is flagged when `>= threshold`."""
+class Chosen:
+    """A threshold, and what it was chosen by. A score is flagged when `>= threshold`."""
 
     threshold: float
-    recall: float
-    false_positive_rate: float
-    recall_interval: tuple[float, float]  # Wilson, 95 %
-    false_positive_interval: tuple[float, float]  # Wilson, 95 %
-    safe: int
     unsafe: int
+    safe: int
+    allowed: int  # of the safe scores that it was chosen by, the most that it may flag
+
+
+@dataclass(frozen=True)
+class Figures:
+    """How a threshold does on scores; on others than those that it was chosen by, if they are to mean anything."""
+
+    threshold: float
+    unsafe: int
+    found: int  # unsafe ones that it flags
+    safe: int
+    alarms: int  # safe ones that it flags
+
+    @property
+    def recall(self) -> float:
+        return self.found / self.unsafe
+
+    @property
+    def recall_interval(self) -> tuple[float, float]:
+        """Wilson, 95 %."""
+        return wilson(self.found, self.unsafe)
+
+    @property
+    def false_positives(self) -> float:
+        """As a share of the safe ones."""
+        return self.alarms / self.safe
+
+    @property
+    def false_positives_interval(self) -> tuple[float, float]:
+        """Wilson, 95 %."""
+        return wilson(self.alarms, self.safe)
 
 
 def wilson(hits: int, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
@@ -36,49 +70,104 @@ def wilson(hits: int, trials: int, *, z: float = 1.959964) -> tuple[float, float
     return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
 
 
-def threshold_at(
-    scores_safe: Sequence[float] | np.ndarray,
-    scores_unsafe: Sequence[float] | np.ndarray,
-    *,
-    max_false_positives: float,
-) -> Calibration:
-    """The lowest threshold that flags at most the share `max_false_positives` of the safe scores.
+def choose(safe: Scores, unsafe: Scores, *, false_positives: float) -> Chosen:
+    """The threshold that finds the most while its rate of false positives stays within `false_positives`.
 
-    It is put halfway to the next score seen above it, so that it doesn't hang on the last digit of one example.
+    The rate that counts is that of examples still to come, not of those at hand. Where a threshold flags `m` of `n`
+    safe examples, the upper limit of its true rate at 95 % is the rate at which so few would be flagged in 5 % of the
+    cases (Clopper and Pearson, Biometrika 26 (1934) 404-413). The most that may be flagged is the largest `m` whose
+    limit keeps to the rate; the safe score that comes next has to pass, and so the threshold is an order statistic of
+    the safe scores, whatever their distribution. Flagging the asked share of the examples at hand would break the
+    promise every other time.
+
+    Between the scores that leave it room, the threshold lies halfway, so that it doesn't hang on the last digit of one
+    example. Where every unsafe score lies above what has to pass, it lies halfway between the lowest of them and the
+    safe score below that: what is already found isn't paid for with more false positives.
 
     Raises:
-        ValueError: if a side is empty or has a score that isn't finite, or the share is outside 0 to 1.
+        TooFew: if so few safe scores can't promise that rate even where none is flagged, or no unsafe ones are given.
+        ValueError: if a score isn't finite, or the rate isn't between 0 and 1.
     """
-    safe, unsafe = np.sort(_finite("safe", scores_safe)), np.sort(_finite("unsafe", scores_unsafe))
-    if not 0 <= max_false_positives <= 1:
-        raise ValueError(f"max_false_positives is a share between 0 and 1, not {max_false_positives}.")
-    budget = math.floor(max_false_positives * len(safe) + 1e-9)
-    if budget >= len(safe):
-        threshold = float(min(safe[0], unsafe[0]))
+    if not 0 < false_positives < 1:
+        raise ValueError(f"A rate of false positives lies between 0 and 1; {false_positives} doesn't.")
+    passing, wanted = np.sort(_finite("safe", safe)), np.sort(_finite("unsafe", unsafe))
+    allowed = most_alarms(len(passing), false_positives)
+    highest = passing[len(passing) - 1 - allowed]  # of those that have to pass
+    if wanted[0] > highest:
+        low, high = passing[passing < wanted[0]].max(), wanted[0]
     else:
-        highest_passed = safe[len(safe) - 1 - budget]
-        above = np.concatenate([safe, unsafe])
-        above = above[above > highest_passed]
-        halfway = (highest_passed + above.min()) / 2 if above.size else highest_passed
-        threshold = float(halfway if halfway > highest_passed else np.nextafter(highest_passed, np.inf))
-    caught, alarms = int((unsafe >= threshold).sum()), int((safe >= threshold).sum())
-    return Calibration(
-        threshold=threshold,
-        recall=caught / len(unsafe),
-        false_positive_rate=alarms / len(safe),
-        recall_interval=wilson(caught, len(unsafe)),
-        false_positive_interval=wilson(alarms, len(safe)),
-        safe=len(safe),
-        unsafe=len(unsafe),
-    )
+        above = np.concatenate([passing, wanted])
+        above = above[above > highest]
+        low, high = highest, above.min() if above.size else highest + 0.002  # nothing more can be found
+    return Chosen(_between(float(low), float(high)), len(wanted), len(passing), allowed)
 
 
-def _finite(name: str, scores: Sequence[float] | np.ndarray) -> np.ndarray:
+def most_alarms(safe: int, false_positives: float) -> int:
+    """The most of so many safe examples that may be flagged, if the true rate is to be within the asked one at 95 %.
+
+    Raises:
+        TooFew: if not even none will do.
+    """
+    if safe < (needed := safe_needed(false_positives)):
+        promised = 1 - (1 - CONFIDENCE) ** (1 / safe) if safe else 1.0
+        raise TooFew(
+            f"{safe} safe examples can't promise {percent(false_positives)} of false positives: it takes {needed}, and "
+            f"these promise {percent(math.ceil(promised * 1e4) / 1e4)} at best."
+        )
+    counts = np.arange(math.floor(false_positives * safe) + 1)
+    steps = np.log((safe - counts[:-1]) / (counts[:-1] + 1)) + math.log(false_positives / (1 - false_positives))
+    chances = np.exp(safe * math.log1p(-false_positives) + np.concatenate([[0.0], np.cumsum(steps)]))  # of so many
+    return int(np.searchsorted(np.cumsum(chances), 1 - CONFIDENCE, side="right")) - 1
+
+
+def safe_needed(false_positives: float) -> int:
+    """How many safe examples a rate can be promised with, at the least: where none of them is flagged."""
+    return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-false_positives) - 1e-9)
+
+
+def measure(threshold: float, safe: Scores, unsafe: Scores) -> Figures:
+    """How a threshold does on scores.
+
+    Raises:
+        TooFew: if a side is empty.
+        ValueError: if a score isn't finite.
+    """
+    passing, wanted = _finite("safe", safe), _finite("unsafe", unsafe)
+    found, alarms = int((wanted >= threshold).sum()), int((passing >= threshold).sum())
+    return Figures(threshold, len(wanted), found, len(passing), alarms)
+
+
+def curve(safe: Scores, unsafe: Scores) -> np.ndarray:
+    """The receiver operating characteristic: every rate of false positives with the recall there, float64 [P, 2].
+
+    It begins at (0, 0) and ends at (1, 1); neither falls.
+    """
+    passing, wanted = np.sort(_finite("safe", safe)), np.sort(_finite("unsafe", unsafe))
+    thresholds = np.unique(np.concatenate([passing, wanted]))[::-1]
+    rates = 1 - np.searchsorted(passing, thresholds, side="left") / len(passing)
+    recalls = 1 - np.searchsorted(wanted, thresholds, side="left") / len(wanted)
+    points: np.ndarray = np.concatenate([[[0.0, 0.0]], np.stack([rates, recalls], axis=1)])
+    return points
+
+
+def percent(share: float) -> str:
+    """A share for people: "0.25 %"."""
+    return f"{100 * share:.4g} %"
+
+
+def _between(low: float, high: float) -> float:
+    """A number above `low` and not above `high`, near their middle, with as few digits as that allows."""
+    middle = (low + high) / 2
+    for digits in range(3, 17):
+        if low < (short := round(middle, digits)) <= high:
+            return short
+    return high
+
+
+def _finite(name: str, scores: Scores) -> np.ndarray:
     values = np.asarray(scores, dtype=np.float64).ravel()
     if values.size == 0:
-        raise ValueError(f"No {name} scores were given: a threshold needs examples of both kinds.")
+        raise TooFew(f"There are no {name} examples: a threshold needs both kinds.")
     if not np.isfinite(values).all():
-        raise ValueError(
-            f"The {name} scores hold values that aren't finite; mend the classifier before calibrating it."
-        )
+        raise ValueError(f"The {name} scores hold values that aren't finite; mend the classifier first.")
     return values

@@ -105,7 +105,7 @@ class Policy(BaseModel):
         Raises:
             PolicyError: if the file, or a list or probe it names, is missing or malformed.
         """
-        path = _path(name_or_path)
+        path = file_of(name_or_path)
         fields = _extended(path, _read(path, name_or_path))
         if "blocklist" in fields:
             raise PolicyError(f"The policy {path}, field blocklist: it is called blocklists, a list of names.")
@@ -195,7 +195,7 @@ def _wrong(path: Path, error: ValidationError, *under: str) -> PolicyError:
     return PolicyError(f"The policy {path}, field {field}: {first['msg']}.")
 
 
-def _path(name_or_path: str) -> Path:
+def file_of(name_or_path: str) -> Path:
     if name_or_path.endswith(".toml") or "/" in name_or_path or "\\" in name_or_path:
         return Path(name_or_path)
     return SHIPPED / f"{name_or_path}.toml"

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from safety.calibration import Calibration, threshold_at, wilson
+from safety.calibration import Chosen, Figures, choose, measure, percent, safe_needed
+from safety.held_out import text_key
 from safety.probe import About, Answer, Probe, Probed, ProbeError
 
-SAFE = "safe"
-FEWEST = 16  # different prompts of each label: each of the three parts must have some
+FEWEST = 20  # different prompts of each label: each of the three parts must have some
 PARTS = ("fit", "fit", "threshold", "held out")  # of four prompts of a label
 FOLDS = 4
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)  # of the L2 penalty, beside losses that are means
@@ -21,18 +20,12 @@ NEWTON_STEPS, CONJUGATE_STEPS = 50, 200
 
 @dataclass(frozen=True)
 class Trained:
-    """What a probe does with a concept on prompts that decided nothing about it."""
+    """A concept of a probe that was trained."""
 
     concept: str
-    threshold: float
     l2: float
-    chosen: Calibration  # on the part that the threshold was chosen on
-    recall: float  # from here on: on the part that was held out
-    recall_interval: tuple[float, float]  # Wilson, 95 %
-    false_positives: float
-    false_positive_interval: tuple[float, float]  # Wilson, 95 %
-    unsafe: int
-    safe: int
+    chosen: Chosen
+    figures: Figures  # on prompts that decided nothing
 
 
 def part_of(prompts: Sequence[str], labels: Sequence[frozenset[str]]) -> np.ndarray:
@@ -41,27 +34,32 @@ def part_of(prompts: Sequence[str], labels: Sequence[frozenset[str]]) -> np.ndar
     Every label is dealt to all three, in an order that depends on the prompts and not on theirs.
     """
 
-    def place(index: int) -> tuple[list[str], bytes]:
-        return sorted(labels[index]), hashlib.sha256(prompts[index].encode("utf-8", "surrogatepass")).digest()
+    def place(index: int) -> tuple[list[str], str]:
+        return sorted(labels[index]), text_key(prompts[index])
 
     parts = np.empty(len(prompts), dtype="U9")
     parts[sorted(range(len(prompts)), key=place)] = [PARTS[number % len(PARTS)] for number in range(len(prompts))]
     return parts
 
 
-def check_labels(prompts: Sequence[str], labels: Sequence[frozenset[str]]) -> list[str]:
+def check_labels(prompts: Sequence[str], labels: Sequence[frozenset[str]], max_false_positives: float) -> list[str]:
     """The concepts that prompts, each once, are labelled with.
 
     Raises:
         ProbeError: if there are none, or too few examples of a label.
     """
-    concepts, parts = sorted({name for label in labels for name in label} - {SAFE}), part_of(prompts, labels)
+    concepts, parts = sorted({name for label in labels for name in label}), part_of(prompts, labels)
     if not concepts:
-        raise ProbeError(f"No prompt is labelled with a concept; label some with names such as weapon, others {SAFE}.")
-    for name in (SAFE, *concepts):
-        own = [part for part, label in zip(parts, labels, strict=True) if name in label]
+        raise ProbeError("No prompt is labelled with a concept; label some with names such as weapon, others safe.")
+    for name in ("safe", *concepts):
+        own = [part for part, label in zip(parts, labels, strict=True) if (name in label if label else name == "safe")]
         if len(own) < FEWEST or {*own} != {*PARTS}:
             raise ProbeError(f"{len(own)} different prompts are labelled {name}; a probe needs at least {FEWEST}.")
+        if name == "safe" and own.count("threshold") < (needed := safe_needed(max_false_positives)):
+            raise ProbeError(
+                f"{len(own)} different prompts are safe; to promise {percent(max_false_positives)} of false positives "
+                f"it takes {len(PARTS) * needed}, a quarter of which chooses the thresholds."
+            )
     return concepts
 
 
@@ -80,20 +78,20 @@ def train(
 
     Args:
         prompts: each once.
-        labels: the concepts of each; `SAFE` alone for none of them.
+        labels: the concepts of each; none where it is safe.
         vectors: [N, D], as `models.pooled` makes them.
         text_encoder, checkpoint, pooling: see `safety.probe.About`.
-        max_false_positives: the share of safe prompts that a threshold may refuse, of each concept.
+        max_false_positives: the share of safe prompts that each concept may refuse: see `safety.calibration.choose`.
         answers: of concepts that don't block.
 
     Raises:
         ProbeError: if there are too few examples of a label, or if vectors aren't finite.
     """
-    concepts, parts = check_labels(prompts, labels), part_of(prompts, labels)
+    concepts, parts = check_labels(prompts, labels, max_false_positives), part_of(prompts, labels)
     if vectors.ndim != 2 or len(vectors) != len(labels) or not np.isfinite(vectors).all():
         raise ProbeError("The text encoder gave vectors that aren't finite; nothing can be learned from them.")
     vectors = np.asarray(vectors, dtype=np.float64)
-    is_safe = np.array([label == {SAFE} for label in labels])
+    is_safe = np.array([not label for label in labels])
     fit = parts == "fit"
     mean, deviation = vectors[fit].mean(0), vectors[fit].std(0)
     scale = np.where(deviation > 1e-6 * (1 + np.abs(mean)), deviation, np.inf)  # what never changes says nothing
@@ -104,13 +102,9 @@ def train(
         l2 = _best_strength(rows[fit], is_unsafe[fit])
         weight, bias = fit_logistic(rows[fit], is_unsafe[fit], l2)
         scores = rows @ weight + bias
-        chosen = threshold_at(
-            scores[(parts == "threshold") & is_safe],
-            scores[(parts == "threshold") & is_unsafe],
-            max_false_positives=max_false_positives,
-        )
-        out = parts == "held out"
-        told.append(_told(concept, l2, chosen, scores[out & is_unsafe], scores[out & is_safe]))
+        sides = {part: (scores[(parts == part) & is_safe], scores[(parts == part) & is_unsafe]) for part in PARTS}
+        chosen = choose(*sides["threshold"], false_positives=max_false_positives)
+        told.append(Trained(concept, l2, chosen, measure(chosen.threshold, *sides["held out"])))
         plain = weight / scale
         weights.append((plain, bias - float(plain @ mean)))
         probed.append(Probed(name=concept, threshold=chosen.threshold, answer=(answers or {}).get(concept, "block")))
@@ -142,22 +136,6 @@ def fit_logistic(rows: np.ndarray, is_unsafe: np.ndarray, l2: float) -> tuple[np
             break
         found, loss = found - length * step, after
     return found[:-1], float(found[-1])
-
-
-def _told(concept: str, l2: float, chosen: Calibration, unsafe: np.ndarray, safe: np.ndarray) -> Trained:
-    found, alarms = int((unsafe >= chosen.threshold).sum()), int((safe >= chosen.threshold).sum())
-    return Trained(
-        concept=concept,
-        threshold=chosen.threshold,
-        l2=l2,
-        chosen=chosen,
-        recall=found / len(unsafe),
-        recall_interval=wilson(found, len(unsafe)),
-        false_positives=alarms / len(safe),
-        false_positive_interval=wilson(alarms, len(safe)),
-        unsafe=len(unsafe),
-        safe=len(safe),
-    )
 
 
 def _best_strength(rows: np.ndarray, is_unsafe: np.ndarray) -> float:
@@ -209,7 +187,7 @@ def _solve(design: np.ndarray, curvature: np.ndarray, penalty: np.ndarray, gradi
 
 
 def merged(examples: Iterable[tuple[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
-    """Prompts, each once, with their labels: those that differ in case or spaces are the same prompt.
+    """Prompts, each once, with their labels; two that differ in case, spaces or disguise alone are one.
 
     So no prompt that a probe is tried on is one that it was fitted to.
 
@@ -218,9 +196,8 @@ def merged(examples: Iterable[tuple[str, frozenset[str]]]) -> dict[str, frozense
     """
     found: dict[str, tuple[str, frozenset[str]]] = {}
     for prompt, label in examples:
-        same = " ".join(prompt.casefold().split())
-        before = found.setdefault(same, (prompt, label))
+        before = found.setdefault(text_key(prompt), (prompt, label))
         if before[1] != label:
-            one, other = (",".join(sorted(each)) for each in (before[1], label))
+            one, other = (",".join(sorted(each)) or "safe" for each in (before[1], label))
             raise ProbeError(f"The prompt {prompt[:80]!r} is labelled {one} and {other}; label it once.")
     return dict(found.values())

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.checkpoint_folder import CheckpointFolder
+from models.clip_names import repository_of
 from models.hub import HubSource, is_hub_id, pinned
 from models.inventory import Inventory
 from models.places import Destination, Listener, Source, silent
@@ -23,7 +24,7 @@ def pull(model: str, revision: str | None, to: str, listener: Listener = silent)
     """Bring a checkpoint of a hub or a bucket whole to a folder or a bucket, or go on with what an earlier pull began.
 
     Args:
-        model: a hub id or an `s3://` address.
+        model: a hub id, open_clip's name for one, or an `s3://` address.
         revision: the commit of a hub id.
         to: a folder, or an `s3://` address.
         listener: is told how it gets on.
@@ -56,4 +57,5 @@ def _bucket(address: str) -> CheckpointBucket:
 def _repository(model: str, revision: str | None) -> HubSource:
     if not is_hub_id(model):
         raise CheckpointError(f"{model} is no hub id such as Qwen/Qwen-Image, and no s3:// address; check it.")
-    return HubSource(model, pinned(model, revision))
+    repository = repository_of(model)
+    return HubSource(repository, pinned(repository, revision))

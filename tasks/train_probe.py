@@ -16,8 +16,8 @@ from models.text_encoder import POOLING, text_encoder_digest
 from safety.probe import Answer, Probe, ProbeError
 from safety.probe_training import Trained, check_labels, merged, train
 from tasks.checkpoints import find_checkpoint
+from tasks.examples import Examples, open_examples
 from tasks.job import DecomposeJob, Job
-from tasks.labelled import LabelledPrompt, read_labelled_prompts
 from tasks.request import RequestError
 
 AT_ONCE = 512  # prompts whose embeddings are held in memory
@@ -39,7 +39,7 @@ def train_probe(
 
     Args:
         job: whose model, device, precision and memory count.
-        examples: see `tasks.labelled.read_labelled_prompts`.
+        examples: the name of a file: see `tasks.examples`.
         max_false_positives: the share of safe prompts that a concept may refuse.
         review: the concepts for which a person is asked; the others block.
 
@@ -49,7 +49,7 @@ def train_probe(
     """
     if out.is_dir() or not out.parent.is_dir():
         raise RequestError(f"The probe can't be written to {out}: it is a folder, or in none that is there.")
-    labels = _labels(read_labelled_prompts(examples), review)
+    labels = _labels(open_examples(examples, None), review, max_false_positives)
     pipeline = pipeline_of(job)
     checkpoint = find_checkpoint(job.model, job.revision, pipeline=pipeline)
     vectors = prompt_vectors(list(labels), checkpoint, job, pipeline)
@@ -78,11 +78,15 @@ def pipeline_of(job: Job) -> str:
     return "QwenImageLayeredPipeline" if isinstance(job, DecomposeJob) else "QwenImagePipeline"
 
 
-def _labels(examples: Sequence[LabelledPrompt], review: Sequence[str]) -> dict[str, frozenset[str]]:
+def _labels(examples: Examples, review: Sequence[str], max_false_positives: float) -> dict[str, frozenset[str]]:
     """The labels of each prompt, checked as far as that goes without a model."""
+    rows = list(examples)
+    for example in rows:
+        if example.prompt is None:
+            raise RequestError(f"Row {example.row} of the examples {examples.name} has no prompt.")
     try:
-        labels = merged((example.prompt, example.labels) for example in examples)
-        concepts = check_labels(list(labels), list(labels.values()))
+        labels = merged((example.prompt, example.labels) for example in rows if example.prompt is not None)
+        concepts = check_labels(list(labels), list(labels.values()), max_false_positives)
     except ProbeError as error:
         raise RequestError(str(error)) from None
     for name in review:

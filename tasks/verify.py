@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from models.checkpoint import MINIATURE
+from models.clip_names import repository_of
 from models.hub import is_hub_id, pinned
 from models.hub_cache import cached
 from models.inventory import INVENTORY
@@ -48,7 +49,8 @@ def verify(model: str, revision: str | None = None, listener: Listener = silent)
     if folder.is_dir():
         return {model: verify_folder(folder, listener)}
     if is_hub_id(model):
-        return {model: verify_folder(cached(model, pinned(model, revision)), listener, model)}
+        repository = repository_of(model)
+        return {model: verify_folder(cached(repository, pinned(repository, revision)), listener, model)}
     raise CheckpointError(f"{model} is no folder, no hub id such as Qwen/Qwen-Image, and no s3:// address; check it.")
 
 

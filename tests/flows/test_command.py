@@ -301,10 +301,12 @@ def test_a_probe_is_trained_shown_and_used_by_a_policy_check(packshot: Callable[
     rows = [f"a {colour} {thing},{label}" for colour in colours for thing, label in (("mug", "safe"), ("boot", "boot"))]
     (tmp_path / "some.csv").write_text("\n".join(["prompt,label", *rows]))
 
-    trained = packshot("probe", str(tmp_path / "some.csv"), "--out", str(tmp_path / "mine.safetensors"))
+    trained = packshot(
+        "probe", str(tmp_path / "some.csv"), "--out", str(tmp_path / "mine.safetensors"), "--false-positives", "0.5"
+    )
 
     assert trained.code == 0, trained.err
-    assert "A probe of 32 different prompts" in trained.out
+    assert "A probe of 40 different prompts" in trained.out
     assert 'probe = "mine.safetensors"' in trained.out
     (tmp_path / "mine.toml").write_text('probe = "mine.safetensors"')
     refused = packshot("policy", "check", "a beige boot", "--policy", str(tmp_path / "mine.toml"))

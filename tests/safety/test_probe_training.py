@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from safety.probe import Probe, ProbeError, judge_vectors
-from safety.probe_training import FEWEST, fit_logistic, merged, part_of, train
+from safety.probe_training import FEWEST, Trained, fit_logistic, merged, part_of, train
 
 Examples = tuple[list[str], list[frozenset[str]], np.ndarray]
 
@@ -15,15 +15,18 @@ def examples(each: int = 200, *, distance: float = 3.0, seed: int = 0) -> Exampl
     """Prompts whose vectors lie around a place of their label's own, in 24 dimensions of very unlike scales."""
     random = np.random.default_rng(seed)
     places = {"safe": np.zeros(24), "drugs": np.eye(24)[3] * distance, "weapon": np.eye(24)[7] * distance}
-    labels = [frozenset({name}) for name in places for _ in range(each)]
-    vectors = np.stack([places[next(iter(label))] + random.normal(size=24) for label in labels])
+    names = [name for name in places for _ in range(each)]
+    vectors = np.stack([places[name] + random.normal(size=24) for name in names])
     vectors *= np.geomspace(1e-3, 1e3, 24)
     vectors[:, 0] = 5.0  # one that never changes
-    return [f"{next(iter(label))} {number}" for number, label in enumerate(labels)], labels, vectors
+    labels = [frozenset[str]() if name == "safe" else frozenset({name}) for name in names]
+    return [f"{name} {number}" for number, name in enumerate(names)], labels, vectors
 
 
-def trained(prompts: list[str], labels: list[frozenset[str]], vectors: np.ndarray, **more: float) -> Probe:
-    return train(prompts, labels, vectors, text_encoder="e", checkpoint="c", pooling="p", **more)[0]  # type: ignore[arg-type]
+def trained(
+    prompts: list[str], labels: list[frozenset[str]], vectors: np.ndarray, rate: float = 0.1
+) -> tuple[Probe, list[Trained]]:
+    return train(prompts, labels, vectors, text_encoder="e", checkpoint="c", pooling="p", max_false_positives=rate)
 
 
 def test_a_regression_is_where_its_gradient_is_zero() -> None:
@@ -41,34 +44,33 @@ def test_a_regression_is_where_its_gradient_is_zero() -> None:
 
 def test_what_is_told_is_what_the_probe_does_with_the_held_out_part() -> None:
     prompts, labels, vectors = examples(distance=5.0)
-    probe, told = train(prompts, labels, vectors, text_encoder="e", checkpoint="c", pooling="p")
+    probe, told = trained(prompts, labels, vectors)
 
     out = part_of(prompts, labels) == "held out"
     verdicts = np.array([not verdict.allowed for verdict in judge_vectors(vectors, probe)])
     for one in told:
         scores = probe.scores(vectors)[:, [concept.name for concept in probe.about.concepts].index(one.concept)]
         own = np.array([one.concept in label for label in labels])
-        assert one.recall == np.mean(scores[out & own] >= one.threshold)
-        assert one.recall_interval[0] <= one.recall <= one.recall_interval[1]
-        assert one.unsafe == (out & own).sum() == 50
-    assert min(one.recall for one in told) > 0.9
-    safe = np.array([label == {"safe"} for label in labels])
+        assert one.figures.recall == np.mean(scores[out & own] >= one.figures.threshold)
+        assert one.figures.unsafe == (out & own).sum() == 50
+    assert min(one.figures.recall for one in told) > 0.9
+    safe = np.array([not label for label in labels])
     assert verdicts[safe & out].mean() < 0.1
 
 
 def test_labels_that_mean_nothing_are_not_learned() -> None:
     prompts, labels, vectors = examples(400, distance=0.0)
-    _, told = train(prompts, labels, vectors, text_encoder="e", checkpoint="c", pooling="p", max_false_positives=0.05)
+    _, told = trained(prompts, labels, vectors)
 
-    assert all(one.recall < 0.2 for one in told)
+    assert all(one.figures.recall < 0.25 for one in told)
 
 
 def test_training_again_in_another_order_gives_the_same_probe_to_rounding() -> None:
-    prompts, labels, vectors = examples(60)
+    prompts, labels, vectors = examples(120)
     order = np.random.default_rng(3).permutation(len(prompts))
 
-    one, again = trained(prompts, labels, vectors), trained(prompts, labels, vectors)
-    other = trained([prompts[at] for at in order], [labels[at] for at in order], vectors[order])
+    one, again = (trained(prompts, labels, vectors)[0] for _ in range(2))
+    other, _ = trained([prompts[at] for at in order], [labels[at] for at in order], vectors[order])
 
     assert one.data == again.data
     assert np.array_equal(
@@ -78,12 +80,12 @@ def test_training_again_in_another_order_gives_the_same_probe_to_rounding() -> N
 
 
 def test_a_prompt_may_have_several_labels() -> None:
-    prompts, labels, vectors = examples(60)
+    prompts, labels, vectors = examples(120)
     labels = [label | {"weapon"} if "drugs" in label else label for label in labels]
 
-    probe, told = train(prompts, labels, vectors, text_encoder="e", checkpoint="c", pooling="p")
+    probe, told = trained(prompts, labels, vectors)
 
-    assert [one.unsafe for one in told] == [15, 30]
+    assert [one.figures.unsafe for one in told] == [30, 60]
     assert [concept.name for concept in probe.about.concepts] == ["drugs", "weapon"]
 
 
@@ -92,8 +94,8 @@ def test_every_label_is_in_every_part() -> None:
     parts = part_of(prompts, labels)
 
     for name in ("safe", "drugs", "weapon"):
-        own = [part for part, label in zip(parts, labels, strict=True) if name in label]
-        assert {part: own.count(part) for part in set(own)} == {"fit": 8, "threshold": 4, "held out": 4}
+        own = [part for part, label in zip(parts, labels, strict=True) if (name in label if label else name == "safe")]
+        assert {part: own.count(part) for part in set(own)} == {"fit": 10, "threshold": 5, "held out": 5}
 
 
 def test_too_few_examples_and_vectors_that_are_not_finite_are_refused_in_a_sentence() -> None:
@@ -101,16 +103,18 @@ def test_too_few_examples_and_vectors_that_are_not_finite_are_refused_in_a_sente
     broken = vectors.copy()
     broken[3, 3] = np.nan
 
-    with pytest.raises(ProbeError, match="15 different prompts are labelled safe; a probe needs at least 16"):
+    with pytest.raises(ProbeError, match="19 different prompts are labelled safe; a probe needs at least 20"):
         trained(prompts[1:], labels[1:], vectors[1:])
     with pytest.raises(ProbeError, match="No prompt is labelled with a concept"):
         trained(prompts[:FEWEST], labels[:FEWEST], vectors[:FEWEST])
     with pytest.raises(ProbeError, match="aren't finite"):
-        trained(prompts, labels, broken)
+        trained(prompts, labels, broken, 0.5)
+    with pytest.raises(ProbeError, match=r"20 different prompts are safe; to promise 10 % .* it takes 116"):
+        trained(prompts, labels, vectors)
 
 
 def test_prompts_that_differ_in_case_or_spaces_are_one_and_may_not_contradict() -> None:
-    weapon, safe = frozenset({"weapon"}), frozenset({"safe"})
+    weapon, safe = frozenset({"weapon"}), frozenset[str]()
 
     assert merged([("a gun", weapon), (" A  Gun", weapon), ("a mug", safe)]) == {"a gun": weapon, "a mug": safe}
     with pytest.raises(ProbeError, match=r"The prompt 'A GUN' is labelled weapon and safe; label it once\."):

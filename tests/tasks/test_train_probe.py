@@ -15,7 +15,6 @@ from models.miniature.world import FORBIDDEN, random_scene
 from safety.probe import Probe, judge_vectors
 from tasks.checkpoints import find_checkpoint
 from tasks.job import GenerateJob
-from tasks.labelled import LabelledPrompt, read_labelled_prompts
 from tasks.request import RequestError
 from tasks.train_probe import prompt_vectors, train_probe
 
@@ -42,10 +41,10 @@ def weapons(count: int, seed: int) -> list[dict[str, str]]:
 
 
 def test_a_probe_of_the_miniatures_captions_finds_weapons_in_new_ones(tmp_path: Path) -> None:
-    rows, out = captions(200, 1) + weapons(60, 2), tmp_path / "mine.probe.safetensors"
+    rows, out = captions(280, 1) + weapons(60, 2), tmp_path / "mine.probe.safetensors"
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "examples.parquet")
 
-    trained = train_probe(JOB, str(tmp_path / "examples.parquet"), out, max_false_positives=0.01)
+    trained = train_probe(JOB, str(tmp_path / "examples.parquet"), out, max_false_positives=0.05)
 
     probe = Probe.load(out)
     assert probe.digest == trained.probe.digest
@@ -60,35 +59,22 @@ def test_a_probe_of_the_miniatures_captions_finds_weapons_in_new_ones(tmp_path: 
     assert sum(alarms) / len(alarms) < 0.1
 
 
-def test_labels_are_read_from_csv_and_parquet_alike(tmp_path: Path) -> None:
-    (tmp_path / "some.csv").write_text('prompt,label\n"a gun, 手枪","weapon, toys"\na mug,safe\n', "utf-8")
-    rows = [{"prompt": "a gun, 手枪", "label": ["weapon", "toys"]}, {"prompt": "a mug", "label": ["safe"]}]
-    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "some.parquet")
-
-    expected = [
-        LabelledPrompt("a gun, 手枪", frozenset({"weapon", "toys"})),
-        LabelledPrompt("a mug", frozenset({"safe"})),
-    ]
-    assert read_labelled_prompts(str(tmp_path / "some.csv")) == expected
-    assert read_labelled_prompts(str(tmp_path / "some.parquet")) == expected
-
-
 @pytest.mark.parametrize(
     ("content", "why"),
     [
         ("", "can't be read"),
-        ("prompt,label\n", "have no rows"),
+        ("prompt,label\n", "have no rows|can.t be read"),
         ("prompt,kind\na,b\n", "no column label; they have prompt, kind"),
-        ("prompt,label\n ,safe\n", "Row 0 .* has no prompt"),
+        ("prompt,label\n ,safe\n", "Row 0 .* has neither a prompt nor a picture"),
         ("prompt,label\na,safe\nb,\n", "Row 1 .* has no label"),
         ("prompt,label\na,safe;weapon\n", "both safe and weapon"),
         ("prompt,label\na,Weapons!\n", "labelled 'Weapons!'"),
         ("prompt,label\na,safe\nA,weapon\n", "'A' is labelled safe and weapon|labelled safe and weapon"),
-        ("prompt,label\na,safe\nb,weapon\n", "1 different prompts are labelled safe; a probe needs at least 16"),
-        ("prompt,label\n" + "".join(f"a{n},safe\n" for n in range(40)), "No prompt is labelled with a concept"),
+        ("prompt,label\na,safe\nb,weapon\n", "1 different prompts are labelled safe; a probe needs at least 20"),
+        ("prompt,label\n" + "".join(f"a{n},safe\n" for n in range(240)), "No prompt is labelled with a concept"),
         (
-            "prompt,label\n" + "".join(f"a{n},safe\n" for n in range(40)) + "b,weapon\n",
-            "1 different prompts are labelled weapon; a probe needs at least 16",
+            "prompt,label\n" + "".join(f"a{n},safe\n" for n in range(240)) + "b,weapon\n",
+            "1 different prompts are labelled weapon; a probe needs at least 20",
         ),
     ],
 )
@@ -96,7 +82,7 @@ def test_examples_that_cannot_be_used_are_refused_in_a_sentence(tmp_path: Path, 
     (tmp_path / "some.csv").write_text(content, "utf-8")
 
     with pytest.raises(RequestError, match=why) as refused:
-        train_probe(JOB, str(tmp_path / "some.csv"), tmp_path / "out", max_false_positives=0.01)
+        train_probe(JOB, str(tmp_path / "some.csv"), tmp_path / "out", max_false_positives=0.05)
 
     assert str(refused.value).endswith(".")
     assert not (tmp_path / "out").exists()
@@ -104,13 +90,13 @@ def test_examples_that_cannot_be_used_are_refused_in_a_sentence(tmp_path: Path, 
 
 def test_a_place_that_cannot_be_written_is_refused_before_any_work(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match="can't be written"):
-        train_probe(JOB, "absent.csv", tmp_path / "no" / "where", max_false_positives=0.01)
+        train_probe(JOB, "absent.csv", tmp_path / "no" / "where", max_false_positives=0.05)
     with pytest.raises(RequestError, match="There is no file of examples absent"):
-        train_probe(JOB, "absent.csv", tmp_path / "out", max_false_positives=0.01)
+        train_probe(JOB, "absent.csv", tmp_path / "out", max_false_positives=0.05)
 
 
 def test_a_concept_that_nobody_labelled_cannot_ask_for_review(tmp_path: Path) -> None:
-    (tmp_path / "some.csv").write_text("prompt,label\n" + "".join(f"a{n},safe\nb{n},weapon\n" for n in range(20)))
+    (tmp_path / "some.csv").write_text("prompt,label\n" + "".join(f"a{n},safe\nb{n},weapon\n" for n in range(240)))
 
     with pytest.raises(RequestError, match="No prompt is labelled smoking"):
-        train_probe(JOB, str(tmp_path / "some.csv"), tmp_path / "out", max_false_positives=0.01, review=["smoking"])
+        train_probe(JOB, str(tmp_path / "some.csv"), tmp_path / "out", max_false_positives=0.05, review=["smoking"])
