@@ -18,6 +18,7 @@ from safety.picture import inspect
 from safety.picture_file import PictureFile, examine
 from safety.profile import Profile
 from safety.verdict import Verdict, strictest
+from tasks.decision import Decisions
 from tasks.encoding import Encoding, decode
 from tasks.judges import Judges
 from tasks.marking import Marker
@@ -26,7 +27,7 @@ from tasks.outcome import FailureReason, Outcome
 from tasks.plan import PlannedRow
 from tasks.record import Record
 from tasks.retouching import FIXES, Retouching
-from tasks.screen import judge_prompts, places_of, screen_originals, sorted_out
+from tasks.screen import judge_prompts, places_of, rulings_on, screen_originals, sorted_out
 from tasks.shelf import PictureShelf
 from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
 
@@ -60,6 +61,7 @@ class PictureStages(Stages):
         retouching: Retouching,
         marker: Marker,
         controls: OriginalReader | None,
+        decisions: Decisions,
         pool: Executor,
         record: Record,
     ) -> None:
@@ -70,7 +72,7 @@ class PictureStages(Stages):
         """
         self.generator, self.judges, self.shelf, self.encoding = generator, judges, shelf, encoding
         self.retouching, self.marker, self.controls = retouching, marker, controls
-        self.pool, self.record = pool, record
+        self.decisions, self.pool, self.record = decisions, pool, record
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Judge the prompts of a shard and its control pictures, and look up which pictures are stored."""
@@ -79,10 +81,19 @@ class PictureStages(Stages):
             read = list(self.pool.map(self.controls.read, rows))
             policy = self.judges.policy.of_conditions
             return screen_originals(
-                shard, read, places, judges=self.judges, policy=policy, shelf=self.shelf, record=self.record
+                shard,
+                read,
+                places,
+                judges=self.judges,
+                policy=policy,
+                shelf=self.shelf,
+                decisions=self.decisions,
+                pool=self.pool,
+                record=self.record,
             )
         verdicts, windows = judge_prompts(rows, self.judges)
-        return sorted_out(shard, rows, verdicts, places, windows, shelf=self.shelf, record=self.record)
+        rulings = rulings_on(rows, self.decisions, self.pool)
+        return sorted_out(shard, rows, verdicts, rulings, places, windows, shelf=self.shelf, record=self.record)
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Draw what is to be drawn."""
