@@ -64,12 +64,11 @@ def waiting(address: str) -> list[Waiting]:
         StoreError: if the store is out of reach.
     """
     store = open_store(address)
-    return waiting_rows(_catalogue(store).table)
+    return _waiting(_catalogue(store).table)
 
 
-def waiting_rows(table: pa.Table) -> list[Waiting]:
-    """Those of a catalogue, or of a part of one."""
-    rows = table.filter(pc.fill_null(pc.equal(table.column("reason"), Reason.REVIEW), False)).to_pylist()
+def _waiting(table: pa.Table) -> list[Waiting]:
+    rows = table.filter(pc.equal(table.column("reason"), Reason.REVIEW)).to_pylist()
     return [
         Waiting(
             row["id"],
