@@ -110,7 +110,7 @@ def decide(address: str, ids: Sequence[str], answer: Answer, *, by: str, note: s
 
     after = rewrite(store, change)
     _clear({*reviews.keys, *shelves, *neighbourhood.keys}, after, shelves)
-    return [_answered(_row(after, row["id"], store), problems[row["id"]]) for row in rows]
+    return [_answered(_row(after, row["id"], store), problems[row["id"]], by) for row in rows]
 
 
 def _catalogue(store: Store) -> Catalogue:
@@ -183,12 +183,13 @@ def _clear(keys: Iterable[str], table: pa.Table, shelves: dict[str, Shelf[Any]])
             clear([key], table, shelf)
 
 
-def _answered(row: dict[str, Any], problem: str | None) -> Answered:
+def _answered(row: dict[str, Any], problem: str | None, by: str) -> Answered:
     if problem is not None:
         return Answered(row["id"], problem, False)
     match row["status"], row["reason"]:
         case Status.DONE, _:
-            sentence = f"Published as {row['uri']}."
+            whose = f" {row['reviewed_by']} had approved it before." if row["reviewed_by"] not in (None, by) else ""
+            sentence = f"Published as {row['uri']}.{whose}"
         case _, Reason.REVIEW:
             sentence = "Its picture has gone: the next run makes it again."
         case _:

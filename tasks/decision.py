@@ -33,7 +33,7 @@ class Decision:
     @property
     def sentence(self) -> str:
         """Who said what and when."""
-        what = "what it is made from" if self.of == "input" else "the picture"
+        what = "making it" if self.of == "input" else "the picture"
         note = f": “{self.note}”" if self.note else ""
         return f"{self.by} {DONE[self.answer]} {what} on {self.at:%Y-%m-%d at %H:%M} UTC{note}"
 

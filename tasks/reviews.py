@@ -87,7 +87,7 @@ def touched(table: pa.Table) -> pa.ChunkedArray:
 
 def to_be_made(decision: Decision) -> str:
     """The message of a row whose input was approved."""
-    return f"{decision.sentence}; the next run makes it."
+    return f"{decision.sentence}; the next run does."
 
 
 def _said(row: dict[str, Any]) -> tuple[Of, Verdict] | None:

@@ -134,7 +134,7 @@ def test_a_prompt_that_waits_is_drawn_by_the_next_run_once_it_is_approved(
 
     (told,) = decide(store.uri, ["syringe"], "approve", by="Ann")
 
-    assert told.sentence.endswith("the next run makes it.")
+    assert told.sentence.endswith("the next run does.")
     assert ends(store)["syringe"] == ("blocked", "review_approved")
     assert run(file, store, policy=rules).rendered == 1
     assert ends(store)["syringe"] == ("done", None)
