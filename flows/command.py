@@ -29,6 +29,7 @@ from tasks.store import StoreAddressError, StoreError
 
 OK, ROWS_FAILED, WRONG_REQUEST, OUT_OF_REACH, STOPPED = 0, 1, 2, 3, 130
 FAULTY = 1  # a checkpoint that verify found something wrong with
+NOT_DECIDED = 1  # an answer of somebody else's stands
 REFUSED = 1  # a prompt or picture that was checked
 QUIET = {
     # What a run says is in its report and in Prefect; a terminal is for what a person can act on.
@@ -76,6 +77,8 @@ models = typer.Typer(no_args_is_help=True, help="Checkpoints on disk or in a buc
 app.add_typer(models, name="models")
 policy = typer.Typer(no_args_is_help=True, help="What is refused, and why.")
 app.add_typer(policy, name="policy")
+review = typer.Typer(no_args_is_help=True, help="What waits for a person, and a person's answers.")
+app.add_typer(review, name="review")
 terminal, problems = Console(), Console(stderr=True)
 
 
@@ -318,6 +321,52 @@ def _calibrate_flags() -> inspect.Signature:
 
 
 _register(calibrate, _calibrate_flags())
+
+
+STORE = Annotated[str, typer.Option(help="s3://bucket/prefix, or a folder.")]
+IDS = Annotated[list[str], typer.Argument(help="Ids of rows, as the catalogue has them.")]
+BY = Annotated[
+    str | None, typer.Option(help="Who decides: the name that is written down. [default: the system's user]")
+]
+NOTE = Annotated[str, typer.Option(help="Why: it is written down, too.", show_default=False)]
+
+
+@review.command(name="list")
+def list_(
+    store: STORE, json: Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")] = False
+) -> None:
+    """Show what waits for a person: which concept asks, how near it is, and where the picture lies."""
+    with _in_sentences():
+        from flows.reviewing import document, show_waiting
+        from tasks.decide import waiting
+
+        rows = waiting(store)
+        if json:
+            typer.echo(dumps(document(rows), indent=2, ensure_ascii=False))
+        else:
+            show_waiting(terminal, rows, store)
+
+
+@review.command()
+def approve(ids: IDS, store: STORE, by: BY = None, note: NOTE = "") -> None:
+    """Publish pictures that wait, and have prompts that wait drawn by the next run."""
+    _decide(ids, "approve", store, by, note)
+
+
+@review.command()
+def reject(ids: IDS, store: STORE, by: BY = None, note: NOTE = "") -> None:
+    """Refuse pictures and prompts that wait, for good; or take an approval back."""
+    _decide(ids, "reject", store, by, note)
+
+
+def _decide(ids: list[str], answer: Literal["approve", "reject"], store: str, by: str | None, note: str) -> None:
+    with _in_sentences():
+        from flows.reviewing import show_answered, user
+        from tasks.decide import decide
+
+        answered = decide(store, ids, answer, by=user() if by is None else by, note=note)
+        show_answered(terminal, answered, answer)
+    raise SystemExit(OK if all(one.holds for one in answered) else NOT_DECIDED)
 
 
 @models.command()

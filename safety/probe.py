@@ -204,6 +204,6 @@ def _verdict(found: dict[str, float], concepts: Sequence[Probed], what: str) -> 
             return refuse(Reason.CONCEPT, f"To the model's own text encoder the {what} {like(concept)}.", scores)
     if furthest:
         near = ", and ".join(map(like, furthest))
-        asking = [f"{PREFIX}{concept.name}" for concept in furthest]
-        return ask(asking, f"A person must look: to the model's own text encoder the {what} {near}.", scores)
+        over_by = {f"{PREFIX}{concept.name}": found[concept.name] - concept.threshold for concept in furthest}
+        return ask(over_by, f"A person must look: to the model's own text encoder the {what} {near}.", scores)
     return allow(scores)

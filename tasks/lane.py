@@ -28,6 +28,7 @@ from safety.policy import Policy
 from safety.profile import Profile
 from safety.provenance import DigitalSourceType
 from tasks.classify import classify
+from tasks.decision import Decisions
 from tasks.judges import Judges
 from tasks.layer_stages import LayerStages
 from tasks.making import Control, Decomposition, Intake, Pictures
@@ -215,6 +216,7 @@ class Line:
                 marker=making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA),
                 controls=self._reader(making.control.intake, keeps_alpha=False) if making.control else None,
                 judges=self.judges,
+                decisions=Decisions(self.store),
                 pool=self.pool,
                 record=self.record,
             )
@@ -225,6 +227,7 @@ class Line:
             shelf=making.shelf(self.store),
             reader=self._reader(making.intake, keeps_alpha=True),
             judges=self.judges,
+            decisions=Decisions(self.store),
             pool=self.pool,
             record=self.record,
         )

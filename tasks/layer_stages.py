@@ -17,16 +17,17 @@ from safety.layers import WHITE, judge_layers, over
 from safety.marks import judge_marks
 from safety.picture_file import examine
 from safety.verdict import Verdict, allow, strictest
+from tasks.decision import Decisions
 from tasks.judges import Judges
 from tasks.layer_shelf import Layers, LayerShelf
 from tasks.making import Decomposition
 from tasks.originals import OriginalReader
-from tasks.outcome import FailureReason, Outcome
+from tasks.outcome import FailureReason, Outcome, Status
 from tasks.plan import PlannedRow
 from tasks.probing import Asking, PromptReader, ask_again
 from tasks.record import Record
 from tasks.retouching import FIXES
-from tasks.screen import blocked, judge_prompts, places_of, screen_originals
+from tasks.screen import judge_prompts, passed, places_of, rulings_on, screen_originals
 from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages, Withdrawn
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class LayerStages(Stages):
         making: Decomposition,
         shelf: LayerShelf,
         reader: OriginalReader,
+        decisions: Decisions,
         pool: Executor,
         record: Record,
     ) -> None:
@@ -63,7 +65,7 @@ class LayerStages(Stages):
         """
         self.decomposer, self.prompts = decomposer, prompts
         self.making, self.judges, self.shelf = making, judges, shelf
-        self.reader, self.pool, self.record = reader, pool, record
+        self.reader, self.decisions, self.pool, self.record = reader, decisions, pool, record
         self._captions: dict[str, str] = {}  # written by this lane, by the hash of the source picture
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
@@ -71,7 +73,15 @@ class LayerStages(Stages):
         places = places_of(rows, self.shelf, self.pool)
         read = list(self.pool.map(self._original, rows, places))
         return screen_originals(
-            shard, read, places, judges=self.judges, policy=self.judges.policy, shelf=self.shelf, record=self.record
+            shard,
+            read,
+            places,
+            judges=self.judges,
+            policy=self.judges.policy,
+            shelf=self.shelf,
+            decisions=self.decisions,
+            pool=self.pool,
+            record=self.record,
         )
 
     def read_again(self, screened: Screened) -> tuple[list[Found], list[Withdrawn]]:
@@ -138,13 +148,22 @@ class LayerStages(Stages):
         failures = self._write_captions([planned for planned in rows if not planned.row.prompt], screened)
         captioned = [with_caption(planned, self._captions.get(planned.row.source or "", "")) for planned in rows]
         written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
-        verdicts = dict(zip((new.row.id for new in written), judge_prompts(written, self.judges)[0], strict=True))
+        rulings = rulings_on(written, self.decisions, self.pool)  # anew: a decision counts for a caption, too
+        verdicts = {
+            new.row.id: (ruling, *ruling.applied("input", verdict))
+            for new, verdict, ruling in zip(written, judge_prompts(written, self.judges)[0], rulings, strict=True)
+        }
         kept: list[PlannedRow] = []
         ended: list[Outcome] = []
         for planned in captioned:
-            verdict, failure = verdicts.get(planned.row.id), failures.get(planned.row.source or "")
-            if verdict is not None and not verdict.allowed:
-                ended.append(blocked(planned, verdict, self.record))
+            judged, failure = verdicts.get(planned.row.id), failures.get(planned.row.source or "")
+            if judged is not None:
+                ruling, verdict, decision = judged
+                if verdict.allowed:
+                    passed(screened, planned, ruling, decision)
+                    kept.append(planned)
+                else:
+                    ended.append(self.record.judged(planned, Status.BLOCKED, verdict, decision))
             elif not planned.row.prompt and failure is not None:
                 ended.append(self.record.failure(planned, failure.reason, failure.message, retryable=failure.retryable))
             else:

@@ -18,6 +18,7 @@ from safety.picture import inspect
 from safety.picture_file import PictureFile, examine
 from safety.profile import Profile
 from safety.verdict import Verdict, allow, strictest
+from tasks.decision import Decisions
 from tasks.encoding import Encoding, decode
 from tasks.judges import Judges
 from tasks.marking import Marker
@@ -27,7 +28,7 @@ from tasks.plan import PlannedRow
 from tasks.probing import Asking, PromptReader, ask_again
 from tasks.record import Record
 from tasks.retouching import FIXES, Retouching
-from tasks.screen import judge_prompts, places_of, screen_originals, sorted_out
+from tasks.screen import judge_prompts, places_of, rulings_on, screen_originals, sorted_out
 from tasks.shelf import PictureShelf
 from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages, Withdrawn
 
@@ -62,6 +63,7 @@ class PictureStages(Stages):
         retouching: Retouching,
         marker: Marker,
         controls: OriginalReader | None,
+        decisions: Decisions,
         pool: Executor,
         record: Record,
     ) -> None:
@@ -73,7 +75,7 @@ class PictureStages(Stages):
         self.generator, self.prompts = generator, prompts
         self.judges, self.shelf, self.encoding = judges, shelf, encoding
         self.retouching, self.marker, self.controls = retouching, marker, controls
-        self.pool, self.record = pool, record
+        self.decisions, self.pool, self.record = decisions, pool, record
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Judge the prompts of a shard and its control pictures, and look up which pictures are stored."""
@@ -82,10 +84,19 @@ class PictureStages(Stages):
             read = list(self.pool.map(self.controls.read, rows))
             policy = self.judges.policy.of_conditions
             return screen_originals(
-                shard, read, places, judges=self.judges, policy=policy, shelf=self.shelf, record=self.record
+                shard,
+                read,
+                places,
+                judges=self.judges,
+                policy=policy,
+                shelf=self.shelf,
+                decisions=self.decisions,
+                pool=self.pool,
+                record=self.record,
             )
         verdicts, windows = judge_prompts(rows, self.judges)
-        return sorted_out(shard, rows, verdicts, places, windows, shelf=self.shelf, record=self.record)
+        rulings = rulings_on(rows, self.decisions, self.pool)
+        return sorted_out(shard, rows, verdicts, rulings, places, windows, shelf=self.shelf, record=self.record)
 
     def read_again(self, screened: Screened) -> tuple[list[Found], list[Withdrawn]]:
         """Ask the policy's probe about stored rows, if it has one."""

@@ -19,6 +19,7 @@ from safety.profile import Profile, ProfileError
 from safety.provenance import DigitalSourceType
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.checkpoints import find_clip
+from tasks.decision import Decisions
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
 from tasks.judges import load_policy, looked_for
@@ -102,6 +103,11 @@ class Checked:
     def label_of(self, profile: str) -> str | None:
         """The visible label that a profile wants drawn into pictures; into layers none is drawn."""
         return self.profiles[profile].visible_label if isinstance(self.kind.making, Pictures) else None
+
+    @property
+    def decisions(self) -> Decisions:
+        """What people decided on rows of this store."""
+        return Decisions(self.store)
 
     @property
     def maker(self) -> Maker:
@@ -228,6 +234,7 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
             known=catalogue.known,
             retry=checked.request.retry,
             shard_rows=checked.request.job.shard_rows,
+            decided=lambda key, text: checked.decisions.on(key, text).any,
         )
         return write_plan(planner, manifest, file, limit=checked.request.limit)
 

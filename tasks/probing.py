@@ -12,11 +12,12 @@ from models.text_encoder import POOLING, text_encoder_digest
 from safety.policy import Policy
 from safety.probe import Probe, judge_vectors
 from safety.verdict import Reason, Verdict, allow, refuse, strictest
-from tasks.outcome import Outcome
+from tasks.decision import Ruling
+from tasks.outcome import Outcome, Status
 from tasks.plan import PlannedRow
 from tasks.record import Record
 from tasks.request import RequestError
-from tasks.screen import blocked, conditioning
+from tasks.screen import conditioning
 from tasks.stages import Found, Made, Screened, Withdrawn
 
 if TYPE_CHECKING:
@@ -67,10 +68,8 @@ class Asking:
         assert self.probe is not None
         verdicts = judge_rows(self.rows, vectors, self.probe)
         for index, (planned, verdict) in enumerate(zip(self.rows, verdicts, strict=True)):
-            if verdict.allowed:
-                self.screened.probed[planned.row.id] = verdict
-            else:
-                self._refused[index] = blocked(planned, verdict, self.record)
+            if (refused := _refused(planned, verdict, self.screened, self.record)) is not None:
+                self._refused[index] = refused
         return [*self._refused]
 
 
@@ -93,12 +92,23 @@ def ask_again(
     kept: list[Found] = []
     withdrawn: list[Withdrawn] = []
     for one, verdict in zip(found, judge_rows(rows, vectors, probe), strict=True):
-        if verdict.allowed:
-            screened.probed[one.planned.row.id] = verdict
-            kept.append(one)
+        if (refused := _refused(one.planned, verdict, screened, record)) is not None:
+            withdrawn.append(Withdrawn(one, refused))
         else:
-            withdrawn.append(Withdrawn(one, blocked(one.planned, verdict, record)))
+            kept.append(one)
     return kept, withdrawn
+
+
+def _refused(planned: PlannedRow, judged: Verdict, screened: Screened, record: Record) -> Outcome | None:
+    """The end of a row that a probe refuses, after what people decided on it; None if it may be made."""
+    row_id = planned.row.id
+    verdict, decision = screened.rulings.get(row_id, Ruling()).applied("input", judged)
+    if not verdict.allowed:
+        return record.judged(planned, Status.BLOCKED, verdict, decision)
+    screened.probed[row_id] = verdict
+    if decision is not None:
+        screened.approved[row_id] = decision
+    return None
 
 
 def judge_rows(rows: Sequence[PlannedRow], vectors: Mapping[str, np.ndarray], probe: Probe) -> list[Verdict]:

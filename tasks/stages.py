@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from safety.verdict import Verdict
+from tasks.decision import Decision, Ruling
 from tasks.outcome import Outcome
 from tasks.plan import PlannedRow
 from tasks.shelf import Shelf
@@ -32,6 +33,8 @@ class Screened:
     ended: list[Outcome]  # blocked, or without a source picture
     withdrawn: list[Found]  # of blocked rows that were published before the policy refused them
     windows: dict[str, np.ndarray]  # prompt embeddings of the rows that passed, by id: float32 [windows, dimensions]
+    rulings: dict[str, Ruling] = field(default_factory=dict)  # what people decided on the rows that passed, by id
+    approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
     sources: dict[str, np.ndarray] = field(default_factory=dict)  # pictures of `to_render`, by id: uint8 [H, W, C]
     probed: dict[str, Verdict] = field(default_factory=dict)  # what a probe says of rows that passed it, by id
 

@@ -22,6 +22,7 @@ from models.text_encoder import POOLING, text_encoder_digest
 from safety.probe import About, Answer, Probe, Probed
 from tasks import probing
 from tasks.checkpoints import find_checkpoint
+from tasks.decide import decide
 from tasks.encoding import decode
 from tasks.job import DecomposeJob
 from tasks.outcome import Retry
@@ -99,12 +100,37 @@ def test_a_refused_row_is_blocked_undrawn_and_the_others_are_as_without_a_probe(
         assert np.abs(one - two).max() <= 2
 
 
-def test_a_probe_that_asks_for_review_blocks_until_a_person_has_looked(
+def test_what_a_probe_asks_a_person_waits_undrawn_and_is_drawn_when_approved(
     manifest: Callable[..., str], store: Store, no_boots: Callable[..., str]
 ) -> None:
-    run(manifest(ROWS), store, policy=no_boots(answer="review"))
-
+    file, policy = manifest(ROWS), no_boots(answer="review")
+    run(file, store, policy=policy)
     assert endings(store)["boot"] == ("blocked", "review")
+    assert catalogue(store)["boot"]["uri"] is None
+
+    decide(store.uri, ["boot"], "approve", by="Ada", note="we do sell these")
+    summary = run(file, store, policy=policy)
+
+    assert summary.rendered == 1
+    assert endings(store)["boot"] == ("done", None)
+    assert catalogue(store)["boot"]["reviewed_by"] == "Ada"
+    assert "probe.boot" in dict(catalogue(store)["boot"]["scores"])
+
+
+def test_a_rejection_of_what_a_probe_asked_holds_for_the_stored_picture_too(
+    manifest: Callable[..., str], store: Store, no_boots: Callable[..., str], request: pytest.FixtureRequest
+) -> None:
+    file, policy = manifest(ROWS), no_boots(answer="review")
+    run(file, store)
+    request.getfixturevalue("nothing_is_drawn")
+    run(file, store, policy=policy)
+    assert endings(store)["boot"] == ("blocked", "review")
+
+    decide(store.uri, ["boot"], "reject", by="Ada", note="")
+    run(file, store, policy=policy)
+
+    assert endings(store)["boot"] == ("blocked", "review_rejected")
+    assert len(list(Path(store.uri).glob("images/*/*"))) == 2
 
 
 def test_a_negative_prompt_is_refused_where_it_conditions(

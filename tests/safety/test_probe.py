@@ -41,7 +41,7 @@ def test_what_is_furthest_over_its_threshold_is_named_and_a_block_beats_a_review
     assert blocked.reason is Reason.CONCEPT
     assert blocked.message == "To the model's own text encoder the prompt reads like “weapon” (4.000, limit 2.000)."
     assert (both.reason, "drugs" in (both.message or "")) == (Reason.CONCEPT, True)
-    assert (waiting.reason, waiting.asks) == (Reason.REVIEW, ("probe.smoking",))
+    assert (waiting.reason, waiting.asks) == (Reason.REVIEW, {"probe.smoking": 0.0})
     assert "A person must look" in (waiting.message or "")
 
 
