@@ -280,24 +280,8 @@ def test_a_doctor_is_given_a_job_that_can_be(packshot: Callable[..., Ended], tmp
 
 
 def test_a_probe_is_trained_shown_and_used_by_a_policy_check(packshot: Callable[..., Ended], tmp_path: Path) -> None:
-    colours = [
-        "red",
-        "orange",
-        "yellow",
-        "green",
-        "teal",
-        "blue",
-        "purple",
-        "pink",
-        "brown",
-        "black",
-        "white",
-        "grey",
-        "golden",
-        "silver",
-        "violet",
-        "cream",
-    ]
+    ways = ("dark", "pale", "dull", "neon", "deep")
+    colours = [f"{how} {what}" for how in ways for what in ("red", "blue", "green", "grey")]
     rows = [f"a {colour} {thing},{label}" for colour in colours for thing, label in (("mug", "safe"), ("boot", "boot"))]
     (tmp_path / "some.csv").write_text("\n".join(["prompt,label", *rows]))
 
