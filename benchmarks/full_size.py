@@ -17,8 +17,9 @@ import torch
 from diffusers import AutoencoderKLQwenImage, QwenImageLayeredPipeline, QwenImagePipeline, QwenImageTransformer2DModel
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from models.components import Components, quiet
+from models.components import Components
 from models.miniature.architecture import new_scheduler
+from models.part import quiet
 from models.placement import RESIDENT
 from models.single_frame import single_frame
 

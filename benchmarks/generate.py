@@ -30,12 +30,12 @@ from diffusers import QwenImagePipeline
 from benchmarks.full_size import components_of, forward_flop, new_pipeline
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure, report
 from models.checkpoint import find_checkpoint, sampling_defaults
-from models.components import quiet
 from models.compressed import compress
 from models.forms import Form
 from models.generator import Generator
 from models.levers import Levers
 from models.packed import Packed
+from models.part import quiet
 from models.sampling import PictureRequest, Shape
 from models.step_cache import StepCache
 

@@ -24,7 +24,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.results import tell
-from models.components import quiet
+from models.part import quiet
 from models.single_frame import single_frame
 
 GIB = 2**30

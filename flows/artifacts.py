@@ -59,6 +59,7 @@ def publish_summary(summary: Summary) -> None:
     why = ["", "| outcome | reason | rows |", "| --- | --- | ---: |", *causes] if causes else []
     used = ["", *(f"- {sentence}" for sentence in summary.used)] if summary.used else []
     head = f"**{summary.rows} rows**, {summary.rendered} rendered"
-    create_markdown_artifact("\n".join([head, "", *table, *why, *used]))
+    asks = ["", f"{summary.waiting} of them wait for review."] if summary.waiting else []
+    create_markdown_artifact("\n".join([head, "", *table, *why, *asks, *used]))
     address = summary.report if "://" in summary.report else Path(summary.report).as_uri()
     create_link_artifact(address, link_text="report", description=f"Report of run {summary.run}")

@@ -29,6 +29,7 @@ from tasks.store import StoreAddressError, StoreError
 
 OK, ROWS_FAILED, WRONG_REQUEST, OUT_OF_REACH, STOPPED = 0, 1, 2, 3, 130
 FAULTY = 1  # a checkpoint that verify found something wrong with
+NOT_DECIDED = 1  # an answer of somebody else's stands
 REFUSED = 1  # a prompt or picture that was checked
 QUIET = {
     # What a run says is in its report and in Prefect; a terminal is for what a person can act on.
@@ -63,8 +64,11 @@ EXAMINED = (
 )
 """Fields of a job that a doctor has a flag for."""
 JUDGING = ("policy", "clip", "clip_revision", "device")
-"""Those that decide what is refused."""
-
+"""Those that decide what is refused, but for what a policy's probe says."""
+READING = ("model", "revision", "device", "precision", "gpu_memory", "memory_fraction")
+"""Those that decide how prompts are read."""
+CHECKING = (*JUDGING, "model", "revision", "precision")
+"""Those and what a probe goes by."""
 CALIBRATING = (*JUDGING, "image_hosts", "max_image_bytes", "max_image_pixels")
 """Those that decide what is measured, and which pictures are read for it."""
 
@@ -73,6 +77,8 @@ models = typer.Typer(no_args_is_help=True, help="Checkpoints on disk or in a buc
 app.add_typer(models, name="models")
 policy = typer.Typer(no_args_is_help=True, help="What is refused, and why.")
 app.add_typer(policy, name="policy")
+review = typer.Typer(no_args_is_help=True, help="What waits for a person, and a person's answers.")
+app.add_typer(review, name="review")
 terminal, problems = Console(), Console(stderr=True)
 
 
@@ -211,10 +217,12 @@ def check(prompt: str | None, picture: Path | None, json: bool, job: Path | None
             raise RequestError("There is nothing to check: give a prompt, or a picture with --picture FILE.")
         judged = load_job_to_check(job, **fields)
         from flows.explanations import document, show_explanation
-        from tasks.explain import explain_picture, explain_prompt, judges_of
+        from tasks.explain import ask_probe, explain_picture, explain_prompt, judges_of
 
         judges = judges_of(judged)
-        said = [explain_prompt(prompt, judges)] if prompt is not None else []
+        said = []
+        if prompt is not None:
+            said.append(explain_prompt(prompt, judges, ask_probe(prompt, judged, judges.policy)))
         if picture is not None:
             said.append(explain_picture(picture, prompt, judges))
         if json:
@@ -235,10 +243,45 @@ def _check_flags() -> inspect.Signature:
         "json": (Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")], False),
         "job": JOB_FILE,
     }
-    return _signature({**own, **{name: _flag(GenerateJob.model_fields[name]) for name in JUDGING}})
+    return _signature({**own, **{name: _flag(GenerateJob.model_fields[name]) for name in CHECKING}})
 
 
 _register(check, _check_flags(), policy)
+
+
+def probe(
+    examples: str, out: Path, false_positives: float, review: list[str] | None, job: Path | None, **fields: Any
+) -> None:
+    """Train a probe for a policy: what the model's own text encoder makes of labelled prompts, weighed by concept."""
+    with _in_sentences():
+        trained_for = load_job_to_check(job, **fields)
+        from flows.probe import show_probe
+        from tasks.train_probe import train_probe
+
+        trained = train_probe(
+            trained_for, examples, out, max_false_positives=false_positives, review=tuple(review or ())
+        )
+        show_probe(terminal, trained, out)
+
+
+def _probe_flags() -> inspect.Signature:
+    own = {
+        "examples": (
+            Annotated[str, typer.Argument(help="Parquet or CSV with columns prompt and label: safe, or concepts.")],
+            ...,
+        ),
+        "out": (Annotated[Path, typer.Option(help="File to write: mine.probe.safetensors.")], ...),
+        "false_positives": (
+            Annotated[float, typer.Option(min=0, max=0.5, help="Share of safe prompts that a concept may refuse.")],
+            0.01,
+        ),
+        "review": (Annotated[list[str] | None, typer.Option(help="Concept that asks a person; others block.")], None),
+        "job": JOB_FILE,
+    }
+    return _signature({**own, **{name: _flag(GenerateJob.model_fields[name]) for name in READING}})
+
+
+_register(probe, _probe_flags())
 
 
 def calibrate(
@@ -278,6 +321,52 @@ def _calibrate_flags() -> inspect.Signature:
 
 
 _register(calibrate, _calibrate_flags())
+
+
+STORE = Annotated[str, typer.Option(help="s3://bucket/prefix, or a folder.")]
+IDS = Annotated[list[str], typer.Argument(help="Ids of rows, as the catalogue has them.")]
+BY = Annotated[
+    str | None, typer.Option(help="Who decides: the name that is written down. [default: the system's user]")
+]
+NOTE = Annotated[str, typer.Option(help="Why: it is written down, too.", show_default=False)]
+
+
+@review.command(name="list")
+def list_(
+    store: STORE, json: Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")] = False
+) -> None:
+    """Show what waits for a person: which concept asks, how near it is, and where the picture lies."""
+    with _in_sentences():
+        from flows.reviewing import document, show_waiting
+        from tasks.decide import waiting
+
+        rows = waiting(store)
+        if json:
+            typer.echo(dumps(document(rows), indent=2, ensure_ascii=False))
+        else:
+            show_waiting(terminal, rows, store)
+
+
+@review.command()
+def approve(ids: IDS, store: STORE, by: BY = None, note: NOTE = "") -> None:
+    """Publish pictures that wait, and have prompts that wait drawn by the next run."""
+    _decide(ids, "approve", store, by, note)
+
+
+@review.command()
+def reject(ids: IDS, store: STORE, by: BY = None, note: NOTE = "") -> None:
+    """Refuse pictures and prompts that wait, for good; or take an approval back."""
+    _decide(ids, "reject", store, by, note)
+
+
+def _decide(ids: list[str], answer: Literal["approve", "reject"], store: str, by: str | None, note: str) -> None:
+    with _in_sentences():
+        from flows.reviewing import show_answered, user
+        from tasks.decide import decide
+
+        answered = decide(store, ids, answer, by=user() if by is None else by, note=note)
+        show_answered(terminal, answered, answer)
+    raise SystemExit(OK if all(one.holds for one in answered) else NOT_DECIDED)
 
 
 @models.command()

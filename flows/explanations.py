@@ -39,7 +39,9 @@ def show_explanation(console: Console, explanation: Explanation) -> None:
     """The verdict, how the text was read, what of it is listed, and how near it comes to each concept."""
     verdict = explanation.verdict
     said = Text(f"The {explanation.what} is allowed.", "bold green")
-    if not verdict.allowed:
+    if verdict.waits:
+        said = Text.assemble((f"The {explanation.what} waits for review.", "bold yellow"), f" {verdict.message}")
+    elif not verdict.allowed:
         said = Text.assemble(
             (f"The {explanation.what} is refused: {verdict.reason}.", "bold red"), f" {verdict.message}"
         )

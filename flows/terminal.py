@@ -88,6 +88,10 @@ def show_summary(console: Console, summary: Summary) -> None:
     console.print()
     for sentence in summary.used:
         console.print(f"{'drawn on':10} {escape(sentence)}", soft_wrap=True, highlight=False)
+    if summary.waiting:
+        waiting = "1 row waits" if summary.waiting == 1 else f"{summary.waiting} rows wait"
+        asks = f"{waiting} for a person: packshot review list --store {summary.store}"
+        console.print(f"{'review':10} {escape(asks)}", soft_wrap=True, highlight=False)
     for name, place in (("catalogue", summary.catalogue), ("report", summary.report)):
         if place:
             console.print(f"{name:10} {escape(place)}", soft_wrap=True, highlight=False)

@@ -13,9 +13,9 @@ from models.checkpoint import Checkpoint, clip_weights
 from models.clip_pixels import Picture, Pixels
 from models.clip_settings import read_settings, text_tower
 from models.clip_windows import Windows
-from models.components import quiet
 from models.device import find_device
 from models.failure import first_line
+from models.part import quiet
 from models.weights import CheckpointError
 
 BATCH = 64

@@ -78,5 +78,5 @@ class Pixels:
         return beside.reshape(3, -1).median(dim=1).values
 
     def _resized(self, picture: Picture, height: int, width: int) -> torch.Tensor:
-        pixels = torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)[None]
+        pixels = torch.from_numpy(np.require(picture, requirements=("C", "W"))).permute(2, 0, 1)[None]
         return interpolate(pixels, size=(height, width), mode=self.smoothing, antialias=True)[0]

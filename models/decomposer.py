@@ -5,13 +5,13 @@ from collections.abc import Iterator, Sequence
 import torch
 
 from models.captioner import CAPTION_ROWS, Caption, caption_pictures
-from models.engine import Engine, Picture
+from models.engine import Admit, Engine, Picture
 from models.failure import DeviceLost, Failure
 from models.latents import encode
 from models.sampling import LayersRequest, Pixels
 from models.weights import CheckpointError
 
-__all__ = ["Caption", "Decomposer", "DeviceLost", "Failure", "Picture"]
+__all__ = ["Admit", "Caption", "Decomposer", "DeviceLost", "Failure", "Picture"]
 
 
 class Decomposer(Engine):
@@ -61,12 +61,15 @@ class Decomposer(Engine):
             most=min(self.batch or CAPTION_ROWS, CAPTION_ROWS),
         )
 
-    def decompose(self, requests: Sequence[LayersRequest]) -> Iterator[list[Picture]]:
+    def decompose(self, requests: Sequence[LayersRequest], *, admit: Admit | None = None) -> Iterator[list[Picture]]:
         """Take the sources of `requests`, which share one shape, apart, and yield each batch as it finishes.
 
         Every request yields exactly one Picture, whose pixels are uint8 [layers, H, W, 4] from bottom to top, with
         straight alpha, at the shape's height and width: the source's own aspect at about resolution² pixels, whatever
-        the source's size (see `models.sampling.layers_size`). One that fails takes no other with it.
+        the source's size (see `models.sampling.layers_size`). One that fails or is refused takes no other with it.
+
+        Args:
+            admit: see `models.engine.Admit`.
 
         Raises:
             ValueError: if the shapes differ, can't be drawn, or would stretch a source.
@@ -92,4 +95,4 @@ class Decomposer(Engine):
         def sources(batch: list[int]) -> torch.Tensor:
             return encode(self.components, shape, [requests[index].source for index in batch])
 
-        yield from self._run(requests, sources)
+        yield from self._run(requests, sources, admit=admit)

@@ -1,7 +1,7 @@
 """What both bulk engines share: a checkpoint held open on one device, and rows of one shape through it."""
 
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, Self
@@ -29,6 +29,7 @@ from models.memory_plan import Forecast, MemoryPlan
 from models.opening import Budget, choose_placement
 from models.placement import Placement, free_memory
 from models.placement_names import WantedPlacement
+from models.pooled import Pooled, pool_all
 from models.prompt_embeds import embed_prompts, tokenize
 from models.sampling import Pixels, Shape
 from models.schedule import Scheduler
@@ -46,12 +47,19 @@ RESIDENT_BATCH_TOKENS = 65536
 
 @dataclass(frozen=True)
 class Picture:
-    """What became of one request: pixels, or a failure."""
+    """What became of one request: pixels, a failure, or a refusal."""
 
     index: int  # its position in the requests
     pixels: Pixels | None  # [H, W, 3] of a picture; [layers, H, W, 4] of a source's layers
     failure: Failure | None
     seconds: float  # its share of its batch's time
+    is_refused: bool = False  # by `Admit`; then there is neither of the two
+
+
+Admit = Callable[[Mapping[str, Pooled]], Collection[int]]
+"""From the texts of all requests, with their vectors as `models.pooled` makes them, to the positions of the requests
+that nothing may be made of. It is asked once, after prompts were read and before anything is drawn.
+"""
 
 
 class Request(Protocol):
@@ -249,6 +257,7 @@ class Engine:
         requests: Sequence[Request],
         sources: Callable[[list[int]], torch.Tensor] | None = None,
         controls: Callable[[list[int]], torch.Tensor] | None = None,
+        admit: Admit | None = None,
     ) -> Iterator[list[Picture]]:
         """Make what is asked for and yield each batch as it finishes; every request yields exactly one Picture.
 
@@ -256,20 +265,23 @@ class Engine:
             requests: of one shape, which `_check` has seen.
             sources: from positions in `requests` to the packed latents [B, H/16 · W/16, 64] of their source pictures.
             controls: the same for their control pictures.
+            admit: says what may be made; all of it without one.
         """
         shape = requests[0].shape
         texts = [request.texts for request in requests]
         embeds, failures = embed_prompts(
             self.components, (text for row in texts for text in row), self.max_prompt_tokens
         )
-        refused = [
-            Picture(index, None, failure, 0.0)
+        barred = set(admit(pool_all(embeds))) if admit else set[int]()
+        ended = [
+            Picture(index, None, failure, 0.0, is_refused=failure is None)
             for index, row in enumerate(texts)
-            if (failure := next((failures[text] for text in row if text in failures), None))
+            if (failure := next((failures[text] for text in row if text in failures), None)) or index in barred
         ]
-        if refused:
-            yield refused
-        rows = {index: [embeds[text] for text in row] for index, row in enumerate(texts) if not failures.keys() & row}
+        if ended:
+            yield ended
+        out = {picture.index for picture in ended}
+        rows = {index: [embeds[text] for text in row] for index, row in enumerate(texts) if index not in out}
         if not rows:
             return
 
@@ -289,15 +301,15 @@ class Engine:
         indices = list(rows)
         batches = cut_into_batches([lengths[index] for index in indices], self._rows[demand])
         queue = [[indices[position] for position in batch] for batch in batches]
-        for ended in attempt(queue, make, self._rows, demand, self.device, lambda: self._make_room(demand)):
-            if isinstance(ended, Done):
-                self._meter.add(len(ended.batch), ended.seconds, self._forecasts.get(demand))
+        for tried in attempt(queue, make, self._rows, demand, self.device, lambda: self._make_room(demand)):
+            if isinstance(tried, Done):
+                self._meter.add(len(tried.batch), tried.seconds, self._forecasts.get(demand))
                 yield [
-                    Picture(index, pixels, None if pixels is not None else self._not_finite(), ended.seconds)
-                    for index, pixels in zip(ended.batch, ended.made, strict=True)
+                    Picture(index, pixels, None if pixels is not None else self._not_finite(), tried.seconds)
+                    for index, pixels in zip(tried.batch, tried.made, strict=True)
                 ]
             else:
-                yield [Picture(ended.row, None, self._failure(ended.cause, ended.line, shape), ended.seconds)]
+                yield [Picture(tried.row, None, self._failure(tried.cause, tried.line, shape), tried.seconds)]
 
     @torch.inference_mode()
     def _make(

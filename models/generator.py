@@ -5,12 +5,12 @@ from dataclasses import replace
 
 import torch
 
-from models.engine import Engine, Picture
+from models.engine import Admit, Engine, Picture
 from models.failure import DeviceLost, Failure
 from models.latents import encode
 from models.sampling import PictureRequest
 
-__all__ = ["DeviceLost", "Failure", "Generator", "Picture"]
+__all__ = ["Admit", "DeviceLost", "Failure", "Generator", "Picture"]
 
 
 class Generator(Engine):
@@ -24,10 +24,13 @@ class Generator(Engine):
 
     pipeline = "QwenImagePipeline"
 
-    def render(self, requests: Sequence[PictureRequest]) -> Iterator[list[Picture]]:
+    def render(self, requests: Sequence[PictureRequest], *, admit: Admit | None = None) -> Iterator[list[Picture]]:
         """Make the pictures of `requests`, which share one shape, and yield each batch as it finishes.
 
-        Every request yields exactly one Picture, [H, W, 3]; one that fails takes no other with it.
+        Every request yields exactly one Picture, [H, W, 3]; one that fails or is refused takes no other with it.
+
+        Args:
+            admit: see `models.engine.Admit`.
 
         Raises:
             ValueError: if the shapes differ, or can't be drawn; if a control picture is missing where there is a
@@ -53,7 +56,7 @@ class Generator(Engine):
             pictures = [control for index in batch if (control := requests[index].control) is not None]
             return encode(self.components, shape, pictures)
 
-        for batch in self._run(requests, controls=controls if controlled else None):
+        for batch in self._run(requests, controls=controls if controlled else None, admit=admit):
             yield [
                 picture if picture.pixels is None else replace(picture, pixels=picture.pixels[0]) for picture in batch
             ]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import torch
 
 from models.checkpoint import Checkpoint, layers_defaults, sampling_defaults, writes_captions
-from models.components import CAPTION_WEIGHTS
 from models.forms import Form
 from models.levers import Levers
 from models.memory_plan import MemoryPlan
 from models.placement import GIB, RESIDENT, Placement, free_memory, limit_memory
 from models.placement_names import Kind, WantedPlacement
 from models.prompt_embeds import TEXT_BATCH_TOKENS
+from models.reader import CAPTION_WEIGHTS
 from models.sampling import Shape
 from models.sizes import Sizes, read_sizes
 from models.trial import try_out

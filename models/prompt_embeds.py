@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import torch
 
-from models.components import Components
 from models.failure import Failure, apart
+from models.reader import Reader
 
 TEXT_BATCH_TOKENS = 4096  # one H200: 64 prompts of 98 tokens at once take 2.7 ms each, 8 take 3.0, one takes 18
 
@@ -19,7 +19,7 @@ class PaddedEmbeds(NamedTuple):
 
 
 def embed_prompts(
-    components: Components, prompts: Iterable[str], max_tokens: int
+    reader: Reader, prompts: Iterable[str], max_tokens: int
 ) -> tuple[dict[str, torch.Tensor], dict[str, Failure]]:
     """Embed prompts, each once.
 
@@ -29,27 +29,27 @@ def embed_prompts(
     Returns:
         the embeddings [T, D] of those that can be, in host memory; the failures of the others.
     """
-    ids, failures = apart(lambda some: tokenize(components, some), sorted(set(prompts)))
+    ids, failures = apart(lambda some: tokenize(reader, some), sorted(set(prompts)))
     for prompt, tokens in list(ids.items()):
-        if (count := len(tokens) - components.template_tokens) > max_tokens:
+        if (count := len(tokens) - reader.template_tokens) > max_tokens:
             message = f"A prompt of {count} tokens is longer than {max_tokens}; shorten it."
             failures[prompt] = Failure("prompt_too_long", message, retryable=False)
             del ids[prompt]
-    with components.reading(), torch.inference_mode():
-        embeds, failed = apart(lambda some: embed(components, {prompt: ids[prompt] for prompt in some}), [*ids])
+    with reader.reading(), torch.inference_mode():
+        embeds, failed = apart(lambda some: embed(reader, {prompt: ids[prompt] for prompt in some}), [*ids])
     return embeds, failures | failed
 
 
-def tokenize(components: Components, prompts: Iterable[str]) -> dict[str, list[int]]:
+def tokenize(reader: Reader, prompts: Iterable[str]) -> dict[str, list[int]]:
     """The token ids of each distinct prompt, inside the pipeline's template; nothing is cut."""
     distinct = list(dict.fromkeys(prompts))
     if not distinct:
         return {}
-    texts = [components.template.format(prompt) for prompt in distinct]
-    return dict(zip(distinct, components.tokenizer(texts, verbose=False)["input_ids"], strict=True))
+    texts = [reader.template.format(prompt) for prompt in distinct]
+    return dict(zip(distinct, reader.tokenizer(texts, verbose=False)["input_ids"], strict=True))
 
 
-def embed(components: Components, ids: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+def embed(reader: Reader, ids: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     """Embed prompts, each once, in batches of neighbouring lengths.
 
     The encoder is causal: what stands to the right of a token doesn't reach it. So shorter prompts are filled up on the
@@ -65,11 +65,11 @@ def embed(components: Components, ids: dict[str, list[int]]) -> dict[str, torch.
     embeds: dict[str, torch.Tensor] = {}
     for some in _batches(ids):
         tokens = [torch.tensor(ids[prompt]) for prompt in some]
-        input_ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(components.device)
-        states = components.text_encoder(input_ids=input_ids, use_cache=False).last_hidden_state  # [B, T, D]
-        kept = states[:, components.template_tokens :].to("cpu", components.dtype)
+        input_ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(reader.device)
+        states = reader.text_encoder(input_ids=input_ids, use_cache=False).last_hidden_state  # [B, T, D]
+        kept = states[:, reader.template_tokens :].to("cpu", reader.dtype)
         for prompt, row in zip(some, kept, strict=True):
-            embeds[prompt] = row[: len(ids[prompt]) - components.template_tokens].clone()
+            embeds[prompt] = row[: len(ids[prompt]) - reader.template_tokens].clone()
     return embeds
 
 

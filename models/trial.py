@@ -16,11 +16,12 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
 
-from models.components import Components, quiet
+from models.components import Components
 from models.compressed import compress
 from models.forms import Form
 from models.levers import Levers, open_predictor
 from models.measure import Cost, measure_decoding, measure_step, warm_up
+from models.part import quiet
 from models.placement import RESIDENT
 from models.predictor import Predictor
 from models.sampling import Shape

@@ -141,5 +141,5 @@ def _flagged(
     if furthest:
         near = ", and ".join(map(close, furthest))
         sentences = " ".join(dict.fromkeys(concepts[name].sentence for name in furthest))
-        return ask(furthest, f"A person must look: the {what} comes {near}. {sentences}", scores)
+        return ask(over, f"A person must look: the {what} comes {near}. {sentences}", scores)
     return None

@@ -12,6 +12,7 @@ from safety.blocklist import Blocklist
 from safety.concepts import ConceptEmbeddings
 from safety.normalise import normalise
 from safety.policy import Policy
+from safety.probe import PREFIX, Probe
 from safety.verdict import Verdict
 
 What = Literal["prompt", "picture"]
@@ -35,7 +36,7 @@ class Nearness:
     concept: str
     score: float
     limit: float | None  # at or above it is refused; None where the concept isn't looked for
-    phrase: str  # the concept's that is nearest
+    phrase: str  # the concept's that is nearest; a probe has none
     exempt: str | None  # what is exempt and nearest
 
     @property
@@ -54,6 +55,13 @@ class Explanation:
     listed: tuple[Listed, ...] = ()
     near: tuple[Nearness, ...] = ()  # the nearest first; empty where no classifier was asked, or it failed
     match: tuple[float, float | None] | None = None  # of a picture with its prompt: the cosine, and the least allowed
+
+
+def probe_nearness(scores: Mapping[str, float], probe: Probe) -> tuple[Nearness, ...]:
+    """How near the scores of a probe come to its concepts, the nearest first; none where it couldn't judge."""
+    names = {f"{PREFIX}{concept.name}": concept.threshold for concept in probe.about.concepts}
+    near = [Nearness(name, scores[name], limit, "", None) for name, limit in names.items() if name in scores]
+    return tuple(sorted(near, key=lambda one: one.limit - one.score if one.limit is not None else 0.0))
 
 
 def readings(text: str) -> tuple[str, ...]:

@@ -7,13 +7,14 @@ import json
 import tomllib
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from safety.blocklist import Blocklist
 from safety.blocklist_file import BlocklistError
 from safety.normalise import METHOD
+from safety.probe import Answer, Name, Probe, ProbeError
 
 SHIPPED = Path(__file__).parent / "policies"
 SHIPPED_BLOCKLISTS = Path(__file__).parent / "blocklists"
@@ -37,7 +38,7 @@ class Concept(BaseModel):
     sentence: Phrase  # what a person reads when it is found
     phrases: Annotated[tuple[Phrase, ...], Field(min_length=1)]
     exempt: tuple[Phrase, ...] = ()
-    answer: Literal["block", "review"] = "block"  # what happens at or above a threshold: review has a person look
+    answer: Answer = "block"  # what happens at or above a threshold: review has a person look
     prompt_threshold: Margin | None = None
     picture_threshold: Margin | None = None
 
@@ -46,6 +47,24 @@ class Concept(BaseModel):
         if self.prompt_threshold is None and self.picture_threshold is None:
             raise ValueError(f"concept {self.name} has neither a prompt_threshold nor a picture_threshold")
         return self
+
+
+class ProbeFile(BaseModel):
+    """Where a policy's probe is, and what of it the policy has otherwise."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    file: str
+    thresholds: dict[Name, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    answers: dict[Name, Answer] = {}
+
+    def open(self, folder: Path) -> Probe:
+        """The probe, whose file is named relative to `folder`.
+
+        Raises:
+            ProbeError: if it can't be used, or has no concept of a name.
+        """
+        return Probe.load(folder / self.file).adjusted(self.thresholds, self.answers)
 
 
 class Policy(BaseModel):
@@ -63,6 +82,7 @@ class Policy(BaseModel):
     neutral: tuple[Phrase, ...] = ()  # exempt for every concept
     min_prompt_match: Cosine | None = None
     blocklist: Annotated[Blocklist, Field(exclude=True, repr=False)]
+    probe: Annotated[Probe | None, Field(exclude=True, repr=False)] = None
 
     @model_validator(mode="after")
     def _names_once(self) -> Self:
@@ -79,15 +99,17 @@ class Policy(BaseModel):
 
         In the file, `blocklists` names shipped lists ("en") or text files beside the policy ("mine.txt"); `refuse`
         and `allow` add single terms and exceptions. `extends` names a shipped policy whose fields stand where the file
-        gives none, and `without` those of its concepts that aren't looked for.
+        gives none, and `without` those of its concepts that aren't looked for. `probe` names a file beside the policy
+        ("mine.probe.safetensors"), or is a table: `file`, and `thresholds` and `answers` by concept.
 
         Raises:
-            PolicyError: if the file, or a list it names, is missing or malformed.
+            PolicyError: if the file, or a list or probe it names, is missing or malformed.
         """
         path = file_of(name_or_path)
         fields = _extended(path, _read(path, name_or_path))
         if "blocklist" in fields:
             raise PolicyError(f"The policy {path}, field blocklist: it is called blocklists, a list of names.")
+        probe = _probe(path, fields.pop("probe", None))
         texts = {field: _texts(path, field, fields.pop(field, [])) for field in ("blocklists", "refuse", "allow")}
         try:
             blocklist = Blocklist.read([_list_path(path, name) for name in texts["blocklists"]])
@@ -95,11 +117,9 @@ class Policy(BaseModel):
         except BlocklistError as error:
             raise PolicyError(f"The policy {path}, field blocklists: {error}") from None
         try:
-            return cls(**{"name": path.stem} | fields, blocklist=blocklist)
+            return cls(**{"name": path.stem} | fields, blocklist=blocklist, probe=probe)
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "concepts"
-            raise PolicyError(f"The policy {path}, field {field}: {first['msg']}.") from None
+            raise _wrong(path, error) from None
 
     @property
     def of_conditions(self) -> Self:
@@ -114,13 +134,14 @@ class Policy(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of everything that decides a verdict: the method, the lists' contents, all fields but the name.
+        """SHA-256 (hex) of everything that decides a verdict: the method, the contents of lists and probe, the fields.
 
         Computed anew each time (1 ms), because a cached one would survive `model_copy(update=...)`.
         """
         decides = {
             "method": METHOD,
             "blocklist": self.blocklist.contents,
+            **({"probe": self.probe.digest} if self.probe else {}),
             **self.model_dump(mode="json", exclude={"name", "calibrated_for"}),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
@@ -154,6 +175,24 @@ def _extended(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
         raise PolicyError(f"The policy {path}, field without: {base} has no concept {unknown[0]}.")
     kept = [concept for name, concept in concepts.items() if name not in without]
     return {**under, **fields, "concepts": [*kept, *fields.get("concepts", [])]}
+
+
+def _probe(path: Path, value: object) -> Probe | None:
+    if value is None:
+        return None
+    try:
+        return ProbeFile.model_validate({"file": value} if isinstance(value, str) else value).open(path.parent)
+    except ProbeError as error:
+        raise PolicyError(f"The policy {path}, field probe: {error}") from None
+    except ValidationError as error:
+        raise _wrong(path, error, "probe") from None
+
+
+def _wrong(path: Path, error: ValidationError, *under: str) -> PolicyError:
+    """The first thing that is wrong with a policy's fields."""
+    first = error.errors(include_url=False)[0]
+    field = ".".join(str(part) for part in (*under, *first["loc"])) or "concepts"
+    return PolicyError(f"The policy {path}, field {field}: {first['msg']}.")
 
 
 def file_of(name_or_path: str) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -13,6 +13,8 @@ class Reason(StrEnum):
     BLOCKLIST = "blocklist"
     CONCEPT = "concept"
     REVIEW = "review"  # a person must look
+    REVIEW_APPROVED = "review_approved"  # a person let it be made, which the next run does
+    REVIEW_REJECTED = "review_rejected"  # a person looked, and refused it
     SCREEN_FAILED = "screen_failed"
     BLANK = "blank"
     OFF_PROMPT = "off_prompt"
@@ -36,7 +38,8 @@ class Verdict:
     reason: Reason | None = None
     message: str | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-    asks: tuple[str, ...] = ()  # the concepts for which a person must look, the one furthest over its limit first
+    asks: Mapping[str, float] = field(default_factory=dict)
+    """The concepts for which a person must look, and how far each is over its limit, the furthest first."""
 
     def __post_init__(self) -> None:
         if self.allowed != (self.reason is None) or self.allowed != (self.message is None):
@@ -60,9 +63,10 @@ def refuse(reason: Reason, message: str, scores: Mapping[str, float] | None = No
     return Verdict(False, reason, message, dict(scores or {}))
 
 
-def ask(concepts: Sequence[str], message: str, scores: Mapping[str, float] | None = None) -> Verdict:
-    """A person must look, because of these concepts; until then it is refused."""
-    return Verdict(False, Reason.REVIEW, message, dict(scores or {}), tuple(concepts))
+def ask(over: Mapping[str, float], message: str, scores: Mapping[str, float] | None = None) -> Verdict:
+    """A person must look, because these concepts are over their limits by so much; until then it is refused."""
+    asks = dict(sorted(over.items(), key=lambda one: -one[1]))
+    return Verdict(False, Reason.REVIEW, message, dict(scores or {}), asks)
 
 
 def strictest(verdicts: Iterable[Verdict]) -> Verdict:
@@ -79,5 +83,6 @@ def strictest(verdicts: Iterable[Verdict]) -> Verdict:
     waiting = [verdict for verdict in verdicts if verdict.waits]
     if waiting:
         messages = dict.fromkeys(verdict.message or "" for verdict in waiting)
-        return ask([*dict.fromkeys(name for verdict in waiting for name in verdict.asks)], " ".join(messages), scores)
+        over = sorted(pair for verdict in waiting for pair in verdict.asks.items())  # of a name the largest stays
+        return ask(dict(over), " ".join(messages), scores)
     return allow(scores)

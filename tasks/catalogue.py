@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -30,9 +32,10 @@ class Catalogue:
         """What is known of these rows; None for a row that the catalogue doesn't have."""
         places = pc.index_in(pa.array(ids, pa.string()), value_set=self.table.column("id").combine_chunks())
         columns = [self.table.column(name).take(places).to_pylist() for name in KNOWN_COLUMNS]
+        texts = pc.coalesce(*(self.table.column(name).take(places) for name in ("caption", "prompt")))
         return [
-            None if place is None else Known(*values)
-            for place, *values in zip(places.to_pylist(), *columns, strict=True)
+            None if place is None else Known(*values, text=said)  # type: ignore[misc]  # text isn't among the values
+            for place, said, *values in zip(places.to_pylist(), texts.to_pylist(), *columns, strict=True)
         ]
 
     def part(self, plan: pa.Table) -> pa.Table:
@@ -47,7 +50,7 @@ class Catalogue:
         return None if mean is None else float(mean)
 
 
-KNOWN_COLUMNS = ("status", "key", "judged_by", "attempt", "retryable")
+KNOWN_COLUMNS = ("status", "key", "judged_by", "attempt", "retryable", "reason")
 
 
 def read_catalogue(store: Store) -> Catalogue:
@@ -91,27 +94,59 @@ def check_carried(catalogue: Catalogue, carried: pa.Schema, manifest: str) -> No
                 ) from error
 
 
-def merge(
-    store: Store, plan: pa.Table, outcomes: pa.Table, *, settle: Callable[[pa.Table], pa.Table] = lambda mine: mine
-) -> pa.Table:
-    """Put this run's `outcomes` into the store's catalogue, and what the manifest carries beside every row of `plan`.
+def with_rows(table: pa.Table, rows: Mapping[int, dict[str, Any]]) -> pa.Table:
+    """The table with other rows at these places."""
+    if not rows:
+        return table
+    changed = pa.Table.from_pylist([*rows.values()], schema=table.schema)
+    order = np.arange(table.num_rows)
+    order[[*rows]] = table.num_rows + np.arange(len(rows))
+    return pa.concat_tables([table, changed]).take(pa.array(order))
 
-    A row keeps an outcome that is newer than this run's. Other rows of the catalogue stay as they are. Returns the
-    part of the new catalogue that this plan is about, in plan order, as `settle` gave it, which may change it.
+
+def rewrite(store: Store, change: Callable[[pa.Table], pa.Table]) -> pa.Table:
+    """Replace the store's catalogue by what `change` makes of it, and return that.
+
+    Where somebody else was first, `change` is asked again. Nothing is written where nothing is changed.
     """
     for _ in range(MERGE_TRIES):
         catalogue = read_catalogue(store)
-        mine, others = _merged(catalogue.table, plan, outcomes)
-        mine = settle(mine)
-        whole = pa.concat_tables([others, mine], promote_options="permissive")
+        whole = change(catalogue.table)
+        if whole is catalogue.table:
+            return whole
         buffer = io.BytesIO()
         pq.write_table(whole, buffer, compression="zstd")
         try:
             store.replace(PATH, buffer.getvalue(), expect=catalogue.version)
         except Changed:
             continue
-        return mine
-    raise RuntimeError(f"{MERGE_TRIES} other runs changed the catalogue while this one tried to.")
+        return whole
+    raise RuntimeError(f"{MERGE_TRIES} others changed the catalogue while this one tried to.")
+
+
+def merge(
+    store: Store,
+    plan: pa.Table,
+    outcomes: pa.Table,
+    *,
+    settle: Callable[[pa.Table, pa.Table], pa.Table] = lambda mine, _: mine,
+) -> pa.Table:
+    """Put this run's `outcomes` into the store's catalogue, and what the manifest carries beside every row of `plan`.
+
+    A row keeps an outcome that is newer than this run's. Other rows of the catalogue stay as they are. Returns the
+    part of the new catalogue that this plan is about, in plan order, as `settle` gave it, which may change it. `settle`
+    is given that part, and the whole catalogue of before.
+    """
+    mine = SCHEMA.empty_table()
+
+    def change(before: pa.Table) -> pa.Table:
+        nonlocal mine
+        mine, others = _merged(before, plan, outcomes)
+        mine = settle(mine, before)
+        return pa.concat_tables([others, mine], promote_options="permissive")
+
+    rewrite(store, change)
+    return mine
 
 
 def _merged(before: pa.Table, plan: pa.Table, outcomes: pa.Table) -> tuple[pa.Table, pa.Table]:

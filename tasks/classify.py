@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.stages import Classified, Judged, Rendered, Screened, Stages
+from tasks.stages import Classified, Judged, Rendered, Screened, Stages, Withdrawn
 from tasks.stream import Stream
 
 
@@ -22,7 +22,11 @@ def classify(
     passed = 0
     try:
         for batch in rendered:
-            judged = stages.classify(batch, screened)
+            withdrawn = [thing for thing in batch if isinstance(thing, Withdrawn)]
+            judged = [
+                *withdrawn,
+                *stages.classify([thing for thing in batch if not isinstance(thing, Withdrawn)], screened),
+            ]
             out.put(judged)
             passed += sum(isinstance(thing, Judged) and thing.verdict.allowed for thing in judged)
         out.close()

@@ -40,8 +40,7 @@ class Duplicates:
     def settle(self, mine: pa.Table) -> pa.Table:
         """The catalogue's rows of a run, in the order of its plan, with duplicates rejected and former ones done.
 
-        A picture is put where its row will say before the row says so, and `clear` takes it from where it was when the
-        row has said so. Nothing is done where no profile asks for it.
+        Nothing is done where no profile asks for it.
         """
         asking = [name for name, profile in self.profiles.items() if profile.unlike_others]
         was = pc.fill_null(pc.equal(mine.column("reason"), Reason.DUPLICATE), False).to_numpy()
@@ -60,15 +59,6 @@ class Duplicates:
         }
         self.keys = set(mine.column("key").take(pa.array([*originals], pa.int64())).to_pylist())
         return self._with(mine, originals)
-
-    def clear(self, catalogue: pa.Table) -> None:
-        """Take pictures from where no row of the whole catalogue has them any more."""
-        keys = pa.array(sorted(self.keys), pa.string())
-        for place, status in ((self.shelf.published, Status.DONE), (QUARANTINE, Status.REJECTED)):
-            rows = catalogue.filter(pc.equal(catalogue.column("status"), status)).column("key").combine_chunks()
-            stale = keys.filter(pc.invert(pc.is_in(keys, value_set=rows))).to_pylist()
-            with ThreadPoolExecutor(MOVING_THREADS) as pool:
-                list(pool.map(lambda key, place=place: self.shelf.remove(place, key), stale))
 
     def _with(self, mine: pa.Table, originals: Mapping[int, int | None]) -> pa.Table:
         """The rows with these ones, by their place, as duplicates of others, or as duplicates no more."""

@@ -18,6 +18,7 @@ SAFE = "safe"
 COLUMNS = ("prompt", "image", "label")
 BATCH_ROWS = 64  # rows may hold pictures
 BLOCK = 16 << 20  # bytes of a CSV that are read at a time; no row is longer
+NAME = re.compile(r"[a-z][a-z0-9_]{0,99}")  # of a concept
 SEPARATORS = re.compile(r"[;,|]")
 
 
@@ -38,7 +39,7 @@ class Examples:
     name: str  # as the person wrote it
     file: Path
     columns: tuple[str, ...]  # of `COLUMNS`, those that it has
-    concepts: tuple[str, ...]  # what rows may be labelled with, besides safe
+    concepts: tuple[str, ...] | None  # what rows may be labelled with, besides safe; None: anything
 
     def __iter__(self) -> Iterator[Example]:
         """The rows in order.
@@ -79,7 +80,12 @@ class Examples:
         labels = {one.strip() for one in named} - {""}
         if not labels:
             raise RequestError(f"Row {row} of the examples {self.name} has no label; write a concept's name, or safe.")
-        if unknown := sorted(labels - {SAFE, *self.concepts}):
+        if self.concepts is None and (wrong := sorted(one for one in labels if not NAME.fullmatch(one))):
+            raise RequestError(
+                f"Row {row} of the examples {self.name} is labelled {wrong[0][:80]!r}; a concept's name has small "
+                "letters, digits and underscores."
+            )
+        if self.concepts is not None and (unknown := sorted(labels - {SAFE, *self.concepts})):
             raise RequestError(
                 f"Row {row} of the examples {self.name} is labelled {unknown[0][:80]!r}, which is no concept of the "
                 f"policy; those are {', '.join(self.concepts)}, and {SAFE}."
@@ -90,8 +96,10 @@ class Examples:
         return frozenset(labels - {SAFE})
 
 
-def open_examples(name: str, concepts: Collection[str]) -> Examples:
+def open_examples(name: str, concepts: Collection[str] | None) -> Examples:
     """Open a file of examples: `prompt` or `image` or both, and `label`.
+
+    `concepts` are those that there are; None for any.
 
     Raises:
         RequestError: if it isn't there, can't be read, or lacks a column.
@@ -117,7 +125,7 @@ def open_examples(name: str, concepts: Collection[str]) -> Examples:
                 f"The examples {name} hold {schema.field(column).type} in their column {column}, where "
                 f"{WANTED[column]} should be."
             )
-    return Examples(name, file, found, tuple(concepts))
+    return Examples(name, file, found, None if concepts is None else tuple(concepts))
 
 
 WANTED = {"prompt": "text", "image": "paths, addresses or bytes of pictures", "label": "names of concepts"}

@@ -8,18 +8,21 @@ import numpy as np
 
 from safety.blocklist import judge_text
 from safety.concepts import judge_picture, judge_prompt
-from safety.explanation import Explanation, listed_in, nearness, readings
+from safety.explanation import Explanation, listed_in, nearness, probe_nearness, readings
 from safety.layers import WHITE, over
 from safety.picture import inspect
-from safety.policy import PROMPT_MATCH
+from safety.policy import PROMPT_MATCH, Policy
+from safety.probe import judge_vectors
 from safety.verdict import Reason, Verdict, refuse, strictest
-from tasks.checkpoints import find_clip
+from tasks.checkpoints import find_checkpoint, find_clip
 from tasks.decoder import Decoder
 from tasks.job import Job
 from tasks.judges import Judges, load_policy
+from tasks.probing import check_probe
 from tasks.request import RequestError
 from tasks.source import LARGEST
 from tasks.source_error import SourceError
+from tasks.train_probe import pipeline_of, prompt_vectors
 
 
 def judges_of(job: Job) -> Judges:
@@ -33,8 +36,26 @@ def judges_of(job: Job) -> Judges:
     return Judges(policy, find_clip(job.clip, job.clip_revision), {}, device=job.device)
 
 
-def explain_prompt(prompt: str, judges: Judges) -> Explanation:
-    """Why a prompt is allowed or refused. It is asked of the CLIP also where a list refuses it."""
+def ask_probe(prompt: str, job: Job, policy: Policy) -> Verdict | None:
+    """What the policy's probe says of a prompt as a job's model reads it; None without one.
+
+    Raises:
+        RequestError: if the probe was trained for another text encoder.
+        CheckpointError, CheckpointUnreachable, StoreError: if the model can't be found or opened.
+    """
+    if policy.probe is None or not prompt.strip():
+        return None
+    pipeline = pipeline_of(job)
+    checkpoint = find_checkpoint(job.model, job.revision, pipeline=pipeline)
+    check_probe(policy, checkpoint)
+    return judge_vectors(prompt_vectors([prompt], checkpoint, job, pipeline), policy.probe)[0]
+
+
+def explain_prompt(prompt: str, judges: Judges, by_probe: Verdict | None = None) -> Explanation:
+    """Why a prompt is allowed or refused. It is asked of the CLIP also where a list refuses it.
+
+    `by_probe` is what `ask_probe` answered.
+    """
     policy = judges.policy
     by_list = judge_text(prompt, policy.blocklist, what="prompt")
     try:
@@ -43,9 +64,10 @@ def explain_prompt(prompt: str, judges: Judges) -> Explanation:
         near = nearness(windows, by_meaning.scores, judges.concepts, policy, "prompt")
     except Exception as error:  # noqa: BLE001  as in a run, what can't be screened is refused
         by_meaning, near = _failed(Reason.SCREEN_FAILED, "prompt could not be screened", error), ()
-    return Explanation(
-        "prompt", strictest([by_list, by_meaning]), readings(prompt), listed_in(prompt, policy.blocklist), near
-    )
+    verdicts = [by_list, by_meaning]
+    if by_probe is not None and policy.probe is not None:
+        verdicts, near = [*verdicts, by_probe], (*near, *probe_nearness(by_probe.scores, policy.probe))
+    return Explanation("prompt", strictest(verdicts), readings(prompt), listed_in(prompt, policy.blocklist), near)
 
 
 def explain_picture(file: Path, prompt: str | None, judges: Judges) -> Explanation:

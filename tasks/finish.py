@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -18,18 +16,18 @@ from tasks.catalogue import merge, read_catalogue
 from tasks.duplicates import Duplicates
 from tasks.making import Decomposition
 from tasks.outcome import Outcome, Status, outcome_table
+from tasks.places import clear
 from tasks.plan import Plan, bad_rows
 from tasks.prepare import Prepared
 from tasks.record import said
 from tasks.report import write_report
 from tasks.request import RequestError
+from tasks.reviews import Reviews
 from tasks.run import write_json
-from tasks.shelf import Shelf
 from tasks.store import open_store
 from tasks.summary import Summary, summarise
 
 REPORT = "report.html"
-DELETING_THREADS = 16
 
 
 @task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)
@@ -50,12 +48,16 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
             ended, shards = run.outcomes(store, prepared.shards)
             outcomes = pa.concat_tables([ended, _bad(plan, prepared)])
             shelf = prepared.spec.making.shelf(store)
-            duplicates = Duplicates(prepared.spec.profiles, shelf)
-            mine = merge(store, plan.table(), outcomes, settle=duplicates.settle)
+            reviews, duplicates = Reviews(store, lambda _: shelf), Duplicates(prepared.spec.profiles, shelf)
+            mine = merge(
+                store,
+                plan.table(),
+                outcomes,
+                settle=lambda mine, before: duplicates.settle(reviews.settle(mine, before)),
+            )
             complete = shards == prepared.shards
-            _clear(shelf, mine, outcomes)
-            if duplicates.keys:
-                duplicates.clear(read_catalogue(store).table)
+            if touched := {*_touched(outcomes), *reviews.keys, *duplicates.keys}:
+                clear(touched, read_catalogue(store).table, shelf)
         summary = summarise(
             mine,
             run=None if prepared.complete else run.id,
@@ -123,11 +125,8 @@ def _bad(plan: Plan, prepared: Prepared) -> pa.Table:
     )
 
 
-def _clear(shelf: Shelf[Any], catalogue: pa.Table, outcomes: pa.Table) -> None:
-    """Take out of where shops read what this run refused, unless another row, which passed, has the same."""
+def _touched(outcomes: pa.Table) -> list[str]:
+    """The keys whose results may lie elsewhere than before: of what was refused, and of what was judged again."""
     refused = pc.is_in(outcomes.column("status"), value_set=pa.array([Status.REJECTED, Status.BLOCKED]))
-    keys = pc.unique(outcomes.filter(refused).column("key"))
-    passed = catalogue.filter(pc.equal(catalogue.column("status"), Status.DONE)).column("key")
-    stale = keys.filter(pc.invert(pc.is_in(keys, value_set=passed.combine_chunks()))).to_pylist()
-    with ThreadPoolExecutor(DELETING_THREADS) as pool:
-        list(pool.map(lambda key: shelf.remove(shelf.published, key), stale))
+    stored = pc.equal(outcomes.column("seconds"), 0)
+    return list(pc.unique(outcomes.filter(pc.or_(refused, stored)).column("key")).to_pylist())

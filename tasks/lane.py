@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +28,7 @@ from safety.policy import Policy
 from safety.profile import Profile
 from safety.provenance import DigitalSourceType
 from tasks.classify import classify
+from tasks.decision import Decisions
 from tasks.judges import Judges
 from tasks.layer_stages import LayerStages
 from tasks.making import Control, Decomposition, Intake, Pictures
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
     from models.decomposer import Decomposer
     from models.engine import Engine
     from models.generator import Generator
+    from models.reader import Reader
     from models.usage import Usage
 
     AnyEngine = TypeVar("AnyEngine", bound=Engine)
@@ -127,6 +130,7 @@ class Line:
 
     def _open(self, engine: type[AnyEngine], control: Control | None = None) -> AnyEngine:
         spec = self.spec
+        self._give_up_reader()
         return engine.load(
             spec.checkpoint,
             device=spec.device,
@@ -163,6 +167,37 @@ class Line:
 
             return self._open(Decomposer)
 
+    @cached_property
+    def reader(self) -> Reader:
+        """The model's text encoder alone, loaded when only stored rows are to be judged by it."""
+        from models.reader import load_reader
+
+        spec = self.spec
+        return load_reader(
+            spec.checkpoint,
+            pipeline="QwenImagePipeline" if isinstance(spec.making, Pictures) else "QwenImageLayeredPipeline",
+            device=spec.device,
+            precision=spec.precision,
+            memory_fraction=spec.memory_fraction,
+            gpu_memory=spec.gpu_memory,
+        )
+
+    def _prompt_reader(self, needs_model: bool) -> Reader:
+        """What reads prompts: that of the model, if it is loaded or will be anyway; else the text encoder alone."""
+        name = "generator" if isinstance(self.spec.making, Pictures) else "decomposer"
+        if needs_model or name in self.__dict__:
+            reader: Reader = getattr(self, name).components
+            return reader
+        return self.reader
+
+    def _give_up_reader(self) -> None:
+        """Make room for the model, which has a text encoder of its own."""
+        if self.__dict__.pop("reader", None) is not None:
+            import torch
+
+            gc.collect()
+            torch.cuda.empty_cache()
+
     @property
     def usage(self) -> Usage | None:
         """What the model was predicted to take and took; None if nothing was made."""
@@ -174,21 +209,25 @@ class Line:
         if isinstance(making, Pictures):
             return PictureStages(
                 generator=lambda: self.generator,
+                prompts=self._prompt_reader,
                 shelf=making.shelf(self.store),
                 encoding=making.encoding,
                 retouching=making.retouching,
                 marker=making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA),
                 controls=self._reader(making.control.intake, keeps_alpha=False) if making.control else None,
                 judges=self.judges,
+                decisions=Decisions(self.store),
                 pool=self.pool,
                 record=self.record,
             )
         return LayerStages(
             decomposer=lambda: self.decomposer,
+            prompts=self._prompt_reader,
             making=making,
             shelf=making.shelf(self.store),
             reader=self._reader(making.intake, keeps_alpha=True),
             judges=self.judges,
+            decisions=Decisions(self.store),
             pool=self.pool,
             record=self.record,
         )

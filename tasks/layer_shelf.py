@@ -134,15 +134,33 @@ class LayerShelf(Shelf[Layers]):
             return self.put(place, key, contents)
         return self._said(place, key, len(contents.layers), len(found[0]), hashlib.sha256(found[0]).hexdigest())
 
+    def copy(self, place: str, to: str, key: str) -> dict[str, Any] | None:
+        """See `Shelf`."""
+        if not self.store.exists(self.path(place, key, COMPOSITE)):
+            return None
+        layers = self._layers(place, key)
+        for name in (*layers, SOURCE, CAPTION, PSD, COMPOSITE) if to != place else ():
+            found = self.store.read(self.path(place, key, name))
+            if found is not None:
+                kind = CONTENT_TYPES[Path(name).suffix]
+                self.store.adopt_or_put(self.path(to, key, name), found[0], content_type=kind)
+            elif name != PSD:  # removed meanwhile: without its composite the copy is no result
+                return None
+        uris = [self.store.uri_of(self.path(to, key, name)) for name in layers]
+        return {"uri": self.store.uri_of(self.path(to, key, COMPOSITE)), "layer_uris": uris}
+
     def remove(self, place: str, key: str) -> None:
         """See `Shelf`."""
         self.store.delete(self.path(place, key, COMPOSITE))  # first: from here on the rest is no result
-        number = 0
-        while self.store.exists(self.path(place, key, f"{number}.png")):
-            self.store.delete(self.path(place, key, f"{number}.png"))
-            number += 1
-        for name in (SOURCE, CAPTION, PSD):
+        for name in (SOURCE, CAPTION, PSD, *reversed(self._layers(place, key))):  # from the top: what is left is found
             self.store.delete(self.path(place, key, name))
+
+    def _layers(self, place: str, key: str) -> list[str]:
+        """The names of the layers that lie there, bottom to top."""
+        names: list[str] = []
+        while self.store.exists(self.path(place, key, f"{len(names)}.png")):
+            names.append(f"{len(names)}.png")
+        return names
 
     def _marked(self, pixels: np.ndarray, number: str, edits: Sequence[str] = ()) -> bytes:
         return self.marker.signed(encode(pixels, self.marker.packet(number, edits)), "png", edits)

@@ -16,17 +16,19 @@ from safety.credentials import CredentialsError
 from safety.layers import WHITE, judge_layers, over
 from safety.marks import judge_marks
 from safety.picture_file import examine
-from safety.verdict import Verdict, strictest
+from safety.verdict import Verdict, allow, strictest
+from tasks.decision import Decisions
 from tasks.judges import Judges
 from tasks.layer_shelf import Layers, LayerShelf
 from tasks.making import Decomposition
 from tasks.originals import OriginalReader
-from tasks.outcome import FailureReason, Outcome
+from tasks.outcome import FailureReason, Outcome, Status
 from tasks.plan import PlannedRow
+from tasks.probing import Asking, PromptReader, ask_again
 from tasks.record import Record
 from tasks.retouching import FIXES
-from tasks.screen import blocked, judge_prompts, places_of, screen_originals
-from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
+from tasks.screen import judge_prompts, passed, places_of, rulings_on, screen_originals
+from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages, Withdrawn
 
 if TYPE_CHECKING:
     from models.decomposer import Decomposer, Failure
@@ -48,16 +50,22 @@ class LayerStages(Stages):
         self,
         *,
         decomposer: Callable[[], Decomposer],
+        prompts: PromptReader,
         judges: Judges,
         making: Decomposition,
         shelf: LayerShelf,
         reader: OriginalReader,
+        decisions: Decisions,
         pool: Executor,
         record: Record,
     ) -> None:
-        """`decomposer` gives the model, loaded when it is first asked for; `pool` is for the store and for reading."""
-        self.decomposer, self.making, self.judges, self.shelf = decomposer, making, judges, shelf
-        self.reader, self.pool, self.record = reader, pool, record
+        """`decomposer` gives the model, loaded when it is first asked for; `prompts` gives what reads prompts.
+
+        `pool` is for the store and for reading.
+        """
+        self.decomposer, self.prompts = decomposer, prompts
+        self.making, self.judges, self.shelf = making, judges, shelf
+        self.reader, self.decisions, self.pool, self.record = reader, decisions, pool, record
         self._captions: dict[str, str] = {}  # written by this lane, by the hash of the source picture
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
@@ -65,8 +73,20 @@ class LayerStages(Stages):
         places = places_of(rows, self.shelf, self.pool)
         read = list(self.pool.map(self._original, rows, places))
         return screen_originals(
-            shard, read, places, judges=self.judges, policy=self.judges.policy, shelf=self.shelf, record=self.record
+            shard,
+            read,
+            places,
+            judges=self.judges,
+            policy=self.judges.policy,
+            shelf=self.shelf,
+            decisions=self.decisions,
+            pool=self.pool,
+            record=self.record,
         )
+
+    def read_again(self, screened: Screened) -> tuple[list[Found], list[Withdrawn]]:
+        """Ask the policy's probe about stored rows, if it has one."""
+        return ask_again(self.judges.policy.probe, screened, self.prompts, self.record)
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Caption what has no caption, and take apart what is to be taken apart."""
@@ -76,8 +96,9 @@ class LayerStages(Stages):
             if ended:
                 yield [*ended]
         requests = [self._request(planned, screened) for planned in rows]
-        for pictures in self.decomposer().decompose(requests):
-            yield [self.record.taken(rows[picture.index], picture) for picture in pictures]
+        asking = Asking(self.judges.policy.probe, rows, screened, self.record)
+        for pictures in self.decomposer().decompose(requests, admit=asking.admit):
+            yield [asking.taken(picture) for picture in pictures]
 
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
         """Judge layers: whether they make their picture, what that shows, and whether each shows something.
@@ -92,7 +113,7 @@ class LayerStages(Stages):
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         for result, layers, picture, (whole, fixes, marks) in zip(results, measured, shown, finished, strict=True):
             height, width = result.contents.source.shape[:2]
-            verdict = strictest([layers, picture, whole])
+            verdict = strictest([layers, picture, whole, screened.probed.get(result.planned.row.id, allow())])
             contents = replace(result.contents, stored=result.composite)
             judged.append(
                 Judged(
@@ -127,13 +148,22 @@ class LayerStages(Stages):
         failures = self._write_captions([planned for planned in rows if not planned.row.prompt], screened)
         captioned = [with_caption(planned, self._captions.get(planned.row.source or "", "")) for planned in rows]
         written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
-        verdicts = dict(zip((new.row.id for new in written), judge_prompts(written, self.judges)[0], strict=True))
+        rulings = rulings_on(written, self.decisions, self.pool)  # anew: a decision counts for a caption, too
+        verdicts = {
+            new.row.id: (ruling, *ruling.applied("input", verdict))
+            for new, verdict, ruling in zip(written, judge_prompts(written, self.judges)[0], rulings, strict=True)
+        }
         kept: list[PlannedRow] = []
         ended: list[Outcome] = []
         for planned in captioned:
-            verdict, failure = verdicts.get(planned.row.id), failures.get(planned.row.source or "")
-            if verdict is not None and not verdict.allowed:
-                ended.append(blocked(planned, verdict, self.record))
+            judged, failure = verdicts.get(planned.row.id), failures.get(planned.row.source or "")
+            if judged is not None:
+                ruling, verdict, decision = judged
+                if verdict.allowed:
+                    passed(screened, planned, ruling, decision)
+                    kept.append(planned)
+                else:
+                    ended.append(self.record.judged(planned, Status.BLOCKED, verdict, decision))
             elif not planned.row.prompt and failure is not None:
                 ended.append(self.record.failure(planned, failure.reason, failure.message, retryable=failure.retryable))
             else:

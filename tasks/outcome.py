@@ -51,6 +51,8 @@ class Outcome:
 
     `judged_by` names the policy, the CLIP and the profile that judged it (see `tasks.key.judgement`): when one of them
     changes, the stored picture is judged again. `seconds` is the row's share of the time its batch took to render.
+    `asks` is for which concepts a person must look, with how far each is over its limit, and `reviewed_by` and
+    `reviewed_at` say whose decision it is that the outcome rests on.
     `fixes` is what was done to the picture after the model, `marks` is what was found when the stored one was read
     back, and `fingerprint` is what it is told from others by (see `safety.likeness`).
     """
@@ -77,6 +79,9 @@ class Outcome:
     sha256: str | None = None
     caption: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    asks: dict[str, float] = field(default_factory=dict)
+    reviewed_by: str | None = None
+    reviewed_at: datetime | None = None
     fixes: list[str] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
     fingerprint: str | None = None
@@ -104,6 +109,9 @@ SCHEMA = pa.schema(
         pa.field("caption", pa.string()),
         pa.field("model", pa.string()),
         pa.field("scores", pa.map_(pa.string(), pa.float32())),
+        pa.field("asks", pa.map_(pa.string(), pa.float32())),
+        pa.field("reviewed_by", pa.string()),
+        pa.field("reviewed_at", pa.timestamp("us", tz="UTC")),
         pa.field("fixes", pa.list_(pa.string())),
         pa.field("marks", pa.list_(pa.string())),
         pa.field("fingerprint", pa.string()),
@@ -118,7 +126,7 @@ SCHEMA = pa.schema(
 """The columns of a ledger, and the first columns of the catalogue; a manifest's carried columns follow them."""
 
 
-ADDED = ("fixes", "marks", "fingerprint")
+ADDED = ("asks", "reviewed_by", "reviewed_at", "fixes", "marks", "fingerprint")
 """Columns that tables of before lack: empty there."""
 
 
@@ -136,5 +144,6 @@ def outcome_table(outcomes: list[Outcome]) -> pa.Table:
     """Outcomes as a table of `SCHEMA`."""
     names = {f.name for f in fields(Outcome)}
     columns = {name: [getattr(outcome, name) for outcome in outcomes] for name in SCHEMA.names if name in names}
-    columns["scores"] = [list(scores.items()) for scores in columns["scores"]]
+    for name in ("scores", "asks"):
+        columns[name] = [list(pairs.items()) for pairs in columns[name]]
     return pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA)

@@ -17,18 +17,20 @@ from safety.marks import Mark, judge_marks
 from safety.picture import inspect
 from safety.picture_file import PictureFile, examine
 from safety.profile import Profile
-from safety.verdict import Verdict, strictest
+from safety.verdict import Verdict, allow, strictest
+from tasks.decision import Decisions
 from tasks.encoding import Encoding, decode
 from tasks.judges import Judges
 from tasks.marking import Marker
 from tasks.originals import OriginalReader
 from tasks.outcome import FailureReason, Outcome
 from tasks.plan import PlannedRow
+from tasks.probing import Asking, PromptReader, ask_again
 from tasks.record import Record
 from tasks.retouching import FIXES, Retouching
-from tasks.screen import judge_prompts, places_of, screen_originals, sorted_out
+from tasks.screen import judge_prompts, places_of, rulings_on, screen_originals, sorted_out
 from tasks.shelf import PictureShelf
-from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
+from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages, Withdrawn
 
 if TYPE_CHECKING:
     from models.generator import Generator
@@ -54,23 +56,26 @@ class PictureStages(Stages):
         self,
         *,
         generator: Callable[[], Generator],
+        prompts: PromptReader,
         judges: Judges,
         shelf: PictureShelf,
         encoding: Encoding,
         retouching: Retouching,
         marker: Marker,
         controls: OriginalReader | None,
+        decisions: Decisions,
         pool: Executor,
         record: Record,
     ) -> None:
-        """`generator` gives the model, loaded when it is first asked for; `pool` is for the store and for encoding.
+        """`generator` gives the model, loaded when it is first asked for, and `prompts` what reads prompts.
 
-        `retouching` and `marker` finish a picture before it is stored. `controls` reads control pictures, where there
-        are any to draw after.
+        `pool` is for the store and for encoding. `retouching` and `marker` finish a picture before it is stored.
+        `controls` reads control pictures, where there are any to draw after.
         """
-        self.generator, self.judges, self.shelf, self.encoding = generator, judges, shelf, encoding
+        self.generator, self.prompts = generator, prompts
+        self.judges, self.shelf, self.encoding = judges, shelf, encoding
         self.retouching, self.marker, self.controls = retouching, marker, controls
-        self.pool, self.record = pool, record
+        self.decisions, self.pool, self.record = decisions, pool, record
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Judge the prompts of a shard and its control pictures, and look up which pictures are stored."""
@@ -79,17 +84,31 @@ class PictureStages(Stages):
             read = list(self.pool.map(self.controls.read, rows))
             policy = self.judges.policy.of_conditions
             return screen_originals(
-                shard, read, places, judges=self.judges, policy=policy, shelf=self.shelf, record=self.record
+                shard,
+                read,
+                places,
+                judges=self.judges,
+                policy=policy,
+                shelf=self.shelf,
+                decisions=self.decisions,
+                pool=self.pool,
+                record=self.record,
             )
         verdicts, windows = judge_prompts(rows, self.judges)
-        return sorted_out(shard, rows, verdicts, places, windows, shelf=self.shelf, record=self.record)
+        rulings = rulings_on(rows, self.decisions, self.pool)
+        return sorted_out(shard, rows, verdicts, rulings, places, windows, shelf=self.shelf, record=self.record)
+
+    def read_again(self, screened: Screened) -> tuple[list[Found], list[Withdrawn]]:
+        """Ask the policy's probe about stored rows, if it has one."""
+        return ask_again(self.judges.policy.probe, screened, self.prompts, self.record)
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Draw what is to be drawn."""
         rows = screened.to_render
         requests = [request_of(planned, screened.sources.get(planned.row.id)) for planned in rows]
-        for pictures in self.generator().render(requests):
-            yield [self.record.taken(rows[picture.index], picture) for picture in pictures]
+        asking = Asking(self.judges.policy.probe, rows, screened, self.record)
+        for pictures in self.generator().render(requests, admit=asking.admit):
+            yield [asking.taken(picture) for picture in pictures]
 
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
         """Judge pictures as they are stored: what is on each, what that means, its marks, and its marketplace."""
@@ -109,7 +128,7 @@ class PictureStages(Stages):
                     width,
                     height,
                     picture.seconds,
-                    strictest([seen, meaning, *wanted]),
+                    strictest([seen, meaning, *wanted, screened.probed.get(picture.planned.row.id, allow())]),
                     picture.stored_at,
                     fixes=picture.fixes,
                     marks=[*map(str, picture.marks)],

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from safety.verdict import Reason
 from tasks.key import Maker, reseed
 from tasks.manifest import Manifest, ManifestError
 from tasks.outcome import Status
@@ -62,6 +63,8 @@ class Known:
     judged_by: str
     attempt: int
     retryable: bool  # what went wrong was not the row's doing: the same picture may pass
+    reason: str | None = None
+    text: str = ""  # its prompt, or the caption of its source picture
 
 
 @dataclass
@@ -99,14 +102,16 @@ class Planner:
         known: Callable[[Sequence[str]], Sequence[Known | None]],
         retry: frozenset[str],
         shard_rows: int,
+        decided: Callable[[str, str], bool] = lambda _key, _text: False,
     ) -> None:
         """`judged_by` names the judges of a profile, or raises ValueError with a sentence where there is no such one.
 
         `label_of` is the visible label that a profile wants drawn into its pictures.
-        `known` looks ids up in the catalogue so far; `retry` are the statuses whose rows are done again.
+        `known` looks ids up in the catalogue so far; `retry` are the statuses whose rows are done again. `decided` says
+        of a key and a text whether a person has answered; it is asked where the catalogue says that one must.
         """
         self.rows, self.maker, self.judged_by, self.label_of = rows, maker, judged_by, label_of
-        self.known, self.retry, self.shard_rows = known, retry, shard_rows
+        self.known, self.retry, self.shard_rows, self.decided = known, retry, shard_rows, decided
         self.census = Census()
         self._open: dict[RowShape, tuple[int, int]] = {}  # shape → its shard, and the rows in it
 
@@ -149,8 +154,13 @@ class Planner:
             key = self.maker.key(row, seed, label=label)
             if known is None or key != known.key:
                 continue
+            changed = known.judged_by != judged_by
+            if known.reason == Reason.REVIEW_APPROVED:
+                return key, seed, known.attempt, True
+            if known.reason == Reason.REVIEW:  # which is for a person to end: not made again, whatever is to be retried
+                return key, seed, known.attempt, changed or self.decided(key, known.text)
             if known.status not in self.retry:
-                return key, seed, known.attempt, known.judged_by != judged_by
+                return key, seed, known.attempt, changed
             if known.status == Status.REJECTED and not known.retryable:
                 seed = reseed(row.seed, known.attempt + 1)
                 key = self.maker.key(row, seed, label=label)

@@ -38,7 +38,7 @@ def with_thresholds(
         document = _whole(tomlkit.parse(file.read_text("utf-8")))
     except (OSError, UnicodeDecodeError, tomlkit.exceptions.TOMLKitError) as error:
         raise RequestError(f"The policy {base} can't be read: {error}.") from None
-    _move_lists(document, file.parent, out.parent)
+    _move_files(document, file.parent, out.parent)
     document["calibrated_for"] = clip
     if match is not None:
         document["min_prompt_match"] = match
@@ -94,8 +94,13 @@ def _concepts(document: TOMLDocument) -> AoT | list[Table]:
     return found if found is not None else []
 
 
-def _move_lists(document: TOMLDocument, before: Path, after: Path) -> None:
-    """Have list files that lie beside the old file be found from the new one's folder."""
+def _move_files(document: TOMLDocument, before: Path, after: Path) -> None:
+    """Have lists and a probe that lie beside the old file be found from the new one's folder."""
+    probe: Any = document.get("probe")
+    if isinstance(probe, dict):
+        probe["file"] = os.path.relpath(before / str(probe["file"]), after)
+    elif probe is not None:
+        document["probe"] = os.path.relpath(before / str(probe), after)
     lists: Any = document.get("blocklists", [])
     for at, name in enumerate(lists):
         if str(name).endswith(".txt"):

@@ -19,6 +19,7 @@ from safety.profile import Profile, ProfileError
 from safety.provenance import DigitalSourceType
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.checkpoints import find_clip
+from tasks.decision import Decisions
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
 from tasks.judges import load_policy, looked_for
@@ -28,6 +29,7 @@ from tasks.lane import LaneSpec
 from tasks.making import Pictures
 from tasks.manifest import Manifest, open_manifest
 from tasks.plan import Census, Plan, Planner, write_plan
+from tasks.probing import check_probe
 from tasks.request import RequestError
 from tasks.run import Run, open_run, run_name, write_json
 from tasks.store import Conflict, Store, StoreAddressError, open_store
@@ -101,6 +103,11 @@ class Checked:
     def label_of(self, profile: str) -> str | None:
         """The visible label that a profile wants drawn into pictures; into layers none is drawn."""
         return self.profiles[profile].visible_label if isinstance(self.kind.making, Pictures) else None
+
+    @property
+    def decisions(self) -> Decisions:
+        """What people decided on rows of this store."""
+        return Decisions(self.store)
 
     @property
     def maker(self) -> Maker:
@@ -177,6 +184,7 @@ def check(request: Request) -> Checked:
             precision=resolved_precision(job, kind.checkpoint),
         )
         checked.judged_by(job.profile)
+        check_probe(checked.policy, kind.checkpoint)
         kind.making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)  # says now what wouldn't sign later
     return checked
 
@@ -226,6 +234,7 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
             known=catalogue.known,
             retry=checked.request.retry,
             shard_rows=checked.request.job.shard_rows,
+            decided=lambda key, text: checked.decisions.on(key, text).any,
         )
         return write_plan(planner, manifest, file, limit=checked.request.limit)
 

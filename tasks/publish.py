@@ -8,13 +8,13 @@ from typing import Any
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from safety.verdict import Reason
+from tasks.decision import Ruling
 from tasks.outcome import Outcome, Status
 from tasks.progress import tell
 from tasks.record import Record
 from tasks.run import Run
 from tasks.shelf import QUARANTINE, Shelf
-from tasks.stages import Classified, Found, Judged, Screened
+from tasks.stages import Classified, Found, Judged, Screened, Withdrawn
 from tasks.store import Store
 from tasks.stream import Stream
 
@@ -33,22 +33,22 @@ def publish(
     """Store what the rows of a shard gave and commit its ledger; returns how many rows ended in each way.
 
     What passed goes to the shelf's published place, what was refused to quarantine. The ledger is written when every
-    row has ended, so a run that stops before that finds what it made by its keys and judges it again.
+    row has ended, so a run that stops before that finds what it made by its keys and judges it again. Nothing is taken
+    from where it was: that is done when the catalogue says where it is now.
     """
     try:
         list(pool.map(lambda found: _withdraw(found, shelf), screened.withdrawn))
         outcomes = list(screened.ended)
         tell(outcomes)
-        stale: list[str] = []
         for batch in classified:
             judged = [thing for thing in batch if isinstance(thing, Judged)]
-            ended = [thing for thing in batch if isinstance(thing, Outcome)]
-            ended += pool.map(lambda one: _place(one, shelf, record), judged)
-            stale += [one.planned.key for one in judged if one.verdict.allowed and one.stored_at == QUARANTINE]
+            withdrawn = [thing for thing in batch if isinstance(thing, Withdrawn)]
+            list(pool.map(lambda thing: _withdraw(thing.found, shelf), withdrawn))
+            ended = [thing for thing in batch if isinstance(thing, Outcome)] + [thing.outcome for thing in withdrawn]
+            ended += pool.map(lambda one: _place(one, screened, shelf, record), judged)
             outcomes += ended
             tell(ended)
         Run(record.run).commit(store, shard, outcomes)
-        list(pool.map(lambda key: shelf.remove(QUARANTINE, key), stale))
     except BaseException:
         classified.abandon()
         raise
@@ -60,28 +60,23 @@ def publish(
 
 def _withdraw(found: Found, shelf: Shelf[Any]) -> None:
     """Keep for review what a row that is blocked now gave; the published is cleared when the catalogue says so."""
-    key = found.planned.key
-    try:
-        contents = shelf.read(found.place, key)
-    except ValueError:
-        return
-    shelf.put(QUARANTINE, key, contents)
+    if found.place != QUARANTINE:
+        shelf.copy(found.place, QUARANTINE, found.planned.key)
 
 
-def _place(judged: Judged, shelf: Shelf[Any], record: Record) -> Outcome:
-    """Store what one row gave where its verdict wants it, and say what became of the row."""
-    verdict, key = judged.verdict, judged.planned.key
+def _place(judged: Judged, screened: Screened, shelf: Shelf[Any], record: Record) -> Outcome:
+    """Store what one row gave where its verdict and people's decisions want it, and say what became of the row."""
+    row_id, key = judged.planned.row.id, judged.planned.key
+    verdict, decision = screened.rulings.get(row_id, Ruling()).applied("picture", judged.verdict)
     place = shelf.published if verdict.allowed else QUARANTINE
     store = shelf.describe if judged.stored_at == place else shelf.put
-    return record.outcome(
+    return record.judged(
         judged.planned,
         Status.DONE if verdict.allowed else Status.REJECTED,
-        reason=verdict.reason,
-        message=verdict.message,
-        retryable=verdict.reason == Reason.CLASSIFIER_FAILED,
+        verdict,
+        decision or screened.approved.get(row_id),
         width=judged.width,
         height=judged.height,
-        scores={name: float(score) for name, score in verdict.scores.items()},
         fixes=judged.fixes,
         marks=judged.marks,
         fingerprint=judged.fingerprint,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from safety.verdict import Reason, Verdict
+from tasks.decision import Decision
 from tasks.outcome import FailureReason, Outcome, Status
 from tasks.plan import PlannedRow
 from tasks.stages import Made
@@ -34,6 +36,23 @@ class Record:
             judged_by=planned.judged_by,
             run=self.run,
             attempt=planned.attempt,
+            **what,
+        )
+
+    def judged(
+        self, planned: PlannedRow, status: Status, verdict: Verdict, decision: Decision | None, **what: Any
+    ) -> Outcome:
+        """The outcome of a row that a verdict decided, and a person's decision where there is one."""
+        return self.outcome(
+            planned,
+            status,
+            reason=verdict.reason,
+            message=verdict.message,
+            retryable=verdict.reason in (Reason.SCREEN_FAILED, Reason.CLASSIFIER_FAILED),
+            scores={name: float(score) for name, score in verdict.scores.items()},
+            asks=dict(verdict.asks),
+            reviewed_by=decision.by if decision else None,
+            reviewed_at=decision.at if decision else None,
             **what,
         )
 

@@ -22,8 +22,11 @@ def render(
 ) -> int:
     """Make what is to be made; returns for how many rows. The model is loaded only if there is any."""
     try:
-        for start in range(0, len(screened.found), FOUND_AT_ONCE):
-            out.put([*screened.found[start : start + FOUND_AT_ONCE]])
+        found, withdrawn = stages.read_again(screened)
+        if withdrawn:
+            out.put([*withdrawn])
+        for start in range(0, len(found), FOUND_AT_ONCE):
+            out.put([*found[start : start + FOUND_AT_ONCE]])
         made = 0
         if screened.to_render:
             for batch in stages.render(screened):

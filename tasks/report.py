@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from safety.verdict import Reason
 from tasks.encoding import decode_rgba
 from tasks.layer_shelf import PSD, SOURCE, layer_names
 from tasks.outcome import Status
@@ -20,6 +21,7 @@ from tasks.store import Store
 from tasks.summary import Summary
 
 SHOWN = {Status.DONE: 60, Status.REJECTED: 36, Status.BLOCKED: 36, Status.FAILED: 36}  # cards of each kind
+WAITING_SHOWN = 240  # those furthest over a limit
 THUMBNAIL = 192  # pixels, the longer side
 NARROWEST = 88  # pixels of a column in a strip: a layer's name fits below it
 READING_THREADS = 16
@@ -63,6 +65,7 @@ class Card:
     seed: int | None
     profile: str | None
     link: str | None
+    asks: tuple[tuple[str, float], ...]  # of a row that waits: the concepts, and how far each is over its limit
 
 
 def write_report(store: Store, path: str, rows: pa.Table, summary: Summary) -> None:
@@ -78,12 +81,16 @@ def render_report(store: Store, mine: pa.Table, summary: Summary, *, up: str) ->
     pictures.
     """
     sections = []
+    waits = pc.fill_null(pc.equal(mine.column("reason"), Reason.REVIEW), False)
+    waiting, ended = mine.filter(waits), mine.filter(pc.invert(waits))
+    parts = [("Waiting for review", waiting.num_rows, _furthest(waiting.to_pylist())[:WAITING_SHOWN])]
+    for status in (Status.DONE, Status.REJECTED, Status.BLOCKED, Status.FAILED):
+        rows = ended.filter(pc.equal(ended.column("status"), status))
+        parts.append((status.capitalize(), rows.num_rows, _spread(rows, SHOWN[status]).to_pylist()))
     with ThreadPoolExecutor(READING_THREADS) as pool:
-        for status in (Status.DONE, Status.REJECTED, Status.BLOCKED, Status.FAILED):
-            rows = mine.filter(pc.equal(mine.column("status"), status))
-            shown = _spread(rows, SHOWN[status])
-            cards = list(pool.map(lambda row: _card(store, row, up), shown.to_pylist()))
-            sections.append({"status": status, "rows": rows.num_rows, "cards": cards})
+        for title, count, shown in parts:
+            cards = list(pool.map(lambda row: _card(store, row, up), shown))
+            sections.append({"title": title, "rows": count, "cards": cards})
     environment = Environment(
         loader=PackageLoader("tasks", "."),
         autoescape=True,
@@ -92,6 +99,11 @@ def render_report(store: Store, mine: pa.Table, summary: Summary, *, up: str) ->
         lstrip_blocks=True,
     )
     return environment.get_template("report.html.j2").render(summary=summary, sections=sections)
+
+
+def _furthest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows that wait, the one furthest over a limit first."""
+    return sorted(rows, key=lambda row: -max((over for _, over in row["asks"] or ()), default=0.0))
 
 
 def _spread(rows: pa.Table, most: int) -> pa.Table:
@@ -115,6 +127,7 @@ def _card(store: Store, row: dict[str, Any], up: str) -> Card:
         seed=row["seed"] if row["key"] else None,
         profile=row["profile"] or None,
         link=up + _path(store, row["uri"]) if row["uri"] else None,
+        asks=tuple(sorted((row["asks"] or ()) if row["reason"] == Reason.REVIEW else (), key=lambda one: -one[1])),
     )
 
 

@@ -15,6 +15,7 @@ from safety.concepts import judge_prompt
 from safety.layers import WHITE, over
 from safety.policy import Policy
 from safety.verdict import Reason, Verdict, allow, refuse, strictest
+from tasks.decision import Decision, Decisions, Ruling
 from tasks.judges import Judges
 from tasks.outcome import Outcome, Status
 from tasks.plan import PlannedRow
@@ -42,6 +43,8 @@ def screen_originals(
     judges: Judges,
     policy: Policy,
     shelf: Shelf[Any],
+    decisions: Decisions,
+    pool: Executor,
     record: Record,
 ) -> Screened:
     """Judge rows by their texts and by the pictures that they are made from, and deal them.
@@ -58,7 +61,9 @@ def screen_originals(
     flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for _, _, picture in opened]
     shown = judges.see(flat, policy=policy)
     verdicts = [strictest(pair) for pair in zip(said, shown, strict=True)]
-    screened = sorted_out(shard, rows, verdicts, [place for place, _, _ in opened], windows, shelf=shelf, record=record)
+    rulings = rulings_on(rows, decisions, pool)
+    stored = [place for place, _, _ in opened]
+    screened = sorted_out(shard, rows, verdicts, rulings, stored, windows, shelf=shelf, record=record)
     screened.ended.extend(failed)
     to_render = {planned.row.id for planned in screened.to_render}
     screened.sources.update((row.row.id, picture) for _, row, picture in opened if row.row.id in to_render)
@@ -69,16 +74,19 @@ def sorted_out(
     shard: int,
     rows: Sequence[PlannedRow],
     verdicts: Sequence[Verdict],
+    rulings: Sequence[Ruling],
     places: Sequence[str | None],
     windows: Sequence[np.ndarray | None],
     *,
     shelf: Shelf[Any],
     record: Record,
 ) -> Screened:
-    """Deal the rows of a shard by their verdicts, and by what is stored."""
+    """Deal the rows of a shard by their verdicts, by what people decided, and by what is stored."""
     screened = Screened(shard, [], [], [], [], {})
-    for planned, verdict, place, window in zip(rows, verdicts, places, windows, strict=True):
+    for planned, judged, ruling, place, window in zip(rows, verdicts, rulings, places, windows, strict=True):
+        verdict, decision = ruling.applied("input", judged)
         if verdict.allowed:
+            passed(screened, planned, ruling, decision)
             if window is not None:
                 screened.windows[planned.row.id] = window
             if place is not None:
@@ -86,22 +94,22 @@ def sorted_out(
             else:
                 screened.to_render.append(planned)
             continue
-        screened.ended.append(blocked(planned, verdict, record))
+        screened.ended.append(record.judged(planned, Status.BLOCKED, verdict, decision))
         if place == shelf.published:
             screened.withdrawn.append(Found(planned, place))
     return screened
 
 
-def blocked(planned: PlannedRow, verdict: Verdict, record: Record) -> Outcome:
-    """The outcome of a row that may not be made."""
-    return record.outcome(
-        planned,
-        Status.BLOCKED,
-        reason=verdict.reason,
-        message=verdict.message,
-        scores=dict(verdict.scores),
-        retryable=verdict.reason == Reason.SCREEN_FAILED,
-    )
+def rulings_on(rows: Sequence[PlannedRow], decisions: Decisions, pool: Executor) -> list[Ruling]:
+    """What people decided on each row."""
+    return list(pool.map(lambda planned: decisions.on(planned.key, planned.row.prompt), rows))
+
+
+def passed(screened: Screened, planned: PlannedRow, ruling: Ruling, decision: Decision | None) -> None:
+    """Note what people decided on a row that may be made, for when its picture is judged."""
+    screened.rulings[planned.row.id] = ruling
+    if decision is not None:
+        screened.approved[planned.row.id] = decision
 
 
 def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verdict], list[np.ndarray | None]]:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from safety.verdict import Verdict
+from tasks.decision import Decision, Ruling
 from tasks.outcome import Outcome
 from tasks.plan import PlannedRow
 from tasks.shelf import Shelf
@@ -32,7 +33,10 @@ class Screened:
     ended: list[Outcome]  # blocked, or without a source picture
     withdrawn: list[Found]  # of blocked rows that were published before the policy refused them
     windows: dict[str, np.ndarray]  # prompt embeddings of the rows that passed, by id: float32 [windows, dimensions]
+    rulings: dict[str, Ruling] = field(default_factory=dict)  # what people decided on the rows that passed, by id
+    approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
     sources: dict[str, np.ndarray] = field(default_factory=dict)  # pictures of `to_render`, by id: uint8 [H, W, C]
+    probed: dict[str, Verdict] = field(default_factory=dict)  # what a probe says of rows that passed it, by id
 
 
 @dataclass(frozen=True)
@@ -44,8 +48,16 @@ class Made:
     seconds: float
 
 
-Rendered = list[Made | Found | Outcome]
-"""What is classified at a time: what was made, what is to be fetched from the store, and rows that failed."""
+@dataclass(frozen=True)
+class Withdrawn:
+    """A row that was stored, and is refused when its prompt is read again."""
+
+    found: Found
+    outcome: Outcome
+
+
+Rendered = list[Made | Found | Withdrawn | Outcome]
+"""What is classified at a time: what was made, what is to be fetched from the store, failed rows, refused ones."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ class Judged:
     fingerprint: str | None = None  # of a picture: see `safety.likeness`
 
 
-Classified = list[Judged | Outcome]
+Classified = list[Judged | Withdrawn | Outcome]
 
 
 class Stages(Protocol):
@@ -74,6 +86,9 @@ class Stages(Protocol):
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Judge what the rows are made from, and look up which of them are stored."""
+
+    def read_again(self, screened: Screened) -> tuple[list[Found], list[Withdrawn]]:
+        """Judge the prompts of stored rows as the model reads them: those that pass, and those that don't."""
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Make what is to be made, batch by batch."""

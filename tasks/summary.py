@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from safety.verdict import Reason
 from tasks.outcome import Status
 
 GIB = 2**30
@@ -37,6 +38,7 @@ class Summary:
     rows: int  # of the manifest, variants counted
     ended: int  # rows of them that have an outcome
     statuses: dict[str, int]
+    waiting: int  # rows of them that wait for a person
     causes: tuple[Cause, ...]
     rendered: int  # pictures made by this run, by all commands that worked on it
     kept: int  # rows whose outcome an earlier run had settled
@@ -84,6 +86,7 @@ def summarise(
         rows=rows,
         ended=mine.num_rows,
         statuses={status: pc.sum(pc.equal(mine.column("status"), status)).as_py() or 0 for status in Status},
+        waiting=pc.sum(pc.equal(mine.column("reason"), Reason.REVIEW)).as_py() or 0,
         causes=_causes(mine),
         rendered=len(seconds),
         kept=mine.num_rows - of_run.num_rows,

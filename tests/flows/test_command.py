@@ -277,3 +277,32 @@ def test_a_doctor_is_given_a_job_that_can_be(packshot: Callable[..., Ended], tmp
     assert ended.code == 2
     assert len(ended.err.strip().splitlines()) == 1
     assert "layers: Extra inputs are not permitted" in ended.err
+
+
+def test_a_probe_is_trained_shown_and_used_by_a_policy_check(packshot: Callable[..., Ended], tmp_path: Path) -> None:
+    ways = ("dark", "pale", "dull", "neon", "deep")
+    colours = [f"{how} {what}" for how in ways for what in ("red", "blue", "green", "grey")]
+    rows = [f"a {colour} {thing},{label}" for colour in colours for thing, label in (("mug", "safe"), ("boot", "boot"))]
+    (tmp_path / "some.csv").write_text("\n".join(["prompt,label", *rows]))
+
+    trained = packshot(
+        "probe", str(tmp_path / "some.csv"), "--out", str(tmp_path / "mine.safetensors"), "--false-positives", "0.5"
+    )
+
+    assert trained.code == 0, trained.err
+    assert "A probe of 40 different prompts" in trained.out
+    assert 'probe = "mine.safetensors"' in trained.out
+    (tmp_path / "mine.toml").write_text('probe = "mine.safetensors"')
+    refused = packshot("policy", "check", "a beige boot", "--policy", str(tmp_path / "mine.toml"))
+    allowed = packshot("policy", "check", "a beige mug", "--policy", str(tmp_path / "mine.toml"))
+    assert (refused.code, allowed.code) == (1, 0), refused.err + allowed.err
+    assert "reads like “boot”" in " ".join(refused.out.split())
+    assert "probe.boot" in refused.out
+    assert "probe.boot" in allowed.out
+
+
+def test_examples_that_are_not_there_are_a_wrong_request(packshot: Callable[..., Ended], tmp_path: Path) -> None:
+    wrong = packshot("probe", "absent.csv", "--out", str(tmp_path / "mine.safetensors"))
+
+    assert wrong.code == 2
+    assert wrong.err == "There is no file of examples absent.csv; give a Parquet or a CSV file.\n"

@@ -31,11 +31,11 @@ from transformers import (
 )
 
 from models.checkpoint import Checkpoint, find_checkpoint
-from models.components import quiet
 from models.decomposer import Decomposer
 from models.engine import Engine
 from models.generator import Generator
 from models.miniature.architecture import new_scheduler
+from models.part import quiet
 from models.predictor import Conditions
 from models.sampling import PictureRequest, Shape
 

@@ -12,7 +12,7 @@ import torch
 from bitsandbytes import functional as bitsandbytes
 from torch import nn
 
-from models import components, compressed
+from models import compressed
 from models.checkpoint import MINIATURE, Checkpoint, CheckpointError, find_checkpoint
 from models.components import load_components
 from models.compressed import Compressed, CompressedLinear, packed, product_of
@@ -23,6 +23,7 @@ from models.lora import find_loras
 from models.placement_names import WantedPlacement
 from models.products import Plain
 from models.prompt_embeds import embed, tokenize
+from models.reader import CAPTION_WEIGHTS
 from models.sizes import read_sizes
 
 from .conftest import MIXED, request, tiny_transformer
@@ -117,7 +118,7 @@ def test_a_models_bytes_are_known_from_its_headers(tiny: Checkpoint, form: Form 
         (parts.transformer, "transformer", DIFFUSERS),
         (parts.text_encoder, "text_encoder", TRANSFORMERS),
     ):
-        counted = count_bytes(tiny.folder / part, stem, 2, form, components.CAPTION_WEIGHTS)
+        counted = count_bytes(tiny.folder / part, stem, 2, form, CAPTION_WEIGHTS)
         assert counted == sum(parameter.nbytes for parameter in model.parameters())
 
 

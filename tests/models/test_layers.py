@@ -14,7 +14,6 @@ from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from models.checkpoint import MINIATURE, find_checkpoint, layers_defaults
-from models.components import quiet
 from models.decomposer import Decomposer
 from models.miniature import layered, layers, train
 from models.miniature.architecture import LayeredSampling, new_layered_transformer
@@ -23,6 +22,7 @@ from models.miniature.layers import frames, layered_scene, layers_of, over
 from models.miniature.matching import composed, match, puzzles, solved
 from models.miniature.train import Training
 from models.miniature.world import Drawing, draw
+from models.part import quiet
 
 QWEN_IMAGE = MINIATURE / "qwen-image"
 SIDE = 128  # pixels

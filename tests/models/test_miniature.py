@@ -10,11 +10,11 @@ import torch
 from diffusers import QwenImagePipeline
 from PIL import Image
 
-from models.components import quiet
 from models.miniature.names import KIND_NAMES
 from models.miniature.tokenizer import DROPPED, OPENING, TEMPLATE
 from models.miniature.trials import pictures
 from models.miniature.world import KINDS
+from models.part import quiet
 from models.single_frame import single_frame
 
 WEIGHTS = Path(__file__).parents[2] / "models" / "miniature" / "weights"

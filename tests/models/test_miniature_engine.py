@@ -9,9 +9,9 @@ from diffusers import QwenImagePipeline
 
 from models.checkpoint import MINIATURE, find_checkpoint, find_clip, sampling_defaults
 from models.clip import Clip
-from models.components import quiet
 from models.generator import Generator
 from models.packed import Packed
+from models.part import quiet
 from models.sampling import PictureRequest, Shape
 
 pytestmark = pytest.mark.skipif(not (MINIATURE / "qwen-image").exists(), reason="the miniature isn't trained yet")

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from models.checkpoint import Checkpoint
-from models.components import CAPTION_WEIGHTS, load_components
+from models.components import load_components
 from models.forms import Form
+from models.reader import CAPTION_WEIGHTS
 from models.sizes import read_sizes
 
 CPU = torch.device("cpu")

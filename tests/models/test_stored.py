@@ -17,13 +17,15 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from models.checkpoint import MINIATURE, Checkpoint, CheckpointError, find_checkpoint
-from models.components import CAPTION_WEIGHTS, load_components, quiet
+from models.components import load_components
 from models.compressed import Compressed, CompressedLinear
 from models.forms import DIFFUSERS, TRANSFORMERS, Form, count_bytes, form_for, kept_precision
 from models.generator import Generator
 from models.lora import find_loras
 from models.packed import Packed
+from models.part import quiet
 from models.products import Float8
+from models.reader import CAPTION_WEIGHTS
 from models.sampling import PictureRequest, Shape
 
 from .conftest import collect, request, tiny_transformer

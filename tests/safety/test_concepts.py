@@ -123,11 +123,15 @@ def reviewed(policy: Policy, *names: str) -> Policy:
 
 def test_a_concept_that_is_left_to_a_person_asks_for_a_review(toy: Policy, concepts: ConceptEmbeddings):
     policy = reviewed(toy, "weapon")
-    for verdict in (
-        judge_prompt(mix(**{"a gun": 1})[None], concepts, policy),
-        judge_picture(mix(**{"a gun": 1}), None, concepts, policy),
+    for verdict, over in (
+        (judge_prompt(mix(**{"a gun": 1})[None], concepts, policy), 0.7),
+        (judge_picture(mix(**{"a gun": 1}), None, concepts, policy), 0.5),
     ):
-        assert (verdict.allowed, verdict.reason, verdict.asks) == (False, Reason.REVIEW, ("weapon",))
+        assert (verdict.allowed, verdict.reason, verdict.asks) == (
+            False,
+            Reason.REVIEW,
+            pytest.approx({"weapon": over}),
+        )
         assert verdict.scores["weapon"] == pytest.approx(1)
     assert verdict.message == (
         "A person must look: the picture comes too close to “weapon” (1.000, limit 0.500). No weapons."
@@ -143,13 +147,13 @@ def test_a_concept_that_blocks_beats_one_that_is_left_to_a_person_however_near(
         "The picture comes too close to “watermark” (0.573, limit 0.400). No watermarks."
     )
     everything = judge_picture(both, None, concepts, reviewed(toy, "weapon", "watermark"))
-    assert everything.asks == ("weapon", "watermark")  # the one furthest over its limit first
+    assert list(everything.asks) == ["weapon", "watermark"]  # the one furthest over its limit first
     assert "too close to “weapon” (0.819, limit 0.500), and too close to “watermark”" in str(everything.message)
 
 
 def test_a_poor_match_beats_a_review(toy: Policy, concepts: ConceptEmbeddings):
     verdict = judge_picture(mix(**{"a gun": 1}), CANARY[None], concepts, reviewed(toy, "weapon"))
-    assert (verdict.reason, verdict.asks) == (Reason.OFF_PROMPT, ())
+    assert (verdict.reason, verdict.asks) == (Reason.OFF_PROMPT, {})
 
 
 NAN, INFINITE = np.full(6, np.nan), np.full(6, np.inf)

@@ -1,10 +1,12 @@
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
 from safety.policy import Policy, PolicyError
+from safety.probe import About, Probe, Probed
 
 CONCEPT = """
 [[concepts]]
@@ -156,3 +158,66 @@ def test_what_cannot_be_extended_is_said(tmp_path: Path, text: str, said: str):
     file.write_text(text)
     with pytest.raises(PolicyError, match=said):
         Policy.load(str(file))
+
+
+def probe_file(folder: Path) -> Probe:
+    about = About(
+        text_encoder="e",
+        checkpoint="miniature",
+        pooling="mean,last",
+        concepts=(Probed(name="smoking", threshold=1.0), Probed(name="weapon", threshold=2.0)),
+    )
+    probe = Probe(about, np.ones((2, 4)), np.zeros(2))
+    (folder / "mine.probe.safetensors").write_bytes(probe.data)
+    return probe
+
+
+def test_a_probe_beside_the_policy_is_read_and_part_of_its_digest(tmp_path: Path) -> None:
+    probe = probe_file(tmp_path)
+    (tmp_path / "without.toml").write_text('refuse = ["gun"]')
+    (tmp_path / "with.toml").write_text('refuse = ["gun"]\nprobe = "mine.probe.safetensors"')
+
+    without, with_probe = (Policy.load(str(tmp_path / f"{name}.toml")) for name in ("without", "with"))
+
+    assert without.probe is None
+    assert with_probe.probe is not None
+    assert with_probe.probe.digest == probe.digest
+    assert with_probe.digest != without.digest
+    retrained = Probe(probe.about, probe.weights * 2, probe.bias)
+    assert with_probe.model_copy(update={"probe": retrained}).digest != with_probe.digest
+    assert pickle.loads(pickle.dumps(with_probe)).digest == with_probe.digest
+
+
+def test_a_policy_may_change_a_probes_thresholds_and_answers(tmp_path: Path) -> None:
+    probe_file(tmp_path)
+    (tmp_path / "mine.toml").write_text(
+        '[probe]\nfile = "mine.probe.safetensors"\nthresholds = {weapon = 3.5}\nanswers = {smoking = "review"}'
+    )
+
+    probe = Policy.load(str(tmp_path / "mine.toml")).probe
+
+    assert probe is not None
+    assert probe.about.concepts == (
+        Probed(name="smoking", threshold=1.0, answer="review"),
+        Probed(name="weapon", threshold=3.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "why"),
+    [
+        ('probe = "absent"', r"There is no probe .*absent"),
+        ("probe = 3", "field probe"),
+        ('probe = {file = "mine.probe.safetensors", thresholds = {drugs = 1.0}}', "has no concept drugs"),
+        ('probe = {file = "mine.probe.safetensors", answers = {weapon = "allow"}}', "field probe.answers.weapon"),
+        ("probe = {thresholds = {weapon = 1.0}}", "field probe.file"),
+    ],
+)
+def test_a_probe_that_cannot_be_used_is_refused_with_its_policy(tmp_path: Path, field: str, why: str) -> None:
+    probe_file(tmp_path)
+    (tmp_path / "mine.toml").write_text(field)
+
+    with pytest.raises(PolicyError, match=why) as refused:
+        Policy.load(str(tmp_path / "mine.toml"))
+
+    assert "mine.toml" in str(refused.value)

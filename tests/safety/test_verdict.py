@@ -21,27 +21,35 @@ def test_the_first_refusal_counts_and_every_score_is_kept():
 
 
 def test_a_review_cannot_be_made_without_the_concepts_that_ask_for_it():
-    for arguments in [(False, Reason.REVIEW, "why"), (False, Reason.BLANK, "why", {}, ("weapon",))]:
+    for arguments in [(False, Reason.REVIEW, "why"), (False, Reason.BLANK, "why", {}, {"weapon": 0.1})]:
         with pytest.raises(ValueError, match="review"):
             Verdict(*arguments)
 
 
 def test_a_block_beats_a_review_and_a_review_beats_an_allowance():
-    look = ask(["weapon"], "A person must look.", {"weapon": 0.5})
+    look = ask({"weapon": 0.1}, "A person must look.", {"weapon": 0.5})
     block = refuse(Reason.BLANK, "empty", {"b": 2.0})
     for verdicts in ([allow({"a": 1.0}), look], [look, allow({"a": 1.0})]):
         verdict = strictest(verdicts)
-        assert (verdict.allowed, verdict.waits, verdict.reason, verdict.asks) == (False, True, "review", ("weapon",))
+        assert (verdict.allowed, verdict.waits, verdict.reason, verdict.asks) == (
+            False,
+            True,
+            "review",
+            {"weapon": 0.1},
+        )
         assert verdict.scores == {"a": 1.0, "weapon": 0.5}
     for verdicts in ([block, look], [look, block]):
         verdict = strictest(verdicts)
-        assert (verdict.reason, verdict.waits, verdict.asks) == (Reason.BLANK, False, ())
+        assert (verdict.reason, verdict.waits, verdict.asks) == (Reason.BLANK, False, {})
         assert verdict.scores == {"b": 2.0, "weapon": 0.5}
 
 
 def test_reviews_are_put_together_so_that_a_person_answers_all_of_them_at_once():
-    verdict = strictest([ask(["weapon"], "One."), ask(["drugs", "weapon"], "Two."), ask(["weapon"], "One.")])
-    assert (verdict.asks, verdict.message) == (("weapon", "drugs"), "One. Two.")
+    verdict = strictest(
+        [ask({"weapon": 0.2}, "One."), ask({"drugs": 0.1, "weapon": 0.3}, "Two."), ask({"a": 0}, "One.")]
+    )
+    assert (verdict.asks, verdict.message) == ({"weapon": 0.3, "drugs": 0.1, "a": 0}, "One. Two.")
+    assert list(verdict.asks) == ["weapon", "drugs", "a"]  # the furthest over its limit first
 
 
 def test_a_verdict_travels_between_processes():

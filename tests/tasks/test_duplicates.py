@@ -16,6 +16,7 @@ from tasks.catalogue import merge, read_catalogue
 from tasks.duplicates import Duplicates
 from tasks.encoding import Encoding
 from tasks.outcome import Outcome, Status, outcome_table, widened
+from tasks.places import clear
 from tasks.shelf import PictureShelf
 from tasks.store import Store, open_store
 
@@ -46,9 +47,8 @@ def published(shelf: PictureShelf, row_id: str, fingerprint: str, minutes: int =
 def settle(store: Store, shelf: PictureShelf, ids: list[str], outcomes: list[Outcome]) -> dict[str, dict[str, Any]]:
     """What `finish` does of it; returns the plan's part of the catalogue by id."""
     duplicates = Duplicates(PROFILES, shelf)
-    mine = merge(store, plan(id=ids), outcome_table(outcomes), settle=duplicates.settle)
-    if duplicates.keys:
-        duplicates.clear(read_catalogue(store).table)
+    mine = merge(store, plan(id=ids), outcome_table(outcomes), settle=lambda mine, _: duplicates.settle(mine))
+    clear(duplicates.keys, read_catalogue(store).table, shelf)
     return {row["id"]: row for row in mine.to_pylist()}
 
 

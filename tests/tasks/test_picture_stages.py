@@ -19,6 +19,7 @@ from safety.policy import Policy
 from safety.profile import Profile
 from safety.provenance import Aigc, DigitalSourceType, read_marks
 from tasks.checkpoints import find_clip
+from tasks.decision import Decisions
 from tasks.encoding import Encoding, decode
 from tasks.judges import Judges
 from tasks.marking import Marking
@@ -70,18 +71,20 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 @pytest.fixture
 def stages_of(judges: Judges, store: Store, pool: ThreadPoolExecutor) -> Callable[..., PictureStages]:
     def make(kind: str, *, marking: Marking | None = None, **fixes: bool) -> PictureStages:
-        def no_generator() -> Any:
+        def no_generator(*_: Any) -> Any:
             raise AssertionError("nothing is to be drawn")
 
         encoding = Encoding(kind, 92)  # type: ignore[arg-type]
         return PictureStages(
             generator=no_generator,
+            prompts=no_generator,
             judges=judges,
             shelf=PictureShelf(store, encoding),
             encoding=encoding,
             retouching=Retouching(**fixes),
             marker=(marking or Marking()).open(TRAINED),
             controls=None,
+            decisions=Decisions(store),
             pool=pool,
             record=Record("run", "model"),
         )
@@ -103,8 +106,9 @@ def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
 def end(stages: PictureStages, thing: Made | Found) -> Outcome:
     """Classify one row and store it, as `classify` and `publish` do."""
     windows = {"mug": stages.judges.prompt_windows(["a red mug"])[0]}
-    (judged,) = stages.classify([thing], Screened(0, [], [], [], [], windows))
-    return _place(judged, stages.shelf, stages.record) if isinstance(judged, Judged) else judged
+    screened = Screened(0, [], [], [], [], windows)
+    (judged,) = stages.classify([thing], screened)
+    return _place(judged, screened, stages.shelf, stages.record) if isinstance(judged, Judged) else judged
 
 
 def stored(store: Store, outcome: Outcome) -> bytes:

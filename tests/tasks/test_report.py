@@ -209,3 +209,35 @@ def test_a_summary_says_what_was_predicted_of_a_lane_and_what_it_took(store: Sto
         "CPU, float32: 0.50 s a picture",
         "NVIDIA H200, bfloat16, streamed: 12.00 s a picture (predicted 11.90), 3.0 GiB at the peak (predicted 4.0)",
     ]
+
+
+def test_what_waits_for_review_comes_first_with_what_asks_and_how_near_it_is(store: Store) -> None:
+    asks = {"reason": "review", "message": "A person must look: it comes too close."}
+    rows = outcome_table(
+        [
+            outcome("done", uri=stored(store, "done")),
+            outcome("near", status=Status.REJECTED, uri=stored(store, "near"), asks={"weapon": 0.01}, **asks),
+            outcome("far", status=Status.REJECTED, uri=stored(store, "far"), asks={"a_b": 0.5, "weapon": 0.6}, **asks),
+            outcome("prompt", status=Status.BLOCKED, asks={"weapon": 0.3}, **asks),
+            outcome("refused", status=Status.REJECTED, reason="blank", message="Nothing is on it."),
+        ]
+    )
+    html = page(store, rows)
+    assert summary(store, rows).waiting == 3
+    assert "<b>3</b>of them wait for review" in html
+    sections = re.split("<h2>", html)[2:]
+    assert [re.match(r"[\w ]+", section)[0].strip() for section in sections] == [  # type: ignore[index]
+        "Waiting for review",
+        "Done",
+        "Rejected",
+    ]
+    waiting = sections[0]
+    assert re.findall(r'class="id">(\w+)<', waiting) == ["far", "prompt", "near"]
+    assert re.findall(r'class="why">([^<]+)<', waiting) == [
+        "weapon: 0.600 over its limit",
+        "a b: 0.500 over its limit",
+        "weapon: 0.300 over its limit",
+        "weapon: 0.010 over its limit",
+    ]
+    assert "nothing was made yet" in waiting
+    assert f"packshot review approve ID … --store {store.uri}" in waiting

@@ -1,0 +1,132 @@
+"""Kill an answer after any of its writes: the same command ends right, and nothing is lost on the way."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from safety.verdict import Reason
+from tasks.catalogue import merge, read_catalogue
+from tasks.decide import decide, waiting
+from tasks.decision import Answer
+from tasks.encoding import Encoding
+from tasks.layer_shelf import SOURCE_TYPE, Layers, LayerShelf
+from tasks.marking import Marking
+from tasks.outcome import Outcome, Status, outcome_table
+from tasks.shelf import QUARANTINE, PictureShelf
+from tasks.store import Store, StoreError, open_store
+from tests.tasks.test_catalogue import outcome, plan
+
+from .stopped_store import killed_after
+
+ASKS = {"status": Status.REJECTED, "reason": Reason.REVIEW, "message": "A person must look.", "asks": {"weapon": 0.1}}
+IDS = ["a", "b"]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(str(tmp_path / "store"))
+
+
+def fill(store: Store, outcomes: list[Outcome]) -> None:
+    merge(store, plan(id=[one.id for one in outcomes]), outcome_table(outcomes))
+
+
+def pictures(store: Store) -> None:
+    """Rows whose pictures wait, and one that is done."""
+    shelf = PictureShelf(store, Encoding("png", 92))
+    said = {name: shelf.put(QUARANTINE, name * 64, f"picture {name}".encode()) for name in IDS}
+    done = shelf.put("images", "c" * 64, b"picture c")
+    fill(
+        store,
+        [outcome(name, key=name * 64, **ASKS, **said[name]) for name in IDS] + [outcome("c", key="c" * 64, **done)],
+    )
+
+
+def layers(store: Store) -> None:
+    """Rows whose layers wait."""
+    shelf = LayerShelf(store, with_psd=True, flatten=False, marker=Marking().open(SOURCE_TYPE))
+    made = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 4), np.uint8)
+    fill(
+        store,
+        [
+            outcome(name, key=name * 64, prompt="", caption="a mug", **ASKS, **shelf.put(QUARANTINE, name * 64, each))
+            for name in IDS
+            for each in [Layers(made[0], made, f"a mug {name}")]
+        ],
+    )
+
+
+def contents(store: Store) -> dict[str, str]:
+    """Everything but the catalogue and the decisions, by where it lies."""
+    root = Path(store.uri)
+    return {
+        str(file.relative_to(root)): hashlib.sha256(file.read_bytes()).hexdigest()
+        for place in ("images", "layers", "quarantine")
+        for file in (root / place).rglob("*")
+        if file.is_file()
+    }
+
+
+def rows(store: Store) -> list[dict[str, Any]]:
+    """The catalogue without its times."""
+    table = read_catalogue(store).table.drop_columns(["finished_at", "reviewed_at", "message"])
+    return sorted(table.to_pylist(), key=lambda row: str(row["id"]))
+
+
+def check_that_nothing_is_lost(store: Store) -> None:
+    """Whatever the catalogue names is there, whole."""
+    for row in read_catalogue(store).table.to_pylist():
+        for uri in [row["uri"], *(row["layer_uris"] or [])]:
+            assert uri is None or Path(uri).is_file(), (row["id"], uri)
+        if row["uri"]:
+            assert hashlib.sha256(Path(row["uri"]).read_bytes()).hexdigest() == row["sha256"]
+
+
+@pytest.mark.parametrize("fill_store", [pictures, layers], ids=["pictures", "layers"])
+@pytest.mark.parametrize("answers", [("approve",), ("reject",), ("approve", "reject")], ids=" then ".join)
+def test_an_answer_that_is_killed_after_any_write_is_ended_by_the_same_command(
+    store: Store, tmp_path: Path, fill_store: Callable[[Store], None], answers: tuple[Answer, ...]
+) -> None:
+    fill_store(store)
+    *first, last = answers
+    for answer in first:
+        decide(store.uri, IDS, answer, by="Ann")
+    template = tmp_path / "template"
+    shutil.copytree(store.uri, template)
+    before = contents(store)
+    decide(store.uri, IDS, last, by="Bo")
+    expected, wanted = rows(store), contents(store)
+    assert sorted(before.values()) == sorted(wanted.values())  # moved, byte for byte
+    assert {row["status"] for row in expected if row["id"] in IDS} == {"done" if last == "approve" else "rejected"}
+
+    for most in itertools.count():
+        shutil.rmtree(store.uri)
+        shutil.copytree(template, store.uri)
+        with killed_after(most) as writes:
+            try:
+                decide(store.uri, IDS, last, by="Bo")
+            except StoreError:
+                assert writes.stopped
+        check_that_nothing_is_lost(store)
+        assert set(contents(store).values()) == set(before.values())
+
+        told = decide(store.uri, IDS, last, by="Cleo")
+
+        assert all(one.holds for one in told)
+        assert contents(store) == wanted, most
+        found = rows(store)
+        by = {row["id"]: row.pop("reviewed_by") for row in found}
+        assert found == [{name: row[name] for name in row if name != "reviewed_by"} for row in expected]
+        assert all(by[name] in ("Bo", "Cleo") for name in IDS)  # whoever's was written down first
+        if not writes.stopped:
+            break
+    assert most > 4
+    assert waiting(store.uri) == []
