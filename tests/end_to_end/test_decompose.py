@@ -262,8 +262,18 @@ answer = "review"
 
 @pytest.mark.parametrize("caption", ["a red mug", None], ids=["given caption", "written caption"])
 def test_layers_that_wait_move_whole_when_a_person_answers(
-    run: Callable[..., Summary], store: Store, tmp_path: Path, caption: str | None
+    run: Callable[..., Summary],
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caption: str | None,
 ) -> None:
+    from models.decomposer import Caption, Decomposer
+
+    def write(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
+        yield [Caption(index, "a cap", None, 0.1) for index in range(len(sources))]
+
+    monkeypatch.setattr(Decomposer, "caption", write)
     (policy := tmp_path / "ask.toml").write_text(ASK.format(where="picture"))
     rows = [{"id": name, "image": drawing(seed), "caption": caption} for name, seed in (("a", 7), ("b", 8))]
     # The source picture waits first: the policy looks at whatever conditions the layers.
@@ -275,6 +285,8 @@ def test_layers_that_wait_move_whole_when_a_person_answers(
     found = catalogue(store)
     if any(row["reason"] == "review" for row in found.values()):
         decide(store.uri, [row.id for row in waiting(store.uri)], "approve", by="Ann")
+    found = catalogue(store)
+    assert {row["caption"] for row in found.values()} == {caption or "a cap"}
     before = {row["id"]: sorted(file.name for file in Path(row["uri"]).parent.iterdir()) for row in found.values()}
     decide(store.uri, ["b"], "reject", by="Bo")
 
@@ -286,6 +298,6 @@ def test_layers_that_wait_move_whole_when_a_person_answers(
         assert sorted(file.name for file in folder.iterdir()) == before[row_id]
         assert row["layer_uris"] == [str(folder / f"{number}.png") for number in range(2)]
         assert row["uri"] == str(folder / "composite.png")
-    assert not [*Path(store.uri).glob("layers/*/*/*.png")][3 + 1 :]  # nothing of `b`: layers, composite, source of `a`
+    assert {file.parent.name for file in Path(store.uri).glob("layers/*/*/*")} == {found["a"]["key"]}
     assert run(rows, policy=str(policy)).rendered == 0
     assert catalogue(store) == found
