@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from safety.profile import Profile, ProfileError
 from safety.verdict import Reason
 from tasks.catalogue import Catalogue, read_catalogue, rewrite
-from tasks.decision import DONE, Answer, Decision, Decisions, Of, Ruling, text_of
+from tasks.decision import DONE, Answer, Decision, Decisions, Of, Ruling, readable, text_of
 from tasks.duplicates import Duplicates
 from tasks.encoding import Encoding
 from tasks.layer_shelf import SOURCE_TYPE, LayerShelf
@@ -89,10 +89,13 @@ def decide(address: str, ids: Sequence[str], answer: Answer, *, by: str, note: s
     Rows with the same picture share a decision. A decision that stands already is kept.
 
     Raises:
-        RequestError: if there is no catalogue, a row isn't there, or doesn't wait; nothing is decided then.
+        RequestError: if there is no catalogue, a row isn't there, or doesn't wait, or `by` is empty; nothing is
+            decided then.
         StoreError: if the store is out of reach.
     """
-    store = open_store(address)
+    store, by, note = open_store(address), readable(by), readable(note)
+    if not by:
+        raise RequestError("Who decides has no name: give one with --by.")
     table, decisions = _catalogue(store).table, Decisions(store)
     rows = [_row(table, row_id, store) for row_id in dict.fromkeys(ids)]
     for row in rows:
