@@ -100,7 +100,12 @@ def decide(address: str, ids: Sequence[str], answer: Answer, *, by: str, note: s
     rows = [_row(table, row_id, store) for row_id in dict.fromkeys(ids)]
     for row in rows:
         _check(row, answer, decisions.on(row["key"], text_of(row)))
-    neighbourhood = _neighbourhood(store, table, rows)
+    try:
+        neighbourhood = _neighbourhood(store, table, rows)
+    except RequestError:
+        if answer == "approve":
+            raise
+        neighbourhood = _Neighbourhood([])  # a picture may go without it; what it hid comes back with the next run
     problems = {row["id"]: _record(row, answer, decisions, by, note) for row in rows}
 
     shelves = {row["key"]: _shelf_of(store, row) for row in rows if row["uri"]}

@@ -212,6 +212,7 @@ def test_whether_pictures_may_be_alike_must_be_known_before_one_is_published(sto
     with pytest.raises(RequestError, match="There is no profile elsewhere"):
         decide(store.uri, ["a"], "approve", by="Ann")
     assert not Decisions(store).on("a" * 64, "a mug").any
+    assert decide(store.uri, ["a"], "reject", by="Ann")[0].holds  # which publishes nothing
 
 
 def test_whatever_a_terminal_hands_over_is_kept_as_a_line_and_nobody_is_nameless(
