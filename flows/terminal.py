@@ -88,6 +88,14 @@ def show_summary(console: Console, summary: Summary) -> None:
     console.print()
     for sentence in summary.used:
         console.print(f"{'drawn on':10} {escape(sentence)}", soft_wrap=True, highlight=False)
+    if summary.unjudged:
+        unjudged = "1 row was" if summary.unjudged == 1 else f"{summary.unjudged} rows were"
+        console.print(
+            f"{'unjudged':10} {unjudged} refused because a check failed: --retry blocked --retry rejected checks again",
+            style="bold red",
+            soft_wrap=True,
+            highlight=False,
+        )
     if summary.waiting:
         waiting = "1 row waits" if summary.waiting == 1 else f"{summary.waiting} rows wait"
         asks = f"{waiting} for a person: packshot review list --store {summary.store}"

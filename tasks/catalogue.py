@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from safety.verdict import Reason
 from tasks.outcome import ADDED, SCHEMA, widened
 from tasks.plan import CARRIED, Known
 from tasks.request import RequestError
@@ -33,6 +34,8 @@ class Catalogue:
         places = pc.index_in(pa.array(ids, pa.string()), value_set=self.table.column("id").combine_chunks())
         columns = [self.table.column(name).take(places).to_pylist() for name in KNOWN_COLUMNS]
         texts = pc.coalesce(*(self.table.column(name).take(places) for name in ("caption", "prompt")))
+        waits = pc.equal(self.table.column("reason").take(places), Reason.REVIEW)
+        texts = pc.if_else(pc.fill_null(waits, False), texts, "")  # of all rows they would be much to carry
         return [
             None if place is None else Known(*values, text=said)  # type: ignore[misc]  # text isn't among the values
             for place, said, *values in zip(places.to_pylist(), texts.to_pylist(), *columns, strict=True)

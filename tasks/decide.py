@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from safety.profile import Profile, ProfileError
 from safety.verdict import Reason
 from tasks.catalogue import Catalogue, read_catalogue, rewrite
-from tasks.decision import DONE, Answer, Decision, Decisions, Of, Ruling, text_of
+from tasks.decision import DONE, Answer, Decision, Decisions, Of, Ruling, readable, text_of
 from tasks.duplicates import Duplicates
 from tasks.encoding import Encoding
 from tasks.layer_shelf import SOURCE_TYPE, LayerShelf
@@ -89,15 +89,23 @@ def decide(address: str, ids: Sequence[str], answer: Answer, *, by: str, note: s
     Rows with the same picture share a decision. A decision that stands already is kept.
 
     Raises:
-        RequestError: if there is no catalogue, a row isn't there, or doesn't wait; nothing is decided then.
+        RequestError: if there is no catalogue, a row isn't there, or doesn't wait, or `by` is empty; nothing is
+            decided then.
         StoreError: if the store is out of reach.
     """
-    store = open_store(address)
+    store, by, note = open_store(address), readable(by), readable(note)
+    if not by:
+        raise RequestError("Who decides has no name: give one with --by.")
     table, decisions = _catalogue(store).table, Decisions(store)
     rows = [_row(table, row_id, store) for row_id in dict.fromkeys(ids)]
     for row in rows:
         _check(row, answer, decisions.on(row["key"], text_of(row)))
-    neighbourhood = _neighbourhood(store, table, rows)
+    try:
+        neighbourhood = _neighbourhood(store, table, rows)
+    except RequestError:
+        if answer == "approve":
+            raise
+        neighbourhood = _Neighbourhood([])  # a picture may go without it; what it hid comes back with the next run
     problems = {row["id"]: _record(row, answer, decisions, by, note) for row in rows}
 
     shelves = {row["key"]: _shelf_of(store, row) for row in rows if row["uri"]}

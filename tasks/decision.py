@@ -114,7 +114,13 @@ def _decision(fields: dict[str, Any]) -> Decision:
     if fields["answer"] not in DONE or fields["of"] not in ("input", "picture"):
         raise ValueError(fields["answer"])
     at = datetime.fromisoformat(fields["at"]).astimezone(UTC)
-    return Decision(**{**fields, "at": at, "concepts": tuple(map(str, fields["concepts"]))})
+    said = {name: readable(str(fields[name])) for name in ("by", "note", "id", "key")}
+    return Decision(**{**fields, **said, "at": at, "concepts": tuple(map(str, fields["concepts"]))})
+
+
+def readable(text: str) -> str:
+    """A text in one line that every table can hold: without halves of characters, as a terminal may hand them over."""
+    return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def text_of(row: dict[str, Any]) -> str:

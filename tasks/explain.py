@@ -13,11 +13,11 @@ from safety.layers import WHITE, over
 from safety.picture import inspect
 from safety.policy import PROMPT_MATCH, Policy
 from safety.probe import judge_vectors
-from safety.verdict import Reason, Verdict, refuse, strictest
+from safety.verdict import Reason, Verdict, strictest
 from tasks.checkpoints import find_checkpoint, find_clip
 from tasks.decoder import Decoder
 from tasks.job import Job
-from tasks.judges import Judges, load_policy
+from tasks.judges import Judges, load_policy, unjudged
 from tasks.probing import check_probe
 from tasks.request import RequestError
 from tasks.source import LARGEST
@@ -63,7 +63,7 @@ def explain_prompt(prompt: str, judges: Judges, by_probe: Verdict | None = None)
         by_meaning = judge_prompt(windows, judges.concepts, policy)
         near = nearness(windows, by_meaning.scores, judges.concepts, policy, "prompt")
     except Exception as error:  # noqa: BLE001  as in a run, what can't be screened is refused
-        by_meaning, near = _failed(Reason.SCREEN_FAILED, "prompt could not be screened", error), ()
+        by_meaning, near = unjudged(Reason.SCREEN_FAILED, "prompt could not be screened", error), ()
     verdicts = [by_list, by_meaning]
     if by_probe is not None and policy.probe is not None:
         verdicts, near = [*verdicts, by_probe], (*near, *probe_nearness(by_probe.scores, policy.probe))
@@ -84,7 +84,7 @@ def explain_picture(file: Path, prompt: str | None, judges: Judges) -> Explanati
         by_meaning = judge_picture(row, windows, judges.concepts, policy)
         near = nearness(row[None], by_meaning.scores, judges.concepts, policy, "picture")
     except Exception as error:  # noqa: BLE001  likewise
-        by_meaning, near = _failed(Reason.CLASSIFIER_FAILED, "picture could not be classified", error), ()
+        by_meaning, near = unjudged(Reason.CLASSIFIER_FAILED, "picture could not be classified", error), ()
     match = by_meaning.scores.get(PROMPT_MATCH)
     return Explanation(
         "picture",
@@ -92,10 +92,6 @@ def explain_picture(file: Path, prompt: str | None, judges: Judges) -> Explanati
         near=near,
         match=None if match is None else (match, policy.min_prompt_match),
     )
-
-
-def _failed(reason: Reason, what: str, error: Exception) -> Verdict:
-    return refuse(reason, f"The {what}: {type(error).__name__}.")
 
 
 def _pixels(file: Path) -> np.ndarray:

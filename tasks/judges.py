@@ -13,7 +13,7 @@ from safety.profile import Profile
 if TYPE_CHECKING:
     from models.clip import Clip
 
-from models.checkpoint import Checkpoint
+from models.checkpoint import Checkpoint, CheckpointError
 from safety.concepts import ConceptEmbeddings, embed_concepts, judge_picture
 from safety.policy import Policy, PolicyError
 from safety.verdict import Reason, Verdict, refuse
@@ -72,16 +72,14 @@ class Judges:
         """
         if not pictures:
             return []
-        prompts = windows or [None] * len(pictures)
         try:
-            embeddings = self.clip.embed_pictures(pictures)
-            return [
-                judge_picture(embedding, prompt, self.concepts, policy or self.policy)
-                for embedding, prompt in zip(embeddings, prompts, strict=True)
-            ]
+            clip, concepts = self.clip, self.concepts
         except Exception as error:  # noqa: BLE001  whatever the CLIP failed of, nothing was classified
-            message = f"The picture could not be classified: {type(error).__name__}."
-            return [refuse(Reason.CLASSIFIER_FAILED, message) for _ in pictures]
+            return [_unclassified(error) for _ in pictures]
+        return [
+            thing if isinstance(thing, Verdict) else judge_picture(thing, prompt, concepts, policy or self.policy)
+            for thing, prompt in zip(_embedded(pictures, clip), windows or [None] * len(pictures), strict=True)
+        ]
 
     def nearness(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
         """How near a picture comes to what the policy looks for, by what `see` said: score and threshold, by name."""
@@ -94,6 +92,30 @@ class Judges:
         Halves of a character, which no tokenizer takes, are read as question marks.
         """
         return self.clip.embed_windows([prompt.encode("utf-8", "replace").decode() for prompt in prompts])
+
+
+def unjudged(reason: Reason, what: str, error: Exception) -> Verdict:
+    """The refusal of something that a classifier failed of; `what` should have been done to it."""
+    # Only a checkpoint's errors are made to be shown: another one may quote a whole prompt.
+    why = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}."
+    return refuse(reason, f"The {what}: {why}")
+
+
+def _unclassified(error: Exception) -> Verdict:
+    return unjudged(Reason.CLASSIFIER_FAILED, "picture could not be classified", error)
+
+
+def _embedded(pictures: Sequence[np.ndarray], clip: Clip) -> list[np.ndarray | Verdict]:
+    """The embedding of every picture, or the refusal of one that the CLIP fails of: it takes no other with it."""
+    try:
+        rows = clip.embed_pictures(pictures)
+        if len(rows) != len(pictures):
+            raise ValueError(f"{len(rows)} embeddings of {len(pictures)} pictures")
+        return [*rows]
+    except Exception as error:  # noqa: BLE001
+        if len(pictures) == 1:
+            return [_unclassified(error)]
+        return [thing for picture in pictures for thing in _embedded([picture], clip)]
 
 
 def looked_for(policy: Policy) -> dict[str, float]:

@@ -64,7 +64,7 @@ class Known:
     attempt: int
     retryable: bool  # what went wrong was not the row's doing: the same picture may pass
     reason: str | None = None
-    text: str = ""  # its prompt, or the caption of its source picture
+    text: str = ""  # of a row that waits for a person: its prompt, or the caption of its source picture
 
 
 @dataclass

@@ -63,6 +63,7 @@ class Reviews:
             **row,
             "reason": verdict.reason,
             "message": verdict.message,
+            "retryable": ruling.unreadable is not None,
             "asks": list(verdict.asks.items()),
             "reviewed_by": decision.by if decision else None,
             "reviewed_at": decision.at if decision else None,
@@ -94,7 +95,7 @@ def _said(row: dict[str, Any]) -> tuple[Of, Verdict] | None:
     """What the policy said of a row, as far as people may have an answer to that."""
     scores, message = dict(row["scores"] or ()), row["message"]
     match row["status"], row["reason"]:
-        case Status.DONE, None:
+        case (Status.DONE, None) | (Status.REJECTED, Reason.DUPLICATE):  # which may be published again one day
             return "picture", allow(scores)
         case Status.REJECTED, Reason.REVIEW:
             return "picture", ask(dict(row["asks"]), message, scores)

@@ -14,9 +14,9 @@ from safety.blocklist import judge_text
 from safety.concepts import judge_prompt
 from safety.layers import WHITE, over
 from safety.policy import Policy
-from safety.verdict import Reason, Verdict, allow, refuse, strictest
+from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.decision import Decision, Decisions, Ruling
-from tasks.judges import Judges
+from tasks.judges import Judges, unjudged
 from tasks.outcome import Outcome, Status
 from tasks.plan import PlannedRow
 from tasks.record import Record
@@ -153,7 +153,7 @@ def _embedded(texts: Sequence[str], judges: Judges) -> dict[str, np.ndarray | Ve
 
 
 def _failed(error: Exception) -> Verdict:
-    return refuse(Reason.SCREEN_FAILED, f"The prompt could not be screened: {type(error).__name__}.")
+    return unjudged(Reason.SCREEN_FAILED, "prompt could not be screened", error)
 
 
 def judge_by_list(planned: PlannedRow, judges: Judges) -> Verdict:

@@ -14,6 +14,7 @@ from safety.verdict import Reason
 from tasks.outcome import Status
 
 GIB = 2**30
+UNJUDGED = (Reason.SCREEN_FAILED, Reason.CLASSIFIER_FAILED)
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Summary:
     rows: int  # of the manifest, variants counted
     ended: int  # rows of them that have an outcome
     statuses: dict[str, int]
+    unjudged: int  # rows of them that were refused because a check failed, not for what they are
     waiting: int  # rows of them that wait for a person
     causes: tuple[Cause, ...]
     rendered: int  # pictures made by this run, by all commands that worked on it
@@ -86,6 +88,7 @@ def summarise(
         rows=rows,
         ended=mine.num_rows,
         statuses={status: pc.sum(pc.equal(mine.column("status"), status)).as_py() or 0 for status in Status},
+        unjudged=pc.sum(pc.is_in(mine.column("reason"), value_set=pa.array(UNJUDGED, pa.string()))).as_py() or 0,
         waiting=pc.sum(pc.equal(mine.column("reason"), Reason.REVIEW)).as_py() or 0,
         causes=_causes(mine),
         rendered=len(seconds),

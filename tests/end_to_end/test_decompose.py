@@ -16,6 +16,7 @@ from psd_tools import PSDImage
 from flows.decompose import decompose
 from models.miniature.world import draw, random_scene
 from safety.provenance import Aigc, read_marks
+from tasks.decide import decide, waiting
 from tasks.encoding import decode_rgba
 from tasks.job import DecomposeJob
 from tasks.outcome import Retry
@@ -247,3 +248,56 @@ def thin() -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (2, 4000), "red").save(buffer, "PNG")
     return buffer.getvalue()
+
+
+ASK = """
+[[concepts]]
+name = "seen"
+sentence = "Somebody should see it."
+phrases = ["a mug"]
+answer = "review"
+{where}_threshold = -2.0
+"""
+
+
+@pytest.mark.parametrize("caption", ["a red mug", None], ids=["given caption", "written caption"])
+def test_layers_that_wait_move_whole_when_a_person_answers(
+    run: Callable[..., Summary],
+    store: Store,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caption: str | None,
+) -> None:
+    from models.decomposer import Caption, Decomposer
+
+    def write(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
+        yield [Caption(index, "a cap", None, 0.1) for index in range(len(sources))]
+
+    monkeypatch.setattr(Decomposer, "caption", write)
+    (policy := tmp_path / "ask.toml").write_text(ASK.format(where="picture"))
+    rows = [{"id": name, "image": drawing(seed), "caption": caption} for name, seed in (("a", 7), ("b", 8))]
+    # The source picture waits first: the policy looks at whatever conditions the layers.
+    assert run(rows, policy=str(policy)).rendered == 0
+    assert [(row.id, row.of) for row in waiting(store.uri)] == [("a", "input"), ("b", "input")]
+    decide(store.uri, ["a", "b"], "approve", by="Ann")
+    assert run(rows, policy=str(policy)).rendered == 2
+
+    found = catalogue(store)
+    if any(row["reason"] == "review" for row in found.values()):
+        decide(store.uri, [row.id for row in waiting(store.uri)], "approve", by="Ann")
+    found = catalogue(store)
+    assert {row["caption"] for row in found.values()} == {caption or "a cap"}
+    before = {row["id"]: sorted(file.name for file in Path(row["uri"]).parent.iterdir()) for row in found.values()}
+    decide(store.uri, ["b"], "reject", by="Bo")
+
+    found = catalogue(store)
+    assert {row_id: row["status"] for row_id, row in found.items()} == {"a": "done", "b": "rejected"}
+    for row_id, place in (("a", "layers"), ("b", "quarantine")):
+        row = found[row_id]
+        folder = Path(store.uri) / place / row["key"][:2] / row["key"]
+        assert sorted(file.name for file in folder.iterdir()) == before[row_id]
+        assert row["layer_uris"] == [str(folder / f"{number}.png") for number in range(2)]
+        assert row["uri"] == str(folder / "composite.png")
+    assert {file.parent.name for file in Path(store.uri).glob("layers/*/*/*")} == {found["a"]["key"]}
+    assert run(rows, policy=str(policy)).rendered == 0
+    assert catalogue(store) == found

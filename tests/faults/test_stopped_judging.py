@@ -156,3 +156,30 @@ def test_judging_again_that_is_killed_is_ended_by_the_same_command(shop: Shop, s
     check_that_nothing_is_lost(store)
     run(shop.manifest, store, policy=rules)
     check_that_all_moved(store, before)
+
+
+def test_an_answer_that_is_killed_is_ended_by_the_same_command(
+    manifest: Callable[..., str], store: Store, tmp_path: Path
+) -> None:
+    shop = Shop(tmp_path, manifest)
+    run(shop.manifest, store, policy=shop.rules(0))
+    before, ids = contents(store), [row.id for row in waiting(store.uri)]
+    words = ["review", "approve", *ids, "--store", store.uri]
+    process, deadline = command(*words, "--by", "Ann"), time.monotonic() + 200
+    while not list((Path(store.uri) / "reviews").rglob("*.json")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    check_that_nothing_is_lost(store)
+
+    process = command(*words, "--by", "Bo")
+    said, complaint = process.communicate(timeout=200)
+
+    assert process.returncode == 0, complaint
+    assert said.count("approved  Published as ") == len(ids) == 3
+    found = catalogue(store)
+    assert {row_id: row["status"] for row_id, row in found.items()} == {name: moves[0] for name, moves in MOVES.items()}
+    assert set(contents(store)) == {str(Path(row["uri"]).relative_to(store.uri)) for row in found.values()}
+    assert sorted(contents(store).values()) == sorted(before.values())

@@ -202,12 +202,29 @@ def test_an_approved_picture_that_repeats_an_earlier_row_s_is_refused_for_that(
     }
     assert [lies(shelf, name * 64) for name in "abc"] == [[QUARANTINE], ["images"], [QUARANTINE]]
 
+    decide(store.uri, ["c"], "reject", by="Bo")  # so that it isn't published when the other row goes
+    assert rows(store)["c"]["reason"] == "review_rejected"
+    assert lies(shelf, "c" * 64) == [QUARANTINE]
+
 
 def test_whether_pictures_may_be_alike_must_be_known_before_one_is_published(store: Store, shelf: PictureShelf) -> None:
     fill(store, waits(shelf, "a", fingerprint=ALIKE, profile="elsewhere.toml"))
     with pytest.raises(RequestError, match="There is no profile elsewhere"):
         decide(store.uri, ["a"], "approve", by="Ann")
     assert not Decisions(store).on("a" * 64, "a mug").any
+    assert decide(store.uri, ["a"], "reject", by="Ann")[0].holds  # which publishes nothing
+
+
+def test_whatever_a_terminal_hands_over_is_kept_as_a_line_and_nobody_is_nameless(
+    store: Store, shelf: PictureShelf
+) -> None:
+    fill(store, waits(shelf, "a"))
+    with pytest.raises(RequestError, match="Who decides has no name"):
+        decide(store.uri, ["a"], "reject", by=" ")
+    (told,) = decide(store.uri, ["a"], "reject", by="Zoë \udcff", note="one\n\ttwo [bold]\ud800")
+    assert told.sentence.startswith("Zoë ? rejected the picture on ")
+    assert told.sentence.endswith("“one two [bold]?”.")
+    assert rows(store)["a"]["reviewed_by"] == "Zoë ?"
 
 
 def test_a_picture_that_has_gone_is_left_to_the_next_run(store: Store, shelf: PictureShelf) -> None:
