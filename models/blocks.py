@@ -84,9 +84,12 @@ class Blocks:
 
 
 def tensors_in(thing: Any) -> Iterator[torch.Tensor]:
-    """The tensors in the fields of a dataclass, and in those of dataclasses in them."""
+    """The tensors in the fields of a dataclass, and in those of dataclasses and in tuples in them."""
     if isinstance(thing, torch.Tensor):
         yield thing
+    elif isinstance(thing, tuple):
+        for part in thing:
+            yield from tensors_in(part)
     elif dataclasses.is_dataclass(thing):
         for field in dataclasses.fields(thing):
             yield from tensors_in(getattr(thing, field.name))
@@ -96,6 +99,8 @@ def replaced(thing: Thing, other: Callable[[torch.Tensor], torch.Tensor]) -> Thi
     """A copy of a dataclass with other tensors, asked for in the order of `tensors_in`."""
     if isinstance(thing, torch.Tensor):
         return other(thing)  # type: ignore[return-value]
+    if isinstance(thing, tuple):
+        return tuple(replaced(part, other) for part in thing)  # type: ignore[return-value]
     if not dataclasses.is_dataclass(thing) or isinstance(thing, type):
         return thing
     fields = {field.name: replaced(getattr(thing, field.name), other) for field in dataclasses.fields(thing)}
