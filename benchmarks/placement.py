@@ -135,6 +135,9 @@ class Caps:
         """One case."""
         engine, host = self.open(cap, placement)
         name = f"{cap:g} GiB"
+        whole = torch.linspace(1, 0, self.workloads[0].steps, device=engine.device, dtype=engine.components.dtype)
+        with torch.inference_mode():  # the modulations of a whole run take room that those of few steps don't
+            engine.predictor.modulations(whole).at(0, whole.device)
         results = []
         for workload in self.workloads:
             flop = step_flop(engine, workload)
