@@ -24,7 +24,7 @@ from models.holdings import holdings, told
 from models.latents import decode
 from models.levers import Levers, open_predictor
 from models.lora import Lora
-from models.measure import Cost, measure_decoding, measure_step, warm_up
+from models.measure import Cost, measure_decoding, measure_steps, warm_up
 from models.memory_plan import Forecast, MemoryPlan
 from models.opening import Budget, choose_placement
 from models.placement import Placement, free_memory
@@ -346,7 +346,7 @@ class Engine:
         def measure(rows: int) -> Cost | None:
             torch.cuda.empty_cache()  # what other sizes left behind
             try:
-                cost = measure_step(self.components, self.predictor, shape, demand.tokens, rows)
+                cost = measure_steps(self.components, self.predictor, shape, demand.tokens, rows)
             except torch.OutOfMemoryError:
                 return None
             return None if cost.is_tight and rows > 1 else cost

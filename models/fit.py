@@ -8,6 +8,7 @@ from models.sampling import Shape
 
 GIB = 2**30
 PAYS = 0.01  # share of a row's seconds that a batch twice as large must save
+NOISE = 0.03  # share of a row's seconds that two measurements of the same may differ by
 LASTS = 60.0  # seconds that a batch should go on for: at its borders the device waits for the host
 
 
@@ -61,13 +62,23 @@ def best_fit(shape: Shape, budget: int, measure: Callable[[int], Cost | None], m
         tried[more] = cost
         saved = 1 - cost.seconds / more / (tried[rows].seconds / rows)
         rows = more
-        if saved < -PAYS or (saved < PAYS and _seconds(shape, cost) >= LASTS):
+        if saved < -NOISE or (saved < PAYS and _seconds(shape, cost) >= LASTS):
             grows = False
             break
-    fastest = min(cost.seconds / count for count, cost in tried.items())
-    fast = [count for count, cost in sorted(tried.items()) if cost.seconds / count <= (1 + PAYS) * fastest]
-    taken = next((count for count in fast if _seconds(shape, tried[count]) >= LASTS), fast[-1])
+    taken = _taken(shape, tried)
     return Fit(taken, tried[taken].bytes, tried[taken].seconds, grows and taken == wanted)
+
+
+def _taken(shape: Shape, tried: dict[int, Cost]) -> int:
+    """Of the rows that are as fast as any, the fewest that last, or the most where none do."""
+    fastest = min(cost.seconds / count for count, cost in tried.items())
+    fast: list[int] = []
+    for share in (PAYS, NOISE):
+        fast = [count for count, cost in sorted(tried.items()) if cost.seconds / count <= (1 + share) * fastest]
+        lasting = [count for count in fast if _seconds(shape, tried[count]) >= LASTS]
+        if lasting:
+            return lasting[0]
+    return fast[-1]
 
 
 def _seconds(shape: Shape, step: Cost) -> float:

@@ -47,6 +47,15 @@ def test_batches_stop_growing_where_the_curve_is_flat_and_they_last(fixed: float
     assert best_fit(SHAPE, 1000 * GIB, Gpu(fixed=fixed, each=each), most=64).rows == rows
 
 
+@pytest.mark.parametrize("swing", [-0.02, 0.02])
+def test_a_measurement_that_is_off_by_a_little_leaves_no_short_batches(swing: float) -> None:
+    def gpu(rows: int) -> Cost:
+        slower = 1 + swing * (rows.bit_length() % 2)
+        return Cost(rows * GIB, 0.05 * rows * slower)
+
+    assert best_fit(SHAPE, 1000 * GIB, gpu, most=64).rows == 32  # of 80 s
+
+
 def test_a_cap_saves_measurements_and_is_told_from_a_flat_curve() -> None:
     gpu = Gpu(fixed=0.5)
 
