@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 
 
 def cut_into_batches(lengths: Sequence[tuple[int, ...]], rows: int) -> list[list[int]]:
@@ -10,6 +11,7 @@ def cut_into_batches(lengths: Sequence[tuple[int, ...]], rows: int) -> list[list
     Whole batches of one length come first: attention takes all of them in one call, and diffusers' own forward needs no
     mask, which would cost it the fast attention kernels. What is left over of every length shares batches with its
     nearest neighbours, because a half-empty batch costs more (at 512², 4 rows take half the time each that one takes).
+    Those batches are of one size, as far as that goes: where weights are streamed, a row alone waits for them.
 
     Args:
         lengths: the token counts of each row's prompts.
@@ -27,4 +29,6 @@ def cut_into_batches(lengths: Sequence[tuple[int, ...]], rows: int) -> list[list
         cut = len(same) - len(same) % rows
         whole += [same[start : start + rows] for start in range(0, cut, rows)]
         left += same[cut:]
-    return whole + [left[start : start + rows] for start in range(0, len(left), rows)]
+    batches = -(-len(left) // rows)
+    ends = [len(left) * number // batches for number in range(batches + 1)] if batches else []
+    return whole + [left[start:end] for start, end in pairwise(ends)]

@@ -35,3 +35,8 @@ def test_a_small_manifest_of_mixed_lengths_does_not_fall_apart() -> None:
 
 def test_rows_whose_negative_prompts_differ_in_length_are_of_different_lengths() -> None:
     assert cut_into_batches([(5, 2), (5, 3), (5, 2), (5, 3)], 2) == [[0, 2], [1, 3]]
+
+
+def test_what_is_left_over_is_spread_evenly() -> None:
+    assert list(map(len, cut_into_batches([(length, 2) for length in range(4)], 3))) == [2, 2]
+    assert list(map(len, cut_into_batches([(length, 2) for length in range(7)], 3))) == [2, 2, 3]
