@@ -5,15 +5,20 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO
 
 from tasks.store import (
     Changed,
     Conflict,
+    Damaged,
+    Listed,
+    Missing,
     Step,
     Store,
     Stored,
@@ -30,6 +35,9 @@ INCOMING = ".incoming"  # files being written, inside the store so that they can
 LOCK = "lock"  # never removed: a lock on a removed file excludes nobody
 LEFTOVER_AFTER = 3600.0  # seconds without a write after which a file in there belongs to nobody
 TIDIED_AWAY = 100  # times that a folder may vanish between its making and its use: more is no other run's probe
+
+WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+FICLONE = 0x40049409  # ioctl_ficlone(2): Linux on x86 and ARM; another system refuses the number
 
 # What link(2) answers on file systems without hard links: exFAT, SMB, most FUSE mounts.
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -84,6 +92,25 @@ class FolderStore(Store):
         with self._in_sentences("write"), self._written(data) as (incoming, _, _):
             self._rename(incoming, file)
 
+    def copy(self, path: str, to: str, *, sha256: str, size: int) -> None:
+        source, target = self._file(path), self._file(to)
+        with self._in_sentences("write"):
+            if digest_of(target) == (sha256, size):
+                sync(target.parent)
+                return
+            target.unlink(missing_ok=True)
+            make(target.parent)
+            try:
+                self._reflink(source, target) or self._hard_link(source, target) or self._copy(source, target)
+            except FileNotFoundError:
+                if source.exists():
+                    raise
+                raise Missing(self.uri_of(path)) from None
+            if digest_of(target) != (sha256, size):
+                target.unlink(missing_ok=True)
+                raise Damaged(self.uri_of(path))
+            sync(target.parent)
+
     def read(self, path: str) -> tuple[bytes, str] | None:
         file = self._file(path)
         with self._in_sentences("read"):
@@ -114,6 +141,20 @@ class FolderStore(Store):
         file = self._file(path)
         with self._in_sentences("delete"):
             file.unlink(missing_ok=True)
+
+    def listing(self, prefix: str) -> Iterator[Listed]:
+        folders = [self._file(prefix) if prefix else self.root]
+        with self._in_sentences("read"):
+            while folders:
+                for entry in entries(folders.pop()):
+                    if entry.is_dir(follow_symlinks=False):
+                        if entry.name != INCOMING:
+                            folders.append(Path(entry.path))
+                        continue
+                    with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
+                        seen = entry.stat()
+                        path = Path(entry.path).relative_to(self.root).as_posix()
+                        yield Listed(path, seen.st_size, datetime.fromtimestamp(seen.st_mtime, UTC))
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
         with self._in_sentences("read"):
@@ -190,6 +231,40 @@ class FolderStore(Store):
         sync(file.parent)
         return True
 
+    def _reflink(self, source: Path, target: Path) -> bool:
+        """Let a new file share the blocks of another one, where the file system can; say whether it did."""
+        incoming = self.root / INCOMING / uuid.uuid4().hex
+        try:
+            with source.open("rb") as content, self._open(incoming) as file:
+                try:
+                    fcntl.ioctl(file.fileno(), FICLONE, content.fileno())
+                except OSError:  # each file system has its own number for "can't"
+                    return False
+                os.fsync(file.fileno())
+            self._link(incoming, target)
+            return True
+        finally:
+            incoming.unlink(missing_ok=True)
+
+    def _hard_link(self, source: Path, target: Path) -> bool:
+        """Give a file a second name, and take from everybody the right to write into it; say whether that worked."""
+        try:
+            mode = source.stat().st_mode
+            if mode & WRITABLE:
+                source.chmod(stat.S_IMODE(mode) & ~WRITABLE)
+            target.hardlink_to(source)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            if error.errno in (*NO_LINKS, errno.EACCES, errno.EMLINK, errno.EXDEV):
+                return False
+            raise
+        return True
+
+    def _copy(self, source: Path, target: Path) -> bool:
+        with self._written(source) as (incoming, _, _):
+            return self._link(incoming, target)
+
     def _rename(self, incoming: Path, file: Path) -> None:
         make(file.parent)
         incoming.replace(file)
@@ -249,6 +324,23 @@ class FolderStore(Store):
             case _:
                 reason = os.strerror(error.errno) if error.errno else str(error)
                 return StoreUnreachable(f"{where} can't be reached to {doing} it ({reason}): is it mounted?")
+
+
+def digest_of(file: Path) -> tuple[str, int] | None:
+    """Give a file's SHA-256 and size, or None when it is absent."""
+    try:
+        return sha256_of(file)
+    except FileNotFoundError:
+        return None
+
+
+def entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Give what lies in a folder; nothing when it is absent."""
+    try:
+        with os.scandir(folder) as found:
+            return list(found)
+    except FileNotFoundError:
+        return []
 
 
 def make(folder: Path) -> None:

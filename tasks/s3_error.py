@@ -26,7 +26,7 @@ ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocati
 FULL = ("QuotaExceeded", "EntityTooLarge", "XMinioStorageFull", "InsufficientCapacity", "507")
 
 
-class Damaged(Exception):  # noqa: N818
+class Garbled(Exception):  # noqa: N818
     """The content that arrived isn't the content that was written."""
 
 
@@ -46,13 +46,16 @@ def passes(error: Exception) -> bool:
         case exceptions.ConnectionError() | exceptions.HTTPClientError() | exceptions.IncompleteReadError():
             return True
         case _:
-            return isinstance(error, Damaged)
+            return isinstance(error, Garbled)
 
 
 def sentence(error: Exception, *, doing: str, where: str, endpoint: str) -> StoreError:
-    """Say what went wrong while `doing` ("read", "write", "delete") the object at `where`, and what to do about it."""
+    """Say what went wrong while `doing` something to the object at `where`, and what to do about it.
+
+    `doing` is one of "read", "write", "copy" and "delete".
+    """
     match error:
-        case Damaged():
+        case Garbled():
             return StoreError(f"{where} doesn't match the SHA-256 it was written with: restore it, or remove it.")
         case ClientError():
             return _answer(code_of(error), error, doing, where, endpoint)
@@ -85,7 +88,7 @@ def _answer(code: str, error: ClientError, doing: str, where: str, endpoint: str
                 f"No permission to read {where} ({code}): allow s3:GetObject and s3:ListBucket (without the latter, "
                 "absent objects look forbidden)."
             )
-        action = {"write": "s3:PutObject", "delete": "s3:DeleteObject"}[doing]
+        action = {"write": "s3:PutObject", "copy": "s3:GetObject and s3:PutObject", "delete": "s3:DeleteObject"}[doing]
         return StoreReadOnly(f"No permission to {doing} {where} ({code}): allow {action}, or use another store.")
     if code == "NoSuchBucket":
         return StoreError(f"There is no bucket for {where} at {endpoint}: make it, or mend the address.")

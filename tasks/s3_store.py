@@ -23,11 +23,14 @@ import boto3.session
 from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks.s3_error import ABSENT, CONDITION_FAILED, REFUSED_HEADER, Damaged, code_of, passes, sentence
+from tasks.s3_error import ABSENT, CONDITION_FAILED, REFUSED_HEADER, Garbled, code_of, passes, sentence
 from tasks.store import (
     PIECE,
     Changed,
     Conflict,
+    Damaged,
+    Listed,
+    Missing,
     Step,
     Store,
     Stored,
@@ -35,12 +38,14 @@ from tasks.store import (
     StoreUnreachable,
     appearing_whole,
     checked,
+    is_plain,
+    pieces,
     sha256_of,
 )
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import GetObjectOutputTypeDef, HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef, GetObjectOutputTypeDef, HeadObjectOutputTypeDef
 
 T = TypeVar("T")
 
@@ -119,6 +124,28 @@ class S3Store(Store):
         sha256, size = sha256_of(data)
         self._put(path, data, sha256, size, content_type, {})
 
+    def copy(self, path: str, to: str, *, sha256: str, size: int) -> None:
+        source: CopySourceTypeDef = {"Bucket": self.bucket, "Key": self._key(path)}
+
+        def attempt(client: "S3Client") -> bool:
+            try:
+                copied = client.copy_object(Bucket=self.bucket, Key=self._key(to), CopySource=source)
+            except ClientError as error:
+                if code_of(error) not in ABSENT:
+                    raise
+                # The source is gone: a repeat may come so late that its own copy is the only one left.
+                found = self._digest(client, to)
+                if found is None:
+                    raise Missing(self.uri_of(path)) from None
+                return found == (sha256, size)
+            if checksum := copied["CopyObjectResult"].get("ChecksumSHA256"):
+                return checksum == in_base64(sha256)
+            return self._digest(client, to) == (sha256, size)
+
+        if not self._persist("copy", path, attempt):
+            self.delete(to)
+            raise Damaged(self.uri_of(path))
+
     def read(self, path: str) -> tuple[bytes, str] | None:
         def attempt(client: "S3Client") -> tuple[bytes, str] | None:
             with self._opened(client, path) as response:
@@ -159,13 +186,21 @@ class S3Store(Store):
 
     def names(self) -> list[str]:
         """Give the paths of all objects, sorted. For a manifest that is a folder; a run never lists its store."""
-        folder = f"{self.prefix}/" if self.prefix else ""
+        return sorted(one.path for one in self.listing(""))
 
-        def attempt(client: "S3Client") -> list[str]:
-            pages = client.get_paginator("list_objects_v2").paginate(Bucket=self.bucket, Prefix=folder)
-            return sorted(entry["Key"].removeprefix(folder) for page in pages for entry in page.get("Contents", []))
-
-        return self._persist("read", "", attempt)
+    def listing(self, prefix: str) -> Iterator[Listed]:
+        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": f"{self._key(prefix) if prefix else self.prefix}/"}
+        if request["Prefix"] == "/":
+            request["Prefix"] = ""
+        while True:
+            page = self._persist("read", "", lambda client: client.list_objects_v2(**request))
+            for entry in page.get("Contents", []):
+                path = entry["Key"].removeprefix(f"{self.prefix}/" if self.prefix else "")
+                if is_plain(path):  # a console marks a folder by an object whose name ends in a slash
+                    yield Listed(path, entry["Size"], entry["LastModified"])
+            if not page["IsTruncated"]:
+                return
+            request["ContinuationToken"] = page["NextContinuationToken"]
 
     def exists(self, path: str) -> bool:
         return self._persist("read", path, lambda client: self._head(client, path)) is not None
@@ -243,9 +278,9 @@ class S3Store(Store):
             "Bucket": self.bucket,
             "Key": self._key(path),
             "ContentType": content_type or mimetypes.guess_type(path)[0] or "application/octet-stream",
-            "Metadata": {"sha256": sha256},
+            "Metadata": {"sha256": sha256, "md5": md5_of(data)},
         }
-        checksum = base64.b64encode(bytes.fromhex(sha256)).decode()
+        checksum = in_base64(sha256)
 
         def attempt(client: "S3Client") -> bool:
             if self.allow_unsafe and condition and not self._holds(client, path, condition):
@@ -278,18 +313,37 @@ class S3Store(Store):
         return head is None if "IfNoneMatch" in condition else head is not None and head["ETag"] == condition["IfMatch"]
 
     def _found(self, path: str) -> tuple[str, int] | None:
-        """Give the SHA-256 and the size of what is there, read through if it was written by somebody else's tool."""
+        return self._persist("read", path, lambda client: self._digest(client, path))
 
-        def attempt(client: "S3Client") -> tuple[str, int] | None:
-            head = self._head(client, path)
-            if head is None:
+    def _digest(self, client: "S3Client", path: str) -> tuple[str, int] | None:
+        """Give the SHA-256 and the size of what is there, or None when it is absent.
+
+        The writer noted SHA-256 and MD5 together. The noted SHA-256 is believed where the server's own digest, the
+        ETag, is that MD5; everything else is read through: what another tool wrote, or where ETags are no MD5.
+        """
+        head = self._head(client, path)
+        if head is None:
+            return None
+        known, md5 = head["Metadata"].get("sha256"), head["Metadata"].get("md5")
+        if known and md5 == head["ETag"].strip('"'):
+            return known, head["ContentLength"]
+        found = self._read_through(client, path)
+        if found is None or known in (None, found[0]):
+            return found
+        if self._read_through(client, path) != found:  # else it is what lies there, and not the way to it
+            raise Garbled
+        return found
+
+    def _read_through(self, client: "S3Client", path: str) -> tuple[str, int] | None:
+        digest = hashlib.sha256()
+        size = 0
+        with self._opened(client, path) as response:
+            if response is None:
                 return None
-            if known := head["Metadata"].get("sha256"):
-                return known, head["ContentLength"]
-            with self._opened(client, path) as response:
-                return None if response is None else (copy(response), response["ContentLength"])
-
-        return self._persist("read", path, attempt)
+            for piece in response["Body"].iter_chunks(PIECE):
+                digest.update(piece)
+                size += len(piece)
+        return digest.hexdigest(), size
 
     def _head(self, client: "S3Client", path: str) -> "HeadObjectOutputTypeDef | None":
         try:
@@ -321,7 +375,7 @@ class S3Store(Store):
         while True:
             try:
                 return attempt(self._client())
-            except (BotoCoreError, ClientError, Damaged) as error:
+            except (BotoCoreError, ClientError, Garbled) as error:
                 wait = random.uniform(0, pause)
                 if not passes(error) or time.monotonic() + wait > deadline:
                     where = self.uri_of(path) if path else self.uri
@@ -354,11 +408,24 @@ class S3Store(Store):
             return self._connected
 
 
+def in_base64(digest: str) -> str:
+    """Give a digest in hex the way that S3 writes it."""
+    return base64.b64encode(bytes.fromhex(digest)).decode()
+
+
+def md5_of(data: bytes | Path) -> str:
+    """Give the MD5 (hex) of the content: most stores' ETags are one."""
+    digest = hashlib.md5(usedforsecurity=False)
+    for piece in pieces(data):
+        digest.update(piece)
+    return digest.hexdigest()
+
+
 def copy(response: "GetObjectOutputTypeDef", to: BinaryIO | None = None) -> str:
     """Copy what arrives, and give its SHA-256.
 
     Raises:
-        Damaged: the content isn't the one that was written.
+        Garbled: the content isn't the one that was written.
     """
     digest = hashlib.sha256()
     for piece in response["Body"].iter_chunks(PIECE):
@@ -367,5 +434,5 @@ def copy(response: "GetObjectOutputTypeDef", to: BinaryIO | None = None) -> str:
             to.write(piece)
     sha256 = digest.hexdigest()
     if response["Metadata"].get("sha256", sha256) != sha256:
-        raise Damaged
+        raise Garbled
     return sha256

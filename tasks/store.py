@@ -14,6 +14,7 @@ import re
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, get_args
 from urllib.parse import unquote
@@ -58,6 +59,22 @@ class Changed(Exception):  # noqa: N818
         self.uri = uri
 
 
+class Missing(Exception):  # noqa: N818
+    """There is no object where one is to be copied from."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"There is no object at {uri}.")
+        self.uri = uri
+
+
+class Damaged(Exception):  # noqa: N818
+    """An object that is to be copied hasn't the size and the SHA-256 that it was written with."""
+
+    def __init__(self, uri: str) -> None:
+        super().__init__(f"{uri} isn't the object that was written there: its size or SHA-256 is another.")
+        self.uri = uri
+
+
 @dataclass(frozen=True)
 class Stored:
     """What is in the store now under `path`."""
@@ -66,6 +83,15 @@ class Stored:
     size: int  # bytes
     sha256: str  # hex, of the content
     adopted: bool  # it was there already
+
+
+@dataclass(frozen=True)
+class Listed:
+    """An object as a listing has it."""
+
+    path: str
+    size: int  # bytes
+    modified: datetime  # by the store's own clock, in UTC
 
 
 class Store(Protocol):
@@ -104,6 +130,17 @@ class Store(Protocol):
     def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:
         """Write an object whatever is there. The last one wins, and readers see the old or the new one whole."""
 
+    def copy(self, path: str, to: str, *, sha256: str, size: int) -> None:
+        """Copy an object inside the store to `to`, a name that nobody else writes, and check that the copy is whole.
+
+        On S3 the server copies and no bytes travel, unless it has no digest of its own to check the copy by; in a
+        folder it is a reflink, a hard link of a read-only file, or a copy. A repeat finds its own copy.
+
+        Raises:
+            Missing: there is no object at `path`.
+            Damaged: what is there, or what was copied, hasn't this size and SHA-256. Nothing is left at `to`.
+        """
+
     def read(self, path: str) -> tuple[bytes, str] | None:
         """Give an object's content and its version token, or None when it is absent."""
 
@@ -115,6 +152,13 @@ class Store(Protocol):
 
     def delete(self, path: str) -> None:
         """Remove an object. It may be absent."""
+
+    def listing(self, prefix: str) -> Iterator[Listed]:
+        """Give the objects below a prefix such as `masters`, in no order; "" stands for the whole store.
+
+        This is for a prune and a rebuild alone: a run never lists its store. Objects that are written or removed
+        meanwhile may be in it or not.
+        """
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
         """Check, before any work, that the store can be read and written and keeps its promises; leave no trace.
@@ -186,9 +230,15 @@ def checked(path: str) -> str:
     Raises:
         ValueError: it is absolute, or has `..`, `.`, an empty part, a backslash or a control character.
     """
-    if any(part in ("", ".", "..") for part in path.split("/")) or re.search(r"[\\\x00-\x1f\x7f]", path):
+    if not is_plain(path):
         raise ValueError(f"{path!r} isn't a plain relative path")
     return path
+
+
+def is_plain(path: str) -> bool:
+    """Say whether a path is a plain relative POSIX path."""
+    odd = any(part in ("", ".", "..") for part in path.split("/"))
+    return not odd and not re.search(r"[\\\x00-\x1f\x7f]", path)
 
 
 def pieces(data: bytes | Path) -> Iterator[bytes]:

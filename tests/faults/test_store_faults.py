@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import functools
 import os
 import pickle
 import resource
@@ -20,7 +21,7 @@ import pytest
 
 from tasks.folder_store import FolderStore
 from tasks.s3_store import S3Store
-from tasks.store import Changed, Conflict, StoreError, StoreReadOnly, StoreUnreachable, open_store, sha256_of
+from tasks.store import Changed, Conflict, Damaged, StoreError, StoreReadOnly, StoreUnreachable, open_store, sha256_of
 from tests.faults.fault_proxy import (
     Fault,
     FaultProxy,
@@ -266,6 +267,63 @@ def test_an_object_of_another_tool_is_adopted_by_its_content(bucket: S3Store, s3
     assert (stored.sha256, stored.size) == sha256_of(b"theirs")
 
 
+def test_a_copy_moves_no_bytes(proxy: FaultProxy, bucket: S3Store) -> None:
+    master = bucket.put_once("masters/a.png", b"picture")
+    proxy.seen.clear()
+    bucket.copy("masters/a.png", PATH, sha256=master.sha256, size=master.size)
+    assert [method for method, _ in proxy.seen] in (["PUT"], ["PUT", "HEAD"])
+
+
+def test_a_copy_of_another_tools_object_is_read_through(bucket: S3Store, s3_server: str) -> None:
+    client = boto3.client("s3", endpoint_url=s3_server)
+    for content, whole in ((b"picture", True), (b"another", False)):
+        client.put_object(Bucket=bucket.bucket, Key="catalogue/masters/a.png", Body=content)
+        with contextlib.nullcontext() if whole else pytest.raises(Damaged):
+            bucket.copy("masters/a.png", PATH, sha256=sha256_of(b"picture")[0], size=7)
+        assert bucket.exists(PATH) == whole
+
+
+def test_what_is_noted_beside_other_content_isnt_believed(bucket: S3Store, s3_server: str) -> None:
+    bucket.put_once("masters/a.png", b"picture")
+    client = boto3.client("s3", endpoint_url=s3_server)
+    where = {"Bucket": bucket.bucket, "Key": "catalogue/masters/a.png"}
+    noted = client.head_object(**where)["Metadata"]
+    client.put_object(**where, Body=b"another", Metadata=noted)
+    with pytest.raises(Damaged):
+        bucket.copy("masters/a.png", PATH, sha256=noted["sha256"], size=7)
+    assert not bucket.exists(PATH)
+
+
+@pytest.mark.parametrize("fault", [lost_reply, lost_request, answer(503, "SlowDown")])
+def test_a_copy_is_tried_again(proxy: FaultProxy, bucket: S3Store, fault: Fault) -> None:
+    master = bucket.put_once("masters/a.png", b"picture")
+    met = proxy.inject(fault, method="PUT", times=3)
+    bucket.copy("masters/a.png", PATH, sha256=master.sha256, size=master.size)
+    assert met.met == 3
+    assert content_of(bucket) == b"picture"
+
+
+def test_a_copy_that_isnt_allowed_names_the_permissions(proxy: FaultProxy, bucket: S3Store) -> None:
+    master = bucket.put_once("masters/a.png", b"picture")
+    proxy.inject(answer(403, "AccessDenied"), method="PUT", times=None)
+    with pytest.raises(StoreReadOnly, match="allow s3:GetObject and s3:PutObject"):
+        bucket.copy("masters/a.png", PATH, sha256=master.sha256, size=master.size)
+
+
+def test_a_listing_goes_on_from_page_to_page(
+    proxy: FaultProxy, bucket: S3Store, s3_server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = boto3.client("s3", endpoint_url=s3_server)
+    client.put_object(Bucket=bucket.bucket, Key="catalogue/masters/", Body=b"")  # as a console marks a folder
+    for number in range(7):
+        bucket.put_once(f"masters/{number}", b"picture")
+    connected = bucket._client()
+    few = functools.partial(connected.list_objects_v2, MaxKeys=2)
+    monkeypatch.setattr(connected, "list_objects_v2", few)
+    proxy.inject(lost_reply, method="GET", times=4)
+    assert sorted(one.path for one in bucket.listing("masters")) == [f"masters/{number}" for number in range(7)]
+
+
 def test_listing_gives_paths_within_the_prefix_or_a_sentence(
     proxy: FaultProxy, bucket: S3Store, s3_server: str
 ) -> None:
@@ -438,6 +496,52 @@ def test_an_object_may_be_read_by_whom_the_umask_allows(tmp_path: Path) -> None:
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / PATH).stat().st_mode) == 0o644
+
+
+def test_a_hard_link_is_of_a_file_that_nobody_may_write(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    master = store.put_once("masters/a.png", b"picture")
+    store.copy("masters/a.png", PATH, sha256=master.sha256, size=master.size)
+    linked = (tmp_path / PATH).stat()
+    if linked.st_ino == (tmp_path / "masters/a.png").stat().st_ino:  # else its file system has reflinks
+        assert not linked.st_mode & 0o222
+    store.delete("masters/a.png")
+    store.delete(PATH)
+    assert not store.exists(PATH)
+
+
+@pytest.mark.parametrize("number", [errno.EPERM, errno.EMLINK, errno.ENOTSUP])
+def test_where_nothing_can_be_linked_a_copy_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def hardlink_to(self: Path, target: Path) -> None:
+        raise OSError(number, os.strerror(number), str(self), None, str(target))
+
+    store = FolderStore(tmp_path)
+    master = store.put_once("masters/a.png", b"picture")
+    with monkeypatch.context() as patch:
+        if number == errno.EMLINK:  # the master has no room for another name; a new file has
+            patch.setattr(FolderStore, "_hard_link", lambda *_: False)
+        else:
+            patch.setattr(Path, "hardlink_to", hardlink_to)
+        store.copy("masters/a.png", PATH, sha256=master.sha256, size=master.size)
+    assert content_of(store) == b"picture"
+    assert (tmp_path / PATH).stat().st_ino != (tmp_path / "masters/a.png").stat().st_ino
+
+
+def test_a_damaged_copy_from_before_is_made_again(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    master = store.put_once("masters/a.png", b"picture")
+    store.put_once(PATH, b"half")
+    store.copy("masters/a.png", PATH, sha256=master.sha256, size=master.size)
+    assert content_of(store) == b"picture"
+
+
+def test_a_listing_leaves_out_what_is_being_written(tmp_path: Path) -> None:
+    store = FolderStore(tmp_path)
+    store.put_once(PATH, b"picture")
+    (tmp_path / ".incoming" / "unfinished").write_bytes(b"pict")
+    assert [one.path for one in store.listing("")] == [PATH]
 
 
 def test_content_that_is_absent_is_not_the_stores_fault(tmp_path: Path) -> None:

@@ -5,11 +5,12 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
-from tasks.store import Changed, Conflict, Store, StoreAddressError, Stored, open_store
+from tasks.store import Changed, Conflict, Damaged, Missing, Store, StoreAddressError, Stored, open_store
 
 ROOT = Path(__file__).parents[2]
 PATH = "images/ab/ab12.png"
@@ -156,6 +157,66 @@ def test_eight_threads_signing_by_compare_and_swap_lose_no_signature(store: Stor
         list(threads.map(sign, range(24)))
     content, _ = store.read("summary.json") or pytest.fail("absent")
     assert sorted(map(int, content.split())) == list(range(24))
+
+
+MASTER, COPY = "masters/ab/ab12.png", "images/ab/ab12-p1.png"
+
+
+def test_a_copy_is_an_object_of_its_own(store: Store) -> None:
+    master = store.put_once(MASTER, b"picture")
+    for _ in range(2):  # a repeat finds its own copy
+        store.copy(MASTER, COPY, sha256=master.sha256, size=master.size)
+        assert (store.read(COPY) or pytest.fail("absent"))[0] == b"picture"
+    store.delete(COPY)
+    assert (store.read(MASTER) or pytest.fail("absent"))[0] == b"picture"
+    store.copy(MASTER, COPY, sha256=master.sha256, size=master.size)
+    store.delete(MASTER)
+    assert (store.read(COPY) or pytest.fail("absent"))[0] == b"picture"
+
+
+def test_a_copy_outlives_whatever_is_written_to_its_origin(store: Store) -> None:
+    store.put_once("a", b"first")
+    store.copy("a", "b", sha256=sha256(b"first"), size=5)
+    store.overwrite("a", b"second")
+    _, version = store.read("a") or pytest.fail("absent")
+    store.replace("a", b"third", expect=version)
+    assert (store.read("b") or pytest.fail("absent"))[0] == b"first"
+
+
+def test_a_repeat_of_a_copy_finds_its_own_after_its_origin_is_gone(store: Store) -> None:
+    master = store.put_once(MASTER, b"picture")
+    store.copy(MASTER, COPY, sha256=master.sha256, size=master.size)
+    store.delete(MASTER)
+    store.copy(MASTER, COPY, sha256=master.sha256, size=master.size)
+    assert store.exists(COPY)
+
+
+def test_what_isnt_there_cant_be_copied(store: Store) -> None:
+    with pytest.raises(Missing) as missing:
+        store.copy(MASTER, COPY, sha256=sha256(b"picture"), size=7)
+    assert missing.value.uri == store.uri_of(MASTER)
+    assert not store.exists(COPY)
+
+
+@pytest.mark.parametrize("found", [b"another", b"a longer one"])
+def test_a_damaged_object_leaves_no_copy(store: Store, found: bytes) -> None:
+    store.put_once(MASTER, found)
+    with pytest.raises(Damaged) as damaged:
+        store.copy(MASTER, COPY, sha256=sha256(b"picture"), size=7)
+    assert damaged.value.uri == store.uri_of(MASTER)
+    assert not store.exists(COPY)
+    assert store.exists(MASTER)
+
+
+def test_a_listing_has_what_lies_below_a_prefix(store: Store) -> None:
+    assert list(store.listing("masters")) == []
+    for path in ("masters/ab/1.png", "masters/2.json", "masters2/3.png", "catalog.parquet"):
+        store.put_once(path, path.encode())
+    listed = {one.path: one for one in store.listing("masters")}
+    assert sorted(listed) == ["masters/2.json", "masters/ab/1.png"]
+    assert listed["masters/2.json"].size == len("masters/2.json")
+    assert abs((datetime.now(UTC) - listed["masters/2.json"].modified).total_seconds()) < 60
+    assert len(list(store.listing(""))) == 4
 
 
 @pytest.mark.parametrize(
