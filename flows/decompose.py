@@ -15,6 +15,7 @@ def decompose(
     job: DecomposeJob,
     limit: int | None = None,
     retry: tuple[Retry, ...] = (),
+    retire_missing: bool = False,
 ) -> Summary:
     """Take the pictures of a manifest apart into layers, and say what became of every row.
 
@@ -22,5 +23,6 @@ def decompose(
         job: what to take apart, and how.
         limit: only the manifest's first rows.
         retry: statuses whose rows are done again: failed, rejected or blocked.
+        retire_missing: withdraw rows that left the manifest.
     """
-    return travel(job, limit, retry)
+    return travel(job, limit, retry, retire_missing=retire_missing)

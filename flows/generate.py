@@ -15,6 +15,7 @@ def generate(
     job: GenerateJob,
     limit: int | None = None,
     retry: tuple[Retry, ...] = (),
+    retire_missing: bool = False,
 ) -> Summary:
     """Generate the pictures of a manifest, and say what became of every row.
 
@@ -22,5 +23,6 @@ def generate(
         job: what to make, and how.
         limit: only the manifest's first rows.
         retry: statuses whose rows are done again: failed, rejected or blocked.
+        retire_missing: withdraw rows that left the manifest.
     """
-    return travel(job, limit, retry)
+    return travel(job, limit, retry, retire_missing=retire_missing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from datetime import UTC, datetime
 
 from flows.artifacts import progress_artifact, publish_summary
@@ -12,21 +13,27 @@ from tasks.outcome import Retry
 from tasks.prepare import Request, prepare
 from tasks.progress import tell_start
 from tasks.stopping import Stopped, stopping_in_order
+from tasks.store import StoreError
 from tasks.summary import Summary
 
 
-def travel(job: Job, limit: int | None, retry: tuple[Retry, ...]) -> Summary:
+def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool = False) -> Summary:
     """Take the rows of a job's manifest to their ends; called inside a flow."""
     started_at = datetime.now(UTC)
-    prepared = prepare(Request(job, limit, frozenset(retry)))
+    prepared = prepare(Request(job, limit, frozenset(retry), retire_missing))
     tell_start(prepared.to_do, prepared.ended)
-    if not prepared.complete:
-        with stopping_in_order(), progress_artifact(prepared):
-            try:
-                lane(0, prepared.spec, range(prepared.shards))
-            except Stopped:
-                finish(prepared, started_at=started_at)
-                raise
-    summary = finish(prepared, started_at=started_at)
+    try:
+        if not prepared.complete:
+            with stopping_in_order(), progress_artifact(prepared):
+                try:
+                    lane(0, prepared.spec, range(prepared.shards))
+                except Stopped:
+                    finish(prepared, started_at=started_at)
+                    raise
+        summary = finish(prepared, started_at=started_at)
+    except BaseException:
+        with contextlib.suppress(StoreError):
+            prepared.leave()
+        raise
     publish_summary(summary)
     return summary

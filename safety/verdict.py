@@ -21,6 +21,7 @@ class Reason(StrEnum):
     PROFILE = "profile"
     UNMARKED = "unmarked"
     DUPLICATE = "duplicate"
+    RETIRED = "retired"  # its row left the manifest
     LAYERS_MISMATCH = "layers_mismatch"
     EMPTY_LAYER = "empty_layer"
     COPIED_LAYER = "copied_layer"

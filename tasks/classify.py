@@ -5,7 +5,7 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.stages import Classified, Judged, Rendered, Screened, Stages, Withdrawn
+from tasks.stages import Classified, Judged, Rendered, Screened, Stages
 from tasks.stream import Stream
 
 
@@ -22,11 +22,7 @@ def classify(
     passed = 0
     try:
         for batch in rendered:
-            withdrawn = [thing for thing in batch if isinstance(thing, Withdrawn)]
-            judged = [
-                *withdrawn,
-                *stages.classify([thing for thing in batch if not isinstance(thing, Withdrawn)], screened),
-            ]
+            judged = stages.classify(batch, screened)
             out.put(judged)
             passed += sum(isinstance(thing, Judged) and thing.verdict.allowed for thing in judged)
         out.close()

@@ -1,13 +1,13 @@
 """Decide: what waits for review in a store, and a person's answer to it.
 
-An answer is written down first, as a decision that every later run follows. Then pictures are copied to where it wants
-them, then the catalogue says so, then they are taken from where they were. Stopped anywhere in between, the same
-command goes on from there; and so does the next run of the job.
+An answer is written down first, as a decision that every later run follows. Then the catalogue is edited: see
+`tasks.edit`. Stopped anywhere in between, the same command goes on from there; and so does the next run of the job.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,18 +19,16 @@ import pyarrow.parquet as pq
 
 from safety.profile import Profile, ProfileError
 from safety.verdict import Reason
-from tasks.catalogue import Catalogue, read_catalogue, rewrite
-from tasks.decision import DONE, Answer, Decision, Decisions, Of, Ruling, readable, text_of
-from tasks.duplicates import Duplicates
-from tasks.encoding import Encoding
-from tasks.layer_shelf import SOURCE_TYPE, LayerShelf
-from tasks.marking import Marking
+from tasks.catalogue import Catalogue, read_catalogue
+from tasks.decision import DONE, HELD, Answer, Decision, Decisions, Of, Ruling, readable, text_of
+from tasks.duplicates import settle_duplicates
+from tasks.edit import Edit, tidy
 from tasks.outcome import Status
-from tasks.places import clear
+from tasks.plan import UNLIKE_OTHERS
+from tasks.process import Process, this_process
 from tasks.request import RequestError
 from tasks.reviews import Reviews
 from tasks.run import Run
-from tasks.shelf import PictureShelf, Shelf
 from tasks.store import Conflict, Store, open_store
 
 
@@ -84,7 +82,7 @@ def _waiting(table: pa.Table) -> list[Waiting]:
 
 
 def decide(address: str, ids: Sequence[str], answer: Answer, *, by: str, note: str = "") -> list[Answered]:
-    """Answer for rows that wait, or take back approvals; returns what became of each, in the order of `ids`.
+    """Answer for rows that wait, or take back approvals; return what became of each, in the order of `ids`.
 
     Rows with the same picture share a decision. A decision that stands already is kept.
 
@@ -93,37 +91,61 @@ def decide(address: str, ids: Sequence[str], answer: Answer, *, by: str, note: s
             decided then.
         StoreError: if the store is out of reach.
     """
-    store, by, note = open_store(address), readable(by), readable(note)
+    return answer_for(open_store(address), ids, answer, by=by, note=note, asked=True)
+
+
+def take_down(address: str, ids: Sequence[str], *, until_approved: bool, by: str, note: str = "") -> list[Answered]:
+    """Withdraw what is published of rows, at once and for good, or until somebody approves it.
+
+    Raises:
+        RequestError: if there is no catalogue, a row isn't there or nothing was ever made of it, or `by` is empty;
+            nothing is withdrawn then.
+        StoreError: if the store is out of reach.
+    """
+    return answer_for(open_store(address), ids, "hold" if until_approved else "reject", by=by, note=note, asked=False)
+
+
+def answer_for(
+    store: Store,
+    ids: Sequence[str],
+    answer: Answer,
+    *,
+    by: str,
+    note: str,
+    asked: bool,
+    process: Process | None = None,
+) -> list[Answered]:
+    """Answer for rows; `asked` says that only an answer counts that somebody waits for. Else it is about pictures."""
+    by, note, process = readable(by), readable(note), process or this_process()
     if not by:
         raise RequestError("Who decides has no name: give one with --by.")
-    table, decisions = _catalogue(store).table, Decisions(store)
+    catalogue, decisions = _catalogue(store), Decisions(store)
+    tidy(store, catalogue, process)
+    table = catalogue.table
     rows = [_row(table, row_id, store) for row_id in dict.fromkeys(ids)]
     for row in rows:
-        _check(row, answer, decisions.on(row["key"], text_of(row)))
-    try:
-        neighbourhood = _neighbourhood(store, table, rows)
-    except RequestError:
-        if answer == "approve":
-            raise
-        neighbourhood = _Neighbourhood([])  # a picture may go without it; what it hid comes back with the next run
-    problems = {row["id"]: _record(row, answer, decisions, by, note) for row in rows}
+        if asked:
+            _check(row, answer, decisions.on(row["key"], text_of(row)))
+        elif not row["key"]:
+            raise RequestError(f"Nothing was ever made of the row {row['id']}: it is {row['status']}.")
+    groups = _neighbours(store, table, rows, refuse=answer == "approve")
+    problems = {row["id"]: _record(row, answer, decisions, by, note, asked=asked) for row in rows}
+    keys = pa.array([row["key"] for row in rows], pa.string())
+    doing = "review" if asked else "takedown"
+    with process.threads() as pool:
+        reviews = Reviews(decisions, pool)
 
-    shelves = {row["key"]: _shelf_of(store, row) for row in rows if row["uri"]}
-    reviews = Reviews(store, lambda row: _shelf_of(store, row))
+        def change(before: Catalogue) -> pa.Table:
+            followed = reviews.follow(before.table, pc.is_in(before.table.column("key"), value_set=keys))
+            return followed if followed is before.table else _settled(followed, groups)
 
-    def change(table: pa.Table) -> pa.Table:
-        keys = pa.array([row["key"] for row in rows], pa.string())
-        followed = reviews.follow(table, pc.is_in(table.column("key"), value_set=keys))
-        return neighbourhood.settled(followed)
-
-    after = rewrite(store, change)
-    _clear({*reviews.keys, *shelves, *neighbourhood.keys}, after, shelves)
+        after = Edit(store, doing, process).commit(change).table
     return [_answered(_row(after, row["id"], store), problems[row["id"]], by) for row in rows]
 
 
 def _catalogue(store: Store) -> Catalogue:
     catalogue = read_catalogue(store)
-    if catalogue.version is None:
+    if catalogue.token is None:
         raise RequestError(f"There is no catalogue in {store.uri}.")
     return catalogue
 
@@ -149,20 +171,22 @@ def _check(row: dict[str, Any], answer: Answer, ruling: Ruling) -> None:
     )
 
 
-def _record(row: dict[str, Any], answer: Answer, decisions: Decisions, by: str, note: str) -> str | None:
-    """Write an answer down, unless it stands already; what is in its way, in a sentence."""
-    of, text, asks = _of(row), text_of(row), tuple(name for name, _ in row["asks"] or ())
+def _record(
+    row: dict[str, Any], answer: Answer, decisions: Decisions, by: str, note: str, *, asked: bool
+) -> str | None:
+    """Write an answer down, unless it stands already; return what is in its way, in a sentence."""
+    of: Of = _of(row) if asked else "picture"
+    text, asks = text_of(row), tuple(name for name, _ in row["asks"] or ())
     ruling = decisions.on(row["key"], text)
     for _ in range(2):
         if ruling.unreadable:
             return f"What was decided before can't be read: {ruling.unreadable}."
-        if answer == "reject" and ruling.rejection(of):
-            return None
-        if answer == "approve" and (no := ruling.rejection(of)):
+        no = ruling.rejection(of)
+        if answer == "approve" and no:
             return f"{no.sentence}. That is final: for another picture, change the row or retry it."
-        if answer == "approve" and ruling.approval(of, asks):
+        if no or _stands(answer, of, asks, ruling):
             return None
-        if row["reason"] != Reason.REVIEW and not ruling.approval(of, ()):
+        if asked and row["reason"] != Reason.REVIEW and not ruling.approval(of, ()):
             return f"It doesn't wait for review any more: it is {row['status']}."
         decision = Decision(answer, of, asks, by, datetime.now(UTC), note, row["id"], row["key"])
         try:
@@ -177,18 +201,10 @@ def _record(row: dict[str, Any], answer: Answer, decisions: Decisions, by: str, 
     return "Others decide on it at this moment. Look again."
 
 
-def _shelf_of(store: Store, row: dict[str, Any]) -> Shelf[Any]:
-    """Where a row's results lie."""
-    if row["layer_uris"]:
-        return LayerShelf(store, with_psd=False, flatten=False, marker=Marking().open(SOURCE_TYPE))
-    return PictureShelf(store, Encoding(row["format"], 100))
-
-
-def _clear(keys: Iterable[str], table: pa.Table, shelves: dict[str, Shelf[Any]]) -> None:
-    some = next(iter(shelves.values()), None)
-    for key in keys:
-        if (shelf := shelves.get(key, some)) is not None:
-            clear([key], table, shelf)
+def _stands(answer: Answer, of: Of, asks: Sequence[str], ruling: Ruling) -> bool:
+    """Whether this answer was given before, and counts still."""
+    held = ruling.hold(of) is not None
+    return (answer == "approve" and not held and ruling.approval(of, asks) is not None) or (answer == "hold" and held)
 
 
 def _answered(row: dict[str, Any], problem: str | None, by: str) -> Answered:
@@ -198,6 +214,8 @@ def _answered(row: dict[str, Any], problem: str | None, by: str) -> Answered:
         case Status.DONE, _:
             whose = f" {row['reviewed_by']} had approved it before." if row["reviewed_by"] not in (None, by) else ""
             sentence = f"Published as {row['uri']}.{whose}"
+        case _, Reason.REVIEW if HELD in dict(row["asks"] or ()):
+            sentence = row["message"]
         case _, Reason.REVIEW:
             sentence = "Its picture has gone: the next run makes it again."
         case _:
@@ -205,48 +223,51 @@ def _answered(row: dict[str, Any], problem: str | None, by: str) -> Answered:
     return Answered(row["id"], sentence, True)
 
 
-class _Neighbourhood:
-    """Rows of the same manifests, whose profiles may allow no picture twice: see `tasks.duplicates`."""
+@dataclass(frozen=True)
+class _Group:
+    """Rows of one manifest, among which some profiles allow no picture like another one's: see `tasks.duplicates`."""
 
-    def __init__(self, groups: list[tuple[pa.Array, Duplicates]]) -> None:
-        self.groups = groups
-
-    @property
-    def keys(self) -> set[str]:
-        """Of rows that are duplicates, or were."""
-        return {key for _, duplicates in self.groups for key in duplicates.keys}
-
-    def settled(self, table: pa.Table) -> pa.Table:
-        """The catalogue with duplicates settled; its rows stand in the order of their manifests."""
-        for ids, duplicates in self.groups:
-            places = pc.indices_nonzero(pc.is_in(table.column("id"), value_set=ids))
-            mine = table.take(places)
-            settled = duplicates.settle(mine)
-            if settled is not mine:
-                order = np.arange(table.num_rows)
-                order[places.to_numpy()] = table.num_rows + np.arange(len(places))
-                table = pa.concat_tables([table, settled]).take(pa.array(order))
-        return table
+    ids: pa.Array
+    asking: list[str]  # these profiles
 
 
-def _neighbourhood(store: Store, table: pa.Table, rows: list[dict[str, Any]]) -> _Neighbourhood:
-    """Those of the runs that these rows came from.
+def _settled(table: pa.Table, groups: Sequence[_Group]) -> pa.Table:
+    """The catalogue with duplicates settled; its rows stand in the order of their manifests."""
+    for group in groups:
+        places = pc.indices_nonzero(pc.is_in(table.column("id"), value_set=group.ids))
+        mine = table.take(places)
+        settled = settle_duplicates(mine, group.asking)
+        if settled is not mine:
+            order = np.arange(table.num_rows)
+            order[places.to_numpy()] = table.num_rows + np.arange(len(places))
+            table = pa.concat_tables([table, settled]).take(pa.array(order))
+    return table
+
+
+def _neighbours(store: Store, table: pa.Table, rows: list[dict[str, Any]], *, refuse: bool) -> list[_Group]:
+    """The rows of the runs that these ones came from, where their duplicates are to be settled.
 
     Raises:
-        RequestError: if a profile that a row names can't be read here.
+        RequestError: if a run of an older packshot names a profile that can't be read here, and `refuse` is given.
     """
     groups = []
-    pictures = [row for row in rows if row["fingerprint"]]
-    for run in dict.fromkeys(row["run"] for row in pictures):
+    for run in dict.fromkeys(row["run"] for row in rows if row["fingerprint"]):
         found = store.read(Run(run).path("plan.parquet"))
         if found is not None:
-            plan = pq.read_table(pa.BufferReader(found[0]), columns=["id", "profile"])
-        else:  # tidied away: what the catalogue says of that run is the next best
-            plan = table.filter(pc.equal(table.column("run"), run))
-        profiles = {name: _profile(name) for name in pc.unique(plan.column("profile")).drop_null().to_pylist() if name}
-        shelf = _shelf_of(store, next(row for row in pictures if row["run"] == run))
-        groups.append((plan.column("id").combine_chunks(), Duplicates(profiles, shelf)))
-    return _Neighbourhood(groups)
+            file = pq.ParquetFile(pa.BufferReader(found[0]))
+            said = (file.metadata.metadata or {}).get(UNLIKE_OTHERS)
+            plan = file.read(columns=["id", "profile"])
+        else:  # pruned: what the catalogue says of that run is the next best
+            said, plan = None, table.filter(pc.equal(table.column("run"), run))
+        names = [name for name in pc.unique(plan.column("profile")).drop_null().to_pylist() if name]
+        try:
+            asking = json.loads(said) if said is not None else [name for name in names if _profile(name).unlike_others]
+        except RequestError:
+            if refuse:
+                raise
+            continue  # a picture may go without it; what it hid comes back with the next run
+        groups.append(_Group(plan.column("id").combine_chunks(), asking))
+    return groups
 
 
 def _profile(name: str) -> Profile:

@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from safety.verdict import Reason, Verdict, allow, refuse
+from safety.verdict import Reason, Verdict, allow, ask, refuse
 from tasks.key import digest
 from tasks.store import Store
 
-Answer = Literal["approve", "reject"]
+Answer = Literal["approve", "reject", "hold"]  # hold: withdrawn until somebody approves
 Of = Literal["input", "picture"]  # what a row is made from, or what was made of it
-DONE = {"approve": "approved", "reject": "rejected"}
+DONE = {"approve": "approved", "reject": "rejected", "hold": "held back"}
+HELD = "takedown"  # what a person is asked about a picture that is held back, beside the policy's concepts
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,10 @@ class Decision:
 class Ruling:
     """All decisions on one row's key and text, in the order in which they were made.
 
-    A rejection is final. An approval answers the concepts that the person was asked about, and no others: not those
-    that a newer policy asks about, and never a block. Concepts count by their names: a threshold may move, and phrases
-    may be added, without the same question being asked again.
+    A rejection is final. What is held back waits for an approval that comes later. An approval answers the concepts
+    that the person was asked about, and no others: not those that a newer policy asks about, and never a block.
+    Concepts count by their names: a threshold may move, and phrases may be added, without the same question being asked
+    again.
     """
 
     decisions: tuple[Decision, ...] = ()
@@ -58,6 +60,11 @@ class Ruling:
     def rejection(self, of: Of) -> Decision | None:
         """The decision that refuses it for good."""
         return next((one for one in self.decisions if one.of == of and one.answer == "reject"), None)
+
+    def hold(self, of: Of) -> Decision | None:
+        """The decision that holds it back, if nobody has approved it since."""
+        answers = [one for one in self.decisions if one.of == of and one.answer != "reject"]
+        return answers[-1] if answers and answers[-1].answer == "hold" else None
 
     def approval(self, of: Of, concepts: Sequence[str]) -> Decision | None:
         """The last decision of those that, together, answer all these concepts."""
@@ -74,6 +81,9 @@ class Ruling:
             return refuse(reason, f"What a person decided can't be read: {self.unreadable}.", verdict.scores), None
         if (no := self.rejection(of)) is not None:
             return refuse(Reason.REVIEW_REJECTED, f"{no.sentence}.", verdict.scores), no
+        if (held := self.hold(of)) is not None:
+            asks = {**verdict.asks, HELD: 1.0}
+            return ask(asks, f"{held.sentence}; it waits to be approved.", verdict.scores), held
         if verdict.waits and (yes := self.approval(of, list(verdict.asks))) is not None:
             return allow(verdict.scores), yes
         return verdict, None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,67 +13,92 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.catalogue import PATH as CATALOGUE
-from tasks.catalogue import merge, read_catalogue
-from tasks.duplicates import Duplicates
+from tasks.catalogue import Catalogue, read_catalogue
+from tasks.decision import Decisions
+from tasks.duplicates import settle_duplicates
+from tasks.edit import Edit
 from tasks.making import Decomposition
+from tasks.merge import Merged, beside, merge
 from tasks.outcome import Outcome, Status, outcome_table
-from tasks.places import clear
 from tasks.plan import Plan, bad_rows
 from tasks.prepare import Prepared
+from tasks.process import Process, this_process
 from tasks.record import said
 from tasks.report import write_report
 from tasks.request import RequestError
+from tasks.retire import left_behind, retired
 from tasks.reviews import Reviews
 from tasks.run import write_json
-from tasks.store import open_store
+from tasks.store import Store, open_store
 from tasks.summary import Summary, summarise
 
 REPORT = "report.html"
 
 
+@dataclass(frozen=True)
+class Settled:
+    """A run's outcomes in the catalogue."""
+
+    catalogue: Catalogue
+    plan: pa.Table
+    complete: bool  # every shard has ended
+
+
 @task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)
 def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
-    """Put a run's outcomes into the catalogue and write its summary and report.
+    """Put a run's outcomes into the catalogue, publish what passed, and write the summary and the report.
 
     A run that was stopped gets its finished shards into the catalogue, and no summary in the store: it isn't over.
     Where nothing was left to do, nothing is written.
     """
-    store, run = open_store(prepared.spec.store), prepared.run
-    with tempfile.TemporaryDirectory(prefix="packshot-") as folder:
-        file = Path(folder) / "plan.parquet"
-        store.download(run.path("plan.parquet"), file)
-        plan = Plan(file)
-        if prepared.complete:
-            mine, complete = read_catalogue(store).part(plan.table()), True
-        else:
-            ended, shards = run.outcomes(store, prepared.shards)
-            outcomes = pa.concat_tables([ended, _bad(plan, prepared)])
-            shelf = prepared.spec.making.shelf(store)
-            reviews, duplicates = Reviews(store, lambda _: shelf), Duplicates(prepared.spec.profiles, shelf)
-            mine = merge(
-                store,
-                plan.table(),
-                outcomes,
-                settle=lambda mine, before: duplicates.settle(reviews.settle(mine, before)),
-            )
-            complete = shards == prepared.shards
-            if touched := {*_touched(outcomes), *reviews.keys, *duplicates.keys}:
-                clear(touched, read_catalogue(store).table, shelf)
-        summary = summarise(
-            mine,
-            run=None if prepared.complete else run.id,
-            store=store.uri,
-            catalogue=store.uri_of(CATALOGUE),
-            report=store.uri_of(run.path(REPORT)),
-            rows=plan.table().num_rows,
-            started_at=started_at,
-            complete=complete,
-            lanes=[] if prepared.complete else run.lanes(store),
-        )
-    if complete and not prepared.complete:
+    store, run, process = open_store(prepared.spec.store), prepared.run, this_process()
+    settled = settle(store, prepared, process)
+    mine = settled.catalogue.part(settled.plan)
+    with process.threads() as pool:
+        left = left_behind(beside(settled.catalogue.table, settled.plan), prepared.manifest, store, pool)
+    summary = summarise(
+        mine,
+        run=None if prepared.complete else run.id,
+        store=store.uri,
+        catalogue=store.uri_of(CATALOGUE),
+        report=store.uri_of(run.path(REPORT)),
+        rows=settled.plan.num_rows,
+        left=0 if prepared.limited else pc.sum(left).as_py() or 0,
+        started_at=started_at,
+        complete=settled.complete,
+        lanes=[] if prepared.complete else run.lanes(store),
+    )
+    if settled.complete and not prepared.complete:
         write_report(store, run.path(REPORT), mine, summary)
         write_json(store, run.path("summary.json"), summary.document())  # last: it says that the run is complete
     return summary
+
+
+def settle(store: Store, prepared: Prepared, process: Process) -> Settled:
+    """Put a run's outcomes into the catalogue, and publish what passed: see `tasks.edit`."""
+    run = prepared.run
+    with tempfile.TemporaryDirectory(prefix="packshot-") as folder, process.threads() as pool:
+        file = Path(folder) / "plan.parquet"
+        store.download(run.path("plan.parquet"), file)
+        plan = Plan(file)
+        rows, planned_from = plan.table(), plan.planned_from or 0
+        if prepared.complete:
+            return Settled(read_catalogue(store), rows, complete=True)
+        ended, shards = run.outcomes(store, prepared.shards, pool)
+        outcomes = pa.concat_tables([ended, _bad(rows, plan.planned_at, prepared)])
+        reviews = Reviews(Decisions(store), pool)
+
+        def change(before: Catalogue) -> pa.Table:
+            merged = merge(before.table, rows, outcomes, run=run.id, planned_from=planned_from)
+            mine = settle_duplicates(reviews.settle(merged.mine, before.table), prepared.asking)
+            others = merged.others
+            if prepared.retires:
+                others = retired(others, left_behind(others, prepared.manifest, store, pool), planned_from)
+            whole = Merged(others, merged.newer, mine).whole()
+            return before.table if whole.equals(before.table) else whole
+
+        edit = Edit(store, f"run {run.id}", process, prepared.editor, prepared.spec.from_before)
+        return Settled(edit.commit(change), rows, shards == prepared.shards)
 
 
 def report_store(address: str) -> Summary:
@@ -83,7 +109,7 @@ def report_store(address: str) -> Summary:
     """
     store, started_at = open_store(address), datetime.now(UTC)
     catalogue = read_catalogue(store)
-    if catalogue.version is None:
+    if catalogue.token is None:
         raise RequestError(f"There is no catalogue in {store.uri}.")
     summary = summarise(
         catalogue.table,
@@ -99,7 +125,7 @@ def report_store(address: str) -> Summary:
     return summary
 
 
-def _bad(plan: Plan, prepared: Prepared) -> pa.Table:
+def _bad(plan: pa.Table, planned_at: datetime, prepared: Prepared) -> pa.Table:
     """The outcomes of the rows that failed on their own when they were read."""
     record, spec = prepared.run.id, prepared.spec
     return outcome_table(
@@ -115,18 +141,11 @@ def _bad(plan: Plan, prepared: Prepared) -> pa.Table:
                 **said(row.prompt, is_caption=isinstance(spec.making, Decomposition)),
                 model=spec.model,
                 profile="",
-                judged_by="",
+                policy_fingerprint="",
                 run=record,
                 attempt=1,
-                finished_at=plan.planned_at,
+                finished_at=planned_at,
             )
-            for row in bad_rows(plan.table())
+            for row in bad_rows(plan)
         ]
     )
-
-
-def _touched(outcomes: pa.Table) -> list[str]:
-    """The keys whose results may lie elsewhere than before: of what was refused, and of what was judged again."""
-    refused = pc.is_in(outcomes.column("status"), value_set=pa.array([Status.REJECTED, Status.BLOCKED]))
-    stored = pc.equal(outcomes.column("seconds"), 0)
-    return list(pc.unique(outcomes.filter(pc.or_(refused, stored)).column("key")).to_pylist())

@@ -77,15 +77,16 @@ class FolderStore(Store):
             sync(file.parent)  # the one who linked it may not have come this far, and from now on we rely on it
         return Stored(path, size, sha256, adopted=True)
 
-    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> None:  # noqa: ARG002
+    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:  # noqa: ARG002
         file = self._file(path)
         with self._in_sentences("write"), self._written(data) as (incoming, sha256, _), self._locked():
             found = sha256_of(file)[0] if file.exists() else None
             if found == sha256:
-                return
+                return sha256
             if found != expect:
                 raise Changed(self.uri_of(path))
             self._rename(incoming, file)
+            return sha256
 
     def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:  # noqa: ARG002
         file = self._file(path)

@@ -30,12 +30,12 @@ from safety.provenance import DigitalSourceType
 from tasks.classify import classify
 from tasks.decision import Decisions
 from tasks.judges import Judges
+from tasks.keep import keep
 from tasks.layer_stages import LayerStages
 from tasks.making import Control, Decomposition, Intake, Pictures
 from tasks.originals import OriginalReader
 from tasks.picture_stages import PictureStages
 from tasks.plan import Plan
-from tasks.publish import publish
 from tasks.record import Record
 from tasks.render import render
 from tasks.run import Run, write_json
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 BATCHES_BETWEEN_STAGES = 2
-SHARDS_BEHIND = 1  # that may still be classified and published while the next one renders
+SHARDS_BEHIND = 1  # that may still be classified and kept while the next one renders
 STORE_THREADS = 16
 DECODERS = 4  # processes that decode source pictures
 
@@ -84,6 +84,7 @@ class LaneSpec:
     gpu_memory: int | None
     placement: WantedPlacement
     max_prompt_tokens: int
+    from_before: bool  # the store has pictures that were written before there were masters
 
     @property
     def model(self) -> str:
@@ -210,7 +211,7 @@ class Line:
             return PictureStages(
                 generator=lambda: self.generator,
                 prompts=self._prompt_reader,
-                shelf=making.shelf(self.store),
+                shelf=making.shelf(self.store, from_before=self.spec.from_before),
                 encoding=making.encoding,
                 retouching=making.retouching,
                 marker=making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA),
@@ -224,7 +225,7 @@ class Line:
             decomposer=lambda: self.decomposer,
             prompts=self._prompt_reader,
             making=making,
-            shelf=making.shelf(self.store),
+            shelf=making.shelf(self.store, from_before=self.spec.from_before),
             reader=self._reader(making.intake, keeps_alpha=True),
             judges=self.judges,
             decisions=Decisions(self.store),
@@ -237,8 +238,8 @@ class Line:
         return OriginalReader(intake.sources(), decoder, self.store, self.record, keeps_alpha)
 
     def work(self, shards: Sequence[int]) -> int:
-        """Render shard after shard; the next one is screened meanwhile, and the last one classified and published."""
-        left = (shard for shard in shards if not self.store.exists(Run(self.spec.run).shard_path(shard)))
+        """Render shard after shard; the next one is screened meanwhile, and the last one classified and kept."""
+        left = Run(self.spec.run).left(self.store, shards, self.pool)
         done = 0
         try:
             ahead: Future[Screened] | None = None
@@ -260,18 +261,18 @@ class Line:
         return screen(shard, self.plan.shard(shard), stages=self.stages)
 
     def _shard(self, screened: Screened) -> tuple[Future[Any], ...]:
-        """Render a shard in this thread while others classify and publish it; returns what is still going on."""
+        """Render a shard in this thread while others classify and keep it; returns what is still going on."""
         rendered: Stream[Rendered] = Stream(BATCHES_BETWEEN_STAGES)
         classified: Stream[Classified] = Stream(BATCHES_BETWEEN_STAGES)
         shard, stages = screened.shard, self.stages
         going = (
             self._start(classify, shard, screened, stages=stages, rendered=rendered, out=classified),
             self._start(
-                publish,
+                keep,
                 shard,
                 screened,
                 store=self.store,
-                shelf=stages.shelf,
+                stages=stages,
                 pool=self.pool,
                 classified=classified,
                 record=self.record,
@@ -293,7 +294,7 @@ class Line:
         return self.threads.submit(copy_context().run, step, *args, **kwargs)
 
     def _settle(self, most: int) -> None:
-        """Wait until at most so many shards are still being classified and published."""
+        """Wait until at most so many shards are still being classified and kept."""
         while len(self.behind) > most:
             _finish(self.behind.popleft())
 

@@ -1,13 +1,11 @@
-"""Layers in the store: a folder a key, `layers/ab/ab12…/`, whole when its `composite.png` is there."""
+"""Layers as they are stored: from the bottom to the top, with what a person needs beside them."""
 
 from __future__ import annotations
 
-import hashlib
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,15 +14,15 @@ from PIL import Image
 from safety.layers import WHITE, composite, over
 from safety.provenance import DigitalSourceType, save_arguments
 from tasks.encoding import PNG_LEVEL, decode_rgba
+from tasks.from_before import find_master
 from tasks.marking import Marker
+from tasks.master import COMPOSITE, PSD, SOURCE, Master, Masters
 from tasks.retouching import FLATTEN
-from tasks.shelf import QUARANTINE, Shelf
+from tasks.shelf import Shelf, addressed
 from tasks.store import Store
 
 SOURCE_TYPE = DigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA
 OPAQUE = 255
-COMPOSITE, SOURCE, CAPTION, PSD = "composite.png", "source.png", "caption.txt", "layers.psd"
-CONTENT_TYPES = {".png": "image/png", ".txt": "text/plain; charset=utf-8", ".psd": "image/vnd.adobe.photoshop"}
 
 
 @dataclass(frozen=True)
@@ -56,42 +54,35 @@ def layer_names(count: int) -> list[str]:
 
 
 class LayerShelf(Shelf[Layers]):
-    """Layers of a row, with what a person needs beside them.
+    """Layers, each an object, with the source picture at their size, `composite.png`, and `layers.psd` if it is wanted.
 
-    `0.png … n.png` from bottom to top, the source picture at their size, its caption, `layers.psd` if it is wanted, and
-    last of all `composite.png`: where that lies, everything does.
+    The caption stands in the record of the master.
     """
 
-    published = "layers"
+    def __init__(
+        self, store: Store, *, with_psd: bool, flatten: bool, marker: Marker, from_before: bool = False
+    ) -> None:
+        """`flatten` lays the composite over white, which the layers stay without.
 
-    def __init__(self, store: Store, *, with_psd: bool, flatten: bool, marker: Marker) -> None:
-        """`flatten` lays the composite over white, which the layers stay without."""
+        `from_before` says that the store may hold layers that have no masters yet.
+        """
         self.store, self.with_psd, self.flatten, self.marker = store, with_psd, flatten, marker
+        self.from_before, self.masters = from_before, Masters(store)
 
-    def path(self, place: str, key: str, name: str) -> str:
-        """Where an object of a key lies in the store."""
-        return f"{place}/{key[:2]}/{key}/{name}"
-
-    def find(self, key: str) -> str | None:
+    def find(self, key: str) -> Master | None:
         """See `Shelf`."""
-        places = (self.published, QUARANTINE)
-        return next((p for p in places if self.store.exists(self.path(p, key, COMPOSITE))), None)
+        return find_master(self.store, key, extension="png", layered=True, from_before=self.from_before)
 
-    def read(self, place: str, key: str) -> Layers:
+    def read(self, master: Master) -> Layers:
         """See `Shelf`."""
-        original = self.original(place, key)
-        layers: list[np.ndarray] = []
-        while (layer := self._picture(place, key, f"{len(layers)}.png")) is not None:
-            layers.append(layer)
+        original = self.original(master)
+        layers = [self._picture(master, f"{number}.png") for number in range(len(master.layers))]
         if not layers or any(layer.shape != original.source.shape for layer in layers):
-            raise ValueError("The stored layers are incomplete; remove their folder to have them made again.")
-        whole = self.store.read(self.path(place, key, COMPOSITE))
-        if whole is None:
-            raise ValueError("The stored composite was removed while the run was under way.")
-        return Layers(original.source, np.stack(layers), original.caption, whole[0])
+            raise ValueError("The stored layers are incomplete; remove their record to have them made again.")
+        return Layers(original.source, np.stack(layers), original.caption, self.masters.read(master, COMPOSITE))
 
     def composite(self, key: str, contents: Layers) -> bytes:
-        """`composite.png` as it is stored, or will be."""
+        """Return `composite.png` as it is stored, or will be."""
         if contents.stored is not None:
             return contents.stored
         whole, edits = contents.composite, []
@@ -99,85 +90,37 @@ class LayerShelf(Shelf[Layers]):
             whole, edits = over(whole, WHITE), [FLATTEN]
         return self._marked(whole, key, edits)
 
-    def original(self, place: str, key: str) -> Original:
-        """What the layers that lie there were made of.
+    def original(self, master: Master) -> Original:
+        """Return what layers were made of.
 
         Raises:
             ValueError: as `read`.
         """
-        source, caption = self._picture(place, key, SOURCE), self.store.read(self.path(place, key, CAPTION))
-        if source is None or caption is None:
-            raise ValueError("The stored source picture was removed while the run was under way.")
-        return Original(source, caption[0].decode())
+        if SOURCE not in master.parts:
+            raise ValueError("The stored layers have no source picture; remove their record to have them made again.")
+        return Original(self._picture(master, SOURCE), master.caption)
 
-    def put(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
+    def keep(self, key: str, contents: Layers) -> tuple[Master, bool]:
         """See `Shelf`."""
-        whole = self.composite(key, contents)
         objects = {f"{n}.png": self._marked(layer, f"{key}.{n}") for n, layer in enumerate(contents.layers)}
         # The source is somebody's photograph, as far as anybody knows: it isn't marked as made by a model.
         objects[SOURCE] = encode(contents.source)
-        objects[CAPTION] = contents.caption.encode()
         if self.with_psd:
             from tasks.psd import psd  # imports psd-tools, which takes a third of a second: not at every start
 
             objects[PSD] = psd(contents.layers, contents.composite, layer_names(len(contents.layers)))
-        for name, data in objects.items():
-            self.store.adopt_or_put(self.path(place, key, name), data, content_type=CONTENT_TYPES[Path(name).suffix])
-        path = self.path(place, key, COMPOSITE)
-        stored = self.store.adopt_or_put(path, whole, content_type=CONTENT_TYPES[".png"])
-        return self._said(place, key, len(contents.layers), stored.size, stored.sha256)
+        objects[COMPOSITE] = self.composite(key, contents)
+        return self.masters.keep_or_find(key, "layers", objects, contents.caption)
 
-    def describe(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
+    def said(self, master: Master) -> dict[str, Any]:
         """See `Shelf`."""
-        found = self.store.read(self.path(place, key, COMPOSITE))
-        if found is None:  # removed meanwhile
-            return self.put(place, key, contents)
-        return self._said(place, key, len(contents.layers), len(found[0]), hashlib.sha256(found[0]).hexdigest())
-
-    def copy(self, place: str, to: str, key: str) -> dict[str, Any] | None:
-        """See `Shelf`."""
-        if not self.store.exists(self.path(place, key, COMPOSITE)):
-            return None
-        layers = self._layers(place, key)
-        for name in (*layers, SOURCE, CAPTION, PSD, COMPOSITE) if to != place else ():
-            found = self.store.read(self.path(place, key, name))
-            if found is not None:
-                kind = CONTENT_TYPES[Path(name).suffix]
-                self.store.adopt_or_put(self.path(to, key, name), found[0], content_type=kind)
-            elif name != PSD:  # removed meanwhile: without its composite the copy is no result
-                return None
-        uris = [self.store.uri_of(self.path(to, key, name)) for name in layers]
-        return {"uri": self.store.uri_of(self.path(to, key, COMPOSITE)), "layer_uris": uris}
-
-    def remove(self, place: str, key: str) -> None:
-        """See `Shelf`."""
-        self.store.delete(self.path(place, key, COMPOSITE))  # first: from here on the rest is no result
-        for name in (SOURCE, CAPTION, PSD, *reversed(self._layers(place, key))):  # from the top: what is left is found
-            self.store.delete(self.path(place, key, name))
-
-    def _layers(self, place: str, key: str) -> list[str]:
-        """The names of the layers that lie there, bottom to top."""
-        names: list[str] = []
-        while self.store.exists(self.path(place, key, f"{len(names)}.png")):
-            names.append(f"{len(names)}.png")
-        return names
+        return addressed(self.store, master) | {"format": "png"}
 
     def _marked(self, pixels: np.ndarray, number: str, edits: Sequence[str] = ()) -> bytes:
         return self.marker.signed(encode(pixels, self.marker.packet(number, edits)), "png", edits)
 
-    def _picture(self, place: str, key: str, name: str) -> np.ndarray | None:
-        found = self.store.read(self.path(place, key, name))
-        return None if found is None else decode_rgba(found[0])
-
-    def _said(self, place: str, key: str, layers: int, size: int, sha256: str) -> dict[str, Any]:
-        uris = [self.store.uri_of(self.path(place, key, f"{number}.png")) for number in range(layers)]
-        return {
-            "uri": self.store.uri_of(self.path(place, key, COMPOSITE)),
-            "layer_uris": uris,
-            "format": "png",
-            "bytes": size,
-            "sha256": sha256,
-        }
+    def _picture(self, master: Master, name: str) -> np.ndarray:
+        return decode_rgba(self.masters.read(master, name))
 
 
 def encode(pixels: np.ndarray, packet: bytes | None = None) -> bytes:

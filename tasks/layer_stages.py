@@ -21,14 +21,15 @@ from tasks.decision import Decisions
 from tasks.judges import Judges
 from tasks.layer_shelf import Layers, LayerShelf
 from tasks.making import Decomposition
+from tasks.master import Master
 from tasks.originals import OriginalReader
 from tasks.outcome import FailureReason, Outcome, Status
 from tasks.plan import PlannedRow
 from tasks.probing import Asking, PromptReader, ask_again
 from tasks.record import Record
 from tasks.retouching import FIXES
-from tasks.screen import judge_prompts, passed, places_of, rulings_on, screen_originals
-from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages, Withdrawn
+from tasks.screen import judge_prompts, masters_of, passed, rulings_on, screen_originals
+from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
 
 if TYPE_CHECKING:
     from models.decomposer import Decomposer, Failure
@@ -40,7 +41,7 @@ class _Result:
     contents: Layers
     composite: bytes  # as it is stored
     seconds: float
-    stored_at: str | None
+    master: Master | None  # that it was found in
 
 
 class LayerStages(Stages):
@@ -70,21 +71,22 @@ class LayerStages(Stages):
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Read the source pictures of a shard, judge them and their captions, and look up which layers are stored."""
-        places = places_of(rows, self.shelf, self.pool)
-        read = list(self.pool.map(self._original, rows, places))
-        return screen_originals(
+        rows, masters, failed = masters_of(rows, self.shelf, self.pool, self.record)
+        read = list(self.pool.map(lambda planned: self._original(planned, masters.get(planned.row.id)), rows))
+        screened = screen_originals(
             shard,
             read,
-            places,
+            masters,
             judges=self.judges,
             policy=self.judges.policy,
-            shelf=self.shelf,
             decisions=self.decisions,
             pool=self.pool,
             record=self.record,
         )
+        screened.ended.extend(failed)
+        return screened
 
-    def read_again(self, screened: Screened) -> tuple[list[Found], list[Withdrawn]]:
+    def read_again(self, screened: Screened) -> tuple[list[Found], list[Outcome]]:
         """Ask the policy's probe about stored rows, if it has one."""
         return ask_again(self.judges.policy.probe, screened, self.prompts, self.record)
 
@@ -123,21 +125,21 @@ class LayerStages(Stages):
                     height,
                     result.seconds,
                     verdict,
-                    result.stored_at,
+                    result.master,
                     fixes=fixes,
                     marks=marks,
                 )
             )
         return judged
 
-    def _original(self, planned: PlannedRow, place: str | None) -> tuple[PlannedRow, np.ndarray] | Outcome:
+    def _original(self, planned: PlannedRow, master: Master | None) -> tuple[PlannedRow, np.ndarray] | Outcome:
         """A row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
 
         Both lie beside the layers where these are stored already, so a caption that was written isn't written again.
         """
-        if place is not None:
+        if master is not None:
             try:
-                original = self.shelf.original(place, planned.key)
+                original = self.shelf.original(master)
             except ValueError as error:
                 return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
             return with_caption(planned, original.caption), original.source
@@ -217,8 +219,8 @@ class LayerStages(Stages):
             if isinstance(thing, Made):
                 contents = Layers(screened.sources[planned.row.id], thing.pixels, planned.row.prompt)
                 return _Result(planned, contents, self.shelf.composite(planned.key, contents), thing.seconds, None)
-            contents = self.shelf.read(thing.place, planned.key)
-            return _Result(planned, contents, self.shelf.composite(planned.key, contents), 0.0, thing.place)
+            contents = self.shelf.read(thing.master)
+            return _Result(planned, contents, self.shelf.composite(planned.key, contents), 0.0, thing.master)
         except CredentialsError as error:
             return self.record.failure(planned, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:

@@ -74,9 +74,9 @@ class Pictures:
         """What is done after the model, by name: its part in the key of a row, where there is any."""
         return self.retouching.additions | self.marking.additions
 
-    def shelf(self, store: Store) -> PictureShelf:
-        """Where the results lie."""
-        return PictureShelf(store, self.encoding)
+    def shelf(self, store: Store, *, from_before: bool = False) -> PictureShelf:
+        """Return what keeps and finds the results."""
+        return PictureShelf(store, self.encoding, from_before=from_before)
 
 
 @dataclass(frozen=True)
@@ -101,6 +101,7 @@ class Decomposition:
         """What is done after the model, by name: its part in the key of a row, where there is any."""
         return ({"fixes": {FLATTEN: 1}} if self.flatten else {}) | self.marking.additions
 
-    def shelf(self, store: Store) -> LayerShelf:
-        """Where the results lie."""
-        return LayerShelf(store, with_psd=self.psd, flatten=self.flatten, marker=self.marking.open(SOURCE_TYPE))
+    def shelf(self, store: Store, *, from_before: bool = False) -> LayerShelf:
+        """Return what keeps and finds the results."""
+        marker = self.marking.open(SOURCE_TYPE)
+        return LayerShelf(store, with_psd=self.psd, flatten=self.flatten, marker=marker, from_before=from_before)

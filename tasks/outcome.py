@@ -49,8 +49,10 @@ class FailureReason(StrEnum):
 class Outcome:
     """One row's end, as the ledger records it and the catalogue shows it.
 
-    `judged_by` names the policy, the CLIP and the profile that judged it (see `tasks.key.judgement`): when one of them
-    changes, the stored picture is judged again. `seconds` is the row's share of the time its batch took to render.
+    `policy_fingerprint` names the policy, the CLIP and the profile that judged it (see `tasks.key.judgement`): when one
+    of them changes, the stored picture is judged again. `uri` and `layer_uris` are those of the master; the catalogue
+    of a row that is done has those of its publication.
+    `seconds` is the row's share of the time its batch took to render.
     `asks` is for which concepts a person must look, with how far each is over its limit, and `reviewed_by` and
     `reviewed_at` say whose decision it is that the outcome rests on.
     `fixes` is what was done to the picture after the model, `marks` is what was found when the stored one was read
@@ -64,7 +66,7 @@ class Outcome:
     prompt: str
     model: str
     profile: str
-    judged_by: str
+    policy_fingerprint: str
     run: str
     attempt: int
     reason: str | None = None
@@ -116,27 +118,38 @@ SCHEMA = pa.schema(
         pa.field("marks", pa.list_(pa.string())),
         pa.field("fingerprint", pa.string()),
         pa.field("profile", pa.string()),
-        pa.field("judged_by", pa.string()),
+        pa.field("policy_fingerprint", pa.string()),
         pa.field("run", pa.string()),
         pa.field("attempt", pa.int32()),
         pa.field("seconds", pa.float32()),
         pa.field("finished_at", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""The columns of a ledger, and the first columns of the catalogue; a manifest's carried columns follow them."""
+"""The columns of a ledger."""
+
+CATALOGUE_SCHEMA = pa.schema(
+    [
+        *SCHEMA,
+        pa.field("planned_from", pa.int64()),  # the catalogue's version that the row's plan was made from
+        pa.field("changed_in", pa.int64()),  # the version that the row was changed in
+    ]
+)
+"""The first columns of the catalogue; a manifest's carried columns follow them."""
 
 
-ADDED = ("asks", "reviewed_by", "reviewed_at", "fixes", "marks", "fingerprint")
+ADDED = ("asks", "reviewed_by", "reviewed_at", "fixes", "marks", "fingerprint", "planned_from", "changed_in")
 """Columns that tables of before lack: empty there."""
+RENAMED = {"judged_by": "policy_fingerprint"}
+"""Columns that had another name. A packshot of before misses them, so it refuses a catalogue that it would misread."""
 
 
-def widened(table: pa.Table) -> pa.Table:
-    """A ledger or catalogue with the columns that were added since."""
+def widened(table: pa.Table, schema: pa.Schema = SCHEMA) -> pa.Table:
+    """Return a ledger or catalogue with today's columns, where it was written before some of them were added."""
+    table = table.rename_columns([RENAMED.get(name, name) for name in table.schema.names])
     for name in ADDED:
-        if name not in table.schema.names:
-            field_ = SCHEMA.field(name)
-            place = SCHEMA.get_field_index(name)
-            table = table.add_column(place, field_, pa.nulls(table.num_rows, field_.type))
+        if name in schema.names and name not in table.schema.names:
+            field_ = schema.field(name)
+            table = table.add_column(schema.get_field_index(name), field_, pa.nulls(table.num_rows, field_.type))
     return table
 
 

@@ -22,15 +22,16 @@ from tasks.decision import Decisions
 from tasks.encoding import Encoding, decode
 from tasks.judges import Judges
 from tasks.marking import Marker
+from tasks.master import Master
 from tasks.originals import OriginalReader
 from tasks.outcome import FailureReason, Outcome
 from tasks.plan import PlannedRow
 from tasks.probing import Asking, PromptReader, ask_again
 from tasks.record import Record
 from tasks.retouching import FIXES, Retouching
-from tasks.screen import judge_prompts, places_of, rulings_on, screen_originals, sorted_out
+from tasks.screen import judge_prompts, masters_of, rulings_on, screen_originals, sorted_out
 from tasks.shelf import PictureShelf
-from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages, Withdrawn
+from tasks.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
 
 if TYPE_CHECKING:
     from models.generator import Generator
@@ -46,7 +47,7 @@ class _Picture:
     fixes: list[str]
     marks: tuple[Mark, ...]  # that were found
     seconds: float
-    stored_at: str | None
+    master: Master | None  # that it was found in
 
 
 class PictureStages(Stages):
@@ -79,26 +80,27 @@ class PictureStages(Stages):
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Judge the prompts of a shard and its control pictures, and look up which pictures are stored."""
-        places = places_of(rows, self.shelf, self.pool)
+        rows, masters, failed = masters_of(rows, self.shelf, self.pool, self.record)
         if self.controls is not None:
             read = list(self.pool.map(self.controls.read, rows))
-            policy = self.judges.policy.of_conditions
-            return screen_originals(
+            screened = screen_originals(
                 shard,
                 read,
-                places,
+                masters,
                 judges=self.judges,
-                policy=policy,
-                shelf=self.shelf,
+                policy=self.judges.policy.of_conditions,
                 decisions=self.decisions,
                 pool=self.pool,
                 record=self.record,
             )
-        verdicts, windows = judge_prompts(rows, self.judges)
-        rulings = rulings_on(rows, self.decisions, self.pool)
-        return sorted_out(shard, rows, verdicts, rulings, places, windows, shelf=self.shelf, record=self.record)
+        else:
+            verdicts, windows = judge_prompts(rows, self.judges)
+            rulings = rulings_on(rows, self.decisions, self.pool)
+            screened = sorted_out(shard, rows, verdicts, rulings, masters, windows, record=self.record)
+        screened.ended.extend(failed)
+        return screened
 
-    def read_again(self, screened: Screened) -> tuple[list[Found], list[Withdrawn]]:
+    def read_again(self, screened: Screened) -> tuple[list[Found], list[Outcome]]:
         """Ask the policy's probe about stored rows, if it has one."""
         return ask_again(self.judges.policy.probe, screened, self.prompts, self.record)
 
@@ -129,7 +131,7 @@ class PictureStages(Stages):
                     height,
                     picture.seconds,
                     strictest([seen, meaning, *wanted, screened.probed.get(picture.planned.row.id, allow())]),
-                    picture.stored_at,
+                    picture.master,
                     fixes=picture.fixes,
                     marks=[*map(str, picture.marks)],
                     fingerprint=print_,
@@ -144,7 +146,7 @@ class PictureStages(Stages):
         try:
             if isinstance(thing, Made):
                 return self._read(thing.planned, self._finished(thing), thing.seconds, None)
-            return self._read(thing.planned, self.shelf.read(thing.place, thing.planned.key), 0.0, thing.place)
+            return self._read(thing.planned, self.shelf.read(thing.master), 0.0, thing.master)
         except CredentialsError as error:
             return self.record.failure(thing.planned, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
@@ -159,7 +161,7 @@ class PictureStages(Stages):
         data = self.encoding.encode(pixels, self.marker.packet(made.planned.key, edits))
         return self.marker.signed(data, self.encoding.format, edits)
 
-    def _read(self, planned: PlannedRow, data: bytes, seconds: float, stored_at: str | None) -> _Picture:
+    def _read(self, planned: PlannedRow, data: bytes, seconds: float, master: Master | None) -> _Picture:
         """What the bytes hold that are stored, or will be: all that is judged is read from them."""
         file, pixels = examine(data), decode(data)
         size = (pixels.shape[1], pixels.shape[0])
@@ -169,7 +171,7 @@ class PictureStages(Stages):
             # A marketplace looks at the product; and a classifier would take the label for a promotion.
             pixels, marks = without_label(pixels, box), (*marks, Mark.VISIBLE_LABEL)
         fixes = [name for name in FIXES if name in marked.edits]
-        return _Picture(planned, data, file, size, pixels, fixes, marks, seconds, stored_at)
+        return _Picture(planned, data, file, size, pixels, fixes, marks, seconds, master)
 
     def _inspected(self, picture: _Picture) -> tuple[Verdict, str]:
         """Whether there is anything on a picture, and what it is told from others by."""

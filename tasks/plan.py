@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -42,6 +43,8 @@ COLUMNS = pa.schema(
     ]
 )
 CARRIED = "carried:"  # before the name of a column that the manifest carries to the catalogue
+PLANNED_FROM = b"planned_from"  # in the metadata: the catalogue's version that the plan was made from
+UNLIKE_OTHERS = b"unlike_others"  # and, as JSON, the profiles of its rows that allow no picture like another one's
 
 
 @dataclass(frozen=True)
@@ -155,7 +158,7 @@ class Planner:
             if known is None or key != known.key:
                 continue
             changed = known.judged_by != judged_by
-            if known.reason == Reason.REVIEW_APPROVED:
+            if known.reason in (Reason.REVIEW_APPROVED, Reason.RETIRED):
                 return key, seed, known.attempt, True
             if known.reason == Reason.REVIEW:  # which is for a person to end: not made again, whatever is to be retried
                 return key, seed, known.attempt, changed or self.decided(key, known.text)
@@ -177,20 +180,33 @@ class Planner:
         return shard
 
 
-def write_plan(planner: Planner, manifest: Manifest, file: Path, *, limit: int | None = None) -> Census:
+def write_plan(
+    planner: Planner,
+    manifest: Manifest,
+    file: Path,
+    *,
+    limit: int | None = None,
+    planned_from: int = 0,
+    unlike_others: Callable[[], Sequence[str]] = tuple,
+) -> Census:
     """Plan the manifest's first `limit` rows into `file`.
+
+    `planned_from` is the version of the catalogue that the planner knows. `unlike_others` gives, when all rows were
+    planned, the profiles of them that allow no picture like another one's.
 
     Raises:
         ManifestError: if the manifest is damaged, or variants give two rows one id.
     """
     carried = manifest.carried
-    schema = pa.schema([*COLUMNS, *(f.with_name(CARRIED + f.name) for f in carried)], {"planned_at": _now()})
+    metadata = {b"planned_at": _now().encode(), PLANNED_FROM: str(planned_from).encode()}
+    schema = pa.schema([*COLUMNS, *(f.with_name(CARRIED + f.name) for f in carried)], metadata)
     seen: list[pa.Array] = []
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in _first(manifest.batches(), limit):
             table = planner.table(batch, carried).cast(schema)
             seen.extend(table.column("id").chunks)
             writer.write_table(table)
+        writer.add_key_value_metadata({UNLIKE_OTHERS: json.dumps([*unlike_others()]).encode()})
     counts = pc.value_counts(pa.chunked_array(seen, pa.string()))
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
@@ -226,6 +242,12 @@ class Plan:
     @property
     def planned_at(self) -> datetime:
         return datetime.fromisoformat(pq.read_schema(self.file).metadata[b"planned_at"].decode())
+
+    @property
+    def planned_from(self) -> int | None:
+        """The catalogue's version that this was made from; None of a plan from before there were versions."""
+        version = pq.read_schema(self.file).metadata.get(PLANNED_FROM)
+        return None if version is None else int(version)
 
     @property
     def shards(self) -> int:

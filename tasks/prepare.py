@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
@@ -20,6 +21,7 @@ from safety.provenance import DigitalSourceType
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.checkpoints import find_clip
 from tasks.decision import Decisions
+from tasks.edit import Edit
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
 from tasks.judges import load_policy, looked_for
@@ -28,11 +30,15 @@ from tasks.kind import Kind, kind_of
 from tasks.lane import LaneSpec
 from tasks.making import Pictures
 from tasks.manifest import Manifest, open_manifest
+from tasks.merge import beside
 from tasks.plan import Census, Plan, Planner, write_plan
 from tasks.probing import check_probe
+from tasks.process import this_process
 from tasks.request import RequestError
-from tasks.run import Run, open_run, run_name, write_json
-from tasks.store import Conflict, Store, StoreAddressError, open_store
+from tasks.retire import left_behind
+from tasks.run import Run, run_name
+from tasks.store import Store, StoreAddressError, open_store
+from tasks.take_up import take_up
 
 MEASURING = 4  # processes that look at the headers of source pictures
 
@@ -44,6 +50,7 @@ class Request:
     job: Job
     limit: int | None = None  # only the manifest's first rows
     retry: frozenset[str] = frozenset()  # statuses whose rows are done again
+    retire_missing: bool = False  # withdraw rows that left the manifest
 
 
 @dataclass(frozen=True)
@@ -56,6 +63,16 @@ class Prepared:
     ended: int  # rows of them that have an outcome from an earlier start of this run
     complete: bool  # every row was settled before: nothing is to be done or written
     spec: LaneSpec
+    manifest: str  # its address
+    editor: str = ""  # the name under which this process edits the catalogue: see `tasks.edit`
+    asking: tuple[str, ...] = ()  # profiles of its rows that allow no picture like another one's
+    retires: bool = False  # rows that left the manifest are withdrawn
+    limited: bool = False  # the plan is about the manifest's first rows only
+
+    def leave(self) -> None:
+        """Let others prune the store again, where the run ends without a commit."""
+        store = open_store(self.spec.store)
+        Edit(store, f"run {self.run.id}", name=self.editor).leave()
 
 
 @dataclass(frozen=True)
@@ -135,9 +152,16 @@ class Checked:
         }
         if self.kind.controlnet:
             deciding["controlnet"] = self.kind.controlnet.revision
+        if self.request.retire_missing:
+            deciding["retire_missing"] = True
         return run_name(manifest.digest, deciding, self.request.limit, self.request.retry)
 
-    def spec(self, run: Run) -> LaneSpec:
+    @property
+    def asking(self) -> tuple[str, ...]:
+        """The profiles of the manifest's rows that allow no picture like another one's."""
+        return tuple(sorted(name for name, profile in self.profiles.items() if profile.unlike_others))
+
+    def spec(self, run: Run, *, from_before: bool) -> LaneSpec:
         """What the lanes of a run need to know."""
         job = self.request.job
         return LaneSpec(
@@ -160,6 +184,7 @@ class Checked:
             gpu_memory=job.gpu_memory,
             placement=job.placement,
             max_prompt_tokens=job.max_prompt_tokens,
+            from_before=from_before,
         )
 
 
@@ -171,6 +196,8 @@ def check(request: Request) -> Checked:
         StoreError: if the store is out of reach, or can't be written.
     """
     job = request.job
+    if request.retire_missing and request.limit is not None:
+        raise RequestError("--retire-missing needs the whole manifest: leave out --limit.")
     with _as_request_error():
         store = open_store(job.store)
         kind = kind_of(job)
@@ -236,7 +263,14 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
             shard_rows=checked.request.job.shard_rows,
             decided=lambda key, text: checked.decisions.on(key, text).any,
         )
-        return write_plan(planner, manifest, file, limit=checked.request.limit)
+        return write_plan(
+            planner,
+            manifest,
+            file,
+            limit=checked.request.limit,
+            planned_from=catalogue.state.version,
+            unlike_others=lambda: checked.asking,
+        )
 
 
 def preflight(request: Request) -> None:
@@ -284,29 +318,43 @@ def prepare(request: Request) -> Prepared:
     store.probe()
     with opened_manifest(checked) as manifest, tempfile.TemporaryDirectory(prefix="packshot-") as folder:
         file = Path(folder) / "plan.parquet"
-        run, before = open_run(checked.name(manifest), store)
-        if store.download(run.path("plan.parquet"), file) is not None:
-            return _going_on(checked, run, file)
-        catalogue = read_catalogue(store)
-        check_carried(catalogue, manifest.carried, manifest.name)
-        census = draft(checked, manifest, catalogue, file)
-        if before is not None and census.to_do == 0:
-            return Prepared(before, 0, 0, 0, True, checked.spec(before))
-        write_json(store, run.path("job.json"), _document(checked, manifest))
-        try:
-            store.put_once(run.path("plan.parquet"), file)
-        except Conflict:  # another run of this command was first: its plan stands
-            store.download(run.path("plan.parquet"), file)
-            return _going_on(checked, run, file)
-        return Prepared(run, census.shards, census.to_do, 0, False, checked.spec(run))
+        check_carried(read_catalogue(store), manifest.carried, manifest.name)
+
+        def plan(catalogue: Catalogue) -> bool:
+            census = draft(checked, manifest, catalogue, file)
+            return census.to_do > 0 or _leaves_some_behind(checked, catalogue, Plan(file))
+
+        process, document = this_process(), _document(checked, manifest)
+        taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
+        for profile in taken.plan.profiles():
+            checked.judged_by(profile)
+        shards = 0 if taken.complete else taken.plan.shards
+        with process.threads() as pool:
+            ended, _ = taken.run.outcomes(store, shards, pool)
+        from_before = taken.catalogue.state.from_before or taken.plan.planned_from is None
+        return Prepared(
+            run=taken.run,
+            shards=shards,
+            to_do=0 if taken.complete else taken.plan.to_do,
+            ended=ended.num_rows,
+            complete=taken.complete,
+            spec=checked.spec(taken.run, from_before=from_before),
+            manifest=request.job.manifest,
+            editor=taken.editor,
+            asking=checked.asking,
+            retires=request.retire_missing,
+            limited=request.limit is not None,
+        )
 
 
-def _going_on(checked: Checked, run: Run, file: Path) -> Prepared:
-    plan = Plan(file)
-    for profile in plan.profiles():
-        checked.judged_by(profile)
-    ended, _ = run.outcomes(checked.store, plan.shards)
-    return Prepared(run, plan.shards, plan.to_do, ended.num_rows, False, checked.spec(run))
+def _leaves_some_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> bool:
+    """Whether rows are to be withdrawn because they left the manifest."""
+    if not checked.request.retire_missing:
+        return False
+    others = beside(catalogue.table, plan.table())
+    with this_process().threads() as pool:
+        left = left_behind(others, checked.request.job.manifest, checked.store, pool)
+    return bool(pc.any(left).as_py())
 
 
 def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:

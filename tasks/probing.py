@@ -18,7 +18,7 @@ from tasks.plan import PlannedRow
 from tasks.record import Record
 from tasks.request import RequestError
 from tasks.screen import conditioning
-from tasks.stages import Found, Made, Screened, Withdrawn
+from tasks.stages import Found, Made, Screened
 
 if TYPE_CHECKING:
     from models.engine import Admit, Picture
@@ -75,8 +75,8 @@ class Asking:
 
 def ask_again(
     probe: Probe | None, screened: Screened, reader: PromptReader, record: Record
-) -> tuple[list[Found], list[Withdrawn]]:
-    """The stored rows of a shard that a probe allows, and those that it refuses.
+) -> tuple[list[Found], list[Outcome]]:
+    """Return the stored rows of a shard that a probe allows, and how those end that it refuses.
 
     Their prompts are read by the text encoder alone, which costs a fraction of a denoising step: nothing is made again.
     """
@@ -90,13 +90,13 @@ def ask_again(
 
         vectors, _ = read_prompts(reader(bool(screened.to_render)), texts)
     kept: list[Found] = []
-    withdrawn: list[Withdrawn] = []
+    ended: list[Outcome] = []
     for one, verdict in zip(found, judge_rows(rows, vectors, probe), strict=True):
         if (refused := _refused(one.planned, verdict, screened, record)) is not None:
-            withdrawn.append(Withdrawn(one, refused))
+            ended.append(refused)
         else:
             kept.append(one)
-    return kept, withdrawn
+    return kept, ended
 
 
 def _refused(planned: PlannedRow, judged: Verdict, screened: Screened, record: Record) -> Outcome | None:

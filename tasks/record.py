@@ -33,7 +33,7 @@ class Record:
             **said(row.prompt, is_caption=row.source is not None),
             model=self.model,
             profile=row.profile,
-            judged_by=planned.judged_by,
+            policy_fingerprint=planned.judged_by,
             run=self.run,
             attempt=planned.attempt,
             **what,

@@ -22,9 +22,9 @@ def render(
 ) -> int:
     """Make what is to be made; returns for how many rows. The model is loaded only if there is any."""
     try:
-        found, withdrawn = stages.read_again(screened)
-        if withdrawn:
-            out.put([*withdrawn])
+        found, ended = stages.read_again(screened)
+        if ended:
+            out.put([*ended])
         for start in range(0, len(found), FOUND_AT_ONCE):
             out.put([*found[start : start + FOUND_AT_ONCE]])
         made = 0

@@ -15,7 +15,8 @@ from PIL import Image
 
 from safety.verdict import Reason
 from tasks.encoding import decode_rgba
-from tasks.layer_shelf import PSD, SOURCE, layer_names
+from tasks.layer_shelf import layer_names
+from tasks.master import PSD, SOURCE, Masters
 from tasks.outcome import Status
 from tasks.store import Store
 from tasks.summary import Summary
@@ -121,7 +122,7 @@ def _card(store: Store, row: dict[str, Any], up: str) -> Card:
         reason=row["reason"],
         message=row["message"],
         prompt=row["caption"] or row["prompt"],
-        thumbnail=_thumbnail(store, row["uri"]) if row["uri"] and not layered else None,
+        thumbnail=_thumbnail(store, _path(store, row["uri"])) if row["uri"] and not layered else None,
         strip=_strip(store, row, up) if layered else None,
         size=f"{row['width']} × {row['height']}" if row["width"] else None,
         seed=row["seed"] if row["key"] else None,
@@ -132,16 +133,21 @@ def _card(store: Store, row: dict[str, Any], up: str) -> Card:
 
 
 def _strip(store: Store, row: dict[str, Any], up: str) -> Strip:
-    """The source and the PSD lie beside the composite, whatever the folder is called."""
-    folder = row["uri"].rpartition("/")[0]
+    """A row's source and PSD beside its layers; from before there were masters, they lie in the composite's folder."""
+    folder = _path(store, row["uri"].rpartition("/")[0])
     names = layer_names(len(row["layer_uris"]))
-    pictures = [("source", f"{folder}/{SOURCE}"), ("composite", row["uri"])]
-    pictures += zip(names, row["layer_uris"], strict=True)
-    psd = _path(store, f"{folder}/{PSD}")
+    try:
+        master = Masters(store).find(row["key"])
+    except ValueError:
+        master = None
+    parts = {name: part.path for name, part in master.parts.items()} if master else {}
+    pictures = [("source", parts.get(SOURCE, f"{folder}/{SOURCE}")), ("composite", _path(store, row["uri"]))]
+    pictures += zip(names, [_path(store, uri) for uri in row["layer_uris"]], strict=True)
+    psd = f"{folder}/{PSD}" if row["status"] == Status.DONE else parts.get(PSD)
     return Strip(
-        figures=tuple(Figure(name, _thumbnail(store, uri), up + _path(store, uri)) for name, uri in pictures),
+        figures=tuple(Figure(name, _thumbnail(store, path), up + path) for name, path in pictures),
         column=max(NARROWEST, round(THUMBNAIL * min(1, row["width"] / row["height"]))),
-        psd=up + psd if store.exists(psd) else None,
+        psd=up + psd if psd and store.exists(psd) else None,
         likeness=dict(row["scores"] or ()).get("layers_psnr"),
     )
 
@@ -151,8 +157,8 @@ def _path(store: Store, uri: str) -> str:
     return uri.removeprefix(store.uri).lstrip("/")
 
 
-def _thumbnail(store: Store, uri: str) -> str | None:
-    read = store.read(_path(store, uri))
+def _thumbnail(store: Store, path: str) -> str | None:
+    read = store.read(path)
     if read is None:
         return None
     try:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +16,8 @@ import pyarrow.parquet as pq
 from tasks.key import digest
 from tasks.outcome import SCHEMA, Outcome, outcome_table, widened
 from tasks.store import Conflict, Store
+
+ASKED_AHEAD = 64  # shards
 
 
 def run_name(manifest_digest: str, deciding: dict[str, Any], limit: int | None, retry: frozenset[str]) -> str:
@@ -56,6 +60,13 @@ class Run:
         except Conflict:
             return
 
+    def left(self, store: Store, shards: Iterable[int], pool: Executor) -> Iterator[int]:
+        """Give those of these shards that have no ledger yet; they are asked for side by side, a few ahead."""
+        numbers = iter(shards)
+        while some := list(islice(numbers, ASKED_AHEAD)):
+            ended = pool.map(lambda shard: store.exists(self.shard_path(shard)), some)
+            yield from (shard for shard, over in zip(some, ended, strict=True) if not over)
+
     def lanes(self, store: Store) -> list[dict[str, Any]]:
         """What its lanes took, of those that made something: see `models.usage`."""
         found: list[dict[str, Any]] = []
@@ -63,13 +74,10 @@ class Run:
             found.append(json.loads(written[0]))
         return found
 
-    def outcomes(self, store: Store, shards: int) -> tuple[pa.Table, int]:
-        """The ledgers of this run as one table, and how many of its shards have one."""
-        tables = [
-            widened(pq.read_table(io.BytesIO(found[0])))
-            for shard in range(shards)
-            if (found := store.read(self.shard_path(shard)))
-        ]
+    def outcomes(self, store: Store, shards: int, pool: Executor) -> tuple[pa.Table, int]:
+        """Return the ledgers of this run as one table, and how many of its shards have one."""
+        found = pool.map(lambda shard: store.read(self.shard_path(shard)), range(shards))
+        tables = [widened(pq.read_table(io.BytesIO(ledger[0]))) for ledger in found if ledger is not None]
         return pa.concat_tables([SCHEMA.empty_table(), *tables]), len(tables)
 
 

@@ -110,15 +110,16 @@ class S3Store(Store):
         sha256, size = sha256_of(data)
         return self._adopt_or_put(path, data, sha256, size, content_type)
 
-    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> None:
+    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:
         sha256, size = sha256_of(data)
         condition = {"IfNoneMatch": "*"} if expect is None else {"IfMatch": expect}
-        if self._put(path, data, sha256, size, content_type, condition):
-            return
+        if token := self._put(path, data, sha256, size, content_type, condition):
+            return token
         # After a lost reply, the repeat fails the condition because of its own success.
-        found = self._found(path)
-        if found is None or found[0] != sha256:
+        head = self._persist("read", path, lambda client: self._head(client, path))
+        if head is None or head["Metadata"].get("sha256") != sha256:
             raise Changed(self.uri_of(path))
+        return head["ETag"]
 
     def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:
         sha256, size = sha256_of(data)
@@ -270,8 +271,8 @@ class S3Store(Store):
         size: int,
         content_type: str | None,
         condition: dict[str, str],
-    ) -> bool:
-        """Write an object with one PutObject; say whether its condition held."""
+    ) -> str | None:
+        """Write an object with one PutObject; return its token, or None where its condition didn't hold."""
         if size > LARGEST:
             raise StoreError(f"{self.uri_of(path)} would be over 5 GiB, the most S3 takes at once: split the manifest.")
         request: dict[str, Any] = {
@@ -282,20 +283,20 @@ class S3Store(Store):
         }
         checksum = in_base64(sha256)
 
-        def attempt(client: "S3Client") -> bool:
+        def attempt(client: "S3Client") -> str | None:
             if self.allow_unsafe and condition and not self._holds(client, path, condition):
-                return False
+                return None
             headers: dict[str, Any] = {
                 **({"ChecksumSHA256": checksum} if self._sends_checksum else {}),
                 **(condition if self._sends_condition else {}),
             }
             try:
                 with contextlib.nullcontext(data) if isinstance(data, bytes) else data.open("rb") as body:
-                    client.put_object(**request, **headers, Body=body)
+                    return client.put_object(**request, **headers, Body=body)["ETag"]
             except ClientError as error:
                 code = code_of(error)
                 if condition and code in (*CONDITION_FAILED, *ABSENT):  # absent: If-Match on an object that is gone
-                    return False
+                    return None
                 if code in REFUSED_HEADER and self._sends_checksum:
                     self._sends_checksum = False  # the signature covers the content's SHA-256 too
                     return attempt(client)
@@ -303,7 +304,6 @@ class S3Store(Store):
                     self._sends_condition = False
                     return attempt(client)
                 raise
-            return True
 
         return self._persist("write", path, attempt)
 

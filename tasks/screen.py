@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
@@ -17,7 +17,8 @@ from safety.policy import Policy
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.decision import Decision, Decisions, Ruling
 from tasks.judges import Judges, unjudged
-from tasks.outcome import Outcome, Status
+from tasks.master import Master
+from tasks.outcome import FailureReason, Outcome, Status
 from tasks.plan import PlannedRow
 from tasks.record import Record
 from tasks.shelf import Shelf
@@ -30,19 +31,33 @@ def screen(shard: int, rows: Sequence[PlannedRow], *, stages: Stages) -> Screene
     return stages.screen(shard, rows)
 
 
-def places_of(rows: Sequence[PlannedRow], shelf: Shelf[Any], pool: Executor) -> list[str | None]:
-    """Where each row's results are stored, if they are."""
-    return list(pool.map(lambda planned: shelf.find(planned.key), rows))
+def masters_of(
+    rows: Sequence[PlannedRow], shelf: Shelf[Any], pool: Executor, record: Record
+) -> tuple[list[PlannedRow], dict[str, Master], list[Outcome]]:
+    """Look up which rows have a master, and let those fail whose master can't be told.
+
+    Returns the rows that are left, the masters by their rows' ids, and how the others ended.
+    """
+
+    def find(planned: PlannedRow) -> Master | Outcome | None:
+        try:
+            return shelf.find(planned.key)
+        except ValueError as error:
+            return record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+
+    found = list(zip(rows, pool.map(find, rows), strict=True))
+    failed = [thing for _, thing in found if isinstance(thing, Outcome)]
+    left = [planned for planned, thing in found if not isinstance(thing, Outcome)]
+    return left, {planned.row.id: thing for planned, thing in found if isinstance(thing, Master)}, failed
 
 
 def screen_originals(
     shard: int,
     read: Sequence[tuple[PlannedRow, np.ndarray] | Outcome],
-    places: Sequence[str | None],
+    masters: Mapping[str, Master],
     *,
     judges: Judges,
     policy: Policy,
-    shelf: Shelf[Any],
     decisions: Decisions,
     pool: Executor,
     record: Record,
@@ -52,21 +67,20 @@ def screen_originals(
     Args:
         policy: what of the judges' policy counts for these pictures.
         read: as `OriginalReader.read` gives it, for each row of the shard.
-        places: where each row's results are stored, if they are.
+        masters: of the rows that have one, by their ids.
     """
     failed = [thing for thing in read if isinstance(thing, Outcome)]
-    opened = [(place, *thing) for place, thing in zip(places, read, strict=True) if not isinstance(thing, Outcome)]
-    rows = [planned for _, planned, _ in opened]
+    opened = [thing for thing in read if not isinstance(thing, Outcome)]
+    rows = [planned for planned, _ in opened]
     said, windows = judge_prompts(rows, judges)
-    flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for _, _, picture in opened]
+    flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for _, picture in opened]
     shown = judges.see(flat, policy=policy)
     verdicts = [strictest(pair) for pair in zip(said, shown, strict=True)]
     rulings = rulings_on(rows, decisions, pool)
-    stored = [place for place, _, _ in opened]
-    screened = sorted_out(shard, rows, verdicts, rulings, stored, windows, shelf=shelf, record=record)
+    screened = sorted_out(shard, rows, verdicts, rulings, masters, windows, record=record)
     screened.ended.extend(failed)
     to_render = {planned.row.id for planned in screened.to_render}
-    screened.sources.update((row.row.id, picture) for _, row, picture in opened if row.row.id in to_render)
+    screened.sources.update((row.row.id, picture) for row, picture in opened if row.row.id in to_render)
     return screened
 
 
@@ -75,28 +89,25 @@ def sorted_out(
     rows: Sequence[PlannedRow],
     verdicts: Sequence[Verdict],
     rulings: Sequence[Ruling],
-    places: Sequence[str | None],
+    masters: Mapping[str, Master],
     windows: Sequence[np.ndarray | None],
     *,
-    shelf: Shelf[Any],
     record: Record,
 ) -> Screened:
     """Deal the rows of a shard by their verdicts, by what people decided, and by what is stored."""
-    screened = Screened(shard, [], [], [], [], {})
-    for planned, judged, ruling, place, window in zip(rows, verdicts, rulings, places, windows, strict=True):
+    screened = Screened(shard, [], [], [], {})
+    for planned, judged, ruling, window in zip(rows, verdicts, rulings, windows, strict=True):
         verdict, decision = ruling.applied("input", judged)
-        if verdict.allowed:
-            passed(screened, planned, ruling, decision)
-            if window is not None:
-                screened.windows[planned.row.id] = window
-            if place is not None:
-                screened.found.append(Found(planned, place))
-            else:
-                screened.to_render.append(planned)
+        if not verdict.allowed:
+            screened.ended.append(record.judged(planned, Status.BLOCKED, verdict, decision))
             continue
-        screened.ended.append(record.judged(planned, Status.BLOCKED, verdict, decision))
-        if place == shelf.published:
-            screened.withdrawn.append(Found(planned, place))
+        passed(screened, planned, ruling, decision)
+        if window is not None:
+            screened.windows[planned.row.id] = window
+        if (master := masters.get(planned.row.id)) is not None:
+            screened.found.append(Found(planned, master))
+        else:
+            screened.to_render.append(planned)
     return screened
 
 

@@ -1,100 +1,73 @@
-"""Where what was made for a key lies in the store: what passed in one place, what was refused in quarantine."""
+"""The results of one kind of job as they are stored: what a stage has of them, and what their master has."""
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Protocol, TypeVar
 
 from tasks.encoding import Encoding
+from tasks.from_before import find_master
+from tasks.master import PICTURE, Master, Masters
 from tasks.store import Store
-
-QUARANTINE = "quarantine"
 
 Contents = TypeVar("Contents")
 
 
 class Shelf(Protocol[Contents]):
-    """The results of one kind of job."""
+    """Keeps and finds the masters of one kind of job. Safe to use from many threads."""
 
-    published: str  # the place of what passed
-
-    def find(self, key: str) -> str | None:
-        """The place where a key's results lie whole, None where they don't."""
-
-    def read(self, place: str, key: str) -> Contents:
-        """What lies there.
+    def find(self, key: str) -> Master | None:
+        """Return a key's master, with one request; None if there is none.
 
         Raises:
-            ValueError: with a sentence, if it is gone or can't be read.
+            ValueError: its record can't be read; the message is a sentence.
         """
 
-    def put(self, place: str, key: str, contents: Contents) -> dict[str, Any]:
-        """Put results there, unless they are there already; returns what the catalogue says of them."""
+    def read(self, master: Master) -> Contents:
+        """Return what a master holds.
 
-    def describe(self, place: str, key: str, contents: Contents) -> dict[str, Any]:
-        """What the catalogue says of results that lie there already."""
+        Raises:
+            ValueError: something of it is gone or damaged; the message is a sentence.
+        """
 
-    def copy(self, place: str, to: str, key: str) -> dict[str, Any] | None:
-        """Copy what lies at `place`, byte for byte, unless it is there already; returns what the catalogue says of
-        where it lies, None where there is nothing to copy."""
+    def keep(self, key: str, contents: Contents) -> tuple[Master, bool]:
+        """Make a master of results, unless there is one; return the one that stands, and whether it holds them."""
 
-    def remove(self, place: str, key: str) -> None:
-        """Take results away, if they are there. Done half, it can be done again."""
+    def said(self, master: Master) -> dict[str, Any]:
+        """Return what an outcome says of a master: its addresses, format, size in bytes and SHA-256."""
 
 
 class PictureShelf(Shelf[bytes]):
-    """Pictures, one object each: `images/ab/ab12….png`."""
+    """Pictures, one object each."""
 
-    published = "images"
+    def __init__(self, store: Store, encoding: Encoding, *, from_before: bool = False) -> None:
+        """`from_before` says that the store may hold pictures that have no masters yet."""
+        self.store, self.encoding, self.from_before = store, encoding, from_before
+        self.masters = Masters(store)
 
-    def __init__(self, store: Store, encoding: Encoding) -> None:
-        self.store, self.encoding = store, encoding
-
-    def path(self, place: str, key: str) -> str:
-        """Where a picture lies in the store."""
-        return f"{place}/{key[:2]}/{key}.{self.encoding.extension}"
-
-    def find(self, key: str) -> str | None:
+    def find(self, key: str) -> Master | None:
         """See `Shelf`."""
-        return next((p for p in (self.published, QUARANTINE) if self.store.exists(self.path(p, key))), None)
+        return find_master(
+            self.store, key, extension=self.encoding.extension, layered=False, from_before=self.from_before
+        )
 
-    def read(self, place: str, key: str) -> bytes:
+    def read(self, master: Master) -> bytes:
         """See `Shelf`."""
-        found = self.store.read(self.path(place, key))
-        if found is None:
-            raise ValueError("The stored picture was removed while the run was under way.")
-        return found[0]
+        return self.masters.read(master, next(iter(master.parts)))
 
-    def put(self, place: str, key: str, contents: bytes) -> dict[str, Any]:
+    def keep(self, key: str, contents: bytes) -> tuple[Master, bool]:
         """See `Shelf`."""
-        path = self.path(place, key)
-        stored = self.store.adopt_or_put(path, contents, content_type=self.encoding.content_type)
-        return {
-            "uri": self.store.uri_of(path),
-            "format": self.encoding.format,
-            "bytes": stored.size,
-            "sha256": stored.sha256,
-        }
+        return self.masters.keep_or_find(key, "images", {f"{PICTURE}.{self.encoding.extension}": contents})
 
-    def describe(self, place: str, key: str, contents: bytes) -> dict[str, Any]:
+    def said(self, master: Master) -> dict[str, Any]:
         """See `Shelf`."""
-        return {
-            "uri": self.store.uri_of(self.path(place, key)),
-            "format": self.encoding.format,
-            "bytes": len(contents),
-            "sha256": hashlib.sha256(contents).hexdigest(),
-        }
+        return addressed(self.store, master) | {"format": self.encoding.format}
 
-    def copy(self, place: str, to: str, key: str) -> dict[str, Any] | None:
-        """See `Shelf`."""
-        found = self.store.read(self.path(place, key))
-        if found is None:
-            return None
-        path = self.path(to, key)
-        if to != place:
-            self.store.adopt_or_put(path, found[0], content_type=self.encoding.content_type)
-        return {"uri": self.store.uri_of(path), "layer_uris": []}
 
-    def remove(self, place: str, key: str) -> None:
-        """See `Shelf`."""
-        self.store.delete(self.path(place, key))
+def addressed(store: Store, master: Master) -> dict[str, Any]:
+    """Return what an outcome says of where a master lies, and of its picture or composite."""
+    return {
+        "uri": store.uri_of(master.main.path),
+        "layer_uris": [store.uri_of(part.path) for part in master.layers],
+        "bytes": master.main.bytes,
+        "sha256": master.main.sha256,
+    }

@@ -10,6 +10,7 @@ import numpy as np
 
 from safety.verdict import Verdict
 from tasks.decision import Decision, Ruling
+from tasks.master import Master
 from tasks.outcome import Outcome
 from tasks.plan import PlannedRow
 from tasks.shelf import Shelf
@@ -20,7 +21,7 @@ class Found:
     """A row whose key is in the store already."""
 
     planned: PlannedRow
-    place: str  # of `tasks.shelf`
+    master: Master
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,6 @@ class Screened:
     to_render: list[PlannedRow]
     found: list[Found]
     ended: list[Outcome]  # blocked, or without a source picture
-    withdrawn: list[Found]  # of blocked rows that were published before the policy refused them
     windows: dict[str, np.ndarray]  # prompt embeddings of the rows that passed, by id: float32 [windows, dimensions]
     rulings: dict[str, Ruling] = field(default_factory=dict)  # what people decided on the rows that passed, by id
     approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
@@ -48,16 +48,8 @@ class Made:
     seconds: float
 
 
-@dataclass(frozen=True)
-class Withdrawn:
-    """A row that was stored, and is refused when its prompt is read again."""
-
-    found: Found
-    outcome: Outcome
-
-
-Rendered = list[Made | Found | Withdrawn | Outcome]
-"""What is classified at a time: what was made, what is to be fetched from the store, failed rows, refused ones."""
+Rendered = list[Made | Found | Outcome]
+"""What is classified at a time: what was made, what is to be fetched from the store, and rows that have ended."""
 
 
 @dataclass(frozen=True)
@@ -70,13 +62,13 @@ class Judged:
     height: int
     seconds: float
     verdict: Verdict
-    stored_at: str | None  # the place where it was found, None for what is new
+    master: Master | None  # that it was found in, None for what is new
     fixes: list[str] = field(default_factory=list)
     marks: list[str] = field(default_factory=list)
     fingerprint: str | None = None  # of a picture: see `safety.likeness`
 
 
-Classified = list[Judged | Withdrawn | Outcome]
+Classified = list[Judged | Outcome]
 
 
 class Stages(Protocol):
@@ -87,8 +79,8 @@ class Stages(Protocol):
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Judge what the rows are made from, and look up which of them are stored."""
 
-    def read_again(self, screened: Screened) -> tuple[list[Found], list[Withdrawn]]:
-        """Judge the prompts of stored rows as the model reads them: those that pass, and those that don't."""
+    def read_again(self, screened: Screened) -> tuple[list[Found], list[Outcome]]:
+        """Judge the prompts of stored rows as the model reads them: those that pass, and how the others end."""
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Make what is to be made, batch by batch."""

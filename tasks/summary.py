@@ -44,6 +44,7 @@ class Summary:
     causes: tuple[Cause, ...]
     rendered: int  # pictures made by this run, by all commands that worked on it
     kept: int  # rows whose outcome an earlier run had settled
+    left: int  # rows of the catalogue that left the manifest and are still published, or wait to be
     started_at: datetime
     seconds: float  # wall time of the command that finished the run
     pictures_a_minute: float | None  # of this run's rendering, None when nothing was rendered
@@ -73,6 +74,7 @@ def summarise(
     rows: int,
     started_at: datetime,
     complete: bool,
+    left: int = 0,
     lanes: Sequence[dict[str, Any]] = (),
 ) -> Summary:
     """Sum up the part of the catalogue that a run's plan is about."""
@@ -93,6 +95,7 @@ def summarise(
         causes=_causes(mine),
         rendered=len(seconds),
         kept=mine.num_rows - of_run.num_rows,
+        left=left,
         started_at=started_at,
         seconds=round((datetime.now(UTC) - started_at).total_seconds(), 1),
         pictures_a_minute=round(60 * len(seconds) / rendering, 2) if rendering else None,

@@ -11,10 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tasks.catalogue import check_carried, merge, read_catalogue
-from tasks.outcome import SCHEMA, Outcome, Status, outcome_table
+from tasks.catalogue import check_carried, read_catalogue
+from tasks.outcome import CATALOGUE_SCHEMA, Outcome, Status
 from tasks.request import RequestError
 from tasks.store import Store, open_store
+
+from .catalogues import commit, kept, published
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -22,6 +24,10 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 @pytest.fixture(params=["folder", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_store_uri"))
+
+
+def done(store: Store, row_id: str, **values: Any) -> Outcome:
+    return outcome(row_id, **{**kept(store, f"key of {row_id}"), **values})
 
 
 def outcome(row_id: str, minutes: int = 0, **values: Any) -> Outcome:
@@ -32,7 +38,7 @@ def outcome(row_id: str, minutes: int = 0, **values: Any) -> Outcome:
         "prompt": "a mug",
         "model": "m",
         "profile": "none",
-        "judged_by": "judges",
+        "policy_fingerprint": "judges",
         "run": "run",
         "attempt": 1,
         "scores": {"weapon": 0.25},
@@ -47,23 +53,23 @@ def plan(**columns: list[Any]) -> pa.Table:
 
 def test_a_store_without_a_catalogue_has_an_empty_one(store: Store) -> None:
     catalogue = read_catalogue(store)
-    assert (catalogue.table.num_rows, catalogue.version) == (0, None)
+    assert (catalogue.table.num_rows, catalogue.token) == (0, None)
     assert catalogue.known(["a"]) == [None]
 
 
 def test_outcomes_stand_beside_what_the_manifest_carries(store: Store) -> None:
-    merge(store, plan(id=["b", "a"], carried_price=[2, 1]), outcome_table([outcome("a"), outcome("b")]))
+    commit(store, plan(id=["b", "a"], carried_price=[2, 1]), [done(store, "a"), done(store, "b")])
 
     table = read_catalogue(store).table
 
-    assert table.schema.names == [*SCHEMA.names, "price"]
+    assert table.schema.names == [*CATALOGUE_SCHEMA.names, "price"]
     assert list(zip(table["id"].to_pylist(), table["price"].to_pylist(), strict=True)) == [("b", 2), ("a", 1)]
     assert table["scores"].to_pylist()[0] == [("weapon", 0.25)]
 
 
 def test_rows_of_other_manifests_stay_and_their_columns_are_filled_with_nulls(store: Store) -> None:
-    merge(store, plan(id=["a"], carried_price=[1]), outcome_table([outcome("a")]))
-    merge(store, plan(id=["b"], carried_shelf=["x"]), outcome_table([outcome("b")]))
+    commit(store, plan(id=["a"], carried_price=[1]), [done(store, "a")])
+    commit(store, plan(id=["b"], carried_shelf=["x"]), [done(store, "b")])
 
     rows = {row["id"]: row for row in read_catalogue(store).table.to_pylist()}
 
@@ -72,26 +78,57 @@ def test_rows_of_other_manifests_stay_and_their_columns_are_filled_with_nulls(st
 
 
 def test_a_row_that_was_kept_shows_its_old_outcome_and_its_new_price(store: Store) -> None:
-    merge(store, plan(id=["a"], carried_price=[1]), outcome_table([outcome("a", run="first")]))
-    mine = merge(store, plan(id=["a"], carried_price=[9]), outcome_table([]))
+    commit(store, plan(id=["a"], carried_price=[1]), [done(store, "a", run="first")])
+    mine = commit(store, plan(id=["a"], carried_price=[9]), [])
     assert mine.select(["run", "price"]).to_pylist() == [{"run": "first", "price": 9}]
 
 
-def test_the_newest_outcome_of_a_row_wins_whichever_run_merges_last(store: Store) -> None:
-    late, early = outcome("a", minutes=5, status=Status.REJECTED), outcome("a", minutes=1)
-    merge(store, plan(id=["a"]), outcome_table([late]))
-    merge(store, plan(id=["a"]), outcome_table([early]))
+def test_of_two_outcomes_the_one_whose_plan_is_newer_wins_whatever_clocks_say(store: Store) -> None:
+    commit(store, plan(id=["a", "b"]), [done(store, "a"), done(store, "b")])
+    monday = read_catalogue(store).state.version
+    wednesday = outcome("a", minutes=-5, status=Status.REJECTED, run="wednesday")  # its machine's clock lags
+    commit(store, plan(id=["a"], carried_price=[2]), [wednesday], planned_from=monday + 1)
+    resumed = [outcome(name, minutes=99, status=Status.BLOCKED, run="monday") for name in "ab"]
+
+    mine = commit(store, plan(id=["b", "a"], carried_price=[1, 1]), resumed, planned_from=monday)
+
+    assert mine.select(["id", "status", "run", "price"]).to_pylist() == [
+        {"id": "b", "status": "blocked", "run": "monday", "price": 1},
+        {"id": "a", "status": "rejected", "run": "wednesday", "price": 2},
+    ]
+
+
+def test_of_two_outcomes_of_equally_new_plans_the_later_commit_wins(store: Store) -> None:
+    commit(store, plan(id=["a"]), [outcome("a", minutes=5, status=Status.REJECTED)], planned_from=0)
+    commit(store, plan(id=["a"]), [outcome("a", minutes=1, status=Status.BLOCKED)], planned_from=0)
+    assert read_catalogue(store).table["status"].to_pylist() == ["blocked"]
+
+
+def test_a_row_that_a_newer_plan_left_as_it_was_is_not_overwritten_by_an_older_one(store: Store) -> None:
+    commit(store, plan(id=["a"]), [outcome("a", status=Status.REJECTED)], planned_from=0)
+    commit(store, plan(id=["a"]), [], planned_from=5)
+    commit(store, plan(id=["a"]), [done(store, "a", run="older")], planned_from=4)
     assert read_catalogue(store).table["status"].to_pylist() == ["rejected"]
 
 
+def test_a_row_keeps_the_version_that_it_was_changed_in(store: Store) -> None:
+    commit(store, plan(id=["a"]), [outcome("a", status=Status.BLOCKED)])
+    first = read_catalogue(store)
+    commit(store, plan(id=["a", "b"]), [outcome("b", status=Status.BLOCKED)])
+    second = read_catalogue(store)
+    assert first.state.version < second.state.version
+    assert second.table["changed_in"].to_pylist() == [first.state.version, second.state.version]
+    assert second.table["planned_from"].to_pylist() == [first.state.version] * 2
+
+
 def test_a_row_without_an_outcome_yet_is_not_in_the_catalogue(store: Store) -> None:
-    mine = merge(store, plan(id=["a", "b"], carried_price=[1, 2]), outcome_table([outcome("b")]))
+    mine = commit(store, plan(id=["a", "b"], carried_price=[1, 2]), [done(store, "b")])
     assert mine.select(["id", "price"]).to_pylist() == [{"id": "b", "price": 2}]
 
 
 def test_runs_that_finish_at_the_same_moment_lose_no_row(store: Store) -> None:
     def finish(n: int) -> Callable[[], None]:
-        return lambda: void(merge(store, plan(id=[f"r{n}"]), outcome_table([outcome(f"r{n}")])))
+        return lambda: void(commit(store, plan(id=[f"r{n}"]), [done(store, f"r{n}")]))
 
     def void(_: object) -> None:
         return None
@@ -102,11 +139,14 @@ def test_runs_that_finish_at_the_same_moment_lose_no_row(store: Store) -> None:
     for thread in threads:
         thread.join()
 
-    assert sorted(read_catalogue(store).table["id"].to_pylist()) == [f"r{n}" for n in range(8)]
+    found = {row["id"]: row for row in read_catalogue(store).table.to_pylist()}
+    assert sorted(found) == [f"r{n}" for n in range(8)]
+    assert {row["status"] for row in found.values()} == {"done"}
+    assert published(store) == {f"images/key of r{n}" for n in range(8)}
 
 
 def test_known_rows_are_found_by_id(store: Store) -> None:
-    merge(store, plan(id=["a", "b"]), outcome_table([outcome("a"), outcome("b", status=Status.FAILED, attempt=3)]))
+    commit(store, plan(id=["a", "b"]), [done(store, "a"), outcome("b", status=Status.FAILED, attempt=3)])
     missing, found = read_catalogue(store).known(["c", "b"])
     assert missing is None
     assert found is not None
@@ -114,7 +154,7 @@ def test_known_rows_are_found_by_id(store: Store) -> None:
 
 
 def test_a_column_that_changes_its_type_is_refused_with_both_types(store: Store) -> None:
-    merge(store, plan(id=["a"], carried_price=[1.5]), outcome_table([outcome("a")]))
+    commit(store, plan(id=["a"], carried_price=[1.5]), [done(store, "a")])
     with pytest.raises(RequestError, match=r"'price' of m\.parquet holds string, but double"):
         check_carried(read_catalogue(store), pa.schema([("price", pa.string())]), "m.parquet")
     check_carried(read_catalogue(store), pa.schema([("price", pa.int64())]), "m.parquet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,17 +13,16 @@ import pyarrow.parquet as pq
 import pytest
 
 from safety.verdict import Reason, allow, ask, refuse
-from tasks.catalogue import merge, read_catalogue
+from tasks.catalogue import read_catalogue
 from tasks.decide import decide, waiting
 from tasks.decision import Decision, Decisions, Ruling
-from tasks.encoding import Encoding
-from tasks.outcome import Outcome, Status, outcome_table
-from tasks.places import clear
+from tasks.master import Masters
+from tasks.outcome import Outcome, Status
 from tasks.request import RequestError
 from tasks.reviews import Reviews
-from tasks.shelf import QUARANTINE, PictureShelf
 from tasks.store import Store, open_store
 
+from .catalogues import commit, kept, published
 from .test_catalogue import outcome, plan
 from .test_duplicates import ALIKE, ALIKE_TOO, OTHER
 
@@ -34,35 +34,30 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
     return open_store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_store_uri"))
 
 
-@pytest.fixture
-def shelf(store: Store) -> PictureShelf:
-    return PictureShelf(store, Encoding("png", 92))
-
-
-def waits(shelf: PictureShelf, row_id: str, **values: Any) -> Outcome:
+def waits(store: Store, row_id: str, **values: Any) -> Outcome:
     key = values.pop("key", row_id * 64)
-    return outcome(row_id, **{"key": key, **ASKS, **shelf.put(QUARANTINE, key, f"picture {key}".encode()), **values})
+    return outcome(row_id, **{"key": key, **ASKS, **kept(store, key), **values})
 
 
-def done(shelf: PictureShelf, row_id: str, **values: Any) -> Outcome:
+def done(store: Store, row_id: str, **values: Any) -> Outcome:
     key = values.pop("key", row_id * 64)
-    return outcome(row_id, **{"key": key, **shelf.put("images", key, f"picture {key}".encode()), **values})
+    return outcome(row_id, **{"key": key, **kept(store, key), **values})
 
 
 def fill(store: Store, *outcomes: Outcome) -> None:
-    merge(store, plan(id=[one.id for one in outcomes]), outcome_table([*outcomes]))
+    commit(store, plan(id=[one.id for one in outcomes]), [*outcomes])
 
 
 def rows(store: Store) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in read_catalogue(store).table.to_pylist()}
 
 
-def lies(shelf: PictureShelf, key: str) -> list[str]:
-    return [place for place in ("images", QUARANTINE) if shelf.store.exists(shelf.path(place, key))]
+def is_published(store: Store, key: str) -> bool:
+    return f"images/{key}" in published(store)
 
 
-def test_who_decided_what_and_when_is_written_down_and_never_changed(store: Store, shelf: PictureShelf) -> None:
-    fill(store, waits(shelf, "a"))
+def test_who_decided_what_and_when_is_written_down_and_never_changed(store: Store) -> None:
+    fill(store, waits(store, "a"))
     before = datetime.now(UTC)
     decide(store.uri, ["a"], "approve", by="Ann", note="a toy")
     decide(store.uri, ["a"], "approve", by="Bo")  # stands already
@@ -77,8 +72,8 @@ def test_who_decided_what_and_when_is_written_down_and_never_changed(store: Stor
     assert (row["reviewed_by"], row["reviewed_at"]) == ("Cleo", ruling.decisions[1].at)
 
 
-def test_a_decision_counts_for_the_picture_and_the_text_and_not_for_the_id(store: Store, shelf: PictureShelf) -> None:
-    fill(store, waits(shelf, "a"))
+def test_a_decision_counts_for_the_picture_and_the_text_and_not_for_the_id(store: Store) -> None:
+    fill(store, waits(store, "a"))
     decide(store.uri, ["a"], "approve", by="Ann")
     decisions = Decisions(store)
     assert decisions.on("a" * 64, "a mug").any
@@ -86,9 +81,9 @@ def test_a_decision_counts_for_the_picture_and_the_text_and_not_for_the_id(store
     assert not decisions.on("b" * 64, "a mug").any
 
 
-def test_rows_with_one_picture_share_a_decision(store: Store, shelf: PictureShelf) -> None:
+def test_rows_with_one_picture_share_a_decision(store: Store) -> None:
     shared = "5" * 64
-    fill(store, waits(shelf, "a", key=shared), waits(shelf, "b", key=shared), waits(shelf, "c", key=shared, prompt="x"))
+    fill(store, waits(store, "a", key=shared), waits(store, "b", key=shared), waits(store, "c", key=shared, prompt="x"))
     decide(store.uri, ["a"], "approve", by="Ann")
     assert {row_id: row["status"] for row_id, row in rows(store).items()} == {
         "a": "done",
@@ -96,14 +91,14 @@ def test_rows_with_one_picture_share_a_decision(store: Store, shelf: PictureShel
         "c": "rejected",
     }
     assert [row.id for row in waiting(store.uri)] == ["c"]
-    assert lies(shelf, shared) == ["images", QUARANTINE]
+    assert is_published(store, shared)
     decide(store.uri, ["c"], "approve", by="Ann")
-    assert lies(shelf, shared) == ["images"]
+    assert {row["uri"] for row in rows(store).values()} == {rows(store)["a"]["uri"]}
 
 
-def test_two_people_who_decide_at_once_end_with_one_answer(store: Store, shelf: PictureShelf) -> None:
+def test_two_people_who_decide_at_once_end_with_one_answer(store: Store) -> None:
     names = "abcdef"
-    fill(store, *(waits(shelf, name) for name in names))
+    fill(store, *(waits(store, name) for name in names))
     told: dict[str, Any] = {}
 
     def answer(by: str, what: Any) -> None:
@@ -121,15 +116,14 @@ def test_two_people_who_decide_at_once_end_with_one_answer(store: Store, shelf: 
         assert (found[name]["status"], found[name]["reason"]) == (
             ("rejected", "review_rejected") if rejected else ("done", None)
         )
-        assert lies(shelf, name * 64) == [QUARANTINE if rejected else "images"]
+        assert is_published(store, name * 64) != rejected
+        assert Masters(store).find(name * 64) is not None
         assert bo.holds == rejected
         assert ann.holds or "Bo rejected the picture" in ann.sentence
 
 
-def test_one_who_comes_second_at_the_same_moment_is_told_so(
-    store: Store, shelf: PictureShelf, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    fill(store, waits(shelf, "a"))
+def test_one_who_comes_second_at_the_same_moment_is_told_so(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(store, waits(store, "a"))
     add = Decisions.add
 
     def add_second(self: Decisions, decision: Decision, text: str, number: int) -> None:
@@ -145,28 +139,25 @@ def test_one_who_comes_second_at_the_same_moment_is_told_so(
     assert rows(store)["a"]["status"] == "done"
 
 
-def test_a_decision_during_a_run_is_followed_when_the_run_ends(store: Store, shelf: PictureShelf) -> None:
-    fill(store, waits(shelf, "a"), waits(shelf, "b"))
+def test_a_decision_during_a_run_is_followed_when_the_run_ends(store: Store) -> None:
+    fill(store, waits(store, "a"), waits(store, "b"))
     # Lanes looked before anybody had decided, and judged a moment later: that a person must look, and that all is well.
     late = datetime(2100, 1, 1, tzinfo=UTC)
-    ended = [waits(shelf, "a", finished_at=late), done(shelf, "b", finished_at=late)]
+    ended = [waits(store, "a", finished_at=late), done(store, "b", finished_at=late)]
     decide(store.uri, ["a"], "approve", by="Ann")
     decide(store.uri, ["b"], "reject", by="Ann")
 
-    reviews = Reviews(store, lambda _: shelf)
-    mine = merge(store, plan(id=["a", "b"]), outcome_table(ended), settle=reviews.settle)
-    clear(reviews.keys, read_catalogue(store).table, shelf)
+    with ThreadPoolExecutor() as pool:
+        mine = commit(store, plan(id=["a", "b"]), ended, settle=Reviews(Decisions(store), pool).settle)
 
     assert {row["id"]: (row["status"], row["reason"]) for row in mine.to_pylist()} == {
         "a": ("done", None),
         "b": ("rejected", "review_rejected"),
     }
-    assert (lies(shelf, "a" * 64), lies(shelf, "b" * 64)) == (["images"], [QUARANTINE])
+    assert (is_published(store, "a" * 64), is_published(store, "b" * 64)) == (True, False)
 
 
-def test_an_approved_picture_that_repeats_an_earlier_row_s_is_refused_for_that(
-    store: Store, shelf: PictureShelf, tmp_path: Path
-) -> None:
+def test_an_approved_picture_that_repeats_an_earlier_row_s_is_refused_for_that(store: Store, tmp_path: Path) -> None:
     (profile := tmp_path / "unlike.toml").write_text("unlike_others = true")
     unlike = {"profile": str(profile), "run": "one"}
     sink = pa.BufferOutputStream()
@@ -174,15 +165,15 @@ def test_an_approved_picture_that_repeats_an_earlier_row_s_is_refused_for_that(
     store.put_once("runs/one/plan.parquet", sink.getvalue().to_pybytes())
     fill(
         store,
-        waits(shelf, "a", fingerprint=ALIKE, **unlike),
-        done(shelf, "b", fingerprint=ALIKE_TOO, **unlike),
-        waits(shelf, "c", fingerprint=ALIKE, **unlike),
-        done(shelf, "d", fingerprint=OTHER),
+        waits(store, "a", fingerprint=ALIKE, **unlike),
+        done(store, "b", fingerprint=ALIKE_TOO, **unlike),
+        waits(store, "c", fingerprint=ALIKE, **unlike),
+        done(store, "d", fingerprint=OTHER),
     )
     (told,) = decide(store.uri, ["c"], "approve", by="Ann")
     assert told.sentence.startswith("The picture shows the same as that of the row b")
     assert rows(store)["c"]["reason"] == "duplicate"
-    assert lies(shelf, "c" * 64) == [QUARANTINE]
+    assert not is_published(store, "c" * 64)
 
     decide(store.uri, ["a"], "approve", by="Ann")  # it comes first: the row of before gives way
     assert {row_id: row["reason"] for row_id, row in rows(store).items()} == {
@@ -191,7 +182,7 @@ def test_an_approved_picture_that_repeats_an_earlier_row_s_is_refused_for_that(
         "c": "duplicate",
         "d": None,
     }
-    assert [lies(shelf, name * 64) for name in "abc"] == [["images"], [QUARANTINE], [QUARANTINE]]
+    assert [is_published(store, name * 64) for name in "abc"] == [True, False, False]
 
     decide(store.uri, ["a"], "reject", by="Bo")  # and comes back
     assert {row_id: row["reason"] for row_id, row in rows(store).items()} == {
@@ -200,25 +191,23 @@ def test_an_approved_picture_that_repeats_an_earlier_row_s_is_refused_for_that(
         "c": "duplicate",
         "d": None,
     }
-    assert [lies(shelf, name * 64) for name in "abc"] == [[QUARANTINE], ["images"], [QUARANTINE]]
+    assert [is_published(store, name * 64) for name in "abc"] == [False, True, False]
 
     decide(store.uri, ["c"], "reject", by="Bo")  # so that it isn't published when the other row goes
     assert rows(store)["c"]["reason"] == "review_rejected"
-    assert lies(shelf, "c" * 64) == [QUARANTINE]
+    assert not is_published(store, "c" * 64)
 
 
-def test_whether_pictures_may_be_alike_must_be_known_before_one_is_published(store: Store, shelf: PictureShelf) -> None:
-    fill(store, waits(shelf, "a", fingerprint=ALIKE, profile="elsewhere.toml"))
+def test_whether_pictures_may_be_alike_must_be_known_before_one_is_published(store: Store) -> None:
+    fill(store, waits(store, "a", fingerprint=ALIKE, profile="elsewhere.toml"))
     with pytest.raises(RequestError, match="There is no profile elsewhere"):
         decide(store.uri, ["a"], "approve", by="Ann")
     assert not Decisions(store).on("a" * 64, "a mug").any
     assert decide(store.uri, ["a"], "reject", by="Ann")[0].holds  # which publishes nothing
 
 
-def test_whatever_a_terminal_hands_over_is_kept_as_a_line_and_nobody_is_nameless(
-    store: Store, shelf: PictureShelf
-) -> None:
-    fill(store, waits(shelf, "a"))
+def test_whatever_a_terminal_hands_over_is_kept_as_a_line_and_nobody_is_nameless(store: Store) -> None:
+    fill(store, waits(store, "a"))
     with pytest.raises(RequestError, match="Who decides has no name"):
         decide(store.uri, ["a"], "reject", by=" ")
     (told,) = decide(store.uri, ["a"], "reject", by="Zoë \udcff", note="one\n\ttwo [bold]\ud800")
@@ -227,17 +216,19 @@ def test_whatever_a_terminal_hands_over_is_kept_as_a_line_and_nobody_is_nameless
     assert rows(store)["a"]["reviewed_by"] == "Zoë ?"
 
 
-def test_a_picture_that_has_gone_is_left_to_the_next_run(store: Store, shelf: PictureShelf) -> None:
-    fill(store, waits(shelf, "a"))
-    shelf.remove(QUARANTINE, "a" * 64)
+def test_a_picture_that_has_gone_is_left_to_the_next_run(store: Store) -> None:
+    fill(store, waits(store, "a"))
+    master = Masters(store).find("a" * 64)
+    assert master is not None
+    store.delete(master.main.path)
     (told,) = decide(store.uri, ["a"], "approve", by="Ann")
     assert told.sentence == "Its picture has gone: the next run makes it again."
     assert rows(store)["a"]["status"] == "rejected"
     assert Decisions(store).on("a" * 64, "a mug").any
 
 
-def test_what_cannot_be_read_of_a_decision_refuses(store: Store, shelf: PictureShelf) -> None:
-    fill(store, waits(shelf, "a"))
+def test_what_cannot_be_read_of_a_decision_refuses(store: Store) -> None:
+    fill(store, waits(store, "a"))
     decide(store.uri, ["a"], "approve", by="Ann")
     store.overwrite(Decisions(store).path("a" * 64, "a mug", 0), b"{")
     ruling = Decisions(store).on("a" * 64, "a mug")

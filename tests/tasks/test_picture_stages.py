@@ -22,16 +22,16 @@ from tasks.checkpoints import find_clip
 from tasks.decision import Decisions
 from tasks.encoding import Encoding, decode
 from tasks.judges import Judges
+from tasks.keep import kept
 from tasks.marking import Marking
 from tasks.outcome import Outcome
 from tasks.picture_stages import PictureStages
 from tasks.plan import PlannedRow
-from tasks.publish import _place
 from tasks.record import Record
 from tasks.retouching import Retouching
 from tasks.row import Row
 from tasks.shelf import PictureShelf
-from tasks.stages import Found, Judged, Made, Screened
+from tasks.stages import Found, Made, Screened
 from tasks.store import Store, open_store
 from tests.certificates import certificate
 
@@ -92,9 +92,9 @@ def stages_of(judges: Judges, store: Store, pool: ThreadPoolExecutor) -> Callabl
     return make
 
 
-def planned(profile: str = "none") -> PlannedRow:
+def planned(profile: str = "none", key: str = KEY) -> PlannedRow:
     row = Row("mug", "a red mug", " ", 1, 320, 256, 8, 1.0, profile)
-    return PlannedRow(row, KEY, "judges", 1)
+    return PlannedRow(row, key, "judges", 1)
 
 
 def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
@@ -104,11 +104,19 @@ def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
 
 
 def end(stages: PictureStages, thing: Made | Found) -> Outcome:
-    """Classify one row and store it, as `classify` and `publish` do."""
+    """Classify one row and store it, as `classify` and `keep` do."""
     windows = {"mug": stages.judges.prompt_windows(["a red mug"])[0]}
-    screened = Screened(0, [], [], [], [], windows)
-    (judged,) = stages.classify([thing], screened)
-    return _place(judged, screened, stages.shelf, stages.record) if isinstance(judged, Judged) else judged
+    screened = Screened(0, [], [], [], windows)
+    judged = stages.classify([thing], screened)
+    (outcome,) = kept(judged, screened, stages=stages, pool=stages.pool, record=stages.record)
+    return outcome
+
+
+def found(stages: PictureStages, profile: str) -> Found:
+    """The row, with what is stored under its key."""
+    master = stages.shelf.find(KEY)
+    assert master is not None
+    return Found(planned(profile), master)
 
 
 def stored(store: Store, outcome: Outcome) -> bytes:
@@ -150,7 +158,7 @@ def test_fixes_are_in_the_stored_object_and_read_off_it_again(
     assert (outcome.width, outcome.height) == (320, 320) == pixels.shape[:2]
     assert measure_background(pixels, white=True, tolerance=0, shadows=False).share == 1
     assert np.abs(pixels[100:215, 120:200].astype(int) - (190, 30, 40)).max() <= 8
-    again = end(stages, Found(planned("plain"), "images"))
+    again = end(stages, found(stages, "plain"))
     assert (again.fixes, again.marks, again.sha256) == (outcome.fixes, outcome.marks, outcome.sha256)
     assert (again.width, again.height, again.fingerprint) == (320, 320, outcome.fingerprint)
 
@@ -163,23 +171,33 @@ def test_a_fix_that_changes_nothing_is_not_recorded(stages_of: Callable[..., Pic
 @pytest.mark.parametrize("kind", FORMATS)
 def test_a_stored_picture_that_lost_its_marks_is_refused(stages_of: Callable[..., PictureStages], kind: str) -> None:
     stages = stages_of(kind, marking=Marking(CODE))
-    outcome = end(stages, Made(planned("china"), drawn(), 1.0))
     bare = stages.encoding.encode(drawn(), b"<x/>")  # as a picture service of the shop's would write it
-    Path(str(outcome.uri)).write_bytes(bare)
+    stages.shelf.keep(KEY, bare)
 
-    found = end(stages, Found(planned("china"), "images"))
+    outcome = end(stages, found(stages, "china"))
 
-    assert (found.status, found.reason, found.marks) == ("rejected", "unmarked", [])
-    assert found.message == (
+    assert (outcome.status, outcome.reason, outcome.marks) == ("rejected", "unmarked", [])
+    assert outcome.message == (
         "The stored picture lacks IPTC's DigitalSourceType and the AIGC label of GB 45438-2025 and the visible label "
         "of its profile."
     )
-    assert "quarantine" in str(found.uri)
+
+
+def test_what_another_process_made_meanwhile_is_judged_in_place_of_ones_own(
+    stages_of: Callable[..., PictureStages], store: Store
+) -> None:
+    stages = stages_of("png", marking=Marking(CODE))
+    theirs = stages.encoding.encode(drawn((0, 0, 0)), b"<x/>")
+    stages.shelf.keep(KEY, theirs)
+    outcome = end(stages, Made(planned(), drawn(), 1.0))
+    assert stored(store, outcome) == theirs
+    assert (outcome.status, outcome.reason) == ("rejected", "unmarked")
+    assert outcome.seconds == 0
 
 
 def test_a_visible_label_is_not_judged_as_a_part_of_the_picture(stages_of: Callable[..., PictureStages]) -> None:
     plain = end(stages_of("png"), Made(planned("none"), drawn(), 1.0))
-    labelled = end(stages_of("png"), Made(planned("china"), drawn(), 1.0))
+    labelled = end(stages_of("png"), Made(planned("china", "cd" * 32), drawn(), 1.0))
     assert labelled.scores == pytest.approx(plain.scores)
     assert labelled.fingerprint == plain.fingerprint
 
@@ -197,7 +215,8 @@ def test_a_concept_that_the_policy_lets_pass_is_refused_where_the_profile_names_
 
 def test_a_profile_goes_by_the_bytes_and_by_the_name(stages_of: Callable[..., PictureStages]) -> None:
     assert end(stages_of("jpeg"), Made(planned("opaque"), drawn(), 1.0)).status == "done"
-    assert "png isn't one of jpeg" in str(end(stages_of("png"), Made(planned("opaque"), drawn(), 1.0)).message)
+    other = Made(planned("opaque", "cd" * 32), drawn(), 1.0)
+    assert "png isn't one of jpeg" in str(end(stages_of("png"), other).message)
 
 
 @needs_c2pa

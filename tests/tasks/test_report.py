@@ -18,7 +18,10 @@ from PIL import Image
 from models.usage import Usage
 from safety.provenance import xmp_packet
 from tasks.encoding import Encoding
+from tasks.layer_shelf import SOURCE_TYPE, Layers, LayerShelf
+from tasks.marking import Marking
 from tasks.outcome import Outcome, Status, outcome_table
+from tasks.publication import addresses, publication_of, publish
 from tasks.report import SHOWN, render_report
 from tasks.store import Store, open_store
 from tasks.summary import Summary, summarise
@@ -110,6 +113,24 @@ def test_layers_stand_beside_their_source_and_composite_from_the_bottom_up(store
     assert "80 × 40 · 2 layers · 31.2 dB · seed 1" in html
     assert "a red square" in html
     assert 'class="picture"' not in html
+
+
+def test_the_source_of_published_layers_is_found_in_their_master(store: Store) -> None:
+    pixels = np.full((2, 40, 80, 4), 255, np.uint8)
+    shelf = LayerShelf(store, with_psd=True, flatten=False, marker=Marking().open(SOURCE_TYPE))
+    master, _ = shelf.keep("k" * 64, Layers(pixels[0], pixels, "a mug"))
+    publication = publication_of("k" * 64, "0123", extension="png", layers=2)
+    publish(store, master, publication)
+    uri, layer_uris = addresses(store, publication)
+    row = outcome("mug", key="k" * 64, uri=uri, layer_uris=layer_uris, width=80, height=40, caption="a mug")
+    html = page(store, outcome_table([row]))
+    links = re.findall(r'<a href="([^"]+)"><img', html)
+    folder = f"../../layers/kk/{'k' * 64}-0123"
+    assert links == [
+        f"../../{master.parts['source.png'].path}",
+        *(f"{folder}/{name}.png" for name in ("composite", "0", "1")),
+    ]
+    assert re.findall(r'<a href="([^"]+psd)">PSD</a>', html) == [f"{folder}/layers.psd"]
 
 
 def test_a_layer_keeps_its_holes_in_the_page(store: Store) -> None:
