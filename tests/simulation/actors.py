@@ -1,0 +1,241 @@
+"""Actors: the product's own commands as one process each, over a store in memory and without a model.
+
+What a model would draw is a few bytes with the drawer's name in them, so that no two processes draw the same; what a
+classifier would say is a function of these bytes. Everything else is the real code.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pyarrow as pa
+
+from safety.verdict import Reason, Verdict, allow, ask, refuse
+from tasks.catalogue import Catalogue
+from tasks.decide import answer_for
+from tasks.decision import Answer, Decisions
+from tasks.encoding import Encoding
+from tasks.finish import settle
+from tasks.keep import kept
+from tasks.key import Maker
+from tasks.plan import Plan, PlannedRow, Planner, write_plan
+from tasks.prepare import Prepared
+from tasks.process import Owner, Process
+from tasks.prune import prune
+from tasks.record import Record
+from tasks.row import BadRow, Row
+from tasks.run import write_json
+from tasks.screen import masters_of, rulings_on, sorted_out
+from tasks.shelf import PictureShelf
+from tasks.stages import Classified, Found, Judged, Rendered
+from tasks.take_up import take_up
+
+from .memory_store import Bucket, MemoryStore
+
+NOTHING = pa.schema([])
+Judge = Callable[[str], Verdict]
+"""What a policy says of a row's picture, by the row's id."""
+
+
+class Inline(Executor):
+    """A pool of no threads: what is submitted has been done."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:  # noqa: BLE001  it is raised where the result is asked for
+            future.set_exception(error)
+        return future
+
+
+@contextmanager
+def inline() -> Iterator[Executor]:
+    yield Inline()
+
+
+@dataclass
+class Machine:
+    """A machine whose processes are counted, and of which one can tell whether they live."""
+
+    count: int = 0
+    ended: set[int] = field(default_factory=set)
+
+    def process(self, name: str) -> Process:
+        self.count += 1
+        number = self.count
+        names = iter(range(1000))
+        return Process(
+            owner=Owner(name, "boot", "", number, float(number)),
+            is_alive=lambda owner: owner.pid not in self.ended,
+            new_name=lambda: f"{number:03}{next(names):02}",
+            threads=inline,
+            pause=lambda _: None,
+        )
+
+
+def lax(_: str) -> Verdict:
+    return allow()
+
+
+def strict(_: str) -> Verdict:
+    return refuse(Reason.CONCEPT, "The picture shows what this policy refuses.")
+
+
+def careful(_: str) -> Verdict:
+    return ask({"weapon": 0.1}, "A person must look.")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A run of a job: the rows of its manifest, and who judges."""
+
+    name: str
+    ids: tuple[str, ...] = ("a",)
+    judge: Judge = lax
+    shard_rows: int = 2
+    unlike: bool = False  # its profile allows no picture like another one's; here all are alike
+    retires: bool = False
+
+    def __call__(self, bucket: Bucket, process: Process) -> None:
+        """Take the rows of the manifest to their ends."""
+        store = MemoryStore(bucket)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "plan.parquet"
+            prepared = self._prepared(store, process, file)
+            if prepared.complete:
+                return
+            plan, run = Plan(file), prepared.run
+            stages = Stages(store, self, process.owner.host)
+            record = Record(run.id, "model")
+            for shard in run.left(store, range(prepared.shards), Inline()):
+                rows = plan.shard(shard)
+                left, masters, failed = masters_of(rows, stages.shelf, Inline(), record)
+                rulings = rulings_on(left, Decisions(store), Inline())
+                screened = sorted_out(
+                    shard, left, [allow()] * len(left), rulings, masters, [None] * len(left), record=record
+                )
+                made: Classified = [stages.made(planned) for planned in screened.to_render]
+                judged = [*made, *stages.classify([*screened.found], screened)]
+                ended = kept(judged, screened, stages=stages, pool=Inline(), record=record)
+                run.commit(store, shard, [*screened.ended, *failed, *ended])
+            if settle(store, prepared, process).complete:
+                write_json(store, run.path("summary.json"), {})
+
+    def _prepared(self, store: MemoryStore, process: Process, file: Path) -> Prepared:
+        def draft(catalogue: Catalogue) -> bool:
+            planner = Planner(
+                rows=Rows(self),
+                maker=Maker("checkpoint", "float32", ("png", None)),
+                judged_by=lambda _: self.judge.__name__,
+                known=catalogue.known,
+                retry=frozenset(),
+                shard_rows=self.shard_rows,
+                decided=lambda key, text: Decisions(store).on(key, text).any,
+            )
+            census = write_plan(
+                planner, Manifest(self), file, planned_from=catalogue.state.version, unlike_others=lambda: self.asking
+            )
+            return census.to_do > 0 or self.retires
+
+        document = {"job": {"manifest": "manifest.parquet"}}
+        taken = take_up(store, self.name, file, draft, document=document, process=process)
+        spec: Any = SimpleNamespace(store=store.uri, model="model", making=None, from_before=False)
+        return Prepared(
+            run=taken.run,
+            shards=taken.plan.shards,
+            to_do=taken.plan.to_do,
+            ended=0,
+            complete=taken.complete,
+            spec=spec,
+            manifest="manifest.parquet",
+            editor=taken.editor,
+            asking=self.asking,
+            retires=self.retires,
+        )
+
+    @property
+    def asking(self) -> tuple[str, ...]:
+        return ("none",) if self.unlike else ()
+
+
+@dataclass(frozen=True)
+class Rows:
+    command: Command
+
+    def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
+        for index, row_id in enumerate(batch.column("id").to_pylist()):
+            yield index, Row(row_id, f"a mug {row_id}", "", 1, 64, 64, 2, 1.0, "none")
+
+    def keep(self, row: Row) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class Manifest:
+    command: Command
+    carried: pa.Schema = NOTHING
+    name: str = "manifest.parquet"
+
+    def batches(self) -> Iterator[pa.RecordBatch]:
+        yield pa.record_batch({"id": pa.array(self.command.ids, pa.string())})
+
+
+@dataclass(frozen=True)
+class Stages:
+    """What a lane's stages do, with a pencil for a model."""
+
+    store: MemoryStore
+    command: Command
+    drawer: str
+
+    @property
+    def shelf(self) -> PictureShelf:
+        return PictureShelf(self.store, Encoding("png", 92))
+
+    def made(self, planned: PlannedRow) -> Judged:
+        picture = f"{planned.row.id} as {self.drawer} draws it".encode()
+        return self._judged(planned, picture, 1.0)
+
+    def classify(self, batch: Rendered, screened: object) -> Classified:
+        del screened
+        found = [thing for thing in batch if isinstance(thing, Found)]
+        return [self._judged(one.planned, self.shelf.read(one.master), 0.0, master=one.master) for one in found]
+
+    def _judged(self, planned: PlannedRow, picture: bytes, seconds: float, **where: Any) -> Judged:
+        verdict = self.command.judge(planned.row.id)
+        looks = "00" * 56 if self.command.unlike else None
+        return Judged(planned, picture, 64, 64, seconds, verdict, where.get("master"), fingerprint=looks)
+
+
+@dataclass(frozen=True)
+class Decide:
+    """A person's answer, or a takedown."""
+
+    name: str
+    ids: Sequence[str]
+    answer: Answer
+    asked: bool = True
+
+    def __call__(self, bucket: Bucket, process: Process) -> None:
+        answer_for(MemoryStore(bucket), self.ids, self.answer, by=self.name, note="", asked=self.asked, process=process)
+
+
+@dataclass(frozen=True)
+class Prune:
+    """Everything that nothing refers to any more."""
+
+    name: str
+
+    def __call__(self, bucket: Bucket, process: Process) -> None:
+        prune(MemoryStore(bucket), process=process)
+
+
+Doing = Command | Decide | Prune
