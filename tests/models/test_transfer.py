@@ -245,6 +245,12 @@ def test_two_pulls_at_once_fetch_everything_once(hub: HubServer, heard: Heard, t
     def pull() -> Inventory:
         return transfer(HubSource("acme/shop", COMMIT), CheckpointFolder(tmp_path / "shop"), heard)
 
+    def once_the_other_pull_waits(exchange: Exchange) -> None:
+        while not heard.sentences and not hub.closing.wait(0.01):
+            pass
+        exchange.serve()
+
+    hub.inject(once_the_other_pull_waits, path=f"shop/{WEIGHTS}")
     with patient_hub(), ThreadPoolExecutor(2) as threads:
         one, other = (threads.submit(pull) for _ in range(2))
         assert one.result() == other.result()
