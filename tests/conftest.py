@@ -14,12 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.hub_server import HubServer
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are as many of these processes as the machine can bear: neither they nor their children need more threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Hypothesis's bounds are in seconds that pass, of which a busy machine takes more for the same work.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+settings.load_profile("busy")
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",

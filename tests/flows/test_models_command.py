@@ -182,7 +182,7 @@ def test_a_pull_that_was_ended_is_gone_on_with_and_nothing_of_it_looks_whole(
     parts = tmp_path / "shop" / PARTS
 
     def everything_else_is_there() -> bool:
-        """Whether all files but the entry, which comes last, and the one that is stalled half-way are in their place."""
+        """Whether all files lie in place but the entry, which comes last, and the one that is stalled half-way."""
         there = {file.relative_to(MODEL).as_posix() for file in MODEL.rglob("*") if file.is_file()}
         lacking = {path for path in there if not (tmp_path / "shop" / path).exists()}
         return lacking == {"model_index.json", WEIGHTS}
