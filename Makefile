@@ -16,10 +16,11 @@ help:
 install: $(INSTALLED)
 
 # The lock names exact versions with their hashes; packshot itself is linked, so that an edit is in force at once.
+# Bytecode is compiled here, or every process would compile all of torch and Prefect anew where Python writes none itself.
 $(INSTALLED): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --requirements requirements.lock
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python --require-hashes --requirements requirements.lock
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
 	@touch $@
 

@@ -1,5 +1,11 @@
-"""What tests of every room share: an S3 server over HTTP, and a fresh bucket in it."""
+"""What tests of every room share: a Prefect server, an S3 server over HTTP, a fresh bucket in it, and a hub.
 
+Each server is one for all tests of a process, brought up by the first of them that needs it.
+"""
+
+import contextlib
+import contextvars
+import os
 import threading
 import urllib.request
 import uuid
@@ -8,8 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.hub_server import HubServer
+
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # There are as many of these processes as the machine can bear: neither they nor their children need more threads.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Hypothesis's bounds are in seconds that pass, of which a busy machine takes more for the same work.
+settings.register_profile("busy", deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+settings.load_profile("busy")
 
 ENVIRONMENT = {
     "AWS_ACCESS_KEY_ID": "testing",
@@ -34,6 +49,31 @@ def one_write_at_a_time(application: Application) -> Application:
             return application(environ, start_response)
 
     return serve
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the tests out of the user's cache folder."""
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def prefect_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a Prefect server that lives as long as the tests; whoever is to use it has to be told of it."""
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    from flows.server import prefect_server
+
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-server")))
+        environment.delenv("PREFECT_API_URL", raising=False)
+        server, settings = contextlib.ExitStack(), contextvars.copy_context()
+        settings.run(server.enter_context, temporary_settings(restore_defaults={PREFECT_API_URL}))
+        address = settings.run(server.enter_context, prefect_server())
+    yield address
+    settings.run(server.close)
 
 
 @pytest.fixture(scope="session")

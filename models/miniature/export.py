@@ -1,7 +1,9 @@
 """The folders that the libraries load by themselves, in fp16 safetensors."""
 
 import copy
+import filecmp
 import json
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +17,7 @@ from models.miniature.architecture import LayeredSampling, Sampling, clip_config
 from models.miniature.denoiser import Denoiser
 
 PIPELINE, LAYERED, CLIP = "qwen-image", "qwen-image-layered", "clip"  # folders under weights/
+SHARED = ("text_encoder/model.safetensors", "tokenizer/tokenizer.json")  # what Qwen-Image-Layered has of Qwen-Image
 
 
 def pipeline_of(vae: AutoencoderKLQwenImage, denoiser: Denoiser, tokenizer: Qwen2Tokenizer) -> QwenImagePipeline:
@@ -34,6 +37,7 @@ def export_pipeline(
     weights: Path, vae: AutoencoderKLQwenImage, denoiser: Denoiser, tokenizer: Qwen2Tokenizer, sampling: Sampling
 ) -> Path:
     """Write what `QwenImagePipeline.from_pretrained` reads, and `sampling_config.json`; returns the folder."""
+    unlink_shared(weights)
     return _saved(weights / PIPELINE, pipeline_of(put_back(vae).half(), _halves(denoiser), tokenizer), sampling)
 
 
@@ -62,7 +66,29 @@ def export_layered(
 
     Whoever opens it with diffusers 0.42.1 has to say `processor=None`, as model_index.json says, too.
     """
-    return _saved(weights / LAYERED, layered_pipeline_of(put_back(vae).half(), _halves(denoiser), tokenizer), sampling)
+    pipeline = layered_pipeline_of(put_back(vae).half(), _halves(denoiser), tokenizer)
+    folder = _saved(weights / LAYERED, pipeline, sampling)
+    link_shared(weights)
+    return folder
+
+
+def link_shared(weights: Path) -> None:
+    """Replace each file of Qwen-Image-Layered that is the same in Qwen-Image beside it with a relative link to that."""
+    for name in SHARED:
+        one, other = weights / PIPELINE / name, weights / LAYERED / name
+        if one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False):
+            other.unlink()
+            other.symlink_to(os.path.relpath(one, other.parent))
+
+
+def unlink_shared(weights: Path) -> None:
+    """Replace the links of `link_shared` with copies, so that another Qwen-Image doesn't change Qwen-Image-Layered."""
+    for name in SHARED:
+        link = weights / LAYERED / name
+        if link.is_symlink() and link.is_file():
+            content = link.read_bytes()
+            link.unlink()
+            link.write_bytes(content)
 
 
 def _halves(denoiser: Denoiser) -> Denoiser:

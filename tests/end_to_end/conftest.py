@@ -12,9 +12,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.generate import generate
-from flows.server import prefect_server
 from tasks.job import GenerateJob
 from tasks.outcome import Retry
 from tasks.store import Store, open_store
@@ -25,17 +25,14 @@ SMALL = {"width": 128, "height": 128, "steps": 3, "guidance": 1.0, "policy": ROA
 """For runs in which only the road matters: pictures too small to show anything, and a policy that lets them."""
 
 
-@pytest.fixture(scope="session", autouse=True)
-def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Prefect server of the tests' own, also for the processes that they start."""
-    with pytest.MonkeyPatch.context() as environment:
+@pytest.fixture(scope="module", autouse=True)
+def prefect_api(prefect_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Have the runs of this process, and of those that it starts, use the tests' own Prefect server."""
+    with pytest.MonkeyPatch.context() as environment, temporary_settings({PREFECT_API_URL: prefect_address}):
         environment.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect")))
-        environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         environment.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
-        environment.delenv("PREFECT_API_URL", raising=False)
-        with prefect_server() as address:
-            environment.setenv("PREFECT_API_URL", address)
-            yield address
+        environment.setenv("PREFECT_API_URL", prefect_address)
+        yield prefect_address
 
 
 @pytest.fixture

@@ -88,7 +88,7 @@ def test_what_doesnt_pass_in_time_ends_in_a_sentence(proxy: FaultProxy, bucket: 
     started = time.monotonic()
     with pytest.raises(StoreUnreachable, match=rf"kept refusing to write {bucket.uri}/{PATH} \({code}\)"):
         bucket.put_once(PATH, b"picture")
-    assert time.monotonic() - started < 20
+    assert time.monotonic() - started < 20  # and not after the two minutes of the usual patience
 
 
 def test_after_a_lost_reply_the_repeat_adopts_its_own_object(proxy: FaultProxy, bucket: S3Store) -> None:
@@ -146,7 +146,7 @@ def test_a_server_that_hangs_is_given_up_on(proxy: FaultProxy, bucket: S3Store) 
 
 
 def test_a_request_that_hangs_once_is_made_again(proxy: FaultProxy, bucket: S3Store) -> None:
-    patient = S3Store(bucket.bucket, bucket.prefix, read_timeout=0.5)
+    patient = S3Store(bucket.bucket, bucket.prefix, read_timeout=3.0)  # long for an answer, also on a busy machine
     proxy.inject(hang, method="PUT", times=1)
     assert not patient.put_once(PATH, b"picture").adopted
 
@@ -352,7 +352,7 @@ def killed_while_writing(uri: str, data: Path, is_halfway: Callable[[], bool]) -
     )
     writer = subprocess.Popen([sys.executable, "-c", code, uri, PATH, str(data)], cwd=ROOT)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 200
         while not is_halfway():
             assert time.monotonic() < deadline
             assert writer.poll() is None

@@ -140,13 +140,13 @@ def test_a_job_takes_its_model_from_a_bucket(packshot: Packshot, s3_store_uri: s
     assert f"{s3_store_uri}/model" in ended.err or "acme/miniature" in ended.err
 
 
-def waiting(condition: Callable[[], bool]) -> bool:
-    """Wait for something that is bound to happen."""
-    for _ in range(600):
-        if condition():
-            return True
+def waiting(condition: Callable[[], bool], process: subprocess.Popen[str]) -> bool:
+    """Wait for something that is bound to happen as long as the process is there."""
+    while not condition():
+        if process.poll() is not None:
+            return False
         time.sleep(0.05)
-    return False
+    return True
 
 
 @pytest.fixture
@@ -180,7 +180,15 @@ def test_a_pull_that_was_ended_is_gone_on_with_and_nothing_of_it_looks_whole(
     words = ("models", "pull", "acme/miniature", "--revision", COMMIT, "--to", str(tmp_path / "shop"))
     first = process(*words)
     parts = tmp_path / "shop" / PARTS
-    assert waiting(lambda: any(part.stat().st_size >= 10_000_000 for part in parts.glob("*.part")))
+
+    def everything_else_is_there() -> bool:
+        """Whether all files lie in place but the entry, which comes last, and the one that is stalled half-way."""
+        there = {file.relative_to(MODEL).as_posix() for file in MODEL.rglob("*") if file.is_file()}
+        lacking = {path for path in there if not (tmp_path / "shop" / path).exists()}
+        return lacking == {"model_index.json", WEIGHTS}
+
+    assert waiting(everything_else_is_there, first), first.communicate()
+    assert waiting(lambda: any(part.stat().st_size >= 10_000_000 for part in parts.glob("*.part")), first)
 
     first.send_signal(end)
     hub.closing.set()

@@ -1,30 +1,39 @@
 """The shipped layered miniature: small enough, and it takes drawings apart that training never saw."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from diffusers import QwenImageLayeredPipeline
 
 from models.checkpoint import MINIATURE, find_checkpoint, layers_defaults, writes_captions
 from models.decomposer import Decomposer
 from models.miniature.architecture import LayeredSampling
+from models.miniature.export import SHARED
 from models.miniature.matching import match, puzzles, solved
 from models.packed import Packed
+from models.part import quiet
+from models.verify import verify_folder
 
 LEVELS = 2  # of 255: by so much rounding moves a pixel
 FOLDER = MINIATURE / "qwen-image-layered"
+PIPELINE = "QwenImageLayeredPipeline"
+REVISION = "0540c80e3a9a2d026c6b4b012fdcfc604b4561b1c9b89ff4404f48c6a599b6c8"
+"""It is part of the keys of all that was taken apart with these weights: another one makes all of it again."""
 
 
 @pytest.fixture(scope="module")
 def decomposer() -> Decomposer:
-    return Decomposer.load(find_checkpoint("miniature", pipeline="QwenImageLayeredPipeline"), device="cpu")
+    return Decomposer.load(find_checkpoint("miniature", pipeline=PIPELINE), device="cpu")
 
 
 @pytest.fixture(scope="module")
 def sampling() -> LayeredSampling:
-    own = layers_defaults(find_checkpoint("miniature", pipeline="QwenImageLayeredPipeline"))
+    own = layers_defaults(find_checkpoint("miniature", pipeline=PIPELINE))
     return LayeredSampling(own.layers, own.resolution, own.steps, own.guidance, own.cfg_normalize)
 
 
@@ -38,12 +47,26 @@ def test_it_says_how_to_sample_it_and_that_it_writes_no_captions() -> None:
     settings = json.loads((FOLDER / "sampling_config.json").read_text(encoding="utf-8"))
     assert set(settings) == {"layers", "resolution", "steps", "guidance", "cfg_normalize"}
     assert settings["resolution"] == 256
-    assert not writes_captions(find_checkpoint("miniature", pipeline="QwenImageLayeredPipeline"))
+    assert not writes_captions(find_checkpoint("miniature", pipeline=PIPELINE))
 
 
 def test_it_reads_captions_as_the_shipped_qwen_image_does() -> None:
     one, other = ((MINIATURE / name / "text_encoder" / "model.safetensors") for name in ("qwen-image", FOLDER.name))
     assert one.read_bytes() == other.read_bytes()
+
+
+def test_what_it_shares_with_qwen_image_is_linked_and_it_is_a_whole_checkpoint_all_the_same(tmp_path: Path) -> None:
+    assert [file.readlink().is_absolute() for file in FOLDER.rglob("*") if file.is_symlink()] == [False] * len(SHARED)
+    assert all((FOLDER / name).is_symlink() for name in SHARED)
+    copy = Path(shutil.copytree(FOLDER, tmp_path / "copy"))  # with files in the places of the links
+
+    assert verify_folder(FOLDER) == verify_folder(copy)
+    assert verify_folder(FOLDER).faults == ()
+    assert {find_checkpoint(str(folder), pipeline=PIPELINE).revision for folder in (FOLDER, copy)} == {REVISION}
+    with quiet():
+        opened = QwenImageLayeredPipeline.from_pretrained(FOLDER, processor=None, dtype=torch.float32)
+    assert opened.tokenizer("a red mug").input_ids
+    assert opened.text_encoder.dtype == torch.float32
 
 
 @pytest.mark.parametrize("parts", [2, 3])
@@ -68,9 +91,7 @@ def test_with_a_lever_that_approximates_it_takes_drawings_apart_as_well(
     sampling: LayeredSampling, lever: dict[str, Any]
 ) -> None:
     posed = puzzles(4, 2, 7)
-    decomposer = Decomposer.load(
-        find_checkpoint("miniature", pipeline="QwenImageLayeredPipeline"), device="cpu", **lever
-    )
+    decomposer = Decomposer.load(find_checkpoint("miniature", pipeline=PIPELINE), device="cpu", **lever)
 
     result = match(solved(decomposer, posed, sampling), posed)
 
@@ -79,9 +100,7 @@ def test_with_a_lever_that_approximates_it_takes_drawings_apart_as_well(
 
 
 def test_with_a_step_cache_a_drawing_alone_and_among_others_has_the_same_layers(sampling: LayeredSampling) -> None:
-    decomposer = Decomposer.load(
-        find_checkpoint("miniature", pipeline="QwenImageLayeredPipeline"), device="cpu", step_cache=0.3
-    )
+    decomposer = Decomposer.load(find_checkpoint("miniature", pipeline=PIPELINE), device="cpu", step_cache=0.3)
     posed = puzzles(3, 2, 7)
 
     together, alone = solved(decomposer, posed, sampling), solved(decomposer, posed[:1], sampling)

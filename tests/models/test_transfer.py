@@ -19,6 +19,7 @@ from models.inventory import INVENTORY, Inventory, is_plain, read_inventory
 from models.patience import patient_hub
 from models.places import Step
 from models.transfer import transfer
+from models.verify import verify_folder
 from models.weights import CheckpointError, CheckpointUnreachable
 from tests.hub_server import Exchange, HubServer, Seen, busy, damaged, listed, stalled, torn
 from tests.small_checkpoint import WEIGHTS, small_checkpoint
@@ -244,6 +245,12 @@ def test_two_pulls_at_once_fetch_everything_once(hub: HubServer, heard: Heard, t
     def pull() -> Inventory:
         return transfer(HubSource("acme/shop", COMMIT), CheckpointFolder(tmp_path / "shop"), heard)
 
+    def once_the_other_pull_waits(exchange: Exchange) -> None:
+        while not heard.sentences and not hub.closing.wait(0.01):
+            pass
+        exchange.serve()
+
+    hub.inject(once_the_other_pull_waits, path=f"shop/{WEIGHTS}")
     with patient_hub(), ThreadPoolExecutor(2) as threads:
         one, other = (threads.submit(pull) for _ in range(2))
         assert one.result() == other.result()
@@ -316,6 +323,27 @@ def test_a_folder_that_holds_the_same_files_already_gets_its_inventory(
     pull(to=there)
     assert read_inventory(there) is not None
     assert stored(hub) == []
+
+
+def test_links_in_a_folder_are_followed_and_what_is_fetched_takes_the_place_of_the_link_alone(
+    hub: HubServer, pull: Pull, tmp_path: Path, source: Path
+) -> None:
+    there, vae = Path(shutil.copytree(source, tmp_path / "there")), "vae/diffusion_pytorch_model.safetensors"
+    shared = [(there / path).rename(tmp_path / path.replace("/", "-")) for path in (WEIGHTS, vae)]
+    for path, file in zip((WEIGHTS, vae), shared, strict=True):
+        (there / path).symlink_to(Path("../..") / file.name)
+
+    pull(to=there)
+    assert stored(hub) == []
+    assert verify_folder(there).faults == ()
+    assert all((there / path).is_symlink() for path in (WEIGHTS, vae))
+
+    shared[0].write_bytes(damage := shared[0].read_bytes()[:-1] + b"x")
+    assert verify_folder(there).faults == (f"{WEIGHTS} has another content than it should have.",)
+    pull(to=there)
+    assert content(there) == content(source)
+    assert shared[0].read_bytes() == damage  # whoever else links to it decides what becomes of it
+    assert [(there / path).is_symlink() for path in (WEIGHTS, vae)] == [False, True]
 
 
 @pytest.mark.parametrize(

@@ -319,17 +319,17 @@ def test_random_disguises_and_surroundings_never_hide_a_pistol(policy: Policy):
 
 def test_naughty_strings_never_crash_and_are_read_fast(policy: Policy, public_data: Path):
     strings = json.loads((public_data / "prompts" / "blns.json").read_text("utf-8"))
-    start = time.perf_counter()
+    start = time.thread_time()  # of the processor, which a busy machine leaves as it is
     for text in strings:
         policy.blocklist.search(text)
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
 
 
 @pytest.mark.parametrize("pattern", ["handgu ", "a.", "h a n d g u ", "手", "glue ", "i", "g\u0301", "cigar"])
 def test_time_grows_in_proportion_to_the_text(policy: Policy, pattern: str):
-    start = time.perf_counter()
+    start = time.thread_time()
     policy.blocklist.search(pattern * (100_000 // len(pattern)))
-    assert time.perf_counter() - start < 2
+    assert time.thread_time() - start < 2
 
 
 def test_safe_prompts_that_look_unsafe_are_mostly_allowed(policy: Policy, public_data: Path):

@@ -91,11 +91,10 @@ def decoder() -> Iterator[Decoder]:
 def test_every_hostile_file_ends_in_its_reason_or_a_picture_and_takes_little(decoder: Decoder) -> None:
     files = sorted(HOSTILE.iterdir())
     assert len(files) == 32
-    start = time.monotonic()
     for file in files:
         assert outcome(decoder, file.read_bytes()) == EXPECTED.get(file.name, "source_unsupported"), file.name
-    assert time.monotonic() - start < 30
     (process,) = processes()  # and it is the one that the first of them was given to
+    assert process.cpu_times().user + process.cpu_times().system < 30
     assert process.memory_info().rss < 200 * MIB
     assert still_works(decoder)
 
@@ -161,12 +160,12 @@ def test_a_picture_that_wants_more_computing_than_it_may_have_is_refused() -> No
 
 
 def test_a_picture_that_takes_longer_than_it_may_is_given_up() -> None:
-    with Decoder(workers=1, limits=Limits(seconds=0.5)) as decoder:
-        assert still_works(decoder)
-        start = time.monotonic()
-        with pytest.raises(SourceError, match=r"over 0\.5 s") as refused:
-            decoder.decode(slow_jpeg())
-        assert time.monotonic() - start < 15
+    with Decoder(workers=1, limits=Limits(seconds=3.0)) as decoder:
+        assert still_works(decoder)  # in far less than 3 s, also on a busy machine
+        picture, start = slow_jpeg(), time.monotonic()
+        with pytest.raises(SourceError, match=r"over 3 s") as refused:
+            decoder.decode(picture)
+        assert time.monotonic() - start < 40  # it takes minutes
         assert (refused.value.reason, refused.value.retryable) == ("source_too_large", True)
         assert still_works(decoder)
 
@@ -191,8 +190,8 @@ def test_a_process_that_dies_fails_its_own_picture_alone(
         while process.cpu_times().user < before + 0.1:
             time.sleep(0.01)
         process.send_signal(number)
-        error = dying.exception(30)
-        assert waiting.result(30)
+        error = dying.exception(200)
+        assert waiting.result(200)
     assert isinstance(error, SourceError)
     assert (error.reason, error.retryable) == (reason, retryable)
 
@@ -201,7 +200,7 @@ def test_a_process_that_died_while_idle_is_replaced_unnoticed(decoder: Decoder) 
     assert still_works(decoder)
     (process,) = processes()
     process.kill()
-    process.wait(20)
+    process.wait(200)
     assert still_works(decoder)
 
 

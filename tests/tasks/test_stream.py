@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -17,7 +18,7 @@ def test_things_arrive_in_order() -> None:
         for number in range(50):
             stream.put(number)
         stream.close()
-        assert arrived.result(10) == list(range(50))
+        assert arrived.result(200) == list(range(50))
 
 
 def test_a_writer_waits_while_the_stream_is_full() -> None:
@@ -32,10 +33,12 @@ def test_a_writer_waits_while_the_stream_is_full() -> None:
 
     thread = threading.Thread(target=write)
     thread.start()
-    thread.join(0.5)
+    while len(put) < 2:
+        time.sleep(0.01)
+    thread.join(0.2)  # in which it would put the third, if it didn't wait
     assert put == [0, 1]
     assert list(stream) == [0, 1, 2]
-    thread.join(10)
+    thread.join()
 
 
 def test_a_reader_gets_what_was_handed_over_before_the_writer_gave_up() -> None:
@@ -55,4 +58,4 @@ def test_a_writer_does_not_wait_for_a_reader_that_gave_up() -> None:
         waiting = pool.submit(stream.put, 2)
         stream.abandon()
         with pytest.raises(Abandoned):
-            waiting.result(10)
+            waiting.result(200)

@@ -38,8 +38,9 @@ def over() -> Iterator[threading.Event]:
 
 
 def source(*servers: BadServer, **options: Any) -> WebSource:
-    quick = {"patience": 20.0, "connect_timeout": 2.0, "read_timeout": 2.0, "pauses": (0.01, 0.01), "loopback": True}
-    return WebSource(tuple(server.host for server in servers), **{**quick, **options})
+    patient = {"patience": 90.0, "connect_timeout": 30.0, "read_timeout": 30.0}  # on a busy machine, too
+    quick = {"pauses": (0.01, 0.01), "loopback": True}
+    return WebSource(tuple(server.host for server in servers), **{**patient, **quick, **options})
 
 
 def refusal(web: WebSource, address: str) -> SourceError:
@@ -178,7 +179,7 @@ def test_a_server_that_drips_is_left_when_the_time_is_over(
     start = time.monotonic()
     error = refusal(source(server, patience=0.5), server.address("/"))
     assert (error.reason, error.retryable) == ("source_unreachable", True)
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 40  # the shortest of these answers takes 50 s
 
 
 def test_a_server_that_says_nothing_is_left_after_the_read_timeout(server: BadServer, over: threading.Event) -> None:
