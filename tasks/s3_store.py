@@ -253,6 +253,9 @@ class S3Store(Store):
                     "each other: use a bucket without versioning or another store, or allow this one as unsafe."
                 )
         passed("conditional put")
+        self.copy(path, f"{path}.copy", sha256=sha256_of(b"first")[0], size=len(b"first"))
+        self.delete(f"{path}.copy")
+        passed("copy")
 
     def _adopt_or_put(self, path: str, data: bytes | Path, sha256: str, size: int, content_type: str | None) -> Stored:
         for _ in range(5):

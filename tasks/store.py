@@ -12,15 +12,20 @@ import contextlib
 import hashlib
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, get_args
+from typing import BinaryIO, Literal, Protocol, TypeVar, get_args
 from urllib.parse import unquote
 
+A = TypeVar("A")
+B = TypeVar("B")
+
 PIECE = 1 << 20  # bytes read at a time from a file or a connection
-Step = Literal["reach", "write", "conditional put", "delete"]
+Step = Literal["reach", "write", "conditional put", "copy", "delete"]
 STEPS: tuple[Step, ...] = get_args(Step)
 """What a probe tries, in this order."""
 
@@ -259,6 +264,18 @@ def sha256_of(data: bytes | Path) -> tuple[str, int]:
         digest.update(piece)
         size += len(piece)
     return digest.hexdigest(), size
+
+
+def at_once(act: Callable[[A], B], items: Iterable[A], *, most: int) -> Iterator[B]:
+    """Give what `act` makes of each item, in order; up to `most` threads make it, never far ahead of the reader."""
+    with ThreadPoolExecutor(most, "store") as threads:
+        ahead: deque[Future[B]] = deque()
+        for item in items:
+            ahead.append(threads.submit(act, item))
+            if len(ahead) == 2 * most:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 @contextlib.contextmanager

@@ -11,12 +11,14 @@ NAMES: dict[Step, str] = {
     "reach": "store reach",
     "write": "store write",
     "conditional put": "conditional put",
+    "copy": "store copy",
     "delete": "store delete",
 }
 PASSED: dict[Step, str] = {
     "reach": "{uri} can be reached.",
     "write": "What is written there can be read at once.",
     "conditional put": "A second writer is refused, so two runs can't overwrite each other.",
+    "copy": "A copy inside the store is whole.",
     "delete": "What this check wrote there is removed again.",
 }
 SENTENCE = re.compile(r"(.+): (.+)")  # how an error of a store says what is wrong and what to do

@@ -9,7 +9,7 @@ from models.finding import Finding
 from tasks.store_check import check_store
 from tests.faults.fault_proxy import Fault, FaultProxy, answer, without
 
-ALL = ["store reach", "store write", "conditional put", "store delete"]
+ALL = ["store reach", "store write", "conditional put", "store copy", "store delete"]
 
 
 def statuses(findings: list[Finding]) -> dict[str, str]:
@@ -49,6 +49,7 @@ def test_no_store_is_left_out_and_an_address_of_none_is_a_wrong_request() -> Non
         (answer(501, "NotImplemented"), "PUT", "if-none-match", 1),
         (without("if-none-match"), "PUT", "", 2),
         (without("if-match"), "PUT", "", 2),
+        (answer(403, "AccessDenied"), "PUT", "x-amz-copy-source", 3),
         (answer(403, "AccessDenied"), "DELETE", "", 3),
     ],
 )

@@ -19,9 +19,20 @@ from pathlib import Path
 import boto3
 import pytest
 
+import tasks.folder_store
 from tasks.folder_store import FolderStore
 from tasks.s3_store import S3Store
-from tasks.store import Changed, Conflict, Damaged, StoreError, StoreReadOnly, StoreUnreachable, open_store, sha256_of
+from tasks.store import (
+    Changed,
+    Conflict,
+    Damaged,
+    Missing,
+    StoreError,
+    StoreReadOnly,
+    StoreUnreachable,
+    open_store,
+    sha256_of,
+)
 from tests.faults.fault_proxy import (
     Fault,
     FaultProxy,
@@ -398,6 +409,13 @@ def test_a_writer_killed_in_the_middle_leaves_nothing_readable_in_a_folder(tmp_p
 # The folder
 
 
+def test_a_lock_that_keeps_nobody_out_is_found_by_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    with pytest.raises(StoreError, match="lets a second writer win"):
+        FolderStore(tmp_path / "store").probe()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_killed_writers_left_is_swept_when_it_is_an_hour_old(tmp_path: Path) -> None:
     incoming = tmp_path / ".incoming"
     incoming.mkdir()
@@ -450,6 +468,126 @@ def test_a_folder_that_another_probe_tidies_away_as_it_is_made_is_made_again(
     FolderStore(tmp_path / "store").probe()
 
     assert next(vanishing, None) is None
+
+
+Use = Callable[[FolderStore, Path], object]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store, _: store.put_once(PATH, b"picture"),
+        lambda store, _: store.adopt_or_put(PATH, b"picture"),
+        lambda store, _: store.replace(PATH, b"new", expect=sha256_of(b"picture")[0]),
+        lambda store, _: store.replace(PATH, b"new", expect=None),
+        lambda store, _: store.overwrite(PATH, b"new"),
+        lambda store, _: store.copy(PATH, "images/b", sha256=sha256_of(b"picture")[0], size=7),
+        lambda store, _: store.read(PATH),
+        lambda store, to: store.download(PATH, to),
+        lambda store, _: store.exists(PATH),
+        lambda store, _: store.delete(PATH),
+        lambda store, _: list(store.listing("")),
+    ],
+)
+def test_an_object_that_goes_between_a_look_and_the_act_is_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Use
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.put_once(PATH, b"picture")
+    object_ = tmp_path / "store" / PATH
+    looks = {name: getattr(Path, name) for name in ("exists", "is_file", "stat")}
+    opened = tasks.folder_store.sha256_of
+
+    def gone_after(look: Callable[..., object]) -> Callable[..., object]:
+        def looking(self: Path, *args: object, **options: object) -> object:
+            try:
+                return look(self, *args, **options)
+            finally:
+                if self == object_:
+                    self.unlink(missing_ok=True)
+
+        return looking
+
+    def gone_before(file: Path | bytes) -> tuple[str, int]:
+        if file == object_:
+            file.unlink(missing_ok=True)
+        return opened(file)
+
+    with monkeypatch.context() as patch:
+        for name, look in looks.items():
+            patch.setattr(Path, name, gone_after(look))
+        patch.setattr(tasks.folder_store, "sha256_of", gone_before)
+        with contextlib.suppress(Changed, Missing):  # what a replacement and a copy say of an absent object
+            use(store, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store, _: store.put_once(PATH, b"picture"),
+        lambda store, _: store.replace(PATH, b"picture", expect=None),
+        lambda store, _: store.overwrite(PATH, b"picture"),
+        lambda store, _: store.copy("master", PATH, sha256=sha256_of(b"picture")[0], size=7),
+    ],
+)
+def test_a_folder_that_goes_between_its_making_and_its_use_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Use
+) -> None:
+    store = FolderStore(tmp_path)
+    store.put_once("master", b"picture")
+    left = iter(range(3))
+    make = tasks.folder_store.make
+
+    def made_in_vain(folder: Path) -> None:
+        make(folder)
+        if folder == (tmp_path / PATH).parent and next(left, None) is not None:
+            folder.rmdir()
+
+    monkeypatch.setattr(tasks.folder_store, "make", made_in_vain)
+    use(store, tmp_path / "copy")
+    assert content_of(store) == b"picture"
+    assert next(left, None) is None
+
+
+def test_who_writes_reads_copies_lists_and_deletes_one_object_at_once_is_never_disturbed(tmp_path: Path) -> None:
+    sha256, size = sha256_of(b"picture")
+    end = time.monotonic() + 1.5
+
+    def tidy(store: FolderStore, _: Path) -> None:
+        with contextlib.suppress(OSError):  # it isn't empty
+            (store.root / PATH).parent.rmdir()
+
+    uses: list[Use] = [
+        lambda store, _: store.put_once(PATH, b"picture"),
+        lambda store, _: store.replace(PATH, b"picture", expect=sha256),
+        lambda store, _: store.delete(PATH),
+        lambda store, to: store.download(PATH, to),
+        lambda store, _: store.copy(PATH, "copies/1", sha256=sha256, size=size),
+        lambda store, _: store.delete("copies/1"),
+        lambda store, _: list(store.listing("")),
+        tidy,
+    ]
+
+    def repeat(number: int) -> None:
+        store = FolderStore(tmp_path / "store")
+        while time.monotonic() < end:
+            with contextlib.suppress(Missing, Changed):
+                uses[number](store, tmp_path / str(number))
+
+    with ThreadPoolExecutor(len(uses)) as threads:
+        list(threads.map(repeat, range(len(uses))))
+
+
+def test_a_clock_that_is_ahead_of_the_file_systems_sweeps_nobodys_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incoming = tmp_path / ".incoming"
+    incoming.mkdir()
+    (incoming / "being-written").touch()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 10_000)
+    FolderStore(tmp_path).put_once(PATH, b"picture")
+    assert (incoming / "being-written").exists()
 
 
 def test_a_folder_without_permission_to_write_can_be_read(nobodys: Path) -> None:
