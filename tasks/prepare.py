@@ -142,6 +142,7 @@ class Checked:
         job = self.request.job
         return LaneSpec(
             store=self.store.uri,
+            dialect=self.store.dialect,
             run=run.id,
             checkpoint=self.kind.checkpoint,
             loras=self.kind.loras,

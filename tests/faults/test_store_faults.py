@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import json
 import os
 import pickle
 import resource
@@ -11,15 +12,18 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import boto3
 import pytest
 
 import tasks.folder_store
+from tasks.dialect import Dialect
 from tasks.folder_store import FolderStore
 from tasks.s3_store import S3Store
 from tasks.store import (
@@ -34,6 +38,7 @@ from tasks.store import (
     sha256_of,
 )
 from tests.faults.fault_proxy import (
+    Exchange,
     Fault,
     FaultProxy,
     answer,
@@ -268,7 +273,74 @@ def test_a_store_that_refuses_the_checksum_header_is_written_without(proxy: Faul
     bucket.probe()
     bucket.put_once(PATH, b"picture")
     bucket.put_once("images/cd/cd34.png", b"picture")
-    assert refused.met == 2  # the probe's one, and the first one here
+    assert refused.met == 1  # the probe's one
+
+
+def test_two_first_puts_at_once_learn_side_by_side_that_the_checksum_header_is_refused(
+    proxy: FaultProxy, bucket: S3Store
+) -> None:
+    both = threading.Barrier(2)
+
+    def refused(exchange: Exchange) -> None:
+        both.wait(10)  # neither has learned it before the other one is on its way
+        answer(501, "NotImplemented")(exchange)
+
+    proxy.inject(refused, having="x-amz-checksum-sha256", times=None)
+    with ThreadPoolExecutor(2) as threads:
+        stored = list(threads.map(lambda n: bucket.put_once(f"images/{n}.png", b"picture"), range(2)))
+    assert [one.adopted for one in stored] == [False, False]
+
+
+def always_changed(exchange: Exchange) -> None:
+    """Say that somebody changed the object, whatever the version."""
+    answer(412, "PreconditionFailed")(exchange)
+
+
+def test_a_version_that_is_refused_though_nobody_changed_it_ends_in_a_sentence(
+    proxy: FaultProxy, bucket: S3Store
+) -> None:
+    bucket.replace("catalog.parquet", b"one", expect=None)
+    _, version = bucket.read("catalog.parquet") or pytest.fail("absent")
+    bucket.probe()
+    proxy.inject(always_changed, method="PUT", having="if-match", times=None)
+    with pytest.raises(StoreError, match=r"catalog\.parquet can't be replaced, because .* and nobody has: use another"):
+        bucket.replace("catalog.parquet", b"two", expect=version)
+    proxy.inject(always_changed, method="PUT", having="if-none-match", times=None)
+    with pytest.raises(StoreError, match="can't be replaced"):
+        bucket.replace("absent", b"one", expect=None)
+
+
+def test_a_store_that_refuses_every_version_is_found_by_the_probe(
+    proxy: FaultProxy, bucket: S3Store, s3_server: str
+) -> None:
+    proxy.inject(always_changed, method="PUT", having="if-match", times=None)
+    with pytest.raises(StoreError, match=r"refuses to replace an object even if nobody has changed it \(IfMatch\)"):
+        bucket.probe()
+    assert names_in(bucket, s3_server) == []
+
+
+def test_a_replacement_in_a_store_that_nobody_probed_probes_it_first_and_once(
+    proxy: FaultProxy, bucket: S3Store
+) -> None:
+    bucket.put_once("catalog.parquet", b"")
+    assert not [path for _, path in proxy.seen if ".probe" in path]
+
+    def sign(number: int) -> None:
+        while True:
+            content, version = bucket.read("catalog.parquet") or (b"", None)
+            with contextlib.suppress(Changed):
+                return bucket.replace("catalog.parquet", content + bytes([number]), expect=version)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(sign, range(4)))
+    assert sorted(content_of(bucket, "catalog.parquet")) == [0, 1, 2, 3]
+    assert len({path.split("/")[4] for _, path in proxy.seen if ".probe" in path}) == 1
+    proxy.inject(without("if-match"), method="PUT", times=None)
+    another = open_store(bucket.uri)
+    _, version = another.read("catalog.parquet") or pytest.fail("absent")
+    with pytest.raises(StoreError, match="ignores the condition"):
+        another.replace("catalog.parquet", b"overwritten", expect=version)
+    assert sorted(content_of(bucket, "catalog.parquet")) == [0, 1, 2, 3]
 
 
 def test_an_object_of_another_tool_is_adopted_by_its_content(bucket: S3Store, s3_server: str) -> None:
@@ -347,9 +419,17 @@ def test_listing_gives_paths_within_the_prefix_or_a_sentence(
         bucket.names()
 
 
-def test_a_store_travels_to_another_process_as_its_address(bucket: S3Store) -> None:
+def test_a_store_travels_to_another_process_with_what_was_learned_of_it(proxy: FaultProxy, bucket: S3Store) -> None:
+    refused = proxy.inject(answer(501, "NotImplemented"), having="x-amz-checksum-sha256", times=None)
+    bucket.probe()
     bucket.put_once(PATH, b"picture")
-    assert content_of(pickle.loads(pickle.dumps(bucket))) == b"picture"
+    assert bucket.dialect is not None
+    as_json = Dialect(**json.loads(json.dumps(asdict(bucket.dialect))))
+    for again in (pickle.loads(pickle.dumps(bucket)), open_store(bucket.uri, dialect=as_json)):
+        assert content_of(again) == b"picture"
+        assert again.dialect == bucket.dialect
+        again.overwrite("report.html", b"page")
+    assert refused.met == 1
 
 
 # The writer
