@@ -20,8 +20,9 @@ from models.parts import parts_folder
 from models.places import Listener, Moved, RemoteFile
 from models.transfer import AT_ONCE
 from models.weights import CheckpointError, CheckpointUnreachable
+from tasks.s3_connection import CONNECTIONS
 from tasks.s3_error import ABSENT, CONDITION_FAILED, code_of
-from tasks.s3_store import CONNECTIONS, S3Store
+from tasks.s3_store import S3Store
 from tasks.store import PIECE, Conflict, StoreError, StoreUnreachable, open_store
 
 if TYPE_CHECKING:

@@ -51,7 +51,7 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
     A run that was stopped gets its finished shards into the catalogue, and no summary in the store: it isn't over.
     Where nothing was left to do, nothing is written.
     """
-    store, run, process = open_store(prepared.spec.store), prepared.run, this_process()
+    store, run, process = prepared.store, prepared.run, this_process()
     settled = settle(store, prepared, process)
     mine = settled.catalogue.part(settled.plan)
     with process.threads() as pool:

@@ -6,14 +6,14 @@ import fcntl
 import hashlib
 import os
 import stat
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from tasks.store import (
+    PIECE,
     Changed,
     Conflict,
     Damaged,
@@ -26,15 +26,20 @@ from tasks.store import (
     StoreReadOnly,
     StoreUnreachable,
     appearing_whole,
+    at_once,
     checked,
     pieces,
     sha256_of,
 )
 
+T = TypeVar("T")
+
 INCOMING = ".incoming"  # files being written, inside the store so that they can be linked into place
 LOCK = "lock"  # never removed: a lock on a removed file excludes nobody
 LEFTOVER_AFTER = 3600.0  # seconds without a write after which a file in there belongs to nobody
-TIDIED_AWAY = 100  # times that a folder may vanish between its making and its use: more is no other run's probe
+TIDIED_AWAY = 100  # times that something may go between a look and its use: more is nobody else's work
+LISTED_AT_ONCE = 16  # folders: on a network mount, each of their files is a question to the server
+GONE = (errno.ENOENT, errno.ESTALE)  # the second is NFS's word for a file that another machine removed
 
 WRITABLE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 FICLONE = 0x40049409  # ioctl_ficlone(2): Linux on x86 and ARM; another system refuses the number
@@ -57,6 +62,10 @@ class FolderStore(Store):
     def uri(self) -> str:
         return str(self.root)
 
+    @property
+    def dialect(self) -> None:
+        return None
+
     def uri_of(self, path: str) -> str:
         return str(self._file(path))
 
@@ -68,49 +77,60 @@ class FolderStore(Store):
 
     def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:  # noqa: ARG002
         file = self._file(path)
-        with self._in_sentences("write"):
+
+        def attempt() -> Stored:
             if not file.exists():
                 with self._written(data) as (incoming, sha256, size):
                     if self._link(incoming, file):
                         return Stored(path, size, sha256, adopted=False)
             sha256, size = sha256_of(file)
             sync(file.parent)  # the one who linked it may not have come this far, and from now on we rely on it
-        return Stored(path, size, sha256, adopted=True)
+            return Stored(path, size, sha256, adopted=True)
+
+        return self._persist("write", attempt)
 
     def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:  # noqa: ARG002
         file = self._file(path)
-        with self._in_sentences("write"), self._written(data) as (incoming, sha256, _), self._locked():
-            found = sha256_of(file)[0] if file.exists() else None
-            if found == sha256:
+
+        def attempt() -> str:
+            with self._written(data) as (incoming, sha256, _), self._locked():
+                found = digest_of(file)
+                if found and found[0] == sha256:
+                    return sha256
+                if (found and found[0]) != expect:
+                    raise Changed(self.uri_of(path))
+                self._rename(incoming, file)
                 return sha256
-            if found != expect:
-                raise Changed(self.uri_of(path))
-            self._rename(incoming, file)
-            return sha256
+
+        return self._persist("write", attempt)
 
     def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:  # noqa: ARG002
         file = self._file(path)
-        with self._in_sentences("write"), self._written(data) as (incoming, _, _):
-            self._rename(incoming, file)
+
+        def attempt() -> None:
+            with self._written(data) as (incoming, _, _):
+                self._rename(incoming, file)
+
+        self._persist("write", attempt)
 
     def copy(self, path: str, to: str, *, sha256: str, size: int) -> None:
         source, target = self._file(path), self._file(to)
-        with self._in_sentences("write"):
+
+        def attempt() -> None:
             if digest_of(target) == (sha256, size):
                 sync(target.parent)
                 return
             target.unlink(missing_ok=True)
+            if not source.exists():
+                raise Missing(self.uri_of(path))
             make(target.parent)
-            try:
-                self._reflink(source, target) or self._hard_link(source, target) or self._copy(source, target)
-            except FileNotFoundError:
-                if source.exists():
-                    raise
-                raise Missing(self.uri_of(path)) from None
-            if digest_of(target) != (sha256, size):
+            self._duplicate(source, target)
+            if sha256_of(target) != (sha256, size):
                 target.unlink(missing_ok=True)
                 raise Damaged(self.uri_of(path))
             sync(target.parent)
+
+        self._persist("write", attempt)
 
     def read(self, path: str) -> tuple[bytes, str] | None:
         file = self._file(path)
@@ -125,10 +145,12 @@ class FolderStore(Store):
         file = self._file(path)
         digest = hashlib.sha256()
         with self._in_sentences("read"):
-            if not file.exists():
+            try:
+                content = file.open("rb")
+            except FileNotFoundError:
                 return None
-            with appearing_whole(to) as copy:
-                for piece in pieces(file):
+            with content, appearing_whole(to) as copy:
+                while piece := content.read(PIECE):
                     digest.update(piece)
                     copy.write(piece)
         return digest.hexdigest()
@@ -147,42 +169,71 @@ class FolderStore(Store):
         folders = [self._file(prefix) if prefix else self.root]
         with self._in_sentences("read"):
             while folders:
-                for entry in entries(folders.pop()):
-                    if entry.is_dir(follow_symlinks=False):
-                        if entry.name != INCOMING:
-                            folders.append(Path(entry.path))
-                        continue
-                    with contextlib.suppress(FileNotFoundError):  # it was removed meanwhile
-                        seen = entry.stat()
-                        path = Path(entry.path).relative_to(self.root).as_posix()
-                        yield Listed(path, seen.st_size, datetime.fromtimestamp(seen.st_mtime, UTC))
+                below: list[Path] = []
+                for listed, inside in at_once(self._entries, folders, most=LISTED_AT_ONCE):
+                    yield from listed
+                    below += inside
+                folders = below
+
+    def _entries(self, folder: Path) -> tuple[list[Listed], list[Path]]:
+        """Give the objects and the folders that lie in a folder. It may be gone by now, and so may they."""
+        listed: list[Listed] = []
+        inside: list[Path] = []
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    inside += [Path(entry.path)] if entry.name != INCOMING else []
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    seen = entry.stat()
+                    path = Path(entry.path).relative_to(self.root).as_posix()
+                    listed.append(Listed(path, seen.st_size, datetime.fromtimestamp(seen.st_mtime, UTC)))
+        return listed, inside
+
+    def keeps_versions(self) -> bool:
+        return False
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
         with self._in_sentences("read"):
             made = [folder for folder in (self.root / INCOMING, self.root, *self.root.parents) if not folder.exists()]
         passed("reach")
-        object_, lock = (self.root / INCOMING / f"probe-{uuid.uuid4().hex}{end}" for end in ("", ".lock"))
+        name = f"probe-{uuid.uuid4().hex}"
+        object_, copy, lock = (self.root / INCOMING / f"{name}{end}" for end in ("", ".copy", ".lock"))
+
+        def write(content: bytes) -> None:
+            with self._written(content) as (incoming, _, _):
+                self._link(incoming, object_, lock=lock)
+
         try:
+            self._persist("write", lambda: write(b"first"))
+            passed("write")
+            self._persist("write", lambda: write(b"second"))
             with self._in_sentences("write"):
-                for turn in ("first", "second"):
-                    with self._written(turn.encode()) as (incoming, _, _):
-                        self._link(incoming, object_, lock=lock)
-                    if turn == "first":
-                        passed("write")
-                if object_.read_bytes() != b"first":
+                if object_.read_bytes() != b"first" or not self._excludes(lock):
                     raise StoreError(f"{self.uri} lets a second writer win over the first one: use another folder.")
-                with self._locked(lock):
-                    pass
                 passed("conditional put")
+                self._duplicate(object_, copy, lock=lock)
+                if copy.read_bytes() != b"first":
+                    raise StoreError(f"{self.uri} doesn't copy what it holds: use another folder.")
+                passed("copy")
                 object_.unlink()
                 passed("delete")
         finally:
             with contextlib.suppress(OSError):
-                object_.unlink(missing_ok=True)
-                lock.unlink(missing_ok=True)
+                for file in (object_, copy, lock):
+                    file.unlink(missing_ok=True)
             for folder in made:
                 with contextlib.suppress(OSError):  # somebody has put something there
                     folder.rmdir()
+
+    def _excludes(self, lock: Path) -> bool:
+        """Say whether a lock keeps a second one out."""
+        with self._locked(lock), lock.open("ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            return False
 
     def _file(self, path: str) -> Path:
         if checked(path).split("/")[0] == INCOMING:
@@ -207,13 +258,10 @@ class FolderStore(Store):
             incoming.unlink(missing_ok=True)
 
     def _open(self, incoming: Path) -> BinaryIO:
-        for _ in range(TIDIED_AWAY):
-            with contextlib.suppress(FileNotFoundError):  # the probe of another run has just tidied a folder away
-                make(incoming.parent)
-                self._sweep()
-                return incoming.open("xb")
         make(incoming.parent)
-        return incoming.open("xb")
+        file = incoming.open("xb")
+        self._sweep(os.fstat(file.fileno()).st_mtime)
+        return file
 
     def _link(self, incoming: Path, file: Path, *, lock: Path | None = None) -> bool:
         """Give `incoming` the name `file` unless that is taken; say whether it was free."""
@@ -232,39 +280,40 @@ class FolderStore(Store):
         sync(file.parent)
         return True
 
-    def _reflink(self, source: Path, target: Path) -> bool:
-        """Let a new file share the blocks of another one, where the file system can; say whether it did."""
+    def _duplicate(self, source: Path, target: Path, *, lock: Path | None = None) -> None:
+        """Give the content of a file a second name, which is free, in the cheapest way that the file system has."""
+        if self._reflink(source, target, lock) or self._hard_link(source, target):
+            return
+        with self._written(source) as (incoming, _, _):
+            self._link(incoming, target, lock=lock)
+
+    def _reflink(self, source: Path, target: Path, lock: Path | None) -> bool:
+        """Let a new file share the blocks of another one; say whether the file system can."""
         incoming = self.root / INCOMING / uuid.uuid4().hex
         try:
             with source.open("rb") as content, self._open(incoming) as file:
                 try:
                     fcntl.ioctl(file.fileno(), FICLONE, content.fileno())
-                except OSError:  # each file system has its own number for "can't"
+                except OSError:  # each file system has a number of its own for that
                     return False
                 os.fsync(file.fileno())
-            self._link(incoming, target)
+            self._link(incoming, target, lock=lock)
             return True
         finally:
             incoming.unlink(missing_ok=True)
 
     def _hard_link(self, source: Path, target: Path) -> bool:
-        """Give a file a second name, and take from everybody the right to write into it; say whether that worked."""
+        """Link to a file, and take the right to write into it from everybody; say whether the file system can."""
         try:
-            mode = source.stat().st_mode
+            mode = stat.S_IMODE(source.stat().st_mode)
             if mode & WRITABLE:
-                source.chmod(stat.S_IMODE(mode) & ~WRITABLE)
+                source.chmod(mode & ~WRITABLE)
             target.hardlink_to(source)
-        except FileNotFoundError:
-            raise
         except OSError as error:
             if error.errno in (*NO_LINKS, errno.EACCES, errno.EMLINK, errno.EXDEV):
                 return False
             raise
         return True
-
-    def _copy(self, source: Path, target: Path) -> bool:
-        with self._written(source) as (incoming, _, _):
-            return self._link(incoming, target)
 
     def _rename(self, incoming: Path, file: Path) -> None:
         make(file.parent)
@@ -278,16 +327,34 @@ class FolderStore(Store):
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
-    def _sweep(self) -> None:
-        """Remove, once a process, what killed writers left behind."""
+    def _sweep(self, now: float) -> None:
+        """Remove, once a process, what killed writers left behind; `now` is by the file system's clock, not by ours."""
         if self._swept:
             return
         self._swept = True
-        old = time.time() - LEFTOVER_AFTER
         with contextlib.suppress(FileNotFoundError):  # somebody else tidies too
             for file in (self.root / INCOMING).iterdir():
-                if file.name != LOCK and file.stat().st_mtime < old:
-                    file.unlink()
+                with contextlib.suppress(FileNotFoundError):
+                    if file.name != LOCK and file.stat().st_mtime < now - LEFTOVER_AFTER:
+                        file.unlink()
+
+    def _persist(self, doing: str, attempt: Callable[[], T]) -> T:
+        """Attempt something, and again whenever a file or a folder went between a look at it and its use.
+
+        Others delete objects, and a probe tidies away the folders that it made.
+        """
+        with self._in_sentences(doing):
+            for _ in range(TIDIED_AWAY):
+                try:
+                    return attempt()
+                except OSError as error:
+                    if error.errno not in GONE or not self._is_ours(error):
+                        raise
+            return attempt()
+
+    def _is_ours(self, error: OSError) -> bool:
+        """Say whether an error is about the store, and not about content to write or a file to download to."""
+        return error.filename is None or Path(error.filename).is_relative_to(self.root)
 
     @contextlib.contextmanager
     def _in_sentences(self, doing: str) -> Iterator[None]:
@@ -295,8 +362,8 @@ class FolderStore(Store):
         try:
             yield
         except OSError as error:
-            if error.filename is not None and not Path(error.filename).is_relative_to(self.root):
-                raise  # the content to write, or the file to download to: not the store's fault
+            if not self._is_ours(error):
+                raise
             raise self._sentence(doing, error) from None
 
     def _sentence(self, doing: str, error: OSError) -> StoreError:
@@ -333,15 +400,6 @@ def digest_of(file: Path) -> tuple[str, int] | None:
         return sha256_of(file)
     except FileNotFoundError:
         return None
-
-
-def entries(folder: Path) -> list[os.DirEntry[str]]:
-    """Give what lies in a folder; nothing when it is absent."""
-    try:
-        with os.scandir(folder) as found:
-            return list(found)
-    except FileNotFoundError:
-        return []
 
 
 def make(folder: Path) -> None:

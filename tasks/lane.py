@@ -29,6 +29,7 @@ from safety.profile import Profile
 from safety.provenance import DigitalSourceType
 from tasks.classify import classify
 from tasks.decision import Decisions
+from tasks.dialect import Dialect
 from tasks.judges import Judges
 from tasks.keep import keep
 from tasks.layer_stages import LayerStages
@@ -66,6 +67,7 @@ class LaneSpec:
     """Everything a lane needs to know; plain values, so that it can run in another process or on another machine."""
 
     store: str
+    dialect: Dialect | None  # what was learned of the store before this run's first work
     run: str
     checkpoint: Checkpoint
     loras: tuple[Lora, ...]
@@ -95,7 +97,7 @@ class LaneSpec:
 @task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)
 def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
     """Take these shards to their ledgers; those that have one are left alone. Returns how many shards it did."""
-    store = open_store(spec.store)
+    store = open_store(spec.store, dialect=spec.dialect)
     with tempfile.TemporaryDirectory(prefix="packshot-") as folder:
         file = Path(folder) / "plan.parquet"
         if store.download(Run(spec.run).path("plan.parquet"), file) is None:

@@ -69,10 +69,14 @@ class Prepared:
     retires: bool = False  # rows that left the manifest are withdrawn
     limited: bool = False  # the plan is about the manifest's first rows only
 
+    @property
+    def store(self) -> Store:
+        """The store, spoken to as was learned before."""
+        return open_store(self.spec.store, dialect=self.spec.dialect)
+
     def leave(self) -> None:
         """Let others prune the store again, where the run ends without a commit."""
-        store = open_store(self.spec.store)
-        Edit(store, f"run {self.run.id}", name=self.editor).leave()
+        Edit(self.store, f"run {self.run.id}", name=self.editor).leave()
 
 
 @dataclass(frozen=True)
@@ -166,6 +170,7 @@ class Checked:
         job = self.request.job
         return LaneSpec(
             store=self.store.uri,
+            dialect=self.store.dialect,
             run=run.id,
             checkpoint=self.kind.checkpoint,
             loras=self.kind.loras,

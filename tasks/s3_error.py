@@ -11,7 +11,6 @@ from tasks.store import StoreError, StoreReadOnly, StoreUnreachable
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, read 2026-11
 ABSENT = ("NoSuchKey", "404")
 CONDITION_FAILED = ("PreconditionFailed", "412")
-REFUSED_HEADER = ("NotImplemented", "InvalidArgument", "InvalidRequest")
 PASSING_STATUS = (409, 429, 500, 502, 503, 504)  # 409: two conditional writes of one object at the same moment
 PASSING_CODE = ("RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch")
 NO_PERMISSION = ("AccessDenied", "AllAccessDisabled", "AccountProblem", "403")
@@ -30,17 +29,35 @@ class Garbled(Exception):  # noqa: N818
     """The content that arrived isn't the content that was written."""
 
 
+class NoConditions(StoreError):  # noqa: N818
+    """The store doesn't heed the conditions of writes, or not in any dialect that we speak."""
+
+
+class Unreplaceable(StoreError):  # noqa: N818
+    """The store says that somebody changed an object, which is as it was."""
+
+
 def code_of(error: ClientError) -> str:
     """Give S3's word for an error, or the HTTP status as text where there is no body to hold a word."""
     return str(error.response.get("Error", {}).get("Code", ""))
+
+
+def status_of(error: ClientError) -> int:
+    """Give the HTTP status of an error."""
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
+
+
+def refuses_header(error: ClientError) -> bool:
+    """Say whether a store may have refused a request for a header that it doesn't know."""
+    known = {*PASSING_CODE, *BAD_CREDENTIALS, *FULL, *ELSEWHERE} - {"400"}
+    return status_of(error) in (400, 501) and code_of(error) not in known
 
 
 def passes(error: Exception) -> bool:
     """Say whether the same request may succeed a moment later."""
     match error:
         case ClientError():
-            status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode")
-            return status in PASSING_STATUS or code_of(error) in PASSING_CODE
+            return status_of(error) in PASSING_STATUS or code_of(error) in PASSING_CODE
         case exceptions.SSLError():
             return False
         case exceptions.ConnectionError() | exceptions.HTTPClientError() | exceptions.IncompleteReadError():
@@ -81,6 +98,14 @@ def sentence(error: Exception, *, doing: str, where: str, endpoint: str) -> Stor
             return StoreError(f"S3 at {endpoint} can't {doing} {where} ({_name(error)}): check how AWS is set up.")
 
 
+def knows_no_conditions(error: ClientError, endpoint: str) -> NoConditions:
+    """Say what it means that a store refuses the header of a condition."""
+    return NoConditions(
+        f"{endpoint} doesn't know conditional writes ({code_of(error)}), so runs could overwrite each other: use "
+        "another store."
+    )
+
+
 def _answer(code: str, error: ClientError, doing: str, where: str, endpoint: str) -> StoreError:
     if code in NO_PERMISSION:
         if doing == "read":
@@ -98,10 +123,6 @@ def _answer(code: str, error: ClientError, doing: str, where: str, endpoint: str
         return StoreError(f"{endpoint} refuses us because this machine's clock is wrong: set it.")
     if code in FULL:
         return StoreError(f"{endpoint} has no room for {where} ({code}): free some space or raise the quota.")
-    if code == "NotImplemented":
-        return StoreError(
-            f"{endpoint} doesn't know conditional writes, so runs could overwrite each other: use another."
-        )
     if passes(error):
         return StoreUnreachable(
             f"{endpoint} kept refusing to {doing} {where} ({code}): try again when it has recovered."

@@ -1,11 +1,8 @@
-"""A store in a bucket of Amazon S3 or of anything that speaks its protocol.
-
-Credentials, region and endpoint come from where every AWS tool takes them: AWS_ACCESS_KEY_ID, AWS_PROFILE,
-AWS_ENDPOINT_URL_S3 and so on.
-"""
+"""A store in a bucket of Amazon S3 or of anything that speaks its protocol."""
 
 import base64
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import io
@@ -13,17 +10,28 @@ import mimetypes
 import random
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
-from urllib.parse import urlsplit
 
-import boto3.session
-from botocore.config import Config
 from botocore.exceptions import BotoCoreError, ClientError
 
-from tasks.s3_error import ABSENT, CONDITION_FAILED, REFUSED_HEADER, Garbled, code_of, passes, sentence
+from tasks.dialect import Dialect
+from tasks.s3_connection import connect, endpoint_of
+from tasks.s3_error import (
+    ABSENT,
+    CONDITION_FAILED,
+    Garbled,
+    Unreplaceable,
+    code_of,
+    knows_no_conditions,
+    passes,
+    refuses_header,
+    sentence,
+    status_of,
+)
+from tasks.s3_probe import learn
 from tasks.store import (
     PIECE,
     Changed,
@@ -35,8 +43,8 @@ from tasks.store import (
     Store,
     Stored,
     StoreError,
-    StoreUnreachable,
     appearing_whole,
+    at_once,
     checked,
     is_plain,
     pieces,
@@ -45,17 +53,31 @@ from tasks.store import (
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import CopySourceTypeDef, GetObjectOutputTypeDef, HeadObjectOutputTypeDef
+    from mypy_boto3_s3.type_defs import (
+        CopySourceTypeDef,
+        GetObjectOutputTypeDef,
+        HeadObjectOutputTypeDef,
+        ListObjectsV2OutputTypeDef,
+    )
 
 T = TypeVar("T")
 
-CONNECTIONS = 32  # at once, for the upload threads of one process
-CONNECT_TIMEOUT = 10.0  # seconds
 READ_TIMEOUT = 60.0  # seconds without a byte
 PATIENCE = 120.0  # seconds for which a store that is away, busy or in dispute is asked again
 PROBE_PATIENCE, PROBE_READ_TIMEOUT = 5.0, 10.0  # seconds; a person may be waiting, and no work is lost yet
 LONGEST_PAUSE = 5.0  # seconds between two tries
 LARGEST = 5 << 30  # bytes that one PutObject takes
+LISTED_AT_ONCE = 16  # folders of a store that is larger than a page
+DISPUTES = 3  # times that a store may refuse a condition that is seen to hold: others may have come and gone
+
+
+@dataclass(frozen=True)
+class Found:
+    """What is in the bucket now under a path."""
+
+    sha256: str
+    size: int  # bytes
+    version: str  # its ETag
 
 
 class S3Store(Store):
@@ -73,24 +95,34 @@ class S3Store(Store):
         allow_unsafe: bool = False,
         patience: float = PATIENCE,
         read_timeout: float = READ_TIMEOUT,
+        dialect: Dialect | None = None,
     ) -> None:
         self.bucket = bucket
         self.prefix = prefix
         self.allow_unsafe = allow_unsafe
         self.patience = patience
         self.read_timeout = read_timeout
-        self._sends_checksum = True  # until the store refuses the header
-        self._sends_condition = True  # until an unsafe store refuses the header
+        self._dialect = dialect or Dialect()  # that of AWS, until it is learned
+        self._has_learned = dialect is not None
+        self._learning = threading.Lock()
         self._endpoint = "S3"
         self._connected: S3Client | None = None
         self._connecting = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as an address: connections and locks stay here."""
+        """Travel to another process as an address and a dialect: connections and locks stay here."""
         same = functools.partial(
-            S3Store, allow_unsafe=self.allow_unsafe, patience=self.patience, read_timeout=self.read_timeout
+            S3Store,
+            allow_unsafe=self.allow_unsafe,
+            patience=self.patience,
+            read_timeout=self.read_timeout,
+            dialect=self.dialect,
         )
         return same, (self.bucket, self.prefix)
+
+    @property
+    def dialect(self) -> Dialect | None:
+        return self._dialect if self._has_learned else None
 
     @property
     def uri(self) -> str:
@@ -113,13 +145,19 @@ class S3Store(Store):
     def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:
         sha256, size = sha256_of(data)
         condition = {"IfNoneMatch": "*"} if expect is None else {"IfMatch": expect}
-        if token := self._put(path, data, sha256, size, content_type, condition):
-            return token
-        # After a lost reply, the repeat fails the condition because of its own success.
-        head = self._persist("read", path, lambda client: self._head(client, path))
-        if head is None or head["Metadata"].get("sha256") != sha256:
-            raise Changed(self.uri_of(path))
-        return head["ETag"]
+        for _ in range(DISPUTES):
+            if token := self._put(path, data, sha256, size, content_type, condition):
+                return token
+            # After a lost reply, the repeat fails the condition because of its own success.
+            found = self._found(path)
+            if found and found.sha256 == sha256:
+                return found.version
+            if not _is_version(found.version if found else None, expect):
+                raise Changed(self.uri_of(path))
+        raise Unreplaceable(
+            f"{self.uri_of(path)} can't be replaced, because the store says that somebody changed it, and nobody has: "
+            "use another store."
+        )
 
     def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:
         sha256, size = sha256_of(data)
@@ -135,13 +173,14 @@ class S3Store(Store):
                 if code_of(error) not in ABSENT:
                     raise
                 # The source is gone: a repeat may come so late that its own copy is the only one left.
-                found = self._digest(client, to)
+                found = self._find(client, to)
                 if found is None:
                     raise Missing(self.uri_of(path)) from None
-                return found == (sha256, size)
-            if checksum := copied["CopyObjectResult"].get("ChecksumSHA256"):
-                return checksum == in_base64(sha256)
-            return self._digest(client, to) == (sha256, size)
+            else:
+                if checksum := copied["CopyObjectResult"].get("ChecksumSHA256"):
+                    return checksum == in_base64(sha256)
+                found = self._find(client, to)
+            return found is not None and (found.sha256, found.size) == (sha256, size)
 
         if not self._persist("copy", path, attempt):
             self.delete(to)
@@ -190,18 +229,39 @@ class S3Store(Store):
         return sorted(one.path for one in self.listing(""))
 
     def listing(self, prefix: str) -> Iterator[Listed]:
-        request: dict[str, Any] = {"Bucket": self.bucket, "Prefix": f"{self._key(prefix) if prefix else self.prefix}/"}
-        if request["Prefix"] == "/":
-            request["Prefix"] = ""
-        while True:
-            page = self._persist("read", "", lambda client: client.list_objects_v2(**request))
-            for entry in page.get("Contents", []):
-                path = entry["Key"].removeprefix(f"{self.prefix}/" if self.prefix else "")
-                if is_plain(path):  # a console marks a folder by an object whose name ends in a slash
-                    yield Listed(path, entry["Size"], entry["LastModified"])
-            if not page["IsTruncated"]:
-                return
-            request["ContinuationToken"] = page["NextContinuationToken"]
+        key = f"{self._key(prefix)}/" if prefix else self._folder
+        first = self._page(key)
+        if not first["IsTruncated"]:
+            yield from self._listed(first)
+            return
+        folders = []
+        for page in self._pages(key, Delimiter="/"):
+            yield from self._listed(page)
+            folders += [folder["Prefix"] for folder in page.get("CommonPrefixes", [])]
+
+        def whole(folder: str) -> list[Listed]:
+            return [listed for page in self._pages(folder) for listed in self._listed(page)]
+
+        for listed in at_once(whole, folders, most=LISTED_AT_ONCE):
+            yield from listed
+
+    def _pages(self, key: str, **options: Any) -> Iterator["ListObjectsV2OutputTypeDef"]:
+        page = self._page(key, **options)
+        yield page
+        while page["IsTruncated"]:
+            page = self._page(key, **options, ContinuationToken=page["NextContinuationToken"])
+            yield page
+
+    def _page(self, key: str, **options: Any) -> "ListObjectsV2OutputTypeDef":
+        return self._persist(
+            "read", "", lambda client: client.list_objects_v2(Bucket=self.bucket, Prefix=key, **options)
+        )
+
+    def _listed(self, page: "ListObjectsV2OutputTypeDef") -> Iterator[Listed]:
+        for entry in page.get("Contents", []):
+            path = entry["Key"].removeprefix(self._folder)
+            if is_plain(path):  # a console marks a folder by an object whose name ends in a slash
+                yield Listed(path, entry["Size"], entry["LastModified"])
 
     def exists(self, path: str) -> bool:
         return self._persist("read", path, lambda client: self._head(client, path)) is not None
@@ -217,50 +277,39 @@ class S3Store(Store):
         self._persist("delete", path, attempt)
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
-        impatient = S3Store(
-            self.bucket,
-            self.prefix,
-            allow_unsafe=self.allow_unsafe,
-            patience=min(self.patience, PROBE_PATIENCE),
-            read_timeout=min(self.read_timeout, PROBE_READ_TIMEOUT),
-        )
-        path = f".probe/{uuid.uuid4().hex}"
-        try:
-            impatient._try_out(path, passed)
-        except StoreUnreachable:
-            raise  # and so is anything left there
-        except BaseException:
-            with contextlib.suppress(StoreError):
-                impatient.delete(path)
-            raise
-        impatient.delete(path)
-        passed("delete")
+        def opened(dialect: Dialect) -> Store:
+            return S3Store(
+                self.bucket,
+                self.prefix,
+                allow_unsafe=self.allow_unsafe,
+                patience=min(self.patience, PROBE_PATIENCE),
+                read_timeout=min(self.read_timeout, PROBE_READ_TIMEOUT),
+                dialect=dialect,
+            )
 
-    def _try_out(self, path: str, passed: Callable[[Step], object]) -> None:
-        self.read(path)  # without permission to list, AWS says "forbidden" rather than "absent"
-        passed("reach")
-        self.put_once(path, b"first")
-        found = self.read(path)
-        if found is None or found[0] != b"first":
-            raise StoreError(f"{self.uri} doesn't give back at once what was written to it: use another store.")
-        passed("write")
-        if self.allow_unsafe:
-            return
-        second = sha256_of(b"second")
-        for condition in ({"IfNoneMatch": "*"}, {"IfMatch": f'"{"0" * 32}"'}):
-            if self._put(path, b"second", *second, None, condition):
-                raise StoreError(
-                    f"{self.uri} ignores the condition of a write ({', '.join(condition)}), so runs could overwrite "
-                    "each other: use a bucket without versioning or another store, or allow this one as unsafe."
-                )
-        passed("conditional put")
+        self._dialect = learn(opened, passed, unsafe=self.allow_unsafe)
+        self._has_learned = True
+
+    def keeps_versions(self) -> bool:
+        try:
+            answer = self._persist("read", "", lambda client: client.get_bucket_versioning(Bucket=self.bucket))
+        except StoreError:  # nobody needs this permission, and some stores don't know the question
+            return False
+        return answer.get("Status") == "Enabled"
+
+    def _spoken(self) -> Dialect:
+        """Give the dialect in which to write under a condition; a command that hasn't probed does it now."""
+        with self._learning:
+            if not self._has_learned:
+                self.probe()
+        return self._dialect
 
     def _adopt_or_put(self, path: str, data: bytes | Path, sha256: str, size: int, content_type: str | None) -> Stored:
         for _ in range(5):
             if self._put(path, data, sha256, size, content_type, {"IfNoneMatch": "*"}):
                 return Stored(path, size, sha256, adopted=False)
             if found := self._found(path):
-                return Stored(path, found[1], found[0], adopted=True)
+                return Stored(path, found.size, found.sha256, adopted=True)
         raise StoreError(f"{self.uri_of(path)} both exists and doesn't: is somebody removing objects from the store?")
 
     def _put(
@@ -281,42 +330,64 @@ class S3Store(Store):
             "ContentType": content_type or mimetypes.guess_type(path)[0] or "application/octet-stream",
             "Metadata": {"sha256": sha256, "md5": md5_of(data)},
         }
-        checksum = in_base64(sha256)
+        checksum = {"ChecksumSHA256": in_base64(sha256)}
+        # Which form a version has must be known; that an object must be absent is said in one way everywhere.
+        dialect = self._spoken() if "IfMatch" in condition or (condition and self.allow_unsafe) else self._dialect
 
         def attempt(client: "S3Client") -> str | None:
-            if self.allow_unsafe and condition and not self._holds(client, path, condition):
+            if not dialect.conditional and not self._holds(client, path, condition):
                 return None
-            headers: dict[str, Any] = {
-                **({"ChecksumSHA256": checksum} if self._sends_checksum else {}),
-                **(condition if self._sends_condition else {}),
-            }
+            headers = dialect.spoken(condition) if dialect.conditional else {}
+            if self._dialect.checksum:
+                try:
+                    return self._send(client, path, data, {**request, **headers, **checksum}, condition)
+                except ClientError as error:
+                    if not refuses_header(error):
+                        raise
             try:
-                with contextlib.nullcontext(data) if isinstance(data, bytes) else data.open("rb") as body:
-                    return client.put_object(**request, **headers, Body=body)["ETag"]
+                token = self._send(client, path, data, {**request, **headers}, condition)
             except ClientError as error:
-                code = code_of(error)
-                if condition and code in (*CONDITION_FAILED, *ABSENT):  # absent: If-Match on an object that is gone
-                    return None
-                if code in REFUSED_HEADER and self._sends_checksum:
-                    self._sends_checksum = False  # the signature covers the content's SHA-256 too
-                    return attempt(client)
-                if code in REFUSED_HEADER and condition and self.allow_unsafe and self._sends_condition:
-                    self._sends_condition = False
-                    return attempt(client)
+                if headers and refuses_header(error):
+                    raise knows_no_conditions(error, self._endpoint) from None
                 raise
+            self._dialect = dataclasses.replace(self._dialect, checksum=False)  # the signature covers the content, too
+            return token
 
         return self._persist("write", path, attempt)
 
+    def _send(
+        self,
+        client: "S3Client",
+        path: str,
+        data: bytes | Path,
+        request: dict[str, Any],
+        condition: dict[str, str],
+    ) -> str | None:
+        """Make one PutObject; return the token of what it wrote, or None where its condition didn't hold."""
+        try:
+            with contextlib.nullcontext(data) if isinstance(data, bytes) else data.open("rb") as body:
+                return client.put_object(**request, Body=body)["ETag"]
+        except ClientError as error:
+            # Absent: If-Match on an object that is gone.
+            if condition and code_of(error) in (*CONDITION_FAILED, *ABSENT):
+                return None
+            # Ceph answers so to one who came second at the same moment; and the next try may be answered so again.
+            if status_of(error) == 500 and not self._holds(client, path, condition):
+                return None
+            raise
+
     def _holds(self, client: "S3Client", path: str, condition: dict[str, str]) -> bool:
-        """Check a condition from here, for a store that doesn't: better than nothing, and not atomic."""
+        """Look whether a condition holds now. Only the store itself can do that so that nobody is quicker."""
+        if not condition:
+            return True
         head = self._head(client, path)
-        return head is None if "IfNoneMatch" in condition else head is not None and head["ETag"] == condition["IfMatch"]
+        return _is_version(head["ETag"] if head else None, condition.get("IfMatch"))
 
-    def _found(self, path: str) -> tuple[str, int] | None:
-        return self._persist("read", path, lambda client: self._digest(client, path))
+    def _found(self, path: str) -> Found | None:
+        return self._persist("read", path, lambda client: self._find(client, path))
 
-    def _digest(self, client: "S3Client", path: str) -> tuple[str, int] | None:
-        """Give the SHA-256 and the size of what is there, or None when it is absent.
+    def _find(self, client: "S3Client", path: str) -> Found | None:
+        """Give what is there, or None when it is absent.
 
         The writer noted SHA-256 and MD5 together. The noted SHA-256 is believed where the server's own digest, the
         ETag, is that MD5; everything else is read through: what another tool wrote, or where ETags are no MD5.
@@ -325,16 +396,16 @@ class S3Store(Store):
         if head is None:
             return None
         known, md5 = head["Metadata"].get("sha256"), head["Metadata"].get("md5")
-        if known and md5 == head["ETag"].strip('"'):
-            return known, head["ContentLength"]
+        if known and _is_version(head["ETag"], md5):
+            return Found(known, head["ContentLength"], head["ETag"])
         found = self._read_through(client, path)
-        if found is None or known in (None, found[0]):
+        if found is None or known in (None, found.sha256):
             return found
         if self._read_through(client, path) != found:  # else it is what lies there, and not the way to it
             raise Garbled
         return found
 
-    def _read_through(self, client: "S3Client", path: str) -> tuple[str, int] | None:
+    def _read_through(self, client: "S3Client", path: str) -> Found | None:
         digest = hashlib.sha256()
         size = 0
         with self._opened(client, path) as response:
@@ -343,7 +414,7 @@ class S3Store(Store):
             for piece in response["Body"].iter_chunks(PIECE):
                 digest.update(piece)
                 size += len(piece)
-        return digest.hexdigest(), size
+            return Found(digest.hexdigest(), size, response["ETag"])
 
     def _head(self, client: "S3Client", path: str) -> "HeadObjectOutputTypeDef | None":
         try:
@@ -365,8 +436,12 @@ class S3Store(Store):
             with contextlib.closing(response["Body"]):
                 yield response
 
+    @property
+    def _folder(self) -> str:
+        return f"{self.prefix}/" if self.prefix else ""
+
     def _key(self, path: str) -> str:
-        return f"{self.prefix}/{checked(path)}".lstrip("/")
+        return f"{self._folder}{checked(path)}"
 
     def _persist(self, doing: str, path: str, attempt: Callable[["S3Client"], T]) -> T:
         """Attempt something until it works, stops being worth it, or `patience` is over."""
@@ -386,26 +461,14 @@ class S3Store(Store):
     def _client(self) -> "S3Client":
         with self._connecting:
             if self._connected is None:
-                config = Config(
-                    signature_version="s3v4",
-                    retries={"mode": "standard", "total_max_attempts": 3},
-                    connect_timeout=CONNECT_TIMEOUT,
-                    read_timeout=self.read_timeout,
-                    max_pool_connections=CONNECTIONS,
-                    tcp_keepalive=True,
-                    # boto3's own checksum trailers get 411 from Ceph over https; we send our own, and sign the content.
-                    request_checksum_calculation="when_required",
-                    response_checksum_validation="when_required",
-                    s3={"payload_signing_enabled": True},
-                )
-                try:
-                    client = boto3.session.Session().client("s3", config=config)
-                except ValueError:
-                    raise StoreError("AWS_ENDPOINT_URL isn't an address: write it as https://host:port.") from None
-                address = urlsplit(client.meta.endpoint_url)
-                self._endpoint = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
-                self._connected = client
+                self._connected = connect(self.read_timeout)
+                self._endpoint = endpoint_of(self._connected)
             return self._connected
+
+
+def _is_version(found: str | None, expected: str | None) -> bool:
+    """Say whether two ETags, with quotes or without, are of one version; None stands for no object."""
+    return found == expected or (found is not None and expected is not None and found.strip('"') == expected.strip('"'))
 
 
 def in_base64(digest: str) -> str:

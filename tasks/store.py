@@ -12,15 +12,22 @@ import contextlib
 import hashlib
 import re
 import uuid
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import BinaryIO, Literal, Protocol, get_args
+from typing import BinaryIO, Literal, Protocol, TypeVar, get_args
 from urllib.parse import unquote
 
+from tasks.dialect import Dialect
+
+A = TypeVar("A")
+B = TypeVar("B")
+
 PIECE = 1 << 20  # bytes read at a time from a file or a connection
-Step = Literal["reach", "write", "conditional put", "delete"]
+Step = Literal["reach", "write", "conditional put", "copy", "delete"]
 STEPS: tuple[Step, ...] = get_args(Step)
 """What a probe tries, in this order."""
 
@@ -105,6 +112,10 @@ class Store(Protocol):
     def uri(self) -> str:
         """`s3://bucket/prefix`, or the absolute path of the folder."""
 
+    @property
+    def dialect(self) -> Dialect | None:
+        """What a probe has learned, for whoever opens this store again; None before that, and for a folder."""
+
     def uri_of(self, path: str) -> str:
         """Give the address of one object, as a shop would use it."""
 
@@ -162,18 +173,22 @@ class Store(Protocol):
         meanwhile may be in it or not.
         """
 
+    def keeps_versions(self) -> bool:
+        """Say whether what is deleted or replaced can still be read, by whoever knows how; False if nobody can tell."""
+
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
         """Check, before any work, that the store can be read and written and keeps its promises; leave no trace.
 
+        What it learns about the store, this instance heeds from now on. A `replace` of an unprobed store probes it.
         `passed` is told each of `STEPS` when it has gone well.
         """
 
 
-def open_store(uri: str, *, allow_unsafe: bool = False) -> Store:
+def open_store(uri: str, *, allow_unsafe: bool = False, dialect: Dialect | None = None) -> Store:
     """Give the store at `s3://bucket/prefix`, `file:///folder` or a folder's path. Touches neither disk nor network.
 
-    `allow_unsafe` accepts an S3 store that ignores conditional writes: there, two runs at once can overwrite each
-    other's work.
+    `dialect` is that of the same store, where it was probed. `allow_unsafe` accepts an S3 store that ignores
+    conditional writes: there, two runs at once can overwrite each other's work.
 
     Raises:
         StoreAddressError: the address is of another kind; the message says what to write.
@@ -187,7 +202,7 @@ def open_store(uri: str, *, allow_unsafe: bool = False) -> Store:
         return _folder(Path(uri))
     match scheme.lower():
         case "s3":
-            return _bucket(rest, allow_unsafe=allow_unsafe)
+            return _bucket(rest, allow_unsafe, dialect)
         case "file":
             host, slash, path = rest.partition("/")
             if host not in ("", "localhost") or not slash:
@@ -211,7 +226,7 @@ def _folder(root: Path) -> Store:
         raise StoreAddressError(f"{str(root)!r} can't be the path of a folder: {error}.") from None
 
 
-def _bucket(rest: str, *, allow_unsafe: bool) -> Store:
+def _bucket(rest: str, allow_unsafe: bool, dialect: Dialect | None) -> Store:
     from tasks.s3_store import S3Store
 
     bucket, _, prefix = rest.partition("/")
@@ -221,7 +236,7 @@ def _bucket(rest: str, *, allow_unsafe: bool) -> Store:
         raise StoreAddressError(f"{bucket!r} isn't the name of a bucket: write s3://bucket/prefix.")
     prefix = prefix.strip("/")
     try:
-        return S3Store(bucket, checked(prefix) if prefix else "", allow_unsafe=allow_unsafe)
+        return S3Store(bucket, checked(prefix) if prefix else "", allow_unsafe=allow_unsafe, dialect=dialect)
     except ValueError:
         raise StoreAddressError(f"{prefix!r} isn't a plain prefix: write s3://bucket/folder/folder.") from None
 
@@ -261,6 +276,18 @@ def sha256_of(data: bytes | Path) -> tuple[str, int]:
         digest.update(piece)
         size += len(piece)
     return digest.hexdigest(), size
+
+
+def at_once(act: Callable[[A], B], items: Iterable[A], *, most: int) -> Iterator[B]:
+    """Give what `act` makes of each item, in order; up to `most` threads make it, never far ahead of the reader."""
+    with ThreadPoolExecutor(most, "store") as threads:
+        ahead: deque[Future[B]] = deque()
+        for item in items:
+            ahead.append(threads.submit(act, item))
+            if len(ahead) == 2 * most:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
 
 
 @contextlib.contextmanager

@@ -11,14 +11,21 @@ NAMES: dict[Step, str] = {
     "reach": "store reach",
     "write": "store write",
     "conditional put": "conditional put",
+    "copy": "store copy",
     "delete": "store delete",
 }
 PASSED: dict[Step, str] = {
     "reach": "{uri} can be reached.",
     "write": "What is written there can be read at once.",
     "conditional put": "A second writer is refused, so two runs can't overwrite each other.",
+    "copy": "A copy inside the store is whole.",
     "delete": "What this check wrote there is removed again.",
 }
+KEPT = Finding.warning(
+    "store versions",
+    "The bucket keeps versions, so a picture that was withdrawn can still be read by its version.",
+    "Let a lifecycle rule of the bucket remove versions that aren't current, or give a bucket without versioning.",
+)
 SENTENCE = re.compile(r"(.+): (.+)")  # how an error of a store says what is wrong and what to do
 
 
@@ -37,4 +44,5 @@ def check_store(address: str) -> list[Finding]:
     except StoreError as error:
         step = STEPS[len(passed)]
         failed = [Finding.refused(NAMES[step], str(error), SENTENCE, "Use another store.", fault="reach")]
-    return [*(Finding.ok(NAMES[step], PASSED[step].format(uri=store.uri)) for step in passed), *failed]
+    kept = [KEPT] if not failed and store.keeps_versions() else []
+    return [*(Finding.ok(NAMES[step], PASSED[step].format(uri=store.uri)) for step in passed), *failed, *kept]

@@ -1,4 +1,4 @@
-"""What tests of every room share: a Prefect server, an S3 server over HTTP, a fresh bucket in it, and a hub.
+"""What tests of every room share: a Prefect server, S3 servers over HTTP, a fresh bucket in them, and a hub.
 
 Each server is one for all tests of a process, brought up by the first of them that needs it.
 """
@@ -17,6 +17,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.hub_server import HubServer
+from tests.radosgw import PACKAGES, Radosgw, lacking
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are as many of these processes as the machine can bear: neither they nor their children need more threads.
@@ -96,6 +97,15 @@ def s3_server() -> Iterator[str]:
     thread.join()
 
 
+@pytest.fixture(scope="session")
+def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Radosgw]:
+    """A real S3 server, Ceph's, on this machine; it is started for the first test that wants it."""
+    if missing := lacking():
+        pytest.skip(f"{', '.join(missing)} aren't installed: apt-get install {PACKAGES}")
+    with Radosgw(tmp_path_factory.mktemp("radosgw")) as server:
+        yield server
+
+
 @pytest.fixture
 def s3_environment(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Point boto3, here and in every process started from here, to the S3 server; give its address."""
@@ -116,6 +126,18 @@ def s3_store_uri(s3_environment: str) -> str:
     request = urllib.request.Request(f"{s3_environment}/{bucket}", method="PUT")
     with urllib.request.urlopen(request):
         pass
+    return f"s3://{bucket}/catalogue"
+
+
+@pytest.fixture
+def radosgw_store_uri(s3_environment: str, radosgw: Radosgw, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Address of an empty store in a bucket of the real S3 server, to which boto3 is pointed."""
+    import boto3
+
+    del s3_environment  # the same but for its address
+    monkeypatch.setenv("AWS_ENDPOINT_URL", radosgw.address)
+    bucket = f"packshot-{uuid.uuid4().hex}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
     return f"s3://{bucket}/catalogue"
 
 

@@ -3,13 +3,14 @@
 import os
 from pathlib import Path
 
+import boto3
 import pytest
 
 from models.finding import Finding
 from tasks.store_check import check_store
 from tests.faults.fault_proxy import Fault, FaultProxy, answer, without
 
-ALL = ["store reach", "store write", "conditional put", "store delete"]
+ALL = ["store reach", "store write", "conditional put", "store copy", "store delete"]
 
 
 def statuses(findings: list[Finding]) -> dict[str, str]:
@@ -49,7 +50,8 @@ def test_no_store_is_left_out_and_an_address_of_none_is_a_wrong_request() -> Non
         (answer(501, "NotImplemented"), "PUT", "if-none-match", 1),
         (without("if-none-match"), "PUT", "", 2),
         (without("if-match"), "PUT", "", 2),
-        (answer(403, "AccessDenied"), "DELETE", "", 3),
+        (answer(403, "AccessDenied"), "PUT", "x-amz-copy-source", 3),
+        (answer(403, "AccessDenied"), "DELETE", "", 4),
     ],
 )
 def test_a_bucket_fails_in_the_step_that_it_refuses_or_ignores(
@@ -66,6 +68,22 @@ def test_a_bucket_that_ignores_conditions_says_what_that_means(proxy: FaultProxy
     finding = failed(check_store(s3_store_uri))
     assert "ignores the condition of a write" in finding.found
     assert (finding.do or "").startswith("Use a bucket without versioning")
+
+
+def test_a_bucket_that_keeps_versions_warns_of_what_was_withdrawn(s3_store_uri: str) -> None:
+    versioning = {"Bucket": s3_store_uri.split("/")[2], "VersioningConfiguration": {"Status": "Enabled"}}
+    boto3.client("s3").put_bucket_versioning(**versioning)
+    *passed, last = check_store(s3_store_uri)
+    assert statuses(passed) == dict.fromkeys(ALL, "ok")
+    assert (last.name, last.status) == ("store versions", "warning")
+    assert "withdrawn" in last.found
+
+
+@pytest.mark.parametrize("fault", [answer(403, "AccessDenied"), answer(501, "NotImplemented"), answer(405, "")])
+def test_who_may_not_ask_for_versioning_isnt_warned(proxy: FaultProxy, s3_store_uri: str, fault: Fault) -> None:
+    asked = proxy.inject(fault, method="GET", path="?versioning", times=None)
+    assert statuses(check_store(s3_store_uri)) == dict.fromkeys(ALL, "ok")
+    assert asked.met == 1
 
 
 def test_a_store_out_of_reach_says_to_look_at_its_address(s3_store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:

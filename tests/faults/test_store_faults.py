@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import functools
+import json
 import os
 import pickle
 import resource
@@ -11,18 +12,33 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
 import boto3
 import pytest
 
+import tasks.folder_store
+from tasks.dialect import Dialect
 from tasks.folder_store import FolderStore
 from tasks.s3_store import S3Store
-from tasks.store import Changed, Conflict, Damaged, StoreError, StoreReadOnly, StoreUnreachable, open_store, sha256_of
+from tasks.store import (
+    Changed,
+    Conflict,
+    Damaged,
+    Missing,
+    StoreError,
+    StoreReadOnly,
+    StoreUnreachable,
+    open_store,
+    sha256_of,
+)
 from tests.faults.fault_proxy import (
+    Exchange,
     Fault,
     FaultProxy,
     answer,
@@ -257,7 +273,74 @@ def test_a_store_that_refuses_the_checksum_header_is_written_without(proxy: Faul
     bucket.probe()
     bucket.put_once(PATH, b"picture")
     bucket.put_once("images/cd/cd34.png", b"picture")
-    assert refused.met == 2  # the probe's one, and the first one here
+    assert refused.met == 1  # the probe's one
+
+
+def test_two_first_puts_at_once_learn_side_by_side_that_the_checksum_header_is_refused(
+    proxy: FaultProxy, bucket: S3Store
+) -> None:
+    both = threading.Barrier(2)
+
+    def refused(exchange: Exchange) -> None:
+        both.wait(10)  # neither has learned it before the other one is on its way
+        answer(501, "NotImplemented")(exchange)
+
+    proxy.inject(refused, having="x-amz-checksum-sha256", times=None)
+    with ThreadPoolExecutor(2) as threads:
+        stored = list(threads.map(lambda n: bucket.put_once(f"images/{n}.png", b"picture"), range(2)))
+    assert [one.adopted for one in stored] == [False, False]
+
+
+def always_changed(exchange: Exchange) -> None:
+    """Say that somebody changed the object, whatever the version."""
+    answer(412, "PreconditionFailed")(exchange)
+
+
+def test_a_version_that_is_refused_though_nobody_changed_it_ends_in_a_sentence(
+    proxy: FaultProxy, bucket: S3Store
+) -> None:
+    bucket.replace("catalog.parquet", b"one", expect=None)
+    _, version = bucket.read("catalog.parquet") or pytest.fail("absent")
+    bucket.probe()
+    proxy.inject(always_changed, method="PUT", having="if-match", times=None)
+    with pytest.raises(StoreError, match=r"catalog\.parquet can't be replaced, because .* and nobody has: use another"):
+        bucket.replace("catalog.parquet", b"two", expect=version)
+    proxy.inject(always_changed, method="PUT", having="if-none-match", times=None)
+    with pytest.raises(StoreError, match="can't be replaced"):
+        bucket.replace("absent", b"one", expect=None)
+
+
+def test_a_store_that_refuses_every_version_is_found_by_the_probe(
+    proxy: FaultProxy, bucket: S3Store, s3_server: str
+) -> None:
+    proxy.inject(always_changed, method="PUT", having="if-match", times=None)
+    with pytest.raises(StoreError, match=r"refuses to replace an object even if nobody has changed it \(IfMatch\)"):
+        bucket.probe()
+    assert names_in(bucket, s3_server) == []
+
+
+def test_a_replacement_in_a_store_that_nobody_probed_probes_it_first_and_once(
+    proxy: FaultProxy, bucket: S3Store
+) -> None:
+    bucket.put_once("catalog.parquet", b"")
+    assert not [path for _, path in proxy.seen if ".probe" in path]
+
+    def sign(number: int) -> None:
+        while True:
+            content, version = bucket.read("catalog.parquet") or (b"", None)
+            with contextlib.suppress(Changed):
+                return bucket.replace("catalog.parquet", content + bytes([number]), expect=version)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(sign, range(4)))
+    assert sorted(content_of(bucket, "catalog.parquet")) == [0, 1, 2, 3]
+    assert len({path.split("/")[4] for _, path in proxy.seen if ".probe" in path}) == 1
+    proxy.inject(without("if-match"), method="PUT", times=None)
+    another = open_store(bucket.uri)
+    _, version = another.read("catalog.parquet") or pytest.fail("absent")
+    with pytest.raises(StoreError, match="ignores the condition"):
+        another.replace("catalog.parquet", b"overwritten", expect=version)
+    assert sorted(content_of(bucket, "catalog.parquet")) == [0, 1, 2, 3]
 
 
 def test_an_object_of_another_tool_is_adopted_by_its_content(bucket: S3Store, s3_server: str) -> None:
@@ -336,9 +419,17 @@ def test_listing_gives_paths_within_the_prefix_or_a_sentence(
         bucket.names()
 
 
-def test_a_store_travels_to_another_process_as_its_address(bucket: S3Store) -> None:
+def test_a_store_travels_to_another_process_with_what_was_learned_of_it(proxy: FaultProxy, bucket: S3Store) -> None:
+    refused = proxy.inject(answer(501, "NotImplemented"), having="x-amz-checksum-sha256", times=None)
+    bucket.probe()
     bucket.put_once(PATH, b"picture")
-    assert content_of(pickle.loads(pickle.dumps(bucket))) == b"picture"
+    assert bucket.dialect is not None
+    as_json = Dialect(**json.loads(json.dumps(asdict(bucket.dialect))))
+    for again in (pickle.loads(pickle.dumps(bucket)), open_store(bucket.uri, dialect=as_json)):
+        assert content_of(again) == b"picture"
+        assert again.dialect == bucket.dialect
+        again.overwrite("report.html", b"page")
+    assert refused.met == 1
 
 
 # The writer
@@ -398,6 +489,13 @@ def test_a_writer_killed_in_the_middle_leaves_nothing_readable_in_a_folder(tmp_p
 # The folder
 
 
+def test_a_lock_that_keeps_nobody_out_is_found_by_the_probe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.flock", lambda *_: None)
+    with pytest.raises(StoreError, match="lets a second writer win"):
+        FolderStore(tmp_path / "store").probe()
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_killed_writers_left_is_swept_when_it_is_an_hour_old(tmp_path: Path) -> None:
     incoming = tmp_path / ".incoming"
     incoming.mkdir()
@@ -450,6 +548,126 @@ def test_a_folder_that_another_probe_tidies_away_as_it_is_made_is_made_again(
     FolderStore(tmp_path / "store").probe()
 
     assert next(vanishing, None) is None
+
+
+Use = Callable[[FolderStore, Path], object]
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store, _: store.put_once(PATH, b"picture"),
+        lambda store, _: store.adopt_or_put(PATH, b"picture"),
+        lambda store, _: store.replace(PATH, b"new", expect=sha256_of(b"picture")[0]),
+        lambda store, _: store.replace(PATH, b"new", expect=None),
+        lambda store, _: store.overwrite(PATH, b"new"),
+        lambda store, _: store.copy(PATH, "images/b", sha256=sha256_of(b"picture")[0], size=7),
+        lambda store, _: store.read(PATH),
+        lambda store, to: store.download(PATH, to),
+        lambda store, _: store.exists(PATH),
+        lambda store, _: store.delete(PATH),
+        lambda store, _: list(store.listing("")),
+    ],
+)
+def test_an_object_that_goes_between_a_look_and_the_act_is_absent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Use
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.put_once(PATH, b"picture")
+    object_ = tmp_path / "store" / PATH
+    looks = {name: getattr(Path, name) for name in ("exists", "is_file", "stat")}
+    opened = tasks.folder_store.sha256_of
+
+    def gone_after(look: Callable[..., object]) -> Callable[..., object]:
+        def looking(self: Path, *args: object, **options: object) -> object:
+            try:
+                return look(self, *args, **options)
+            finally:
+                if self == object_:
+                    self.unlink(missing_ok=True)
+
+        return looking
+
+    def gone_before(file: Path | bytes) -> tuple[str, int]:
+        if file == object_:
+            file.unlink(missing_ok=True)
+        return opened(file)
+
+    with monkeypatch.context() as patch:
+        for name, look in looks.items():
+            patch.setattr(Path, name, gone_after(look))
+        patch.setattr(tasks.folder_store, "sha256_of", gone_before)
+        with contextlib.suppress(Changed, Missing):  # what a replacement and a copy say of an absent object
+            use(store, tmp_path / "copy")
+
+
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda store, _: store.put_once(PATH, b"picture"),
+        lambda store, _: store.replace(PATH, b"picture", expect=None),
+        lambda store, _: store.overwrite(PATH, b"picture"),
+        lambda store, _: store.copy("master", PATH, sha256=sha256_of(b"picture")[0], size=7),
+    ],
+)
+def test_a_folder_that_goes_between_its_making_and_its_use_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, use: Use
+) -> None:
+    store = FolderStore(tmp_path)
+    store.put_once("master", b"picture")
+    left = iter(range(3))
+    make = tasks.folder_store.make
+
+    def made_in_vain(folder: Path) -> None:
+        make(folder)
+        if folder == (tmp_path / PATH).parent and next(left, None) is not None:
+            folder.rmdir()
+
+    monkeypatch.setattr(tasks.folder_store, "make", made_in_vain)
+    use(store, tmp_path / "copy")
+    assert content_of(store) == b"picture"
+    assert next(left, None) is None
+
+
+def test_who_writes_reads_copies_lists_and_deletes_one_object_at_once_is_never_disturbed(tmp_path: Path) -> None:
+    sha256, size = sha256_of(b"picture")
+    end = time.monotonic() + 1.5
+
+    def tidy(store: FolderStore, _: Path) -> None:
+        with contextlib.suppress(OSError):  # it isn't empty
+            (store.root / PATH).parent.rmdir()
+
+    uses: list[Use] = [
+        lambda store, _: store.put_once(PATH, b"picture"),
+        lambda store, _: store.replace(PATH, b"picture", expect=sha256),
+        lambda store, _: store.delete(PATH),
+        lambda store, to: store.download(PATH, to),
+        lambda store, _: store.copy(PATH, "copies/1", sha256=sha256, size=size),
+        lambda store, _: store.delete("copies/1"),
+        lambda store, _: list(store.listing("")),
+        tidy,
+    ]
+
+    def repeat(number: int) -> None:
+        store = FolderStore(tmp_path / "store")
+        while time.monotonic() < end:
+            with contextlib.suppress(Missing, Changed):
+                uses[number](store, tmp_path / str(number))
+
+    with ThreadPoolExecutor(len(uses)) as threads:
+        list(threads.map(repeat, range(len(uses))))
+
+
+def test_a_clock_that_is_ahead_of_the_file_systems_sweeps_nobodys_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    incoming = tmp_path / ".incoming"
+    incoming.mkdir()
+    (incoming / "being-written").touch()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 10_000)
+    FolderStore(tmp_path).put_once(PATH, b"picture")
+    assert (incoming / "being-written").exists()
 
 
 def test_a_folder_without_permission_to_write_can_be_read(nobodys: Path) -> None:

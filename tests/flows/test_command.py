@@ -248,7 +248,7 @@ def test_a_doctor_looks_at_everything_and_leaves_nothing(
     assert max(map(len, lines)) <= 80
     assert [line[:15].strip() for line in lines[:-1] if line[:15].strip()] == [
         *("torch", "driver", "precision", "checkpoint", "CLIP", "placement", "host memory", "cache disk"),
-        *("store disk", "store reach", "store write", "conditional put", "store delete", "Prefect"),
+        *("store disk", "store reach", "store write", "conditional put", "store copy", "store delete", "Prefect"),
     ]
     assert not (tmp_path / "store").exists()
 

@@ -16,11 +16,15 @@ ROOT = Path(__file__).parents[2]
 PATH = "images/ab/ab12.png"
 
 
-@pytest.fixture(params=["folder", "bucket"])
+@pytest.fixture(params=["folder", "bucket", "radosgw"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    if request.param == "folder":
-        return open_store(str(tmp_path / "store"))
-    return open_store(request.getfixturevalue("s3_store_uri"))
+    match request.param:
+        case "folder":
+            return open_store(str(tmp_path / "store"))
+        case "bucket":
+            return open_store(request.getfixturevalue("s3_store_uri"))
+        case _:
+            return open_store(request.getfixturevalue("radosgw_store_uri"))
 
 
 def sha256(content: bytes) -> str:
