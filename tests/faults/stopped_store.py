@@ -6,15 +6,17 @@ import functools
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
 
+from tasks import process
 from tasks.folder_store import FolderStore
 from tasks.store import StoreError
 
-WRITES = ("put_once", "adopt_or_put", "replace", "overwrite", "delete")
+WRITES = ("put_once", "adopt_or_put", "replace", "overwrite", "copy", "delete")
+NOBODY = 2**22 + 1  # more than any process number of Linux
 
 
 class Killed(StoreError):  # noqa: N818
@@ -40,9 +42,13 @@ class Writes:
 
 @contextmanager
 def killed_after(most: int) -> Iterator[Writes]:
-    """Let so many writes to any folder store through; every later one, and what would come after it, is none."""
-    writes = Writes(most)
+    """Let so many writes to any folder store through; every later one, and what would come after it, is none.
+
+    What writes meanwhile is a process that nobody finds alive afterwards.
+    """
+    writes, owner_of = Writes(most), process.owner_of
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(process, "owner_of", lambda one: replace(owner_of(one), pid=NOBODY))
         for name in WRITES:
             patch.setattr(FolderStore, name, _counted(getattr(FolderStore, name), writes))
         yield writes
