@@ -189,12 +189,15 @@ def test_a_changed_policy_judges_stored_layers_again_without_the_model(
     run(rows, profile=str(tmp_path / "exact.toml"))
     row = catalogue(store)["a"]
     assert (row["status"], row["reason"]) == ("rejected", "layers_mismatch")
-    assert "quarantine" in row["uri"]
+    assert "/masters/" in row["uri"]
     assert not Path(uri).exists()
     assert all(Path(layer).exists() for layer in row["layer_uris"])
     run(rows)
     row = catalogue(store)["a"]
-    assert (row["status"], row["uri"]) == ("done", uri)
+    assert row["status"] == "done"
+    assert "/layers/" in row["uri"]
+    assert row["uri"] != uri  # no name comes twice
+    assert Path(row["uri"]).exists()
 
 
 def test_a_written_caption_is_screened_like_any_prompt(
@@ -287,17 +290,16 @@ def test_layers_that_wait_move_whole_when_a_person_answers(
         decide(store.uri, [row.id for row in waiting(store.uri)], "approve", by="Ann")
     found = catalogue(store)
     assert {row["caption"] for row in found.values()} == {caption or "a cap"}
-    before = {row["id"]: sorted(file.name for file in Path(row["uri"]).parent.iterdir()) for row in found.values()}
     decide(store.uri, ["b"], "reject", by="Bo")
 
     found = catalogue(store)
     assert {row_id: row["status"] for row_id, row in found.items()} == {"a": "done", "b": "rejected"}
-    for row_id, place in (("a", "layers"), ("b", "quarantine")):
-        row = found[row_id]
-        folder = Path(store.uri) / place / row["key"][:2] / row["key"]
-        assert sorted(file.name for file in folder.iterdir()) == before[row_id]
-        assert row["layer_uris"] == [str(folder / f"{number}.png") for number in range(2)]
-        assert row["uri"] == str(folder / "composite.png")
-    assert {file.parent.name for file in Path(store.uri).glob("layers/*/*/*")} == {found["a"]["key"]}
+    folder = Path(found["a"]["uri"]).parent
+    assert sorted(file.name for file in folder.iterdir()) == ["0.png", "1.png", "composite.png"]
+    assert found["a"]["layer_uris"] == [str(folder / f"{number}.png") for number in range(2)]
+    assert {file.parent for file in Path(store.uri).glob("layers/*/*/*")} == {folder}
+    for uri in (found["b"]["uri"], *found["b"]["layer_uris"]):
+        assert "/masters/" in uri
+        assert Path(uri).is_file()
     assert run(rows, policy=str(policy)).rendered == 0
     assert catalogue(store) == found

@@ -153,15 +153,16 @@ def test_another_policy_judges_the_stored_pictures_again_and_draws_nothing(
     refused = catalogue(store)
     assert {(row["status"], row["reason"]) for row in refused.values()} == {("rejected", "concept")}
     assert {row["sha256"] for row in refused.values()} == {row["sha256"] for row in before.values()}
-    assert all("quarantine" in row["uri"] and Path(row["uri"]).exists() for row in refused.values())
+    assert all("/masters/" in row["uri"] and Path(row["uri"]).exists() for row in refused.values())
     assert not any(Path(row["uri"]).exists() for row in before.values())
 
     run(file, store, **SHOWN)
 
     after = catalogue(store)
     assert {row["status"] for row in after.values()} == {"done"}
-    assert all(Path(row["uri"]).exists() for row in after.values())
-    assert not any(Path(row["uri"]).exists() for row in refused.values())
+    assert all(Path(row["uri"]).exists() and "/images/" in row["uri"] for row in after.values())
+    assert all(Path(row["uri"]).exists() for row in refused.values())  # the masters stay
+    assert {row["uri"] for row in after.values()}.isdisjoint(row["uri"] for row in before.values())
 
 
 def test_a_rejected_row_is_retried_with_another_seed(

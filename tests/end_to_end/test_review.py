@@ -61,17 +61,19 @@ def ends(store: Store) -> dict[str, tuple[str, str | None]]:
 
 
 def check_places(store: Store) -> None:
-    """Every picture lies in exactly the place that its row says, and nothing else lies there."""
+    """What is done is published, nothing else is, and every other picture lies in its master."""
     root = Path(store.uri)
     rows = catalogue(store).values()
-    lie = {str(file) for place in ("images", "quarantine") for file in (root / place).rglob("*.png")}
-    assert lie == {row["uri"] for row in rows if row["uri"]}
+    assert {str(file) for file in (root / "images").rglob("*.png")} == {
+        row["uri"] for row in rows if row["status"] == "done"
+    }
     for row in rows:
         if row["uri"]:
-            assert ("images" if row["status"] == "done" else "quarantine") in Path(row["uri"]).parts
+            assert Path(row["uri"]).is_file()
+            assert ("images" if row["status"] == "done" else "masters") in Path(row["uri"]).parts
 
 
-def test_pictures_that_wait_are_kept_in_quarantine_until_a_person_lets_them_pass(
+def test_pictures_that_wait_are_not_published_until_a_person_lets_them_pass(
     manifest: Callable[..., str], store: Store, policy: Callable[..., str], request: pytest.FixtureRequest
 ) -> None:
     file, rules = manifest(MUGS), policy()

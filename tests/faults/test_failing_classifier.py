@@ -153,11 +153,11 @@ def test_a_picture_that_the_clip_fails_of_is_refused_alone(judges: Judges, monke
 
 
 def lie(store: Store) -> dict[str, list[str]]:
-    """Which pictures lie in each place, by their hashes."""
+    """Which pictures are published, and which ones were ever made, by their hashes."""
     root = Path(store.uri)
     return {
         place: sorted(hashlib.sha256(file.read_bytes()).hexdigest() for file in (root / place).rglob("*.png"))
-        for place in ("images", "quarantine")
+        for place in ("images", "masters")
     }
 
 
@@ -189,12 +189,12 @@ def test_stored_pictures_do_not_stay_published_when_the_classifier_fails_of_them
     assert summary.unjudged == len(MUGS)
     assert {(row["status"], row["reason"]) for row in catalogue(store).values()} == {end}
     assert all(row["retryable"] for row in catalogue(store).values())
-    assert lie(store) == {"images": [], "quarantine": published}
+    assert lie(store) == {"images": [], "masters": published}
 
     run(file, store, policy=str(other), retry=(Retry.BLOCKED, Retry.REJECTED))
 
     assert {row["status"] for row in catalogue(store).values()} == {"done"}
-    assert lie(store) == {"images": published, "quarantine": []}
+    assert lie(store) == {"images": published, "masters": published}
 
 
 def test_what_judges_missing_is_a_wrong_request_and_everything_stays_as_it_was_judged(

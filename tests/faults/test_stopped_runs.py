@@ -23,12 +23,12 @@ FLAGS = [word for name, value in SMALL.items() for word in (f"--{name}", str(val
 
 
 def pictures(store: Store) -> dict[str, int]:
-    """The published pictures, and when each was written."""
-    return {str(file): file.stat().st_mtime_ns for file in Path(store.uri).glob("images/*/*.png")}
+    """The pictures that were made, and when each was written."""
+    return {str(file): file.stat().st_mtime_ns for file in Path(store.uri).glob("masters/*/*/*.png")}
 
 
 def started(file: str, store: Store, at_least: int) -> subprocess.Popen[str]:
-    """A run in a process of its own that has published so many pictures."""
+    """A run in a process of its own that has kept so many pictures."""
     words = ["generate", file, "--store", store.uri, "--batch", str(BATCH), "--shard-rows", "8", *FLAGS]
     process, deadline = command(*words), time.monotonic() + 200
     while len(pictures(store)) < at_least:
@@ -58,7 +58,7 @@ def test_a_stopped_run_goes_on_where_it_was(
     after, found = pictures(store), catalogue(store)
     assert sorted(found) == [row["id"] for row in ROWS]
     assert {row["status"] for row in found.values()} == {"done"}
-    assert {file: after[file] for file in before} == before  # what was published was not made again
+    assert {file: after[file] for file in before} == before  # what was made was not made again
     assert len(after) == len(ROWS)
     assert summary.complete
     for row in found.values():
@@ -74,7 +74,7 @@ def test_a_store_that_goes_away_ends_the_run_in_a_sentence_and_loses_nothing(
     file = manifest(ROWS[:8])
     with FaultProxy(s3_server) as proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
-        proxy.inject(answer(403, "AccessDenied"), method="PUT", path="/images/", times=1000)
+        proxy.inject(answer(403, "AccessDenied"), method="PUT", path="/masters/", times=1000)
         words = ["generate", file, "--store", s3_store_uri, "--shard-rows", "4", *FLAGS]
         _, said = (process := command(*words)).communicate(timeout=200)
     assert process.returncode == 3
