@@ -10,12 +10,15 @@ from pathlib import Path
 import boto3
 import pytest
 
+from models.weights import CheckpointUnreachable
+from tasks.checkpoint_bucket import CheckpointBucket
 from tasks.folder_store import FolderStore
 from tasks.s3_store import S3Store
 from tasks.store import Changed, Conflict, Damaged, Missing, Store, StoreError, open_store
 from tasks.store_check import check_store
 from tests.faults.dialects import FAULTS, REFUSED, SURVIVED
 from tests.faults.fault_proxy import FaultProxy
+from tests.radosgw import Radosgw
 
 PICTURE = bytes(range(256)) * 600
 RATE = 0.05
@@ -104,6 +107,19 @@ def test_the_real_server_is_survived(usual: dict[str, object], radosgw_store_uri
     assert life(S3Store(*radosgw_store_uri.removeprefix("s3://").split("/")), tmp_path) == usual
 
 
+def test_a_download_from_the_real_server_is_gone_on_with(radosgw_store_uri: str, tmp_path: Path) -> None:
+    bucket, part = CheckpointBucket.at(radosgw_store_uri), tmp_path / "part"
+    bucket.put_once("weights.safetensors", PICTURE)
+    (file,) = bucket.files()
+    part.write_bytes(PICTURE[:1000])
+    bucket.fetch(file, part, lambda _: None)
+    assert part.read_bytes() == PICTURE
+    part.write_bytes(PICTURE[:1000])
+    bucket.overwrite("weights.safetensors", PICTURE[::-1])
+    with pytest.raises(CheckpointUnreachable, match="was changed while it was read"):
+        bucket.fetch(file, part, lambda _: None)
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_that_passes_is_survived(
     fault: str, usual: dict[str, object], s3_server: str, s3_store_uri: str, tmp_path: Path
@@ -122,6 +138,16 @@ def test_all_faults_together_in_the_oddest_dialect_are_survived(
     proxy = FaultProxy(s3_server, *SURVIVED["everything at once"])
     met = proxy.inject_at_random([*FAULTS.values()], rate=RATE, seed=seed)
     with bucket_beyond(proxy, s3_store_uri) as store:
+        assert life(store, tmp_path) == usual
+    assert met
+
+
+def test_all_faults_on_the_way_to_the_real_server_are_survived(
+    usual: dict[str, object], radosgw: Radosgw, radosgw_store_uri: str, tmp_path: Path
+) -> None:
+    proxy = FaultProxy(radosgw.address)
+    met = proxy.inject_at_random([*FAULTS.values()], rate=RATE, seed=4)
+    with bucket_beyond(proxy, radosgw_store_uri) as store:
         assert life(store, tmp_path) == usual
     assert met
 
