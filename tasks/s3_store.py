@@ -177,8 +177,8 @@ class S3Store(Store):
                 if found is None:
                     raise Missing(self.uri_of(path)) from None
             else:
-                if checksum := copied["CopyObjectResult"].get("ChecksumSHA256"):
-                    return checksum == in_base64(sha256)
+                if copied["CopyObjectResult"].get("ChecksumSHA256") == in_base64(sha256):
+                    return True
                 found = self._find(client, to)
             return found is not None and (found.sha256, found.size) == (sha256, size)
 

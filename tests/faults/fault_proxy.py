@@ -4,9 +4,11 @@ with FaultProxy(s3_server) as proxy:
     proxy.inject(answer(503, "SlowDown"), method="PUT", times=2)
 """
 
+import functools
 import http.client
+import random
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -19,8 +21,24 @@ ONCE_ONLY = ("connection", "expect", "transfer-encoding", "date", "server")  # h
 @dataclass
 class Answer:
     status: int
+    headers: dict[str, str]  # their names in lower case
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request, as an answer has its parts."""
+
+    method: str
+    path: str
     headers: dict[str, str]
     body: bytes
+
+
+Ask = Callable[[Question], Answer]
+Quirk = Callable[[Ask, Question], Answer]
+"""How a store differs from others: it is given a way to the server, and a question to ask there, to answer otherwise or
+to change."""
 
 
 class Exchange(BaseHTTPRequestHandler):
@@ -40,24 +58,20 @@ class Exchange(BaseHTTPRequestHandler):
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def forward(self) -> Answer:
-        """Let the server do what was asked."""
+        """Let the server do what was asked, in the proxy's dialect."""
         content = self.content()
-        headers = {n: v for n, v in self.headers.items() if n.lower() not in (*ONCE_ONLY, *self.without)}
-        connection = http.client.HTTPConnection(self.proxy.upstream, timeout=30)
-        try:
-            connection.request(self.command, self.path, body=content, headers=headers)
-            response = connection.getresponse()
-            kept = {n: v for n, v in response.headers.items() if n.lower() not in ONCE_ONLY}
-            return Answer(response.status, kept, response.read())
-        finally:
-            connection.close()
+        headers = {n.lower(): v for n, v in self.headers.items() if n.lower() not in (*ONCE_ONLY, *self.without)}
+        ask = self.proxy.ask
+        for quirk in reversed(self.proxy.quirks):
+            ask = functools.partial(quirk, ask)
+        return ask(Question(self.command, self.path, headers, content))
 
     def reply(self, answer: Answer, *, only: int | None = None) -> None:
         """Give the answer to the client, or `only` so many bytes of its body."""
         self.send_response(answer.status)
         for name, value in answer.headers.items():
             self.send_header(name, value)
-        if self.command != "HEAD" and "content-length" not in {name.lower() for name in answer.headers}:
+        if self.command != "HEAD" and "content-length" not in answer.headers:
             self.send_header("Content-Length", str(len(answer.body)))
         self.end_headers()
         if self.command != "HEAD":
@@ -71,6 +85,12 @@ class Exchange(BaseHTTPRequestHandler):
 Fault = Callable[[Exchange], None]
 
 
+def error(status: int, code: str) -> Answer:
+    """An error as S3 gives it."""
+    body = f"<Error><Code>{code}</Code><Message>a secret of the request</Message></Error>".encode()
+    return Answer(status, {"content-type": "application/xml"}, body)
+
+
 def passing(exchange: Exchange) -> None:
     exchange.reply(exchange.forward())
 
@@ -80,8 +100,7 @@ def answer(status: int, code: str) -> Fault:
 
     def fault(exchange: Exchange) -> None:
         exchange.content()
-        body = f"<Error><Code>{code}</Code><Message>a secret of the request</Message></Error>".encode()
-        exchange.reply(Answer(status, {"Content-Type": "application/xml"}, body))
+        exchange.reply(error(status, code))
 
     return fault
 
@@ -121,6 +140,12 @@ def without(*headers: str) -> Fault:
     return fault
 
 
+def half_request(exchange: Exchange) -> None:
+    """Break the connection in the middle of what the client sends; the server never hears of it."""
+    exchange.rfile.read(int(exchange.headers.get("Content-Length", 0)) // 2)
+    exchange.close_connection = True
+
+
 def hang(exchange: Exchange) -> None:
     """Take the request and never answer."""
     exchange.content()
@@ -147,12 +172,16 @@ class Injected:
 
 
 class FaultProxy:
-    def __init__(self, server: str) -> None:
+    def __init__(self, server: str, *quirks: Quirk) -> None:
+        """Stand before a server, and speak as if it had these quirks: the first one is the nearest to the client."""
         self.upstream = urlsplit(server).netloc
+        self.quirks = quirks
         self.halfway = threading.Event()
         self.closing = threading.Event()
         self.seen: list[tuple[str, str]] = []
         self._injected: list[Injected] = []
+        self._at_random: tuple[Sequence[tuple[Fault, str]], float, random.Random] = ((), 0.0, random.Random())
+        self._met_at_random: list[str] = []
         self._lock = threading.Lock()
         handler = type("BoundExchange", (Exchange,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -170,6 +199,25 @@ class FaultProxy:
         self._injected.append(injected)
         return injected
 
+    def inject_at_random(self, faults: Sequence[tuple[Fault, str]], *, rate: float, seed: int) -> list[str]:
+        """Let each request meet one of these faults, each with the methods that it is for, at this rate.
+
+        Returns a list to which the names of those that were met are added.
+        """
+        self._at_random = (faults, rate, random.Random(seed))
+        return self._met_at_random
+
+    def ask(self, question: Question) -> Answer:
+        """Ask the server itself."""
+        connection = http.client.HTTPConnection(self.upstream, timeout=30)
+        try:
+            connection.request(question.method, question.path, body=question.body, headers=question.headers)
+            response = connection.getresponse()
+            kept = {n.lower(): v for n, v in response.headers.items() if n.lower() not in ONCE_ONLY}
+            return Answer(response.status, kept, response.read())
+        finally:
+            connection.close()
+
     def next_fault(self, method: str, path: str, headers: set[str]) -> Fault | None:
         with self._lock:
             self.seen.append((method, path))
@@ -178,6 +226,11 @@ class FaultProxy:
                 if fits and (one.times is None or one.met < one.times):
                     one.met += 1
                     return one.fault
+            faults, rate, chance = self._at_random
+            if chance.random() < rate:
+                fault, _ = chance.choice([one for one in faults if method in one[1].split()] or [(passing, "")])
+                self._met_at_random.append(getattr(fault, "__name__", "answer"))
+                return fault
         return None
 
     def __enter__(self) -> Self:

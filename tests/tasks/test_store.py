@@ -4,6 +4,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,20 +12,28 @@ from pathlib import Path
 import pytest
 
 from tasks.store import Changed, Conflict, Damaged, Missing, Store, StoreAddressError, Stored, open_store
+from tests.faults.dialects import SURVIVED
+from tests.faults.fault_proxy import FaultProxy
 
 ROOT = Path(__file__).parents[2]
 PATH = "images/ab/ab12.png"
 
 
-@pytest.fixture(params=["folder", "bucket", "radosgw"])
-def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+@pytest.fixture(params=["folder", "bucket", "odd bucket", "radosgw"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """A folder, a bucket as Amazon's are, one that differs in all that may differ, and one of a real server."""
     match request.param:
         case "folder":
-            return open_store(str(tmp_path / "store"))
+            yield open_store(str(tmp_path / "store"))
         case "bucket":
-            return open_store(request.getfixturevalue("s3_store_uri"))
+            yield open_store(request.getfixturevalue("s3_store_uri"))
+        case "odd bucket":
+            uri, server = request.getfixturevalue("s3_store_uri"), request.getfixturevalue("s3_server")
+            with FaultProxy(server, *SURVIVED["everything at once"]) as proxy, pytest.MonkeyPatch.context() as patch:
+                patch.setenv("AWS_ENDPOINT_URL", proxy.address)
+                yield open_store(uri)
         case _:
-            return open_store(request.getfixturevalue("radosgw_store_uri"))
+            yield open_store(request.getfixturevalue("radosgw_store_uri"))
 
 
 def sha256(content: bytes) -> str:
