@@ -14,7 +14,6 @@ from prefect.cache_policies import NO_CACHE
 from tasks.catalogue import PATH as CATALOGUE
 from tasks.catalogue import merge, read_catalogue
 from tasks.duplicates import Duplicates
-from tasks.making import Decomposition
 from tasks.outcome import Outcome, Status, outcome_table
 from tasks.places import clear
 from tasks.plan import Plan, bad_rows
@@ -112,7 +111,7 @@ def _bad(plan: Plan, prepared: Prepared) -> pa.Table:
                 retryable=row.retryable,
                 key="",
                 seed=0,
-                **said(row.prompt, is_caption=isinstance(spec.making, Decomposition)),
+                **said(row.prompt, spec.making.text_column),
                 model=spec.model,
                 profile="",
                 judged_by="",

@@ -112,7 +112,7 @@ class Line:
 
     def __init__(self, spec: LaneSpec, store: Store, plan: Plan) -> None:
         self.spec, self.store, self.plan = spec, store, plan
-        self.record = Record(spec.run, spec.model)
+        self.record = Record(spec.run, spec.model, spec.making.text_column)
         self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")

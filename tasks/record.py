@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from safety.verdict import Reason, Verdict
 from tasks.decision import Decision
@@ -15,12 +15,17 @@ if TYPE_CHECKING:
     from models.engine import Picture
 
 
+TextColumn = Literal["prompt", "caption"]
+"""Where the text of a job's rows stands: each is a prompt that it was made from, or a caption of its source picture."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What every outcome of a run has in common."""
 
     run: str
     model: str
+    text_column: TextColumn
 
     def outcome(self, planned: PlannedRow, status: Status, **what: Any) -> Outcome:
         """The outcome of one row."""
@@ -30,7 +35,7 @@ class Record:
             status=status,
             key=planned.key,
             seed=row.seed,
-            **said(row.prompt, is_caption=row.source is not None),
+            **said(row.prompt, self.text_column),
             model=self.model,
             profile=row.profile,
             judged_by=planned.judged_by,
@@ -69,6 +74,6 @@ class Record:
         return self.outcome(planned, Status.FAILED, reason=FailureReason(reason), message=message, retryable=retryable)
 
 
-def said(text: str, *, is_caption: bool) -> dict[str, Any]:
-    """The columns that tell a row's text: the prompt that it was made from, or the caption of its source picture."""
-    return {"prompt": "", "caption": text or None} if is_caption else {"prompt": text}
+def said(text: str, column: TextColumn) -> dict[str, Any]:
+    """The columns that tell a row's text. `tasks.decision.text_of` reads it from them."""
+    return {"prompt": "", "caption": text or None} if column == "caption" else {"prompt": text}
