@@ -108,7 +108,10 @@ class LayerShelf(Shelf[Layers]):
         source, caption = self._picture(place, key, SOURCE), self.store.read(self.path(place, key, CAPTION))
         if source is None or caption is None:
             raise ValueError("The stored source picture was removed while the run was under way.")
-        return Original(source, caption[0].decode())
+        try:
+            return Original(source, caption[0].decode())
+        except UnicodeDecodeError as error:
+            raise ValueError("The stored caption can't be read: it isn't UTF-8.") from error
 
     def put(self, place: str, key: str, contents: Layers) -> dict[str, Any]:
         """See `Shelf`."""

@@ -15,7 +15,7 @@ from models.sampling import LayersRequest, Shape
 from safety.credentials import CredentialsError
 from safety.layers import WHITE, judge_layers, over
 from safety.marks import judge_marks
-from safety.picture_file import examine
+from safety.picture_file import PictureFile, examine
 from safety.verdict import Verdict, allow, strictest
 from tasks.decision import Decisions
 from tasks.judges import Judges
@@ -39,6 +39,7 @@ class _Result:
     planned: PlannedRow
     contents: Layers
     composite: bytes  # as it is stored
+    file: PictureFile  # what those bytes say of it
     seconds: float
     stored_at: str | None
 
@@ -204,25 +205,33 @@ class LayerStages(Stages):
     def _finished(self, result: _Result) -> tuple[Verdict, list[str], list[str]]:
         """What is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
         marker, profile = self.shelf.marker, self.judges.profiles[result.planned.row.profile]
-        file = examine(result.composite)
-        marked = marker.find(result.composite, file.format, result.planned.key)
-        verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(file.transparent)]
+        marked = marker.find(result.composite, result.file.format, result.planned.key)
+        verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(result.file.transparent)]
         return strictest(verdicts), [name for name in FIXES if name in marked.edits], [*map(str, marked.found)]
 
     def _opened(self, thing: Made | Found | Outcome, screened: Screened) -> _Result | Outcome:
+        """New layers put together, or stored ones fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
         planned = thing.planned
         try:
             if isinstance(thing, Made):
-                contents = Layers(screened.sources[planned.row.id], thing.pixels, planned.row.prompt)
-                return _Result(planned, contents, self.shelf.composite(planned.key, contents), thing.seconds, None)
-            contents = self.shelf.read(thing.place, planned.key)
-            return _Result(planned, contents, self.shelf.composite(planned.key, contents), 0.0, thing.place)
+                made = Layers(screened.sources[planned.row.id], thing.pixels, planned.row.prompt)
+                return self._result(planned, made, thing.seconds, None)
+            return self._result(planned, self.shelf.read(thing.place, planned.key), 0.0, thing.place)
         except CredentialsError as error:
             return self.record.failure(planned, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
             return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+
+    def _result(self, planned: PlannedRow, contents: Layers, seconds: float, stored_at: str | None) -> _Result:
+        """Layers with the bytes of their composite, as they are stored or will be: all that is judged is read here.
+
+        Raises:
+            ValueError: if they can't be read; a row's stored objects are its own trouble.
+        """
+        composite = self.shelf.composite(planned.key, contents)
+        return _Result(planned, contents, composite, examine(composite), seconds, stored_at)
 
 
 def with_caption(planned: PlannedRow, caption: str) -> PlannedRow:
