@@ -34,6 +34,10 @@ if TYPE_CHECKING:
     from models.decomposer import Decomposer, Failure
 
 
+Seen = tuple[str, int, int]
+"""What a caption is written of: the hash of a source picture, and the width and height at which it is read."""
+
+
 @dataclass(frozen=True)
 class _Result:
     planned: PlannedRow
@@ -67,7 +71,7 @@ class LayerStages(Stages):
         self.decomposer, self.prompts = decomposer, prompts
         self.making, self.judges, self.shelf = making, judges, shelf
         self.reader, self.decisions, self.pool, self.record = reader, decisions, pool, record
-        self._captions: dict[str, str] = {}  # written by this lane, by the hash of the source picture
+        self._captions: dict[Seen, str] = {}  # written by this lane
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Read the source pictures of a shard, judge them and their captions, and look up which layers are stored."""
@@ -147,7 +151,7 @@ class LayerStages(Stages):
     def _captioned(self, rows: Sequence[PlannedRow], screened: Screened) -> tuple[list[PlannedRow], list[Outcome]]:
         """The rows with captions, written where there were none and screened, and those that ended of it."""
         failures = self._write_captions([planned for planned in rows if not planned.row.prompt], screened)
-        captioned = [with_caption(planned, self._captions.get(planned.row.source or "", "")) for planned in rows]
+        captioned = [with_caption(planned, self._captions.get(_seen(planned), "")) for planned in rows]
         written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
         rulings = rulings_on(written, self.decisions, self.pool)  # anew: a decision counts for a caption, too
         verdicts = {
@@ -157,7 +161,7 @@ class LayerStages(Stages):
         kept: list[PlannedRow] = []
         ended: list[Outcome] = []
         for planned in captioned:
-            judged, failure = verdicts.get(planned.row.id), failures.get(planned.row.source or "")
+            judged, failure = verdicts.get(planned.row.id), failures.get(_seen(planned))
             if judged is not None:
                 ruling, verdict, decision = judged
                 if verdict.allowed:
@@ -171,12 +175,10 @@ class LayerStages(Stages):
                 kept.append(planned)
         return kept, ended
 
-    def _write_captions(self, rows: Sequence[PlannedRow], screened: Screened) -> dict[str, Failure]:
-        """Write a caption for each source picture that has none yet; returns why some have none still, by hash."""
-        missing = list(
-            {planned.row.source or "": planned for planned in rows if planned.row.source not in self._captions}.values()
-        )
-        failures: dict[str, Failure] = {}
+    def _write_captions(self, rows: Sequence[PlannedRow], screened: Screened) -> dict[Seen, Failure]:
+        """Write a caption for each source picture that has none yet; returns why some have none still."""
+        missing = list({seen: planned for planned in rows if (seen := _seen(planned)) not in self._captions}.values())
+        failures: dict[Seen, Failure] = {}
         if not missing:
             return failures
         shape = missing[0].row
@@ -186,11 +188,11 @@ class LayerStages(Stages):
             use_en_prompt=self.making.use_en_prompt,
         )
         for caption in chain.from_iterable(batches):
-            source = missing[caption.index].row.source or ""
+            seen = _seen(missing[caption.index])
             if caption.failure is not None:
-                failures[source] = caption.failure
+                failures[seen] = caption.failure
             else:
-                self._captions[source] = caption.text or ""
+                self._captions[seen] = caption.text or ""
         return failures
 
     def _request(self, planned: PlannedRow, screened: Screened) -> LayersRequest:
@@ -232,6 +234,10 @@ class LayerStages(Stages):
         """
         composite = self.shelf.composite(planned.key, contents)
         return _Result(planned, contents, composite, examine(composite), seconds, stored_at)
+
+
+def _seen(planned: PlannedRow) -> Seen:
+    return planned.row.source or "", planned.row.width, planned.row.height
 
 
 def with_caption(planned: PlannedRow, caption: str) -> PlannedRow:
