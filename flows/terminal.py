@@ -88,6 +88,8 @@ def show_summary(console: Console, summary: Summary) -> None:
     console.print()
     for sentence in summary.used:
         console.print(f"{'drawn on':10} {escape(sentence)}", soft_wrap=True, highlight=False)
+    for sentence in summary.notices:
+        console.print(f"{'notice':10} {escape(sentence)}", style="bold red", soft_wrap=True, highlight=False)
     if summary.unjudged:
         unjudged = "1 row was" if summary.unjudged == 1 else f"{summary.unjudged} rows were"
         console.print(
@@ -116,6 +118,8 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
     table.add_row(str(census.to_do), f"screened, and rendered or judged again, in {census.shards} shards")
     table.add_row(str(census.carried_over), "left as the catalogue has them")
     table.add_row(str(census.bad), "failed when they were read")
+    if census.unread:
+        table.add_row(str(census.unread), "left as the catalogue has them, because their source can't be read now")
     console.print(table)
     for (width, height, steps, guidance, layers), rows in sorted(census.shapes.items()):
         into = f" into {layers} layers" if layers else ""

@@ -67,6 +67,7 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
             started_at=started_at,
             complete=complete,
             lanes=[] if prepared.complete else run.lanes(store),
+            unread=prepared.unread,
         )
     if complete and not prepared.complete:
         write_report(store, run.path(REPORT), mine, summary)

@@ -28,7 +28,7 @@ from tasks.kind import Kind, kind_of
 from tasks.lane import LaneSpec
 from tasks.making import Pictures
 from tasks.manifest import Manifest, open_manifest
-from tasks.plan import Census, Plan, Planner, write_plan
+from tasks.plan import Census, Plan, Planner, Unread, write_plan
 from tasks.probing import check_probe
 from tasks.request import RequestError
 from tasks.run import Run, open_run, run_name, write_json
@@ -56,6 +56,7 @@ class Prepared:
     ended: int  # rows of them that have an outcome from an earlier start of this run
     complete: bool  # every row was settled before: nothing is to be done or written
     spec: LaneSpec
+    unread: Unread = field(default_factory=Unread)
 
 
 @dataclass(frozen=True)
@@ -291,14 +292,14 @@ def prepare(request: Request) -> Prepared:
         check_carried(catalogue, manifest.carried, manifest.name)
         census = draft(checked, manifest, catalogue, file)
         if before is not None and census.to_do == 0:
-            return Prepared(before, 0, 0, 0, True, checked.spec(before))
+            return Prepared(before, 0, 0, 0, True, checked.spec(before), Plan(file).unread)
         write_json(store, run.path("job.json"), _document(checked, manifest))
         try:
             store.put_once(run.path("plan.parquet"), file)
         except Conflict:  # another run of this command was first: its plan stands
             store.download(run.path("plan.parquet"), file)
             return _going_on(checked, run, file)
-        return Prepared(run, census.shards, census.to_do, 0, False, checked.spec(run))
+        return Prepared(run, census.shards, census.to_do, 0, False, checked.spec(run), Plan(file).unread)
 
 
 def _going_on(checked: Checked, run: Run, file: Path) -> Prepared:
@@ -306,7 +307,7 @@ def _going_on(checked: Checked, run: Run, file: Path) -> Prepared:
     for profile in plan.profiles():
         checked.judged_by(profile)
     ended, _ = run.outcomes(checked.store, plan.shards)
-    return Prepared(run, plan.shards, plan.to_do, ended.num_rows, False, checked.spec(run))
+    return Prepared(run, plan.shards, plan.to_do, ended.num_rows, False, checked.spec(run), plan.unread)
 
 
 def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:

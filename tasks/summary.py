@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 
 from safety.verdict import Reason
 from tasks.outcome import Status
+from tasks.plan import Unread
 
 GIB = 2**30
 UNJUDGED = (Reason.SCREEN_FAILED, Reason.CLASSIFIER_FAILED)
@@ -41,6 +42,7 @@ class Summary:
     statuses: dict[str, int]
     unjudged: int  # rows of them that were refused because a check failed, not for what they are
     waiting: int  # rows of them that wait for a person
+    unread: Unread  # rows of them that weren't looked at
     causes: tuple[Cause, ...]
     rendered: int  # pictures made by this run, by all commands that worked on it
     kept: int  # rows whose outcome an earlier run had settled
@@ -52,6 +54,11 @@ class Summary:
     @property
     def failed(self) -> int:
         return self.statuses[Status.FAILED]
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should know of the run beside how its rows ended, in sentences."""
+        return [self.unread.sentence] if self.unread.rows else []
 
     @property
     def used(self) -> list[str]:
@@ -74,6 +81,7 @@ def summarise(
     started_at: datetime,
     complete: bool,
     lanes: Sequence[dict[str, Any]] = (),
+    unread: Unread = Unread(),  # noqa: B008  frozen
 ) -> Summary:
     """Sum up the part of the catalogue that a run's plan is about."""
     of_run = mine.filter(pc.equal(mine.column("run"), run or ""))
@@ -90,6 +98,7 @@ def summarise(
         statuses={status: pc.sum(pc.equal(mine.column("status"), status)).as_py() or 0 for status in Status},
         unjudged=pc.sum(pc.is_in(mine.column("reason"), value_set=pa.array(UNJUDGED, pa.string()))).as_py() or 0,
         waiting=pc.sum(pc.equal(mine.column("reason"), Reason.REVIEW)).as_py() or 0,
+        unread=unread,
         causes=_causes(mine),
         rendered=len(seconds),
         kept=mine.num_rows - of_run.num_rows,
