@@ -17,7 +17,16 @@ from tasks.prepare import Estimate
 from tasks.progress import listener, started
 from tasks.summary import Summary
 
-COLOURS = {Status.DONE: "green", Status.BLOCKED: "red", Status.REJECTED: "yellow", Status.FAILED: "magenta"}
+UNJUDGED = (
+    "unjudged"  # of rows while a run goes on: a check failed of them, and what becomes of them is seen at its end
+)
+COLOURS = {
+    Status.DONE: "green",
+    Status.BLOCKED: "red",
+    Status.REJECTED: "yellow",
+    Status.FAILED: "magenta",
+    UNJUDGED: "bold red",
+}
 
 
 def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozenset[Retry]) -> Summary:
@@ -32,7 +41,7 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
         console=console,
         transient=True,
     )
-    counts = dict.fromkeys(Status, 0)
+    counts: dict[str, int] = dict.fromkeys([*Status, UNJUDGED], 0)
     with bar:
         shown = bar.add_task("starting", total=None, counts="")
 
@@ -41,7 +50,7 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
 
         def listen(outcomes: Sequence[Outcome]) -> None:
             for outcome in outcomes:
-                counts[outcome.status] += 1
+                counts[UNJUDGED if outcome.keeps else outcome.status] += 1
             words = "  ".join(f"[{COLOURS[status]}]{rows} {status}[/]" for status, rows in counts.items() if rows)
             bar.update(shown, advance=len(outcomes), counts=words)
 

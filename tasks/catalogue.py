@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from safety.verdict import Reason
+from tasks.kept import kept
 from tasks.outcome import ADDED, SCHEMA, widened
 from tasks.plan import CARRIED, Known
 from tasks.request import RequestError
@@ -157,8 +158,8 @@ def _merged(before: pa.Table, plan: pa.Table, outcomes: pa.Table) -> tuple[pa.Ta
     ids = plan.column("id").combine_chunks()
     of_plan = pc.is_in(before.column("id"), value_set=ids)
     others = before.filter(pc.invert(of_plan))
-    candidates = pa.concat_tables([before.filter(of_plan).select(SCHEMA.names).cast(SCHEMA), outcomes])
-    # Newest first: an id is found at its first place.
+    candidates = pa.concat_tables([kept(before, outcomes), before.filter(of_plan).select(SCHEMA.names).cast(SCHEMA)])
+    # Newest first: an id is found at its first place. Sorting is stable, so what `kept` let stand comes before itself.
     newest = candidates.take(pc.sort_indices(candidates, [("finished_at", "descending")]))
     places = pc.index_in(ids, value_set=newest.column("id").combine_chunks())
     mine = newest.take(places.drop_null())

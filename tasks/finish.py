@@ -14,6 +14,7 @@ from prefect.cache_policies import NO_CACHE
 from tasks.catalogue import PATH as CATALOGUE
 from tasks.catalogue import merge, read_catalogue
 from tasks.duplicates import Duplicates
+from tasks.faults import told
 from tasks.outcome import Outcome, Status, outcome_table
 from tasks.places import clear
 from tasks.plan import Plan, bad_rows
@@ -68,6 +69,7 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
             complete=complete,
             lanes=[] if prepared.complete else run.lanes(store),
             unread=prepared.unread,
+            faults=[] if prepared.complete else told(store, run, 0),
         )
     if complete and not prepared.complete:
         write_report(store, run.path(REPORT), mine, summary)

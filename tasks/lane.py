@@ -29,6 +29,7 @@ from safety.profile import Profile
 from safety.provenance import DigitalSourceType
 from tasks.classify import classify
 from tasks.decision import Decisions
+from tasks.faults import Faults, collected_faults
 from tasks.judges import Judges
 from tasks.layer_stages import LayerStages
 from tasks.making import Control, Decomposition, Intake, Pictures
@@ -99,7 +100,7 @@ def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
         file = Path(folder) / "plan.parquet"
         if store.download(Run(spec.run).path("plan.parquet"), file) is None:
             raise StoreError(f"The plan of run {spec.run} is gone from {store.uri}.")
-        with Line(spec, store, Plan(file)) as line:
+        with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, Plan(file), faults) as line:
             try:
                 return line.work(shards)
             finally:
@@ -110,8 +111,8 @@ def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
 class Line:
     """The stages of a lane and what they hold open between shards."""
 
-    def __init__(self, spec: LaneSpec, store: Store, plan: Plan) -> None:
-        self.spec, self.store, self.plan = spec, store, plan
+    def __init__(self, spec: LaneSpec, store: Store, plan: Plan, faults: Faults) -> None:
+        self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
         self.record = Record(spec.run, spec.model, spec.making.text_column)
         self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
@@ -249,6 +250,7 @@ class Line:
                 ahead = None if following is None else self._start(self._screen, following)
                 self.behind.append(self._shard(screened))
                 self._settle(SHARDS_BEHIND)
+                self.faults.save()
                 done += 1
         finally:
             self._settle(0)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from safety.verdict import Reason
+from tasks.kept import UNJUDGED
 from tasks.key import Maker, reseed
 from tasks.manifest import Manifest, ManifestError
 from tasks.outcome import Status
@@ -67,6 +68,11 @@ class Known:
     retryable: bool  # what went wrong was not the row's doing: the same picture may pass
     reason: str | None = None
     text: str = ""  # of a row that waits for a person: its prompt, or the caption of its source picture
+
+    @property
+    def still_to_judge(self) -> bool:
+        """Whether the last look at it failed, so that what was known of it before stands: see `tasks.kept`."""
+        return self.retryable and self.status != Status.FAILED and self.reason not in UNJUDGED
 
 
 @dataclass(frozen=True)
@@ -179,14 +185,14 @@ class Planner:
             key = self.maker.key(row, seed, label=label)
             if known is None or key != known.key:
                 continue
-            changed = known.judged_by != judged_by
+            changed = known.judged_by != judged_by or known.still_to_judge
             if known.reason == Reason.REVIEW_APPROVED:
                 return key, seed, known.attempt, True
             if known.reason == Reason.REVIEW:  # which is for a person to end: not made again, whatever is to be retried
                 return key, seed, known.attempt, changed or self.decided(key, known.text)
             if known.status not in self.retry:
                 return key, seed, known.attempt, changed
-            if known.status == Status.REJECTED and not known.retryable:
+            if known.status == Status.REJECTED and (known.still_to_judge or not known.retryable):
                 seed = reseed(row.seed, known.attempt + 1)
                 key = self.maker.key(row, seed, label=label)
             return key, seed, known.attempt + 1, True

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from safety.verdict import Reason, Verdict
+from safety.verdict import Verdict
 from tasks.decision import Decision
+from tasks.kept import UNJUDGED
 from tasks.outcome import FailureReason, Outcome, Status
 from tasks.plan import PlannedRow
 from tasks.stages import Made
@@ -53,7 +54,8 @@ class Record:
             status,
             reason=verdict.reason,
             message=verdict.message,
-            retryable=verdict.reason in (Reason.SCREEN_FAILED, Reason.CLASSIFIER_FAILED),
+            retryable=verdict.reason in UNJUDGED,
+            keeps=verdict.failed,
             scores={name: float(score) for name, score in verdict.scores.items()},
             asks=dict(verdict.asks),
             reviewed_by=decision.by if decision else None,
@@ -69,9 +71,18 @@ class Record:
         failure = picture.failure
         return self.failure(planned, failure.reason, failure.message, retryable=failure.retryable)
 
-    def failure(self, planned: PlannedRow, reason: str, message: str, *, retryable: bool) -> Outcome:
+    def failure(
+        self, planned: PlannedRow, reason: str, message: str, *, retryable: bool, keeps: bool = False
+    ) -> Outcome:
         """The outcome of a row that failed."""
-        return self.outcome(planned, Status.FAILED, reason=FailureReason(reason), message=message, retryable=retryable)
+        return self.outcome(
+            planned,
+            Status.FAILED,
+            reason=FailureReason(reason),
+            message=message,
+            retryable=retryable,
+            keeps=keeps,
+        )
 
 
 def said(text: str, column: TextColumn) -> dict[str, Any]:

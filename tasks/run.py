@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.key import digest
-from tasks.outcome import SCHEMA, Outcome, outcome_table, widened
+from tasks.outcome import LEDGER, Outcome, ledger, outcome_table
 from tasks.store import Conflict, Store
 
 
@@ -66,11 +66,11 @@ class Run:
     def outcomes(self, store: Store, shards: int) -> tuple[pa.Table, int]:
         """The ledgers of this run as one table, and how many of its shards have one."""
         tables = [
-            widened(pq.read_table(io.BytesIO(found[0])))
+            ledger(pq.read_table(io.BytesIO(found[0])))
             for shard in range(shards)
             if (found := store.read(self.shard_path(shard)))
         ]
-        return pa.concat_tables([SCHEMA.empty_table(), *tables]), len(tables)
+        return pa.concat_tables([LEDGER.empty_table(), *tables]), len(tables)
 
 
 def runs_of(name: str) -> Iterator[Run]:

@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safety.verdict import Reason
+from tasks.kept import UNJUDGED, still_to_judge
 from tasks.outcome import Status
 from tasks.plan import Unread
 
 GIB = 2**30
-UNJUDGED = (Reason.SCREEN_FAILED, Reason.CLASSIFIER_FAILED)
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Summary:
     unjudged: int  # rows of them that were refused because a check failed, not for what they are
     waiting: int  # rows of them that wait for a person
     unread: Unread  # rows of them that weren't looked at
+    to_judge: int  # rows of them that keep what they had because they couldn't be judged again
+    faults: tuple[str, ...]  # that lanes went on from, in sentences
     causes: tuple[Cause, ...]
     rendered: int  # pictures made by this run, by all commands that worked on it
     kept: int  # rows whose outcome an earlier run had settled
@@ -58,7 +60,19 @@ class Summary:
     @property
     def notices(self) -> list[str]:
         """What a person should know of the run beside how its rows ended, in sentences."""
-        return [self.unread.sentence] if self.unread.rows else []
+        unread = [self.unread.sentence] if self.unread.rows else []
+        kept = (
+            "1 row keeps the outcome that it had, because it"
+            if self.to_judge == 1
+            else (f"{self.to_judge} rows keep the outcome that they had, because they")
+        )
+        to_judge = [f"{kept} couldn't be judged again; the next run judges again."] if self.to_judge else []
+        return [*unread, *to_judge, *self.faults]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether rows failed, or weren't looked at as they should have been."""
+        return bool(self.failed or self.unjudged or self.unread.rows or self.to_judge)
 
     @property
     def used(self) -> list[str]:
@@ -82,6 +96,7 @@ def summarise(
     complete: bool,
     lanes: Sequence[dict[str, Any]] = (),
     unread: Unread = Unread(),  # noqa: B008  frozen
+    faults: Sequence[str] = (),
 ) -> Summary:
     """Sum up the part of the catalogue that a run's plan is about."""
     of_run = mine.filter(pc.equal(mine.column("run"), run or ""))
@@ -99,6 +114,8 @@ def summarise(
         unjudged=pc.sum(pc.is_in(mine.column("reason"), value_set=pa.array(UNJUDGED, pa.string()))).as_py() or 0,
         waiting=pc.sum(pc.equal(mine.column("reason"), Reason.REVIEW)).as_py() or 0,
         unread=unread,
+        to_judge=pc.sum(still_to_judge(mine)).as_py() or 0,
+        faults=tuple(faults),
         causes=_causes(mine),
         rendered=len(seconds),
         kept=mine.num_rows - of_run.num_rows,

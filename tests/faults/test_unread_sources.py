@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,14 +14,18 @@ from rich.console import Console
 
 from flows.artifacts import summary_text
 from flows.terminal import show_summary
+from tasks.source_error import SourceError
 from tasks.store import Store
 from tasks.summary import Summary
 from tasks.web_source import WebSource
-from tests.end_to_end.conftest import catalogue, manifest, prefect_api, store
+from tests.end_to_end.conftest import ROAD, catalogue, manifest, prefect_api, store
+from tests.end_to_end.conftest import run as generate
+from tests.end_to_end.test_control import drawing as drawing_after
+from tests.end_to_end.test_control import png
 from tests.end_to_end.test_decompose import drawing, layered, run
 from tests.tasks.bad_server import BadServer, resets, sends, serving
 
-__all__ = ["layered", "manifest", "prefect_api", "run", "store"]  # fixtures
+__all__ = ["drawing_after", "layered", "manifest", "prefect_api", "run", "store"]  # fixtures
 
 
 @pytest.fixture
@@ -29,6 +34,22 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
     monkeypatch.setattr("tasks.making.WebSource", partial(WebSource, loopback=True, pauses=(), read_timeout=2.0))
     with serving() as server:
         yield server
+
+
+@pytest.fixture
+def dead_end(monkeypatch: pytest.MonkeyPatch) -> Callable[[SourceError], AbstractContextManager[None]]:
+    """Lets a lane read no source picture for a while, though the plan could."""
+
+    @contextmanager
+    def fail(error: SourceError) -> Iterator[None]:
+        def read(*_: Any) -> bytes:
+            raise error
+
+        with monkeypatch.context() as broken:
+            broken.setattr("tasks.originals.read_source", read)
+            yield
+
+    return fail
 
 
 def said(summary: Summary) -> str:
@@ -82,3 +103,35 @@ def test_a_host_that_does_not_answer_takes_no_done_row_away(
         server.answers[f"/{name}.png"] = [sends(drawing(seed))]
     assert go(away).unread.rows == 0
     assert catalogue(store)["busy"] == after["busy"]
+
+
+@pytest.mark.parametrize("retryable", [True, False])
+def test_a_picture_is_not_lost_because_a_lane_cannot_read_what_it_was_drawn_after(
+    manifest: Callable[..., str],
+    store: Store,
+    tmp_path: Path,
+    drawing_after: dict[str, Any],
+    dead_end: Callable[[SourceError], AbstractContextManager[None]],
+    retryable: bool,
+) -> None:
+    rows = [{"id": "a", "prompt": "a red mug", "control": png(1)}]
+    generate(manifest(rows), store, **drawing_after)
+    before = catalogue(store)["a"]
+    (policy := tmp_path / "stricter.toml").write_text(Path(ROAD).read_text().replace("= 1.0", "= 0.99"))
+    stricter = {**drawing_after, "policy": str(policy)}
+    more = manifest([*rows, {**rows[0], "id": "new", "seed": 5}])
+
+    with dead_end(SourceError("source_unreachable", "The host doesn't answer.", retryable=retryable)):
+        summary = generate(more, store, **stricter)
+
+    found = catalogue(store)
+    assert found["a"] == {**before, "retryable": True}
+    assert (found["new"]["status"], found["new"]["reason"]) == ("failed", "source_unreachable")
+    assert summary.to_judge == 1
+    assert Path(before["uri"]).exists()
+
+    assert generate(manifest(rows), store, **stricter).rendered == 0
+    assert catalogue(store)["a"] == {
+        **before,
+        **{name: catalogue(store)["a"][name] for name in ("judged_by", "run", "seconds", "finished_at")},
+    }

@@ -149,9 +149,33 @@ def test_retrying_a_rejected_row_draws_another_picture_and_remembers_it(write_ma
 
 
 def test_retrying_a_picture_that_could_not_be_classified_keeps_its_seed(write_manifest: Write) -> None:
-    unjudged = known("rejected", retryable=True)
+    unjudged = known("rejected", retryable=True, reason="classifier_failed")
     plan, _ = planned(write_manifest([MUG]), known=unjudged, retry=frozenset({"rejected"}))
     assert plan.shard(0)[0].key == key()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [("done", None), ("rejected", "blank"), ("rejected", "review"), ("blocked", "concept")]
+)
+def test_a_row_that_could_not_be_judged_again_is_judged_by_the_next_run(
+    write_manifest: Write, status: str, reason: str | None
+) -> None:
+    plan, _ = planned(write_manifest([MUG]), known=known(status, retryable=True, reason=reason))
+    assert (plan.shard(0)[0].key, plan.shard(0)[0].attempt) == (key(), 1)
+
+
+@pytest.mark.parametrize(("status", "reason"), [("rejected", "classifier_failed"), ("blocked", "screen_failed")])
+def test_a_new_row_that_could_not_be_judged_waits_to_be_asked_for(
+    write_manifest: Write, status: str, reason: str
+) -> None:
+    _, census = planned(write_manifest([MUG]), known=known(status, retryable=True, reason=reason))
+    assert census.to_do == 0
+
+
+def test_retrying_a_rejected_picture_that_could_not_be_judged_again_draws_another(write_manifest: Write) -> None:
+    before = known("rejected", retryable=True, reason="blank")
+    plan, _ = planned(write_manifest([MUG]), known=before, retry=frozenset({"rejected"}))
+    assert plan.shard(0)[0].row.seed == reseed(seed_of(0, "a"), 2)
 
 
 def test_retrying_a_failed_row_draws_the_same_picture(write_manifest: Write) -> None:
