@@ -53,6 +53,13 @@ def progress_artifact(prepared: Prepared) -> Iterator[None]:
 
 def publish_summary(summary: Summary) -> None:
     """Leave the counts, and the way to the report."""
+    create_markdown_artifact(summary_text(summary))
+    address = summary.report if "://" in summary.report else Path(summary.report).as_uri()
+    create_link_artifact(address, link_text="report", description=f"Report of run {summary.run}")
+
+
+def summary_text(summary: Summary) -> str:
+    """The counts and causes of a run as Markdown."""
     rows = [f"| {status} | {count} |" for status, count in summary.statuses.items()]
     causes = [f"| {c.status} | {c.reason} | {c.rows} |" for c in summary.causes]
     table = ["| outcome | rows |", "| --- | ---: |", *rows]
@@ -60,6 +67,5 @@ def publish_summary(summary: Summary) -> None:
     used = ["", *(f"- {sentence}" for sentence in summary.used)] if summary.used else []
     head = f"**{summary.rows} rows**, {summary.rendered} rendered"
     asks = ["", f"{summary.waiting} of them wait for review."] if summary.waiting else []
-    create_markdown_artifact("\n".join([head, "", *table, *why, *asks, *used]))
-    address = summary.report if "://" in summary.report else Path(summary.report).as_uri()
-    create_link_artifact(address, link_text="report", description=f"Report of run {summary.run}")
+    notices = [line for sentence in summary.notices for line in ("", sentence)]
+    return "\n".join([head, "", *table, *why, *asks, *notices, *used])

@@ -110,7 +110,7 @@ def run_job(
 
         summary = run_in_terminal(problems, whole, limit, again)
         show_summary(terminal, summary)
-    raise SystemExit(ROWS_FAILED if summary.failed or summary.unjudged else OK)
+    raise SystemExit(ROWS_FAILED if summary.is_partial else OK)
 
 
 def generate(**values: Any) -> None:

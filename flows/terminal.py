@@ -17,7 +17,16 @@ from tasks.prepare import Estimate
 from tasks.progress import listener, started
 from tasks.summary import Summary
 
-COLOURS = {Status.DONE: "green", Status.BLOCKED: "red", Status.REJECTED: "yellow", Status.FAILED: "magenta"}
+UNJUDGED = (
+    "unjudged"  # of rows while a run goes on: a check failed of them, and what becomes of them is seen at its end
+)
+COLOURS = {
+    Status.DONE: "green",
+    Status.BLOCKED: "red",
+    Status.REJECTED: "yellow",
+    Status.FAILED: "magenta",
+    UNJUDGED: "bold red",
+}
 
 
 def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozenset[Retry]) -> Summary:
@@ -32,7 +41,7 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
         console=console,
         transient=True,
     )
-    counts = dict.fromkeys(Status, 0)
+    counts: dict[str, int] = dict.fromkeys([*Status, UNJUDGED], 0)
     with bar:
         shown = bar.add_task("starting", total=None, counts="")
 
@@ -41,7 +50,7 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
 
         def listen(outcomes: Sequence[Outcome]) -> None:
             for outcome in outcomes:
-                counts[outcome.status] += 1
+                counts[UNJUDGED if outcome.keeps else outcome.status] += 1
             words = "  ".join(f"[{COLOURS[status]}]{rows} {status}[/]" for status, rows in counts.items() if rows)
             bar.update(shown, advance=len(outcomes), counts=words)
 
@@ -88,6 +97,8 @@ def show_summary(console: Console, summary: Summary) -> None:
     console.print()
     for sentence in summary.used:
         console.print(f"{'drawn on':10} {escape(sentence)}", soft_wrap=True, highlight=False)
+    for sentence in summary.notices:
+        console.print(f"{'notice':10} {escape(sentence)}", style="bold red", soft_wrap=True, highlight=False)
     if summary.unjudged:
         unjudged = "1 row was" if summary.unjudged == 1 else f"{summary.unjudged} rows were"
         console.print(
@@ -116,6 +127,8 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
     table.add_row(str(census.to_do), f"screened, and rendered or judged again, in {census.shards} shards")
     table.add_row(str(census.carried_over), "left as the catalogue has them")
     table.add_row(str(census.bad), "failed when they were read")
+    if census.unread:
+        table.add_row(str(census.unread), "left as the catalogue has them, because their source can't be read now")
     console.print(table)
     for (width, height, steps, guidance, layers), rows in sorted(census.shapes.items()):
         into = f" into {layers} layers" if layers else ""

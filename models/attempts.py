@@ -76,7 +76,8 @@ def attempt(
             yield Done(batch, made, seconds)
             continue
         cause, line = blame(error), first_line(error)
-        logger.warning("A batch of %d rows failed (%s)", len(batch), cause, exc_info=error)
+        level = logging.WARNING if cause == "out_of_memory" else logging.ERROR
+        logger.log(level, "A batch of %d rows failed (%s).", len(batch), cause, exc_info=error)
         error = None  # its traceback keeps the batch's tensors alive
         _clean_up(device)
         if len(batch) == 1 and cause == "out_of_memory" and make_room():

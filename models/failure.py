@@ -1,5 +1,6 @@
 """Why a row has no picture, and whose fault it is."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, TypeVar
@@ -7,6 +8,8 @@ from typing import Literal, TypeVar
 import torch
 
 Value = TypeVar("Value")
+
+logger = logging.getLogger(__name__)
 
 Cause = Literal["out_of_memory", "internal"]
 Reason = Literal["prompt_too_long", "not_finite", "out_of_memory", "internal"]
@@ -55,7 +58,7 @@ def apart(
     try:
         return step(prompts), {}
     except Exception as error:  # noqa: BLE001 a prompt is what a stranger wrote
-        blame(error)
+        _tell(error, "The text encoder failed of prompts.")
     done: dict[str, Value] = {}
     failures: dict[str, Failure] = {}
     for prompt in prompts:
@@ -63,8 +66,16 @@ def apart(
             done |= step([prompt])
         except Exception as error:  # noqa: BLE001
             message = f"The text encoder failed on this row's prompt: {first_line(error).rstrip('.')}."
-            failures[prompt] = Failure(blame(error), message, retryable=True)
+            failures[prompt] = Failure(_tell(error, "The text encoder failed of a prompt."), message, retryable=True)
     return done, failures
+
+
+def _tell(error: Exception, what: str) -> Cause:
+    """Log what is nobody's fault but ours, and say what an exception means for its rows."""
+    cause = blame(error)
+    if cause == "internal":
+        logger.error(what, exc_info=error)
+    return cause
 
 
 def first_line(error: BaseException) -> str:

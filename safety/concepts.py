@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from safety.policy import PROMPT_MATCH, Policy
-from safety.verdict import Reason, Verdict, allow, ask, refuse, strictest
+from safety.verdict import Reason, Verdict, allow, ask, fail, refuse, strictest
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def judge_prompt(windows: np.ndarray, concepts: ConceptEmbeddings, policy: Polic
     unit = _unit(windows)
     scores = None if unit is None else _scores(unit, concepts, policy)
     if scores is None:
-        return refuse(Reason.SCREEN_FAILED, "The prompt couldn't be screened, and what can't be screened is refused.")
+        return fail(Reason.SCREEN_FAILED, "The prompt couldn't be screened, and what can't be screened is refused.")
     limits = {concept.name: concept.prompt_threshold for concept in policy.concepts}
     return _flagged("prompt", scores, limits, policy) or allow(scores)
 
@@ -71,15 +71,15 @@ def judge_picture(
     """
     failed = "The picture couldn't be classified, and what can't be classified is refused."
     if np.ndim(picture) != 1:
-        return refuse(Reason.CLASSIFIER_FAILED, failed)
+        return fail(Reason.CLASSIFIER_FAILED, failed)
     unit = _unit(np.asarray(picture)[None])
     scores = None if unit is None else _scores(unit, concepts, policy)
     if unit is None or scores is None:
-        return refuse(Reason.CLASSIFIER_FAILED, failed)
+        return fail(Reason.CLASSIFIER_FAILED, failed)
     if prompt is not None:
         windows = _unit(prompt)
         if windows is None or windows.shape[1] != unit.shape[1]:
-            return refuse(Reason.CLASSIFIER_FAILED, failed, scores)
+            return fail(Reason.CLASSIFIER_FAILED, failed, scores)
         scores[PROMPT_MATCH] = float((windows @ unit[0]).max())
     limits = {concept.name: concept.picture_threshold for concept in policy.concepts}
     flagged = _flagged("picture", scores, limits, policy) or allow(scores)

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from safety.verdict import Reason, Verdict, allow, ask, refuse
+from safety.verdict import Reason, Verdict, allow, ask, fail, refuse
 
 FORMAT = "packshot-probe"  # the one entry of the file's metadata
 LARGEST = 64 << 20  # bytes of a file; a concept takes 57 kB for Qwen-Image
@@ -171,7 +171,7 @@ def judge_vectors(vectors: np.ndarray, probe: Probe, *, what: str = "prompt") ->
 
     A vector that isn't finite, or is of another size than the probe's, is refused.
     """
-    failed = refuse(Reason.SCREEN_FAILED, f"The {what} couldn't be screened, and what can't be screened is refused.")
+    failed = fail(Reason.SCREEN_FAILED, f"The {what} couldn't be screened, and what can't be screened is refused.")
     count = len(vectors)
     try:
         rows = np.asarray(vectors, dtype=np.float64)

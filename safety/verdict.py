@@ -41,12 +41,16 @@ class Verdict:
     scores: Mapping[str, float] = field(default_factory=dict)
     asks: Mapping[str, float] = field(default_factory=dict)
     """The concepts for which a person must look, and how far each is over its limit, the furthest first."""
+    failed: bool = False
+    """The check itself failed, and nothing else spoke against it: it is refused, but nothing is known of it."""
 
     def __post_init__(self) -> None:
         if self.allowed != (self.reason is None) or self.allowed != (self.message is None):
             raise ValueError("A refusal needs a reason and a message; an allowance has neither.")
         if bool(self.asks) != self.waits:
             raise ValueError("A review needs the concepts that ask for it; nothing else has any.")
+        if self.failed and (self.allowed or self.waits):
+            raise ValueError("What a check failed of is refused.")
 
     @property
     def waits(self) -> bool:
@@ -64,6 +68,11 @@ def refuse(reason: Reason, message: str, scores: Mapping[str, float] | None = No
     return Verdict(False, reason, message, dict(scores or {}))
 
 
+def fail(reason: Reason, message: str, scores: Mapping[str, float] | None = None) -> Verdict:
+    """The check itself failed: whatever it would have said, this is refused."""
+    return Verdict(False, reason, message, dict(scores or {}), failed=True)
+
+
 def ask(over: Mapping[str, float], message: str, scores: Mapping[str, float] | None = None) -> Verdict:
     """A person must look, because these concepts are over their limits by so much; until then it is refused."""
     asks = dict(sorted(over.items(), key=lambda one: -one[1]))
@@ -73,15 +82,16 @@ def ask(over: Mapping[str, float], message: str, scores: Mapping[str, float] | N
 def strictest(verdicts: Iterable[Verdict]) -> Verdict:
     """Fold several verdicts into one: a block beats a review, and a review beats an allowance.
 
-    The first block counts; reviews are put together, so that a person answers all of them at once. The scores of all
-    are kept.
+    The first block counts, and one that a check failed of only where no check blocks; reviews are put together, so that
+    a person answers all of them at once. The scores of all are kept.
     """
     verdicts = list(verdicts)
     scores = {name: score for verdict in verdicts for name, score in verdict.scores.items()}
-    block = next((verdict for verdict in verdicts if not verdict.allowed and not verdict.waits), None)
-    if block is not None:
-        return Verdict(False, block.reason, block.message, scores)
+    blocks = sorted((one for one in verdicts if not one.allowed and not one.waits), key=lambda one: one.failed)
     waiting = [verdict for verdict in verdicts if verdict.waits]
+    if blocks:
+        first = blocks[0]
+        return Verdict(False, first.reason, first.message, scores, failed=first.failed and not waiting)
     if waiting:
         messages = dict.fromkeys(verdict.message or "" for verdict in waiting)
         over = sorted(pair for verdict in waiting for pair in verdict.asks.items())  # of a name the largest stays

@@ -17,7 +17,7 @@ from tasks.catalogue import Catalogue, read_catalogue
 from tasks.decision import Decisions
 from tasks.duplicates import settle_duplicates
 from tasks.edit import Edit
-from tasks.making import Decomposition
+from tasks.faults import told
 from tasks.merge import Merged, beside, merge
 from tasks.outcome import Outcome, Status, outcome_table
 from tasks.plan import Plan, bad_rows
@@ -67,6 +67,8 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
         started_at=started_at,
         complete=settled.complete,
         lanes=[] if prepared.complete else run.lanes(store),
+        unread=prepared.unread,
+        faults=[] if prepared.complete else told(store, run, 0),
     )
     if settled.complete and not prepared.complete:
         write_report(store, run.path(REPORT), mine, summary)
@@ -138,7 +140,7 @@ def _bad(plan: pa.Table, planned_at: datetime, prepared: Prepared) -> pa.Table:
                 retryable=row.retryable,
                 key="",
                 seed=0,
-                **said(row.prompt, is_caption=isinstance(spec.making, Decomposition)),
+                **said(row.prompt, spec.making.text_column),
                 model=spec.model,
                 profile="",
                 policy_fingerprint="",

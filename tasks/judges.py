@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -16,8 +17,10 @@ if TYPE_CHECKING:
 from models.checkpoint import Checkpoint, CheckpointError
 from safety.concepts import ConceptEmbeddings, embed_concepts, judge_picture
 from safety.policy import Policy, PolicyError
-from safety.verdict import Reason, Verdict, refuse
+from safety.verdict import Reason, Verdict, fail
 from tasks.request import RequestError
+
+logger = logging.getLogger(__name__)
 
 
 def load_policy(policy: str, clip: str) -> Policy:
@@ -74,7 +77,8 @@ class Judges:
             return []
         try:
             clip, concepts = self.clip, self.concepts
-        except Exception as error:  # noqa: BLE001  whatever the CLIP failed of, nothing was classified
+        except Exception as error:
+            logger.exception("The CLIP could not be asked about pictures.")
             return [_unclassified(error) for _ in pictures]
         return [
             thing if isinstance(thing, Verdict) else judge_picture(thing, prompt, concepts, policy or self.policy)
@@ -98,7 +102,7 @@ def unjudged(reason: Reason, what: str, error: Exception) -> Verdict:
     """The refusal of something that a classifier failed of; `what` should have been done to it."""
     # Only a checkpoint's errors are made to be shown: another one may quote a whole prompt.
     why = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}."
-    return refuse(reason, f"The {what}: {why}")
+    return fail(reason, f"The {what}: {why}")
 
 
 def _unclassified(error: Exception) -> Verdict:
@@ -112,7 +116,8 @@ def _embedded(pictures: Sequence[np.ndarray], clip: Clip) -> list[np.ndarray | V
         if len(rows) != len(pictures):
             raise ValueError(f"{len(rows)} embeddings of {len(pictures)} pictures")
         return [*rows]
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
+        logger.exception("The CLIP failed of a picture." if len(pictures) == 1 else "The CLIP failed of pictures.")
         if len(pictures) == 1:
             return [_unclassified(error)]
         return [thing for picture in pictures for thing in _embedded([picture], clip)]

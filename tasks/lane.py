@@ -30,6 +30,7 @@ from safety.provenance import DigitalSourceType
 from tasks.classify import classify
 from tasks.decision import Decisions
 from tasks.dialect import Dialect
+from tasks.faults import Faults, collected_faults
 from tasks.judges import Judges
 from tasks.keep import keep
 from tasks.layer_stages import LayerStages
@@ -102,7 +103,7 @@ def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
         file = Path(folder) / "plan.parquet"
         if store.download(Run(spec.run).path("plan.parquet"), file) is None:
             raise StoreError(f"The plan of run {spec.run} is gone from {store.uri}.")
-        with Line(spec, store, Plan(file)) as line:
+        with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, Plan(file), faults) as line:
             try:
                 return line.work(shards)
             finally:
@@ -113,9 +114,9 @@ def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
 class Line:
     """The stages of a lane and what they hold open between shards."""
 
-    def __init__(self, spec: LaneSpec, store: Store, plan: Plan) -> None:
-        self.spec, self.store, self.plan = spec, store, plan
-        self.record = Record(spec.run, spec.model)
+    def __init__(self, spec: LaneSpec, store: Store, plan: Plan, faults: Faults) -> None:
+        self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
+        self.record = Record(spec.run, spec.model, spec.making.text_column)
         self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
@@ -252,6 +253,7 @@ class Line:
                 ahead = None if following is None else self._start(self._screen, following)
                 self.behind.append(self._shard(screened))
                 self._settle(SHARDS_BEHIND)
+                self.faults.save()
                 done += 1
         finally:
             self._settle(0)

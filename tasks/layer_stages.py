@@ -15,7 +15,7 @@ from models.sampling import LayersRequest, Shape
 from safety.credentials import CredentialsError
 from safety.layers import WHITE, judge_layers, over
 from safety.marks import judge_marks
-from safety.picture_file import examine
+from safety.picture_file import PictureFile, examine
 from safety.verdict import Verdict, allow, strictest
 from tasks.decision import Decisions
 from tasks.judges import Judges
@@ -35,11 +35,16 @@ if TYPE_CHECKING:
     from models.decomposer import Decomposer, Failure
 
 
+Seen = tuple[str, int, int]
+"""What a caption is written of: the hash of a source picture, and the width and height at which it is read."""
+
+
 @dataclass(frozen=True)
 class _Result:
     planned: PlannedRow
     contents: Layers
     composite: bytes  # as it is stored
+    file: PictureFile  # what those bytes say of it
     seconds: float
     master: Master | None  # that it was found in
 
@@ -67,7 +72,7 @@ class LayerStages(Stages):
         self.decomposer, self.prompts = decomposer, prompts
         self.making, self.judges, self.shelf = making, judges, shelf
         self.reader, self.decisions, self.pool, self.record = reader, decisions, pool, record
-        self._captions: dict[str, str] = {}  # written by this lane, by the hash of the source picture
+        self._captions: dict[Seen, str] = {}  # written by this lane
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
         """Read the source pictures of a shard, judge them and their captions, and look up which layers are stored."""
@@ -148,7 +153,7 @@ class LayerStages(Stages):
     def _captioned(self, rows: Sequence[PlannedRow], screened: Screened) -> tuple[list[PlannedRow], list[Outcome]]:
         """The rows with captions, written where there were none and screened, and those that ended of it."""
         failures = self._write_captions([planned for planned in rows if not planned.row.prompt], screened)
-        captioned = [with_caption(planned, self._captions.get(planned.row.source or "", "")) for planned in rows]
+        captioned = [with_caption(planned, self._captions.get(_seen(planned), "")) for planned in rows]
         written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
         rulings = rulings_on(written, self.decisions, self.pool)  # anew: a decision counts for a caption, too
         verdicts = {
@@ -158,7 +163,7 @@ class LayerStages(Stages):
         kept: list[PlannedRow] = []
         ended: list[Outcome] = []
         for planned in captioned:
-            judged, failure = verdicts.get(planned.row.id), failures.get(planned.row.source or "")
+            judged, failure = verdicts.get(planned.row.id), failures.get(_seen(planned))
             if judged is not None:
                 ruling, verdict, decision = judged
                 if verdict.allowed:
@@ -172,12 +177,10 @@ class LayerStages(Stages):
                 kept.append(planned)
         return kept, ended
 
-    def _write_captions(self, rows: Sequence[PlannedRow], screened: Screened) -> dict[str, Failure]:
-        """Write a caption for each source picture that has none yet; returns why some have none still, by hash."""
-        missing = list(
-            {planned.row.source or "": planned for planned in rows if planned.row.source not in self._captions}.values()
-        )
-        failures: dict[str, Failure] = {}
+    def _write_captions(self, rows: Sequence[PlannedRow], screened: Screened) -> dict[Seen, Failure]:
+        """Write a caption for each source picture that has none yet; returns why some have none still."""
+        missing = list({seen: planned for planned in rows if (seen := _seen(planned)) not in self._captions}.values())
+        failures: dict[Seen, Failure] = {}
         if not missing:
             return failures
         shape = missing[0].row
@@ -187,11 +190,11 @@ class LayerStages(Stages):
             use_en_prompt=self.making.use_en_prompt,
         )
         for caption in chain.from_iterable(batches):
-            source = missing[caption.index].row.source or ""
+            seen = _seen(missing[caption.index])
             if caption.failure is not None:
-                failures[source] = caption.failure
+                failures[seen] = caption.failure
             else:
-                self._captions[source] = caption.text or ""
+                self._captions[seen] = caption.text or ""
         return failures
 
     def _request(self, planned: PlannedRow, screened: Screened) -> LayersRequest:
@@ -206,25 +209,37 @@ class LayerStages(Stages):
     def _finished(self, result: _Result) -> tuple[Verdict, list[str], list[str]]:
         """What is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
         marker, profile = self.shelf.marker, self.judges.profiles[result.planned.row.profile]
-        file = examine(result.composite)
-        marked = marker.find(result.composite, file.format, result.planned.key)
-        verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(file.transparent)]
+        marked = marker.find(result.composite, result.file.format, result.planned.key)
+        verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(result.file.transparent)]
         return strictest(verdicts), [name for name in FIXES if name in marked.edits], [*map(str, marked.found)]
 
     def _opened(self, thing: Made | Found | Outcome, screened: Screened) -> _Result | Outcome:
+        """New layers put together, or stored ones fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
         planned = thing.planned
         try:
             if isinstance(thing, Made):
-                contents = Layers(screened.sources[planned.row.id], thing.pixels, planned.row.prompt)
-                return _Result(planned, contents, self.shelf.composite(planned.key, contents), thing.seconds, None)
-            contents = self.shelf.read(thing.master)
-            return _Result(planned, contents, self.shelf.composite(planned.key, contents), 0.0, thing.master)
+                made = Layers(screened.sources[planned.row.id], thing.pixels, planned.row.prompt)
+                return self._result(planned, made, thing.seconds, None)
+            return self._result(planned, self.shelf.read(thing.master), 0.0, thing.master)
         except CredentialsError as error:
             return self.record.failure(planned, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
             return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+
+    def _result(self, planned: PlannedRow, contents: Layers, seconds: float, master: Master | None) -> _Result:
+        """Layers with the bytes of their composite, as they are stored or will be: all that is judged is read here.
+
+        Raises:
+            ValueError: if they can't be read; a row's stored objects are its own trouble.
+        """
+        composite = self.shelf.composite(planned.key, contents)
+        return _Result(planned, contents, composite, examine(composite), seconds, master)
+
+
+def _seen(planned: PlannedRow) -> Seen:
+    return planned.row.source or "", planned.row.width, planned.row.height
 
 
 def with_caption(planned: PlannedRow, caption: str) -> PlannedRow:

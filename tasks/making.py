@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from models.checkpoint import Checkpoint
 from tasks.decoder import Decoder
@@ -11,6 +11,7 @@ from tasks.encoding import Encoding
 from tasks.layer_shelf import SOURCE_TYPE, LayerShelf
 from tasks.marking import Marking
 from tasks.pixels import Limits
+from tasks.record import TextColumn
 from tasks.retouching import FLATTEN, Retouching
 from tasks.shelf import PictureShelf
 from tasks.source import Sources
@@ -58,6 +59,8 @@ class Control:
 class Pictures:
     """Of a generate job."""
 
+    text_column: ClassVar[TextColumn] = "prompt"  # also of rows that are drawn after a picture
+
     encoding: Encoding
     control: Control | None = None
     retouching: Retouching = field(default_factory=Retouching)
@@ -82,6 +85,8 @@ class Pictures:
 @dataclass(frozen=True)
 class Decomposition:
     """Of a decompose job."""
+
+    text_column: ClassVar[TextColumn] = "caption"
 
     intake: Intake  # of source pictures
     cfg_normalize: bool

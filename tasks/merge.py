@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.kept import kept
 from tasks.outcome import CATALOGUE_SCHEMA, SCHEMA
 from tasks.plan import CARRIED
 
@@ -47,7 +48,7 @@ def merge(before: pa.Table, plan: pa.Table, outcomes: pa.Table, *, run: str, pla
     known = before.filter(pc.and_not(of_plan, is_newer)).select(CATALOGUE_SCHEMA.names).cast(CATALOGUE_SCHEMA)
     # What this run has committed before stands: it may have been decided on since.
     settled = known.filter(pc.equal(known.column("run"), run)).column("id").combine_chunks()
-    ended = outcomes.filter(pc.invert(pc.is_in(outcomes.column("id"), value_set=settled)))
+    ended = kept(before, outcomes.filter(pc.invert(pc.is_in(outcomes.column("id"), value_set=settled))))
     ended = _versioned(ended, planned_from=None, changed_in=None)
     candidates = pa.concat_tables([ended, known])  # an id is found at its first place
     places = pc.index_in(ids, value_set=candidates.column("id").combine_chunks())

@@ -85,7 +85,9 @@ class OriginalReader:
         try:
             picture = self.decoder.decode(read_source(row, self.sources, self.store))
         except SourceError as error:
-            return self.record.failure(planned, error.reason, error.message, retryable=error.retryable)
+            return self.record.failure(
+                planned, error.reason, error.message, retryable=error.retryable, keeps=error.is_passing
+            )
         pixels = picture.pixels if self.keeps_alpha else over(picture.pixels, WHITE)
         return planned, np.asarray(resized(pixels, row.width, row.height, pixels.shape[2]))
 

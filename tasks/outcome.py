@@ -55,6 +55,8 @@ class Outcome:
     `seconds` is the row's share of the time its batch took to render.
     `asks` is for which concepts a person must look, with how far each is over its limit, and `reviewed_by` and
     `reviewed_at` say whose decision it is that the outcome rests on.
+    `keeps` says that the row couldn't be looked at, which changes nothing that is known of it (see `tasks.kept`); it
+    stands in ledgers alone.
     `fixes` is what was done to the picture after the model, `marks` is what was found when the stored one was read
     back, and `fingerprint` is what it is told from others by (see `safety.likeness`).
     """
@@ -89,6 +91,7 @@ class Outcome:
     fingerprint: str | None = None
     seconds: float = 0.0
     finished_at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    keeps: bool = False
 
 
 SCHEMA = pa.schema(
@@ -125,7 +128,7 @@ SCHEMA = pa.schema(
         pa.field("finished_at", pa.timestamp("us", tz="UTC")),
     ]
 )
-"""The columns of a ledger."""
+"""What ledgers and the catalogue say of a row."""
 
 CATALOGUE_SCHEMA = pa.schema(
     [
@@ -136,6 +139,8 @@ CATALOGUE_SCHEMA = pa.schema(
 )
 """The first columns of the catalogue; a manifest's carried columns follow them."""
 
+LEDGER = SCHEMA.append(pa.field("keeps", pa.bool_(), nullable=False))
+"""The columns of a ledger."""
 
 ADDED = ("asks", "reviewed_by", "reviewed_at", "fixes", "marks", "fingerprint", "planned_from", "changed_in")
 """Columns that tables of before lack: empty there."""
@@ -153,10 +158,18 @@ def widened(table: pa.Table, schema: pa.Schema = SCHEMA) -> pa.Table:
     return table
 
 
+def ledger(table: pa.Table) -> pa.Table:
+    """A ledger with the columns that were added since it was written."""
+    table = widened(table)
+    if "keeps" in table.schema.names:
+        return table
+    return table.append_column(LEDGER.field("keeps"), pa.repeat(False, table.num_rows))
+
+
 def outcome_table(outcomes: list[Outcome]) -> pa.Table:
-    """Outcomes as a table of `SCHEMA`."""
+    """Outcomes as a table of `LEDGER`."""
     names = {f.name for f in fields(Outcome)}
-    columns = {name: [getattr(outcome, name) for outcome in outcomes] for name in SCHEMA.names if name in names}
+    columns = {name: [getattr(outcome, name) for outcome in outcomes] for name in LEDGER.names if name in names}
     for name in ("scores", "asks"):
         columns[name] = [list(pairs.items()) for pairs in columns[name]]
-    return pa.table({name: pa.array(columns[name], SCHEMA.field(name).type) for name in SCHEMA.names}, schema=SCHEMA)
+    return pa.table({name: pa.array(columns[name], LEDGER.field(name).type) for name in LEDGER.names}, schema=LEDGER)

@@ -180,6 +180,9 @@ class PictureStages(Stages):
     def _demanded(self, picture: _Picture, meaning: Verdict) -> list[Verdict]:
         """What the job and the profile demand, of its marks and of the rest."""
         profile, marks = self._profile(picture.planned), self.marker.demanded
+        near = self.judges.nearness(meaning)
+        if meaning.failed:  # which refuses it; that nobody could see a concept is no fault of the picture's
+            profile = profile.model_copy(update={"concepts": tuple(name for name in profile.concepts if name in near)})
         if profile.visible_label:
             marks = (*marks, Mark.VISIBLE_LABEL)
         return [
@@ -188,7 +191,7 @@ class PictureStages(Stages):
                 picture.pixels,
                 picture.file,
                 extension=self.encoding.extension,
-                concepts=self.judges.nearness(meaning),
+                concepts=near,
             ),
         ]
 

@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from safety.verdict import Reason
+from tasks.kept import UNJUDGED
 from tasks.key import Maker, reseed
 from tasks.manifest import Manifest, ManifestError
 from tasks.outcome import Status
@@ -40,8 +41,10 @@ COLUMNS = pa.schema(
         pa.field("problem", pa.string()),  # what is wrong with a bad row, a sentence
         pa.field("reason", pa.string()),  # of a bad row's failure
         pa.field("retryable", pa.bool_()),  # whether a bad row may do another time
+        pa.field("kept_because", pa.string()),  # why a row keeps what it has, whatever it asks for now, a sentence
     ]
 )
+OF_OTHER_ROWS = ("shard", "problem", "reason", "retryable", "kept_because")  # columns that tell a shard's rows nothing
 CARRIED = "carried:"  # before the name of a column that the manifest carries to the catalogue
 PLANNED_FROM = b"planned_from"  # in the metadata: the catalogue's version that the plan was made from
 UNLIKE_OTHERS = b"unlike_others"  # and, as JSON, the profiles of its rows that allow no picture like another one's
@@ -69,6 +72,30 @@ class Known:
     reason: str | None = None
     text: str = ""  # of a row that waits for a person: its prompt, or the caption of its source picture
 
+    @property
+    def still_to_judge(self) -> bool:
+        """Whether the last look at it failed, so that what was known of it before stands: see `tasks.kept`."""
+        return self.retryable and self.status != Status.FAILED and self.reason not in UNJUDGED
+
+
+@dataclass(frozen=True)
+class Unread:
+    """How many rows keep the outcome that they had because their source picture can't be read now."""
+
+    rows: int = 0
+    example: str | None = None  # the id of one of them
+    why: str | None = None  # what is said of that one's source, a sentence
+
+    @property
+    def sentence(self) -> str:
+        """What a person is told where there are any."""
+        if self.rows == 1:
+            return f"1 row was kept as it was because its source can't be read now, {self.example}: {self.why}"
+        return (
+            f"{self.rows} rows were kept as they were because their source can't be read now, {self.example} for one: "
+            f"{self.why}"
+        )
+
 
 @dataclass
 class Census:
@@ -77,6 +104,7 @@ class Census:
     rows: int = 0
     to_do: int = 0
     carried_over: int = 0
+    unread: int = 0  # kept as they were, because their source can't be read now
     bad: int = 0
     shards: int = 0
     shapes: dict[RowShape, int] = field(default_factory=dict)  # rows to do of each shape
@@ -137,6 +165,9 @@ class Planner:
             except ValueError as error:
                 row = BadRow(row.id, row.prompt, str(error))
         if isinstance(row, BadRow):
+            if row.is_unread and known is not None and known.key and known.status != Status.FAILED:
+                self.census.unread += 1
+                return _kept(row, known)
             self.census.bad += 1
             return row.__dict__
         key, seed, attempt, to_do = self._attempt(row, judged_by, known)
@@ -157,14 +188,14 @@ class Planner:
             key = self.maker.key(row, seed, label=label)
             if known is None or key != known.key:
                 continue
-            changed = known.judged_by != judged_by
+            changed = known.judged_by != judged_by or known.still_to_judge
             if known.reason in (Reason.REVIEW_APPROVED, Reason.RETIRED):
                 return key, seed, known.attempt, True
             if known.reason == Reason.REVIEW:  # which is for a person to end: not made again, whatever is to be retried
                 return key, seed, known.attempt, changed or self.decided(key, known.text)
             if known.status not in self.retry:
                 return key, seed, known.attempt, changed
-            if known.status == Status.REJECTED and not known.retryable:
+            if known.status == Status.REJECTED and (known.still_to_judge or not known.retryable):
                 seed = reseed(row.seed, known.attempt + 1)
                 key = self.maker.key(row, seed, label=label)
             return key, seed, known.attempt + 1, True
@@ -178,6 +209,18 @@ class Planner:
         self._open[shape] = shard, rows + 1
         self.census.shapes[shape] = self.census.shapes.get(shape, 0) + 1
         return shard
+
+
+def _kept(row: BadRow, known: Known) -> dict[str, Any]:
+    """A row that nothing is done about: nobody knows what it asks for now, so what the catalogue says stands."""
+    return {
+        "id": row.id,
+        "prompt": row.prompt,
+        "key": known.key,
+        "judged_by": known.judged_by,
+        "attempt": known.attempt,
+        "kept_because": row.problem,
+    }
 
 
 def write_plan(
@@ -261,6 +304,15 @@ class Plan:
         shards = pq.read_table(self.file, columns=["shard"]).column("shard")
         return int(len(shards) - shards.null_count)
 
+    @property
+    def unread(self) -> Unread:
+        """The rows that are kept as they were because their source can't be read now."""
+        if "kept_because" not in pq.read_schema(self.file).names:  # written by a packshot that kept none
+            return Unread()
+        kept = pq.read_table(self.file, columns=["id", "kept_because"])
+        kept = kept.filter(pc.is_valid(kept.column("kept_because")))
+        return Unread(kept.num_rows, *kept.slice(0, 1).to_pylist()[0].values()) if kept.num_rows else Unread()
+
     def profiles(self) -> list[str]:
         """The profiles that rows name."""
         names = pc.unique(pq.read_table(self.file, columns=["profile"]).column("profile")).drop_null()
@@ -268,7 +320,7 @@ class Plan:
 
     def shard(self, number: int) -> list[PlannedRow]:
         """The rows of one shard, in plan order."""
-        names = [name for name in COLUMNS.names if name not in ("shard", "problem", "reason", "retryable")]
+        names = [name for name in COLUMNS.names if name not in OF_OTHER_ROWS]
         table = pq.read_table(self.file, columns=names, filters=[("shard", "=", number)])
         rows = []
         for values in table.to_pylist():

@@ -31,7 +31,7 @@ from tasks.lane import LaneSpec
 from tasks.making import Pictures
 from tasks.manifest import Manifest, open_manifest
 from tasks.merge import beside
-from tasks.plan import Census, Plan, Planner, write_plan
+from tasks.plan import Census, Plan, Planner, Unread, write_plan
 from tasks.probing import check_probe
 from tasks.process import this_process
 from tasks.request import RequestError
@@ -68,6 +68,7 @@ class Prepared:
     asking: tuple[str, ...] = ()  # profiles of its rows that allow no picture like another one's
     retires: bool = False  # rows that left the manifest are withdrawn
     limited: bool = False  # the plan is about the manifest's first rows only
+    unread: Unread = field(default_factory=Unread)
 
     @property
     def store(self) -> Store:
@@ -349,6 +350,7 @@ def prepare(request: Request) -> Prepared:
             asking=checked.asking,
             retires=request.retire_missing,
             limited=request.limit is not None,
+            unread=taken.plan.unread,
         )
 
 

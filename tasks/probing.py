@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from models.checkpoint import Checkpoint
 from models.text_encoder import POOLING, text_encoder_digest
 from safety.policy import Policy
 from safety.probe import Probe, judge_vectors
-from safety.verdict import Reason, Verdict, allow, refuse, strictest
+from safety.verdict import Reason, Verdict, allow, fail, strictest
 from tasks.decision import Ruling
 from tasks.outcome import Outcome, Status
 from tasks.plan import PlannedRow
@@ -23,6 +24,8 @@ from tasks.stages import Found, Made, Screened
 if TYPE_CHECKING:
     from models.engine import Admit, Picture
     from models.reader import Reader
+
+logger = logging.getLogger(__name__)
 
 PromptReader = Callable[[bool], "Reader"]
 """Gives what reads prompts; it is told whether the model will be needed anyway."""
@@ -119,11 +122,12 @@ def judge_rows(rows: Sequence[PlannedRow], vectors: Mapping[str, np.ndarray], pr
     texts = list(vectors)
     try:
         judged = dict(zip(texts, judge_vectors(np.stack([*vectors.values()]), probe), strict=True)) if texts else {}
-    except Exception as error:  # noqa: BLE001  whatever it failed of, nothing was judged
+    except Exception as error:
+        logger.exception("The policy's probe failed.")
         judged, why = {}, type(error).__name__
     else:
         why = "the text encoder couldn't read it"
-    failed = refuse(Reason.SCREEN_FAILED, f"The prompt could not be screened: {why}.")
+    failed = fail(Reason.SCREEN_FAILED, f"The prompt could not be screened: {why}.")
     # The prompt's scores are what the catalogue shows, unless it was another text that was refused.
     of_rows = ([judged.get(text, failed) for text in conditioning(planned)][::-1] for planned in rows)
     return [strictest(of_texts) if of_texts else allow() for of_texts in of_rows]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from safety.verdict import Reason, Verdict
+from safety.verdict import Verdict
 from tasks.decision import Decision
+from tasks.kept import UNJUDGED
 from tasks.outcome import FailureReason, Outcome, Status
 from tasks.plan import PlannedRow
 from tasks.stages import Made
@@ -15,12 +16,17 @@ if TYPE_CHECKING:
     from models.engine import Picture
 
 
+TextColumn = Literal["prompt", "caption"]
+"""Where the text of a job's rows stands: each is a prompt that it was made from, or a caption of its source picture."""
+
+
 @dataclass(frozen=True)
 class Record:
     """What every outcome of a run has in common."""
 
     run: str
     model: str
+    text_column: TextColumn
 
     def outcome(self, planned: PlannedRow, status: Status, **what: Any) -> Outcome:
         """The outcome of one row."""
@@ -30,7 +36,7 @@ class Record:
             status=status,
             key=planned.key,
             seed=row.seed,
-            **said(row.prompt, is_caption=row.source is not None),
+            **said(row.prompt, self.text_column),
             model=self.model,
             profile=row.profile,
             policy_fingerprint=planned.judged_by,
@@ -48,7 +54,8 @@ class Record:
             status,
             reason=verdict.reason,
             message=verdict.message,
-            retryable=verdict.reason in (Reason.SCREEN_FAILED, Reason.CLASSIFIER_FAILED),
+            retryable=verdict.reason in UNJUDGED,
+            keeps=verdict.failed,
             scores={name: float(score) for name, score in verdict.scores.items()},
             asks=dict(verdict.asks),
             reviewed_by=decision.by if decision else None,
@@ -64,11 +71,20 @@ class Record:
         failure = picture.failure
         return self.failure(planned, failure.reason, failure.message, retryable=failure.retryable)
 
-    def failure(self, planned: PlannedRow, reason: str, message: str, *, retryable: bool) -> Outcome:
+    def failure(
+        self, planned: PlannedRow, reason: str, message: str, *, retryable: bool, keeps: bool = False
+    ) -> Outcome:
         """The outcome of a row that failed."""
-        return self.outcome(planned, Status.FAILED, reason=FailureReason(reason), message=message, retryable=retryable)
+        return self.outcome(
+            planned,
+            Status.FAILED,
+            reason=FailureReason(reason),
+            message=message,
+            retryable=retryable,
+            keeps=keeps,
+        )
 
 
-def said(text: str, *, is_caption: bool) -> dict[str, Any]:
-    """The columns that tell a row's text: the prompt that it was made from, or the caption of its source picture."""
-    return {"prompt": "", "caption": text or None} if is_caption else {"prompt": text}
+def said(text: str, column: TextColumn) -> dict[str, Any]:
+    """The columns that tell a row's text. `tasks.decision.text_of` reads it from them."""
+    return {"prompt": "", "caption": text or None} if column == "caption" else {"prompt": text}

@@ -50,6 +50,11 @@ class BadRow:
     reason: str = FailureReason.BAD_VALUE
     retryable: bool = False
 
+    @property
+    def is_unread(self) -> bool:
+        """Whether nothing is known of its source picture but that it can't be read now: it may be as it always was."""
+        return self.retryable or self.reason == FailureReason.SOURCE_UNREACHABLE
+
 
 def check_id(row_id: str) -> None:
     """Refuse an id that couldn't stand in an address.

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.key import digest
-from tasks.outcome import SCHEMA, Outcome, outcome_table, widened
+from tasks.outcome import LEDGER, Outcome, ledger, outcome_table
 from tasks.store import Conflict, Store
 
 ASKED_AHEAD = 64  # shards
@@ -77,8 +77,8 @@ class Run:
     def outcomes(self, store: Store, shards: int, pool: Executor) -> tuple[pa.Table, int]:
         """Return the ledgers of this run as one table, and how many of its shards have one."""
         found = pool.map(lambda shard: store.read(self.shard_path(shard)), range(shards))
-        tables = [widened(pq.read_table(io.BytesIO(ledger[0]))) for ledger in found if ledger is not None]
-        return pa.concat_tables([SCHEMA.empty_table(), *tables]), len(tables)
+        tables = [ledger(pq.read_table(io.BytesIO(content[0]))) for content in found if content is not None]
+        return pa.concat_tables([LEDGER.empty_table(), *tables]), len(tables)
 
 
 def runs_of(name: str) -> Iterator[Run]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
@@ -23,6 +24,8 @@ from tasks.plan import PlannedRow
 from tasks.record import Record
 from tasks.shelf import Shelf
 from tasks.stages import Found, Screened, Stages
+
+logger = logging.getLogger(__name__)
 
 
 @task(name="screen", task_run_name="screen {shard}", cache_policy=NO_CACHE)
@@ -135,7 +138,8 @@ def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verd
     try:
         concepts = judges.concepts
         embedded = _embedded(texts, judges)
-    except Exception as error:  # noqa: BLE001  whatever the CLIP failed of, nothing was screened
+    except Exception as error:
+        logger.exception("The CLIP could not be asked about prompts.")
         return [_failed(error) if verdict.allowed else verdict for verdict in verdicts], windows
     for index in open_rows:
         judged = [
@@ -153,12 +157,14 @@ def _embedded(texts: Sequence[str], judges: Judges) -> dict[str, np.ndarray | Ve
     """The windows of every text, or the refusal of one that the CLIP can't read: it takes no other with it."""
     try:
         return dict(zip(texts, judges.prompt_windows(texts), strict=True))
-    except Exception:  # noqa: BLE001  one of them may have been the cause
+    except Exception:  # one of them may have been the cause
+        logger.exception("The CLIP failed of prompts.")
         found: dict[str, np.ndarray | Verdict] = {}
         for text in texts:
             try:
                 (found[text],) = judges.prompt_windows([text])
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
+                logger.exception("The CLIP failed of a prompt.")
                 found[text] = _failed(error)
         return found
 
@@ -173,7 +179,8 @@ def judge_by_list(planned: PlannedRow, judges: Judges) -> Verdict:
     texts = {row.negative_prompt: "negative prompt", row.prompt: "prompt"}
     try:
         verdicts = [judge_text(text, judges.policy.blocklist, what=texts[text]) for text in conditioning(planned)]
-    except Exception as error:  # noqa: BLE001  no text is known to bring it about; one that does is its own row's fault
+    except Exception as error:  # no text is known to bring it about; one that does is its own row's fault
+        logger.exception("The blocklist failed of a text.")
         return _failed(error)
     return strictest(verdicts) if verdicts else allow()
 

@@ -25,6 +25,11 @@ class SourceError(Exception):
         self.message = message
         self.retryable = retryable  # whether the same address or picture may do another time
 
+    @property
+    def is_passing(self) -> bool:
+        """Whether it says nothing of the picture but that it can't be read now."""
+        return self.retryable or self.reason == "source_unreachable"
+
 
 def too_large(what: str, limit: int) -> SourceError:
     """The error for more bytes than `limit`; `what` begins the sentence."""

@@ -11,10 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safety.verdict import Reason
+from tasks.kept import UNJUDGED, still_to_judge
 from tasks.outcome import Status
+from tasks.plan import Unread
 
 GIB = 2**30
-UNJUDGED = (Reason.SCREEN_FAILED, Reason.CLASSIFIER_FAILED)
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,9 @@ class Summary:
     statuses: dict[str, int]
     unjudged: int  # rows of them that were refused because a check failed, not for what they are
     waiting: int  # rows of them that wait for a person
+    unread: Unread  # rows of them that weren't looked at
+    to_judge: int  # rows of them that keep what they had because they couldn't be judged again
+    faults: tuple[str, ...]  # that lanes went on from, in sentences
     causes: tuple[Cause, ...]
     rendered: int  # pictures made by this run, by all commands that worked on it
     kept: int  # rows whose outcome an earlier run had settled
@@ -53,6 +57,23 @@ class Summary:
     @property
     def failed(self) -> int:
         return self.statuses[Status.FAILED]
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person should know of the run beside how its rows ended, in sentences."""
+        unread = [self.unread.sentence] if self.unread.rows else []
+        kept = (
+            "1 row keeps the outcome that it had, because it"
+            if self.to_judge == 1
+            else (f"{self.to_judge} rows keep the outcome that they had, because they")
+        )
+        to_judge = [f"{kept} couldn't be judged again; the next run judges again."] if self.to_judge else []
+        return [*unread, *to_judge, *self.faults]
+
+    @property
+    def is_partial(self) -> bool:
+        """Whether rows failed, or weren't looked at as they should have been."""
+        return bool(self.failed or self.unjudged or self.unread.rows or self.to_judge)
 
     @property
     def used(self) -> list[str]:
@@ -76,6 +97,8 @@ def summarise(
     complete: bool,
     left: int = 0,
     lanes: Sequence[dict[str, Any]] = (),
+    unread: Unread = Unread(),  # noqa: B008  frozen
+    faults: Sequence[str] = (),
 ) -> Summary:
     """Sum up the part of the catalogue that a run's plan is about."""
     of_run = mine.filter(pc.equal(mine.column("run"), run or ""))
@@ -92,6 +115,9 @@ def summarise(
         statuses={status: pc.sum(pc.equal(mine.column("status"), status)).as_py() or 0 for status in Status},
         unjudged=pc.sum(pc.is_in(mine.column("reason"), value_set=pa.array(UNJUDGED, pa.string()))).as_py() or 0,
         waiting=pc.sum(pc.equal(mine.column("reason"), Reason.REVIEW)).as_py() or 0,
+        unread=unread,
+        to_judge=pc.sum(still_to_judge(mine)).as_py() or 0,
+        faults=tuple(faults),
         causes=_causes(mine),
         rendered=len(seconds),
         kept=mine.num_rows - of_run.num_rows,

@@ -77,6 +77,7 @@ def test_a_changed_control_picture_makes_exactly_its_row_again(
         "none": ("failed", "bad_value"),
         "far": ("failed", "source_not_allowed"),
     }
+    assert {(found["prompt"], found["caption"]) for found in before.values()} == {("a red mug", None)}
     assert first.statuses["failed"] == 3
     drawn = {row: decode(Path(before[row]["uri"]).read_bytes()).astype(int) for row in ("path", "held")}
     assert np.abs(drawn["path"] - drawn["held"]).max() > 20

@@ -246,6 +246,26 @@ def test_a_written_caption_is_kept_with_the_layers(
     assert asked == [1]
 
 
+def test_a_caption_is_written_of_the_picture_at_the_size_of_its_row(
+    run: Callable[..., Summary], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from models.decomposer import Caption, Decomposer
+
+    def caption(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
+        yield [Caption(index, f"a mug of {source.shape[0]}", None, 0.1) for index, source in enumerate(sources)]
+
+    monkeypatch.setattr(Decomposer, "caption", caption)
+    rows = [{"id": str(resolution), "image": drawing(12), "resolution": resolution} for resolution in (64, 96, 128)]
+    run([*rows, {**rows[1], "id": "again"}])
+    found = catalogue(store)
+    assert {row_id: row["caption"] for row_id, row in found.items()} == {
+        "64": "a mug of 64",
+        "96": "a mug of 96",
+        "128": "a mug of 128",
+        "again": "a mug of 96",
+    }
+
+
 def thin() -> bytes:
     """A picture so narrow that nothing would be left of it."""
     buffer = io.BytesIO()

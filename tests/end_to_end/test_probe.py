@@ -195,7 +195,7 @@ def test_a_shard_to_draw_after_one_that_is_stored_gives_the_lone_text_encoder_up
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_a_probe_that_fails_blocks_everything_and_says_so(
+def test_a_probe_that_fails_blocks_everything_new_and_says_so(
     manifest: Callable[..., str],
     store: Store,
     no_boots: Callable[..., str],
@@ -205,23 +205,29 @@ def test_a_probe_that_fails_blocks_everything_and_says_so(
     file, policy = manifest(ROWS), no_boots()
     if stored:
         run(file, store)
+        before = catalogue(store)
 
     def fails(*_: Any, **__: Any) -> Any:
         raise RuntimeError("broken")
 
     with monkeypatch.context() as broken:
         broken.setattr(probing, "judge_vectors", fails)
-        run(file, store, policy=policy)
-    assert set(endings(store).values()) == {("blocked", "screen_failed")}
-    assert "RuntimeError" in catalogue(store)["mug"]["message"]
-    assert not list(Path(store.uri).glob("images/*/*"))
+        summary = run(file, store, policy=policy)
+    assert any("RuntimeError" in sentence for sentence in summary.notices)
+    if stored:
+        assert catalogue(store) == {row: {**found, "retryable": True} for row, found in before.items()}
+        assert all(Path(found["uri"]).exists() for found in before.values())
+    else:
+        assert set(endings(store).values()) == {("blocked", "screen_failed")}
+        assert "RuntimeError" in catalogue(store)["mug"]["message"]
+        assert not list(Path(store.uri).glob("images/*/*"))
 
-    run(file, store, policy=policy, retry=(Retry.BLOCKED,))
+    run(file, store, policy=policy, retry=() if stored else (Retry.BLOCKED,))
     assert endings(store) == {"mug": ("done", None), "boot": ("blocked", "concept"), "bottle": ("done", None)}
 
 
 @pytest.mark.parametrize("stored", [False, True])
-def test_a_prompt_whose_vector_is_not_finite_is_blocked_alone(
+def test_a_prompt_whose_vector_is_not_finite_is_refused_or_kept_alone(
     manifest: Callable[..., str],
     store: Store,
     no_boots: Callable[..., str],
@@ -241,8 +247,10 @@ def test_a_prompt_whose_vector_is_not_finite_is_blocked_alone(
     monkeypatch.setattr("models.engine.pool_all", spoiled)
     run(file, store, policy=policy)
 
+    # Of a row that was judged before, nothing new is known.
+    assert catalogue(store)["mug"]["retryable"]
     assert endings(store) == {
-        "mug": ("blocked", "screen_failed"),
+        "mug": ("done", None) if stored else ("blocked", "screen_failed"),
         "boot": ("blocked", "concept"),
         "bottle": ("done", None),
     }

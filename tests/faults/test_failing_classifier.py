@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,6 @@ from safety.policy import Policy
 from safety.verdict import Reason
 from tasks.checkpoints import find_clip
 from tasks.judges import Judges
-from tasks.outcome import Retry
 from tasks.plan import PlannedRow
 from tasks.request import RequestError
 from tasks.row import Row
@@ -161,40 +161,98 @@ def lie(store: Store) -> dict[str, list[str]]:
     }
 
 
+BREAKS = {
+    "load": ("blocked", "screen_failed"),
+    "embed_windows": ("blocked", "screen_failed"),
+    "embed_pictures": ("rejected", "classifier_failed"),
+}
+
+
 @pytest.mark.parametrize(
-    ("method", "end"),
+    ("method", "error"),
     [
-        ("load", ("blocked", "screen_failed")),
-        ("embed_windows", ("blocked", "screen_failed")),
-        ("embed_pictures", ("rejected", "classifier_failed")),
+        ("load", RuntimeError("broken")),
+        ("embed_windows", RuntimeError("broken")),
+        ("embed_pictures", AssertionError()),
+        ("embed_pictures", torch.OutOfMemoryError("CUDA out of memory")),
     ],
+    ids=str,
 )
-def test_stored_pictures_do_not_stay_published_when_the_classifier_fails_of_them(
+def test_stored_pictures_stay_as_they_were_judged_when_the_classifier_fails_of_them_and_new_ones_are_refused(
     manifest: Callable[..., str],
     store: Store,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     method: str,
-    end: tuple[str, str],
+    error: Exception,
 ) -> None:
     file = manifest(MUGS)
     run(file, store)
-    published = lie(store)["images"]
+    before, published = catalogue(store), lie(store)["images"]
     assert len(published) == len(MUGS)
     (other := tmp_path / "other.toml").write_text(OTHER)
-    monkeypatch.setattr(Generator, "load", fails(AssertionError("the model was loaded")))
+    more = manifest([*MUGS, {"id": "new", "prompt": "a green mug on a white background"}])
     with monkeypatch.context() as broken:
-        broken.setattr(Clip, method, fails(RuntimeError("broken")))
-        summary = run(file, store, policy=str(other))
-    assert summary.unjudged == len(MUGS)
-    assert {(row["status"], row["reason"]) for row in catalogue(store).values()} == {end}
-    assert all(row["retryable"] for row in catalogue(store).values())
-    assert lie(store) == {"images": [], "masters": published}
+        broken.setattr(Clip, method, fails(error))
+        summary = run(more, store, policy=str(other))
 
-    run(file, store, policy=str(other), retry=(Retry.BLOCKED, Retry.REJECTED))
+    found = catalogue(store)
+    new = found.pop("new")
+    assert (new["status"], new["reason"], new["retryable"]) == (*BREAKS[method], True)
+    assert found == {row_id: {**row, "retryable": True} for row_id, row in before.items()}
+    assert lie(store)["images"] == published
+    assert (summary.unjudged, summary.to_judge) == (1, len(MUGS))
+    assert f"{len(MUGS)} rows keep the outcome that they had, because they couldn't be judged again" in (
+        text := " ".join(summary.notices)
+    )
+    assert f"{type(error).__name__}; its traceback is in {store.uri}/runs/{summary.run}/lanes/0.faults.json" in text
 
-    assert {row["status"] for row in catalogue(store).values()} == {"done"}
-    assert lie(store) == {"images": published, "masters": published}
+    monkeypatch.setattr(Generator, "load", fails(AssertionError("the model was loaded")))
+    mended = run(manifest(MUGS), store, policy=str(other))
+    assert (mended.to_judge, mended.notices) == (0, [])
+    found = catalogue(store)
+    assert {(found[row_id]["status"], found[row_id]["retryable"]) for row_id in before} == {("done", False)}
+    assert {found[row_id]["policy_fingerprint"] for row_id in before} != {
+        row["policy_fingerprint"] for row in before.values()
+    }
+
+
+def test_a_picture_that_another_check_refuses_does_not_stay_published_because_the_classifier_is_broken(
+    manifest: Callable[..., str], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = manifest(MUGS[:1])
+    run(file, store)
+    (large := tmp_path / "large.toml").write_text("min_width = 4000")
+    with monkeypatch.context() as broken:
+        broken.setattr(Clip, "embed_pictures", fails(RuntimeError("broken")))
+        run(file, store, profile=str(large))
+    (row,) = catalogue(store).values()
+    assert (row["status"], row["reason"], row["retryable"]) == ("rejected", "profile", False)
+    assert lie(store)["images"] == []
+
+
+def test_a_fault_is_logged_once_with_its_traceback_and_counted(
+    manifest: Callable[..., str], store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Clip, "embed_pictures", fails(RuntimeError("a broken classifier")))
+    summary = run(manifest([*MUGS, *({**mug, "id": f"{mug['id']}-again", "seed": 5} for mug in MUGS)]), store)
+
+    written = store.read(f"runs/{summary.run}/lanes/0.faults.json")
+    assert written is not None
+    found = {fault["what"]: fault for fault in json.loads(written[0])}
+    assert {what: fault["times"] for what, fault in found.items()} == {
+        "The CLIP failed of pictures.": 1,
+        "The CLIP failed of a picture.": 2 * len(MUGS),
+    }
+    for fault in found.values():
+        assert fault["kind"] == "RuntimeError"
+        assert any("raise error" in line for line in fault["traceback"])
+        assert fault["traceback"][-1] == "RuntimeError: a broken classifier"
+    told = [record for record in caplog.records if record.name == "prefect.task_runs" and record.levelname == "ERROR"]
+    assert [record.getMessage().splitlines()[0] for record in told] == [*found]
+    assert all("RuntimeError: a broken classifier" in record.getMessage() for record in told)
+    assert len(summary.faults) == 2
+    assert not any("a broken classifier" in sentence for sentence in summary.faults)  # it may quote a prompt
 
 
 def test_what_judges_missing_is_a_wrong_request_and_everything_stays_as_it_was_judged(

@@ -2,7 +2,7 @@ import pickle
 
 import pytest
 
-from safety.verdict import Reason, Verdict, allow, ask, refuse, strictest
+from safety.verdict import Reason, Verdict, allow, ask, fail, refuse, strictest
 
 
 def test_a_refusal_cannot_be_made_without_a_reason_and_a_sentence():
@@ -50,6 +50,27 @@ def test_reviews_are_put_together_so_that_a_person_answers_all_of_them_at_once()
     )
     assert (verdict.asks, verdict.message) == ({"weapon": 0.3, "drugs": 0.1, "a": 0}, "One. Two.")
     assert list(verdict.asks) == ["weapon", "drugs", "a"]  # the furthest over its limit first
+
+
+def test_what_a_check_failed_of_is_refused():
+    failed = fail(Reason.CLASSIFIER_FAILED, "broken", {"a": 1.0})
+    assert (failed.allowed, failed.reason, failed.failed) == (False, "classifier_failed", True)
+    assert not refuse(Reason.BLANK, "empty").failed
+    for arguments in [(True,), (False, Reason.REVIEW, "why", {}, {"weapon": 0.1})]:
+        with pytest.raises(ValueError, match="a check failed of"):
+            Verdict(*arguments, failed=True)
+
+
+def test_a_check_that_failed_counts_only_where_no_other_one_refuses():
+    failed, block = fail(Reason.CLASSIFIER_FAILED, "broken"), refuse(Reason.BLANK, "empty")
+    for verdicts in ([failed, block], [block, failed]):
+        verdict = strictest(verdicts)
+        assert (verdict.reason, verdict.failed) == (Reason.BLANK, False)
+    alone = strictest([allow({"a": 1.0}), failed])
+    assert (alone.reason, alone.failed, alone.scores) == (Reason.CLASSIFIER_FAILED, True, {"a": 1.0})
+    # That a person must look is known, whatever the failed check would have said.
+    beside_a_review = strictest([failed, ask({"weapon": 0.1}, "A person must look.")])
+    assert (beside_a_review.reason, beside_a_review.failed) == (Reason.CLASSIFIER_FAILED, False)
 
 
 def test_a_verdict_travels_between_processes():

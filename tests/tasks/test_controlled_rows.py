@@ -143,7 +143,9 @@ def test_a_control_picture_is_laid_over_white_and_then_resized(
     [row] = read(reader, {"control": "lines.png"})
     assert isinstance(row, Row)
     originals = reader.originals
-    lane = OriginalReader(originals.sources, originals.decoder, store, Record("run", "model"), keeps_alpha=False)
+    lane = OriginalReader(
+        originals.sources, originals.decoder, store, Record("run", "model", "prompt"), keeps_alpha=False
+    )
 
     found = lane.read(PlannedRow(row, "key", "judges", 1))
 

@@ -86,7 +86,7 @@ def stages_of(judges: Judges, store: Store, pool: ThreadPoolExecutor) -> Callabl
             controls=None,
             decisions=Decisions(store),
             pool=pool,
-            record=Record("run", "model"),
+            record=Record("run", "model", "prompt"),
         )
 
     return make

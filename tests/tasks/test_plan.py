@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.fetch import fetch_manifest
 from tasks.key import Maker, reseed, seed_of
 from tasks.manifest import ManifestError, open_manifest
-from tasks.plan import Census, Known, Plan, bad_rows, write_plan
+from tasks.plan import Census, Known, Plan, Unread, bad_rows, write_plan
 from tasks.prompt_rows import PromptRows
-from tasks.row import Row
+from tasks.row import BadRow, Row
 
 from .conftest import Write, defaults, planner
 
@@ -146,9 +149,33 @@ def test_retrying_a_rejected_row_draws_another_picture_and_remembers_it(write_ma
 
 
 def test_retrying_a_picture_that_could_not_be_classified_keeps_its_seed(write_manifest: Write) -> None:
-    unjudged = known("rejected", retryable=True)
+    unjudged = known("rejected", retryable=True, reason="classifier_failed")
     plan, _ = planned(write_manifest([MUG]), known=unjudged, retry=frozenset({"rejected"}))
     assert plan.shard(0)[0].key == key()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"), [("done", None), ("rejected", "blank"), ("rejected", "review"), ("blocked", "concept")]
+)
+def test_a_row_that_could_not_be_judged_again_is_judged_by_the_next_run(
+    write_manifest: Write, status: str, reason: str | None
+) -> None:
+    plan, _ = planned(write_manifest([MUG]), known=known(status, retryable=True, reason=reason))
+    assert (plan.shard(0)[0].key, plan.shard(0)[0].attempt) == (key(), 1)
+
+
+@pytest.mark.parametrize(("status", "reason"), [("rejected", "classifier_failed"), ("blocked", "screen_failed")])
+def test_a_new_row_that_could_not_be_judged_waits_to_be_asked_for(
+    write_manifest: Write, status: str, reason: str
+) -> None:
+    _, census = planned(write_manifest([MUG]), known=known(status, retryable=True, reason=reason))
+    assert census.to_do == 0
+
+
+def test_retrying_a_rejected_picture_that_could_not_be_judged_again_draws_another(write_manifest: Write) -> None:
+    before = known("rejected", retryable=True, reason="blank")
+    plan, _ = planned(write_manifest([MUG]), known=before, retry=frozenset({"rejected"}))
+    assert plan.shard(0)[0].row.seed == reseed(seed_of(0, "a"), 2)
 
 
 def test_retrying_a_failed_row_draws_the_same_picture(write_manifest: Write) -> None:
@@ -167,6 +194,60 @@ def test_bad_rows_are_planned_as_failures(write_manifest: Write) -> None:
     (bad,) = bad_rows(plan.table())
     assert bad.id == "a"
     assert "17" in bad.problem
+
+
+class UnreadRows:
+    """Rows whose source pictures can't be read for the reason that their prompt names."""
+
+    def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, BadRow]]:
+        for index, row in enumerate(batch.to_pylist()):
+            reason, _, retryable = row["prompt"].partition(" ")
+            yield index, BadRow(row["id"], "a caption", f"No answer for {row['id']}.", reason, retryable == "passing")
+
+    def keep(self, row: Row) -> None:
+        raise AssertionError(f"There is nothing to keep of {row}.")
+
+
+def unread(reason: str) -> list[dict[str, Any]]:
+    return [{"id": "a", "prompt": reason}, {"id": "b", "prompt": reason}]
+
+
+@pytest.mark.parametrize("reason", ["source_unreachable passing", "source_unreachable", "source_too_large passing"])
+@pytest.mark.parametrize("status", ["done", "rejected", "blocked"])
+def test_a_row_whose_source_cannot_be_read_now_keeps_what_the_catalogue_has(
+    write_manifest: Write, status: str, reason: str
+) -> None:
+    before = known(status, key="k", judged_by="earlier judges", attempt=3)
+
+    plan, census = planned(write_manifest(unread(reason)), known=before, rows=UnreadRows())
+
+    assert (census.rows, census.unread, census.bad, census.carried_over, census.to_do) == (2, 1, 1, 0, 0)
+    assert [bad.id for bad in bad_rows(plan.table())] == ["b"]
+    (row,) = (row for row in plan.table().to_pylist() if row["id"] == "a")
+    assert (row["key"], row["judged_by"], row["attempt"], row["shard"]) == ("k", "earlier judges", 3, None)
+    assert row["kept_because"] == "No answer for a."
+    assert plan.unread == Unread(1, "a", "No answer for a.")
+
+
+@pytest.mark.parametrize("reason", ["source_not_found", "source_not_allowed", "source_corrupt", "bad_value"])
+def test_a_row_whose_source_will_not_do_fails_whatever_it_was(write_manifest: Write, reason: str) -> None:
+    plan, census = planned(write_manifest(unread(reason)), known=known(), rows=UnreadRows())
+    assert (census.unread, census.bad) == (0, 2)
+    assert plan.unread == Unread()
+
+
+def test_a_row_that_failed_and_cannot_be_read_says_why_now(write_manifest: Write) -> None:
+    rows = UnreadRows()
+    _, census = planned(write_manifest(unread("source_unreachable passing")), known=known("failed"), rows=rows)
+    assert (census.unread, census.bad) == (0, 2)
+
+
+def test_a_plan_from_before_rows_could_be_unread_is_gone_on_with(write_manifest: Write) -> None:
+    plan, _ = planned(write_manifest([MUG]))
+    table = plan.table()
+    pq.write_table(table.drop_columns(["kept_because"]).replace_schema_metadata(table.schema.metadata), plan.file)
+    assert plan.unread == Unread()
+    assert [planned.row.id for planned in plan.shard(0)] == ["a"]
 
 
 def test_a_profile_that_does_not_exist_fails_the_row_that_names_it(write_manifest: Write) -> None:
