@@ -68,9 +68,9 @@ def command(*words: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def catalogue(store: Store) -> dict[str, dict[str, Any]]:
-    """The catalogue's rows by id."""
+    """The catalogue's rows by id, without their versions."""
     found = store.read("catalog.parquet")
     assert found is not None
-    rows = pq.read_table(pa.BufferReader(found[0])).to_pylist()
+    rows = pq.read_table(pa.BufferReader(found[0])).drop_columns(["planned_from", "changed_in"]).to_pylist()
     assert len({row["id"] for row in rows}) == len(rows)
     return {row["id"]: row for row in rows}

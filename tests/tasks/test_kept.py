@@ -94,7 +94,8 @@ def test_the_catalogue_keeps_the_row_and_tells_which_ones_are_still_to_be_judged
 
     table = read_catalogue(store).table
     rows = {row["id"]: row for row in table.to_pylist()}
-    assert rows["a"] == {**before.to_pylist()[0], "retryable": True}
+    versions = {name: rows["a"][name] for name in ("planned_from", "changed_in")}
+    assert rows["a"] == {**before.to_pylist()[0], "retryable": True, **versions}
     assert (rows["c"]["status"], rows["c"]["reason"]) == ("rejected", "classifier_failed")
     assert table.filter(still_to_judge(table)).column("id").to_pylist() == ["a"]
     (known,) = read_catalogue(store).known(["a"])
