@@ -89,19 +89,20 @@ class FolderStore(Store):
 
         return self._persist("write", attempt)
 
-    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> None:  # noqa: ARG002
+    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:  # noqa: ARG002
         file = self._file(path)
 
-        def attempt() -> None:
+        def attempt() -> str:
             with self._written(data) as (incoming, sha256, _), self._locked():
                 found = digest_of(file)
                 if found and found[0] == sha256:
-                    return
+                    return sha256
                 if (found and found[0]) != expect:
                     raise Changed(self.uri_of(path))
                 self._rename(incoming, file)
+                return sha256
 
-        self._persist("write", attempt)
+        return self._persist("write", attempt)
 
     def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:  # noqa: ARG002
         file = self._file(path)

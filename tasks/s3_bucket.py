@@ -101,8 +101,8 @@ class S3Bucket:
         size: int,
         content_type: str | None,
         condition: dict[str, str],
-    ) -> bool:
-        """Write an object with one PutObject; say whether its condition held."""
+    ) -> str | None:
+        """Write an object with one PutObject; return its token, or None where its condition didn't hold."""
         if size > LARGEST:
             raise StoreError(f"{self.uri_of(path)} would be over 5 GiB, the most S3 takes at once: split the manifest.")
         request: dict[str, Any] = {
@@ -113,10 +113,10 @@ class S3Bucket:
         }
         checksum = {"ChecksumSHA256": in_base64(sha256)}
 
-        def attempt(client: "S3Client") -> bool:
+        def attempt(client: "S3Client") -> str | None:
             dialect = self._dialect
             if not dialect.conditional and not self._holds(client, path, condition):
-                return False
+                return None
             headers = dialect.spoken(condition) if dialect.conditional else {}
             if dialect.checksum:
                 try:
@@ -125,13 +125,13 @@ class S3Bucket:
                     if not refuses_header(error):
                         raise
             try:
-                held = self._send(client, path, data, {**request, **headers}, condition)
+                token = self._send(client, path, data, {**request, **headers}, condition)
             except ClientError as error:
                 if headers and refuses_header(error):
                     raise knows_no_conditions(error, self._endpoint) from None
                 raise
             self._dialect = dataclasses.replace(self._dialect, checksum=False)  # the signature covers the content, too
-            return held
+            return token
 
         return self._persist("write", path, attempt)
 
@@ -142,20 +142,19 @@ class S3Bucket:
         data: bytes | Path,
         request: dict[str, Any],
         condition: dict[str, str],
-    ) -> bool:
-        """Make one PutObject; say whether its condition held."""
+    ) -> str | None:
+        """Make one PutObject; return the token of what it wrote, or None where its condition didn't hold."""
         try:
             with contextlib.nullcontext(data) if isinstance(data, bytes) else data.open("rb") as body:
-                client.put_object(**request, Body=body)
+                return client.put_object(**request, Body=body)["ETag"]
         except ClientError as error:
             # Absent: If-Match on an object that is gone.
             if condition and code_of(error) in (*CONDITION_FAILED, *ABSENT):
-                return False
+                return None
             # Ceph answers so to one who came second at the same moment; and the next try may be answered so again.
             if status_of(error) == 500 and not self._holds(client, path, condition):
-                return False
+                return None
             raise
-        return True
 
     def _holds(self, client: "S3Client", path: str, condition: dict[str, str]) -> bool:
         """Look whether a condition holds now. Only the store itself can do that so that nobody is quicker."""

@@ -83,18 +83,18 @@ class S3Store(S3Bucket, Store):
         sha256, size = sha256_of(data)
         return self._adopt_or_put(path, data, sha256, size, content_type)
 
-    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> None:
+    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:
         sha256, size = sha256_of(data)
         condition = {"IfNoneMatch": "*"} if expect is None else {"IfMatch": expect}
         if expect is not None or self.allow_unsafe:  # that an object must be absent, stores are told in one way
             self._learn()
         for _ in range(DISPUTES):
-            if self._put(path, data, sha256, size, content_type, condition):
-                return
+            if token := self._put(path, data, sha256, size, content_type, condition):
+                return token
             # After a lost reply, the repeat fails the condition because of its own success.
             found = self._found(path)
             if found and found.sha256 == sha256:
-                return
+                return found.version
             if not is_version(found.version if found else None, expect):
                 raise Changed(self.uri_of(path))
         raise Unreplaceable(

@@ -129,13 +129,16 @@ class Store(Protocol):
     def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
         """Write an object unless it exists. Whatever is there already is adopted: the size and hash are its own."""
 
-    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> None:
+    def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:
         """Write an object if it is still the version `expect`, a token of `read`; None says it must be absent.
+
+        Returns the token of the new version.
 
         When the object has exactly the new content already, that is success: a repeat after a lost reply is no change.
 
         Raises:
-            Changed: somebody else was first.
+            Changed: somebody else was first; or came after, saw what was written here, and replaced it before a lost
+                reply could be asked for again. Who must not do a thing twice looks whether it is done.
         """
 
     def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:
