@@ -1,36 +1,17 @@
 """A store in a bucket of Amazon S3 or of anything that speaks its protocol."""
 
-import base64
-import contextlib
-import dataclasses
 import functools
-import hashlib
 import io
-import mimetypes
-import random
 import threading
-import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 
 from tasks.dialect import Dialect
-from tasks.s3_connection import connect, endpoint_of
-from tasks.s3_error import (
-    ABSENT,
-    CONDITION_FAILED,
-    Garbled,
-    Unreplaceable,
-    code_of,
-    knows_no_conditions,
-    passes,
-    refuses_header,
-    sentence,
-    status_of,
-)
+from tasks.s3_bucket import PATIENCE, READ_TIMEOUT, S3Bucket, in_base64, is_version, receive
+from tasks.s3_error import ABSENT, Unreplaceable, code_of
 from tasks.s3_probe import learn
 from tasks.store import (
     PIECE,
@@ -45,47 +26,21 @@ from tasks.store import (
     StoreError,
     appearing_whole,
     at_once,
-    checked,
     is_plain,
-    pieces,
     sha256_of,
 )
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
-    from mypy_boto3_s3.type_defs import (
-        CopySourceTypeDef,
-        GetObjectOutputTypeDef,
-        HeadObjectOutputTypeDef,
-        ListObjectsV2OutputTypeDef,
-    )
+    from mypy_boto3_s3.type_defs import CopySourceTypeDef, ListObjectsV2OutputTypeDef
 
-T = TypeVar("T")
-
-READ_TIMEOUT = 60.0  # seconds without a byte
-PATIENCE = 120.0  # seconds for which a store that is away, busy or in dispute is asked again
 PROBE_PATIENCE, PROBE_READ_TIMEOUT = 5.0, 10.0  # seconds; a person may be waiting, and no work is lost yet
-LONGEST_PAUSE = 5.0  # seconds between two tries
-LARGEST = 5 << 30  # bytes that one PutObject takes
 LISTED_AT_ONCE = 16  # folders of a store that is larger than a page
 DISPUTES = 3  # times that a store may refuse a condition that is seen to hold: others may have come and gone
 
 
-@dataclass(frozen=True)
-class Found:
-    """What is in the bucket now under a path."""
-
-    sha256: str
-    size: int  # bytes
-    version: str  # its ETag
-
-
-class S3Store(Store):
-    """An object is written with one conditional PutObject, its SHA-256 beside it.
-
-    Multipart uploads aren't used: Ceph 16 ignores `If-None-Match` when it completes one. The version token of an object
-    is its ETag.
-    """
+class S3Store(S3Bucket, Store):
+    """The promises of a store, kept by conditional writes. The version token of an object is its ETag."""
 
     def __init__(
         self,
@@ -97,17 +52,10 @@ class S3Store(Store):
         read_timeout: float = READ_TIMEOUT,
         dialect: Dialect | None = None,
     ) -> None:
-        self.bucket = bucket
-        self.prefix = prefix
+        super().__init__(bucket, prefix, patience=patience, read_timeout=read_timeout, dialect=dialect)
         self.allow_unsafe = allow_unsafe
-        self.patience = patience
-        self.read_timeout = read_timeout
-        self._dialect = dialect or Dialect()  # that of AWS, until it is learned
         self._has_learned = dialect is not None
         self._learning = threading.Lock()
-        self._endpoint = "S3"
-        self._connected: S3Client | None = None
-        self._connecting = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process as an address and a dialect: connections and locks stay here."""
@@ -124,13 +72,6 @@ class S3Store(Store):
     def dialect(self) -> Dialect | None:
         return self._dialect if self._has_learned else None
 
-    @property
-    def uri(self) -> str:
-        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
-
-    def uri_of(self, path: str) -> str:
-        return f"{self.uri}/{checked(path)}"
-
     def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
         sha256, size = sha256_of(data)
         stored = self._adopt_or_put(path, data, sha256, size, content_type)
@@ -145,6 +86,8 @@ class S3Store(Store):
     def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:
         sha256, size = sha256_of(data)
         condition = {"IfNoneMatch": "*"} if expect is None else {"IfMatch": expect}
+        if expect is not None or self.allow_unsafe:  # that an object must be absent, stores are told in one way
+            self._learn()
         for _ in range(DISPUTES):
             if token := self._put(path, data, sha256, size, content_type, condition):
                 return token
@@ -152,7 +95,7 @@ class S3Store(Store):
             found = self._found(path)
             if found and found.sha256 == sha256:
                 return found.version
-            if not _is_version(found.version if found else None, expect):
+            if not is_version(found.version if found else None, expect):
                 raise Changed(self.uri_of(path))
         raise Unreplaceable(
             f"{self.uri_of(path)} can't be replaced, because the store says that somebody changed it, and nobody has: "
@@ -192,7 +135,7 @@ class S3Store(Store):
                 if response is None:
                     return None
                 content = io.BytesIO()
-                copy(response, content)
+                receive(response, content)
                 return content.getvalue(), response["ETag"]
 
         return self._persist("read", path, attempt)
@@ -219,7 +162,7 @@ class S3Store(Store):
                 if response is None:
                     return None
                 with appearing_whole(to) as file:
-                    copy(response, file)
+                    receive(response, file)
                 return response["ETag"]
 
         return self._persist("read", path, attempt)
@@ -244,18 +187,6 @@ class S3Store(Store):
 
         for listed in at_once(whole, folders, most=LISTED_AT_ONCE):
             yield from listed
-
-    def _pages(self, key: str, **options: Any) -> Iterator["ListObjectsV2OutputTypeDef"]:
-        page = self._page(key, **options)
-        yield page
-        while page["IsTruncated"]:
-            page = self._page(key, **options, ContinuationToken=page["NextContinuationToken"])
-            yield page
-
-    def _page(self, key: str, **options: Any) -> "ListObjectsV2OutputTypeDef":
-        return self._persist(
-            "read", "", lambda client: client.list_objects_v2(Bucket=self.bucket, Prefix=key, **options)
-        )
 
     def _listed(self, page: "ListObjectsV2OutputTypeDef") -> Iterator[Listed]:
         for entry in page.get("Contents", []):
@@ -292,210 +223,25 @@ class S3Store(Store):
 
     def keeps_versions(self) -> bool:
         try:
-            answer = self._persist("read", "", lambda client: client.get_bucket_versioning(Bucket=self.bucket))
+            answer = self._persist(
+                "read", "", lambda client: client.get_bucket_versioning(Bucket=self.bucket), PROBE_PATIENCE
+            )
         except StoreError:  # nobody needs this permission, and some stores don't know the question
             return False
         return answer.get("Status") == "Enabled"
 
-    def _spoken(self) -> Dialect:
-        """Give the dialect in which to write under a condition; a command that hasn't probed does it now."""
+    def _learn(self) -> None:
+        """Learn the dialect, for a command that hasn't probed the store."""
         with self._learning:
             if not self._has_learned:
                 self.probe()
-        return self._dialect
 
     def _adopt_or_put(self, path: str, data: bytes | Path, sha256: str, size: int, content_type: str | None) -> Stored:
+        if self.allow_unsafe:
+            self._learn()
         for _ in range(5):
             if self._put(path, data, sha256, size, content_type, {"IfNoneMatch": "*"}):
                 return Stored(path, size, sha256, adopted=False)
             if found := self._found(path):
                 return Stored(path, found.size, found.sha256, adopted=True)
         raise StoreError(f"{self.uri_of(path)} both exists and doesn't: is somebody removing objects from the store?")
-
-    def _put(
-        self,
-        path: str,
-        data: bytes | Path,
-        sha256: str,
-        size: int,
-        content_type: str | None,
-        condition: dict[str, str],
-    ) -> str | None:
-        """Write an object with one PutObject; return its token, or None where its condition didn't hold."""
-        if size > LARGEST:
-            raise StoreError(f"{self.uri_of(path)} would be over 5 GiB, the most S3 takes at once: split the manifest.")
-        request: dict[str, Any] = {
-            "Bucket": self.bucket,
-            "Key": self._key(path),
-            "ContentType": content_type or mimetypes.guess_type(path)[0] or "application/octet-stream",
-            "Metadata": {"sha256": sha256, "md5": md5_of(data)},
-        }
-        checksum = {"ChecksumSHA256": in_base64(sha256)}
-        # Which form a version has must be known; that an object must be absent is said in one way everywhere.
-        dialect = self._spoken() if "IfMatch" in condition or (condition and self.allow_unsafe) else self._dialect
-
-        def attempt(client: "S3Client") -> str | None:
-            if not dialect.conditional and not self._holds(client, path, condition):
-                return None
-            headers = dialect.spoken(condition) if dialect.conditional else {}
-            if self._dialect.checksum:
-                try:
-                    return self._send(client, path, data, {**request, **headers, **checksum}, condition)
-                except ClientError as error:
-                    if not refuses_header(error):
-                        raise
-            try:
-                token = self._send(client, path, data, {**request, **headers}, condition)
-            except ClientError as error:
-                if headers and refuses_header(error):
-                    raise knows_no_conditions(error, self._endpoint) from None
-                raise
-            self._dialect = dataclasses.replace(self._dialect, checksum=False)  # the signature covers the content, too
-            return token
-
-        return self._persist("write", path, attempt)
-
-    def _send(
-        self,
-        client: "S3Client",
-        path: str,
-        data: bytes | Path,
-        request: dict[str, Any],
-        condition: dict[str, str],
-    ) -> str | None:
-        """Make one PutObject; return the token of what it wrote, or None where its condition didn't hold."""
-        try:
-            with contextlib.nullcontext(data) if isinstance(data, bytes) else data.open("rb") as body:
-                return client.put_object(**request, Body=body)["ETag"]
-        except ClientError as error:
-            # Absent: If-Match on an object that is gone.
-            if condition and code_of(error) in (*CONDITION_FAILED, *ABSENT):
-                return None
-            # Ceph answers so to one who came second at the same moment; and the next try may be answered so again.
-            if status_of(error) == 500 and not self._holds(client, path, condition):
-                return None
-            raise
-
-    def _holds(self, client: "S3Client", path: str, condition: dict[str, str]) -> bool:
-        """Look whether a condition holds now. Only the store itself can do that so that nobody is quicker."""
-        if not condition:
-            return True
-        head = self._head(client, path)
-        return _is_version(head["ETag"] if head else None, condition.get("IfMatch"))
-
-    def _found(self, path: str) -> Found | None:
-        return self._persist("read", path, lambda client: self._find(client, path))
-
-    def _find(self, client: "S3Client", path: str) -> Found | None:
-        """Give what is there, or None when it is absent.
-
-        The writer noted SHA-256 and MD5 together. The noted SHA-256 is believed where the server's own digest, the
-        ETag, is that MD5; everything else is read through: what another tool wrote, or where ETags are no MD5.
-        """
-        head = self._head(client, path)
-        if head is None:
-            return None
-        known, md5 = head["Metadata"].get("sha256"), head["Metadata"].get("md5")
-        if known and _is_version(head["ETag"], md5):
-            return Found(known, head["ContentLength"], head["ETag"])
-        found = self._read_through(client, path)
-        if found is None or known in (None, found.sha256):
-            return found
-        if self._read_through(client, path) != found:  # else it is what lies there, and not the way to it
-            raise Garbled
-        return found
-
-    def _read_through(self, client: "S3Client", path: str) -> Found | None:
-        digest = hashlib.sha256()
-        size = 0
-        with self._opened(client, path) as response:
-            if response is None:
-                return None
-            for piece in response["Body"].iter_chunks(PIECE):
-                digest.update(piece)
-                size += len(piece)
-            return Found(digest.hexdigest(), size, response["ETag"])
-
-    def _head(self, client: "S3Client", path: str) -> "HeadObjectOutputTypeDef | None":
-        try:
-            return client.head_object(Bucket=self.bucket, Key=self._key(path))
-        except ClientError as error:
-            if code_of(error) in ABSENT:
-                return None
-            raise
-
-    @contextlib.contextmanager
-    def _opened(self, client: "S3Client", path: str) -> Iterator["GetObjectOutputTypeDef | None"]:
-        try:
-            response = client.get_object(Bucket=self.bucket, Key=self._key(path))
-        except ClientError as error:
-            if code_of(error) not in ABSENT:
-                raise
-            yield None
-        else:
-            with contextlib.closing(response["Body"]):
-                yield response
-
-    @property
-    def _folder(self) -> str:
-        return f"{self.prefix}/" if self.prefix else ""
-
-    def _key(self, path: str) -> str:
-        return f"{self._folder}{checked(path)}"
-
-    def _persist(self, doing: str, path: str, attempt: Callable[["S3Client"], T]) -> T:
-        """Attempt something until it works, stops being worth it, or `patience` is over."""
-        deadline = time.monotonic() + self.patience
-        pause = 0.1
-        while True:
-            try:
-                return attempt(self._client())
-            except (BotoCoreError, ClientError, Garbled) as error:
-                wait = random.uniform(0, pause)
-                if not passes(error) or time.monotonic() + wait > deadline:
-                    where = self.uri_of(path) if path else self.uri
-                    raise sentence(error, doing=doing, where=where, endpoint=self._endpoint) from None
-            time.sleep(wait)
-            pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _client(self) -> "S3Client":
-        with self._connecting:
-            if self._connected is None:
-                self._connected = connect(self.read_timeout)
-                self._endpoint = endpoint_of(self._connected)
-            return self._connected
-
-
-def _is_version(found: str | None, expected: str | None) -> bool:
-    """Say whether two ETags, with quotes or without, are of one version; None stands for no object."""
-    return found == expected or (found is not None and expected is not None and found.strip('"') == expected.strip('"'))
-
-
-def in_base64(digest: str) -> str:
-    """Give a digest in hex the way that S3 writes it."""
-    return base64.b64encode(bytes.fromhex(digest)).decode()
-
-
-def md5_of(data: bytes | Path) -> str:
-    """Give the MD5 (hex) of the content: most stores' ETags are one."""
-    digest = hashlib.md5(usedforsecurity=False)
-    for piece in pieces(data):
-        digest.update(piece)
-    return digest.hexdigest()
-
-
-def copy(response: "GetObjectOutputTypeDef", to: BinaryIO | None = None) -> str:
-    """Copy what arrives, and give its SHA-256.
-
-    Raises:
-        Garbled: the content isn't the one that was written.
-    """
-    digest = hashlib.sha256()
-    for piece in response["Body"].iter_chunks(PIECE):
-        digest.update(piece)
-        if to:
-            to.write(piece)
-    sha256 = digest.hexdigest()
-    if response["Metadata"].get("sha256", sha256) != sha256:
-        raise Garbled
-    return sha256

@@ -137,7 +137,8 @@ class Store(Protocol):
         When the object has exactly the new content already, that is success: a repeat after a lost reply is no change.
 
         Raises:
-            Changed: somebody else was first.
+            Changed: somebody else was first; or came after, saw what was written here, and replaced it before a lost
+                reply could be asked for again. Who must not do a thing twice looks whether it is done.
         """
 
     def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:

@@ -398,13 +398,14 @@ def test_a_listing_goes_on_from_page_to_page(
 ) -> None:
     client = boto3.client("s3", endpoint_url=s3_server)
     client.put_object(Bucket=bucket.bucket, Key="catalogue/masters/", Body=b"")  # as a console marks a folder
-    for number in range(7):
-        bucket.put_once(f"masters/{number}", b"picture")
+    paths = [f"masters/{folder}{number}" for folder in ("", "ab/", "cd/") for number in range(3)]
+    for path in paths:
+        bucket.put_once(path, b"picture")
     connected = bucket._client()
     few = functools.partial(connected.list_objects_v2, MaxKeys=2)
     monkeypatch.setattr(connected, "list_objects_v2", few)
     proxy.inject(lost_reply, method="GET", times=4)
-    assert sorted(one.path for one in bucket.listing("masters")) == [f"masters/{number}" for number in range(7)]
+    assert sorted(one.path for one in bucket.listing("masters")) == paths
 
 
 def test_listing_gives_paths_within_the_prefix_or_a_sentence(

@@ -137,7 +137,8 @@ def test_a_reader_sees_an_old_or_a_new_object_and_never_a_part(store: Store) -> 
 def test_a_version_is_replaced_only_by_who_has_seen_it(store: Store) -> None:
     store.replace("catalog.parquet", b"one", expect=None)
     _, one = store.read("catalog.parquet") or pytest.fail("absent")
-    store.replace("catalog.parquet", b"two", expect=one)
+    two = store.replace("catalog.parquet", b"two", expect=one)
+    assert store.replace("catalog.parquet", b"two", expect=one) == two  # as after a lost reply
     for stale in (one, None):
         with pytest.raises(Changed, match=r"catalog\.parquet was changed"):
             store.replace("catalog.parquet", b"three", expect=stale)
