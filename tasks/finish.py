@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from models.temporary_folder import temporary_folder
 from tasks.catalogue import PATH as CATALOGUE
 from tasks.catalogue import merge, read_catalogue
 from tasks.duplicates import Duplicates
@@ -38,8 +37,8 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
     Where nothing was left to do, nothing is written.
     """
     store, run = open_store(prepared.spec.store), prepared.run
-    with tempfile.TemporaryDirectory(prefix="packshot-") as folder:
-        file = Path(folder) / "plan.parquet"
+    with temporary_folder() as folder:
+        file = folder / "plan.parquet"
         store.download(run.path("plan.parquet"), file)
         plan = Plan(file)
         if prepared.complete:
