@@ -6,8 +6,6 @@ import contextlib
 import os
 import socket
 import subprocess
-import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +13,9 @@ from pathlib import Path
 import httpx
 from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from models.temporary_folder import temporary_folder
+from tasks.child import start_child
 
 START_SECONDS = 120  # a first start also creates the database
 STOP_SECONDS = 5
@@ -30,7 +31,7 @@ def prefect_server() -> Iterator[str]:
 
     A server of the command's own writes its log to a file, and not over the terminal: when Prefect's temporary server
     stops, it prints tracebacks that are nobody's fault (Prefect 3.8.8). It is also out of reach of Ctrl-C, so that a
-    run that is asked to stop can still record that it did.
+    run that is asked to stop can still record that it did; and it ends with the command, however that ends.
 
     Raises:
         ServerError: if the server that PREFECT_API_URL names doesn't answer, or one's own doesn't start.
@@ -42,8 +43,8 @@ def prefect_server() -> Iterator[str]:
         yield address
         return
     with (
-        tempfile.TemporaryDirectory(prefix="packshot-prefect-") as folder,
-        _own_server(Path(folder)) as own,
+        temporary_folder() as folder,
+        _own_server(folder) as own,
         temporary_settings({PREFECT_API_URL: own}),
     ):
         yield own
@@ -54,8 +55,18 @@ def prefect_server() -> Iterator[str]:
 def _own_server(folder: Path) -> Iterator[str]:
     port = _free_port()
     address, log = f"http://127.0.0.1:{port}/api", folder / "server.log"
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    options = ["--host", "127.0.0.1", "--port", str(port), "--log-level", "error", "--lifespan", "on"]
+    options = [
+        "--factory",
+        "prefect.server.api.server:create_app",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--log-level",
+        "error",
+        "--lifespan",
+        "on",
+    ]
     environment = {
         **os.environ,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -63,8 +74,9 @@ def _own_server(folder: Path) -> Iterator[str]:
         "PREFECT__SERVER_EPHEMERAL": "1",
     }
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command + options,
+        process = start_child(
+            "uvicorn",
+            *options,
             env=environment,
             stdout=output,
             stderr=output,

@@ -8,10 +8,10 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 from models.layout import CLIP
+from models.temporary_folder import temporary_folder
 from models.weights import CheckpointError, read_json
 
 TOKENIZER_SETTINGS = {"clean", "strip_sep_token", "language", "reduction_mask", "additional_special_tokens"}
@@ -115,9 +115,9 @@ def text_tower(folder: Path, model: dict[str, Any]) -> Iterator[dict[str, Any]]:
     if name is None:
         yield {}
         return
-    with TemporaryDirectory(prefix="packshot-") as place:
-        (Path(place) / TEXT_TOWER).write_text(json.dumps(_text_tower(folder, name)))
-        yield {"text_cfg": {**text, "hf_model_name": place, "hf_model_pretrained": False}}
+    with temporary_folder() as place:
+        (place / TEXT_TOWER).write_text(json.dumps(_text_tower(folder, name)))
+        yield {"text_cfg": {**text, "hf_model_name": str(place), "hf_model_pretrained": False}}
 
 
 def _text_tower(folder: Path, name: str) -> dict[str, Any] | None:

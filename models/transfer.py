@@ -7,7 +7,6 @@ there; the checkpoint's entry, without which nobody takes it for one, comes last
 process leaves of a part is gone on with.
 """
 
-import tempfile
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor, as_completed
@@ -17,6 +16,7 @@ from typing import Any, TypeVar
 from models.inventory import Entry, Inventory, is_plain
 from models.layout import needed
 from models.places import Destination, Listener, Moved, RemoteFile, Source, Step, silent
+from models.temporary_folder import temporary_folder
 from models.weights import CheckpointError, CheckpointUnreachable, called, read_json
 
 T = TypeVar("T")
@@ -53,19 +53,19 @@ def transfer(
     listed = {file.path: file for file in source.files() if is_plain(file.path)}
     name = f"{source.origin} at {source.revision}" if source.revision else source.origin
 
-    with tempfile.TemporaryDirectory(prefix="packshot-") as begun:
+    with temporary_folder() as begun:
 
         def settings(path: str) -> dict[str, Any]:
-            file = Path(begun) / path
+            file = begun / path
             if not file.exists():
                 file.parent.mkdir(parents=True, exist_ok=True)
                 fetch(source, listed[path], file, listener)
             return read_json(file)
 
-        with called(Path(begun), name):
+        with called(begun, name):
             files = [listed[path] for path in needed(listed, settings, name)]
             settings(files[-1].path)
-            glance(Path(begun))
+            glance(begun)
     entry = files[-1]
     _refuse_another(source, destination)
     with destination.parts(listener) as parts:

@@ -13,7 +13,6 @@ import os
 import queue
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -22,6 +21,7 @@ from typing import IO, get_args
 
 import numpy as np
 
+from tasks.child import start_child
 from tasks.confined import DECODE, LENGTH, MEASURE, READY, Header
 from tasks.pixels import Limits
 from tasks.source_error import Reason, SourceError
@@ -116,12 +116,12 @@ class Worker:
         """
         self.limits = limits
         environment = {name: os.environ[name] for name in KEPT if name in os.environ}
-        environment |= {"PYTHONPATH": os.pathsep.join(sys.path), "OPENBLAS_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "tasks.confined", json.dumps(asdict(limits))],
+        self.process = start_child(
+            "tasks.confined",
+            json.dumps(asdict(limits)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=environment,
+            env={**environment, "OPENBLAS_NUM_THREADS": "1"},
             process_group=0,  # a Ctrl-C at the terminal stops the run, which then ends this process in its turn
         )
         with self._watched(START_SECONDS) as expired:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe
 
 from models.finding import Finding
+from tasks.child import start_child
 
 SECONDS = 60.0  # more than any check takes that will ever end
 KILL_SECONDS = 5.0  # a process that hangs in the driver dies when that lets go of it
@@ -56,13 +57,14 @@ def examine(checks: Sequence[Check]) -> Iterator[Finding]:
 
 
 def _start(theirs: Connection) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [sys.executable, "-P", "-m", "tasks.examine", str(theirs.fileno())],
+    return start_child(
+        "tasks.examine",
+        str(theirs.fileno()),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # where a command's JSON goes
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
-        pass_fds=[theirs.fileno()],
+        env=os.environ,
+        pass_fds=(theirs.fileno(),),
         process_group=0,  # a Ctrl-C at the terminal stops the command, which then ends this process in its turn
     )
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from models.temporary_folder import temporary_folder
 from tasks.catalogue import PATH as CATALOGUE
 from tasks.catalogue import Catalogue, read_catalogue
 from tasks.decision import Decisions
@@ -79,8 +78,8 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
 def settle(store: Store, prepared: Prepared, process: Process) -> Settled:
     """Put a run's outcomes into the catalogue, and publish what passed: see `tasks.edit`."""
     run = prepared.run
-    with tempfile.TemporaryDirectory(prefix="packshot-") as folder, process.threads() as pool:
-        file = Path(folder) / "plan.parquet"
+    with temporary_folder() as folder, process.threads() as pool:
+        file = folder / "plan.parquet"
         store.download(run.path("plan.parquet"), file)
         plan = Plan(file)
         rows, planned_from = plan.table(), plan.planned_from or 0

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import gc
-import tempfile
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -12,7 +11,6 @@ from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from itertools import chain, pairwise
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect import task
@@ -24,6 +22,7 @@ from models.lora import Lora
 from models.placement_names import WantedPlacement
 from models.read_ahead import reading_ahead
 from models.schedule import Scheduler
+from models.temporary_folder import temporary_folder
 from safety.policy import Policy
 from safety.profile import Profile
 from safety.provenance import DigitalSourceType
@@ -99,8 +98,8 @@ class LaneSpec:
 def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
     """Take these shards to their ledgers; those that have one are left alone. Returns how many shards it did."""
     store = open_store(spec.store, dialect=spec.dialect)
-    with tempfile.TemporaryDirectory(prefix="packshot-") as folder:
-        file = Path(folder) / "plan.parquet"
+    with temporary_folder() as folder:
+        file = folder / "plan.parquet"
         if store.download(Run(spec.run).path("plan.parquet"), file) is None:
             raise StoreError(f"The plan of run {spec.run} is gone from {store.uri}.")
         with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, Plan(file), faults) as line:

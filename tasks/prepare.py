@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from prefect.cache_policies import NO_CACHE
 
 from models.checkpoint import Checkpoint, CheckpointError
 from models.forms import kept_precision
+from models.temporary_folder import temporary_folder
 from safety.credentials import CredentialsError
 from safety.policy import Policy
 from safety.profile import Profile, ProfileError
@@ -251,8 +251,8 @@ def _as_request_error() -> Iterator[None]:
 def opened_manifest(checked: Checked) -> Iterator[Manifest]:
     """The request's manifest, opened and checked as a whole."""
     kind, address = checked.kind, checked.request.job.manifest
-    with tempfile.TemporaryDirectory(prefix="packshot-") as folder, _as_request_error():
-        files = fetch_manifest(address, Path(folder))
+    with temporary_folder() as folder, _as_request_error():
+        files = fetch_manifest(address, folder)
         yield open_manifest(address, files, kind.columns, template_columns=kind.template_columns)
 
 
@@ -304,10 +304,10 @@ def estimate(request: Request) -> Estimate:
     """What a request would do. Writes nothing to the store."""
     checked = check(request)
     catalogue = read_catalogue(checked.store)
-    with opened_manifest(checked) as manifest, tempfile.TemporaryDirectory(prefix="packshot-") as folder:
+    with opened_manifest(checked) as manifest, temporary_folder() as folder:
         check_carried(catalogue, manifest.carried, manifest.name)
         return Estimate(
-            draft(checked, manifest, catalogue, Path(folder) / "plan.parquet", keep=False), catalogue.seconds_a_row()
+            draft(checked, manifest, catalogue, folder / "plan.parquet", keep=False), catalogue.seconds_a_row()
         )
 
 
@@ -322,8 +322,8 @@ def prepare(request: Request) -> Prepared:
     checked = check(request)
     store = checked.store
     store.probe()
-    with opened_manifest(checked) as manifest, tempfile.TemporaryDirectory(prefix="packshot-") as folder:
-        file = Path(folder) / "plan.parquet"
+    with opened_manifest(checked) as manifest, temporary_folder() as folder:
+        file = folder / "plan.parquet"
         check_carried(read_catalogue(store), manifest.carried, manifest.name)
 
         def plan(catalogue: Catalogue) -> bool:

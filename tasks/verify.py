@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,6 +13,7 @@ from models.hub_cache import cached
 from models.inventory import INVENTORY
 from models.layout import SETTINGS
 from models.places import Listener, RemoteFile, silent
+from models.temporary_folder import temporary_folder
 from models.verify import Findings, expected_of, fault, forbidden, own_code, structure, verify_folder
 from models.weights import MAX_HEADER_BYTES, CheckpointError
 from tasks.checkpoints import is_bucket
@@ -70,8 +70,7 @@ def _verify_bucket(bucket: CheckpointBucket, listener: Listener) -> Findings:
     with ThreadPoolExecutor(READING) as threads:
         faults = [sentence for sentence in threads.map(look, expected) if sentence]
     faults += [f"{path} {why}" for path, why in forbidden(list(listed))]
-    with tempfile.TemporaryDirectory(prefix="packshot-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         sketched = [_sketch(bucket, path, one.size, folder) for path, one in listed.items()]
         faults += own_code(folder, [file for file in sketched if file])
         faults = faults or structure(folder, bucket.uri)
