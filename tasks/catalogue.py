@@ -55,6 +55,7 @@ class State:
     editors: Mapping[str, Editor] = field(default_factory=dict)  # by the name, P, under which each publishes
     owed: tuple[Publication, ...] = ()  # that no row names any more, and that are still to be deleted
     from_before: bool = False  # this store has pictures that were written before there were masters
+    pruned: int = 0  # the version in which somebody came in last to prune the store
 
 
 @dataclass(frozen=True)

@@ -56,6 +56,8 @@ class Edit:
     process: Process = field(default_factory=this_process)
     name: str = ""  # P: given when it comes in
     from_before: bool = False  # what it commits may have been stored before there were masters
+    pruned: int = 0  # the version in which the store was pruned last, when this came in
+    committed_as: int = 0  # the catalogue's version that has what was to be committed
     _made: set[Publication] = field(default_factory=set)
     _found_dead: bool = False  # when the catalogue was read last: there is something to write, whoever changes nothing
 
@@ -68,6 +70,7 @@ class Edit:
         self.name = self.process.new_name()  # known before it stands there, in case the answer to that gets lost
         for _ in self._tries():
             catalogue = self._read()
+            self.pruned = catalogue.state.pruned
             if self.name in catalogue.state.editors:
                 break
             self._swap(catalogue, catalogue.table, self._with(catalogue.state, self.name, ()))
@@ -113,6 +116,7 @@ class Edit:
             name = self.name or self.process.new_name()
             changed = change(catalogue)
             if changed is catalogue.table and not (self.name or self._found_dead or catalogue.state.owed):
+                self.committed_as = catalogue.state.version
                 return catalogue
             rows, publications = self._addressed(catalogue, _without(changed, lacking, catalogue), name)
             announced = self._announced(catalogue, name, publications)
@@ -153,7 +157,8 @@ class Edit:
                 )
         since = state.editors[name].since if name in state.editors else f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         editor = Editor(self.doing, self.process.owner, since, tuple(publications))
-        return replace(state, editors={**state.editors, name: editor})
+        pruned = state.version + 1 if self.doing == PRUNING else state.pruned
+        return replace(state, editors={**state.editors, name: editor}, pruned=pruned)
 
     def _begin_anew(self, catalogue: Catalogue) -> None:
         """Take away what this editor made and nobody can name any more, and forget the name.
@@ -259,7 +264,7 @@ class Edit:
         rows = rows.set_column(place, rows.schema.field(place), pc.fill_null(rows.column(place), version))
         committed = self._swap(catalogue, rows, state)
         if committed is not None:
-            self.name = ""
+            self.name, self.committed_as = "", committed.state.version
             self._made.clear()
         return committed
 

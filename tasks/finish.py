@@ -18,11 +18,10 @@ from tasks.duplicates import settle_duplicates
 from tasks.edit import Edit
 from tasks.faults import told
 from tasks.merge import Merged, beside, merge
-from tasks.outcome import Outcome, Status, outcome_table
-from tasks.plan import Plan, bad_rows
+from tasks.plan import Plan
 from tasks.prepare import Prepared
 from tasks.process import Process, this_process
-from tasks.record import said
+from tasks.record import Record
 from tasks.report import write_report
 from tasks.request import RequestError
 from tasks.retire import left_behind, retired
@@ -41,6 +40,7 @@ class Settled:
     catalogue: Catalogue
     plan: pa.Table
     complete: bool  # every shard has ended
+    version: int | None = None  # of the catalogue, that the outcomes were committed as
 
 
 @task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)
@@ -65,6 +65,7 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
         left=0 if prepared.limited else pc.sum(left).as_py() or 0,
         started_at=started_at,
         complete=settled.complete,
+        version=settled.version,
         lanes=[] if prepared.complete else run.lanes(store),
         unread=prepared.unread,
         faults=[] if prepared.complete else told(store, run, 0),
@@ -86,7 +87,8 @@ def settle(store: Store, prepared: Prepared, process: Process) -> Settled:
         if prepared.complete:
             return Settled(read_catalogue(store), rows, complete=True)
         ended, shards = run.outcomes(store, prepared.shards, pool)
-        outcomes = pa.concat_tables([ended, _bad(rows, plan.planned_at, prepared)])
+        record = Record(run.id, prepared.spec.model, prepared.spec.making.text_column)
+        outcomes = pa.concat_tables([ended, record.bad(rows, plan.planned_at)])
         reviews = Reviews(Decisions(store), pool)
 
         def change(before: Catalogue) -> pa.Table:
@@ -99,7 +101,7 @@ def settle(store: Store, prepared: Prepared, process: Process) -> Settled:
             return before.table if whole.equals(before.table) else whole
 
         edit = Edit(store, f"run {run.id}", process, prepared.editor, prepared.spec.from_before)
-        return Settled(edit.commit(change), rows, shards == prepared.shards)
+        return Settled(edit.commit(change), rows, shards == prepared.shards, edit.committed_as)
 
 
 def report_store(address: str) -> Summary:
@@ -124,29 +126,3 @@ def report_store(address: str) -> Summary:
     )
     write_report(store, REPORT, catalogue.table, summary)
     return summary
-
-
-def _bad(plan: pa.Table, planned_at: datetime, prepared: Prepared) -> pa.Table:
-    """The outcomes of the rows that failed on their own when they were read."""
-    record, spec = prepared.run.id, prepared.spec
-    return outcome_table(
-        [
-            Outcome(
-                id=row.id,
-                status=Status.FAILED,
-                reason=row.reason,
-                message=row.problem,
-                retryable=row.retryable,
-                key="",
-                seed=0,
-                **said(row.prompt, spec.making.text_column),
-                model=spec.model,
-                profile="",
-                policy_fingerprint="",
-                run=record,
-                attempt=1,
-                finished_at=planned_at,
-            )
-            for row in bad_rows(plan)
-        ]
-    )

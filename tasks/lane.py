@@ -90,8 +90,13 @@ class LaneSpec:
 
     @property
     def model(self) -> str:
-        """The checkpoint and its LoRAs as the catalogue names them: `miniature@0123456789ab+enamel=0.8`."""
-        return "+".join([f"{self.checkpoint.name}@{self.checkpoint.revision[:12]}", *map(str, self.loras)])
+        """See `model_name`."""
+        return model_name(self.checkpoint, self.loras)
+
+
+def model_name(checkpoint: Checkpoint, loras: Sequence[Lora]) -> str:
+    """Return how the catalogue names a checkpoint and its LoRAs: `miniature@0123456789ab+enamel=0.8`."""
+    return "+".join([f"{checkpoint.name}@{checkpoint.revision[:12]}", *map(str, loras)])
 
 
 @task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)

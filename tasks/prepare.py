@@ -27,7 +27,7 @@ from tasks.job import Job
 from tasks.judges import load_policy, looked_for
 from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
-from tasks.lane import LaneSpec
+from tasks.lane import LaneSpec, model_name
 from tasks.making import Pictures
 from tasks.manifest import Manifest, open_manifest
 from tasks.merge import beside
@@ -365,11 +365,17 @@ def _leaves_some_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> b
 
 
 def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
-    """What `job.json` says: the job as it was given, and everything that it stood for on that day."""
+    """What `job.json` says: the job as it was given, and everything that it stood for on that day.
+
+    A rebuild of the catalogue goes by `model`, `text_column` and `retire_missing`.
+    """
     return {
         "job": checked.request.job.model_dump(),
         "limit": checked.request.limit,
         "retry": sorted(checked.request.retry),
+        "retire_missing": checked.request.retire_missing,
+        "model": model_name(checked.kind.checkpoint, checked.kind.loras),
+        "text_column": checked.kind.making.text_column,
         "manifest_sha256": manifest.digest,
         "manifest_rows": manifest.rows,
         "checkpoint_revision": checked.kind.checkpoint.revision,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+import pyarrow as pa
 
 from safety.verdict import Verdict
 from tasks.decision import Decision
 from tasks.kept import UNJUDGED
-from tasks.outcome import FailureReason, Outcome, Status
-from tasks.plan import PlannedRow
+from tasks.outcome import FailureReason, Outcome, Status, outcome_table
+from tasks.plan import PlannedRow, bad_rows
 from tasks.stages import Made
 
 if TYPE_CHECKING:
@@ -82,6 +85,30 @@ class Record:
             message=message,
             retryable=retryable,
             keeps=keeps,
+        )
+
+    def bad(self, plan: pa.Table, planned_at: datetime) -> pa.Table:
+        """Return the outcomes of the rows of a plan that failed on their own when they were read."""
+        return outcome_table(
+            [
+                Outcome(
+                    id=row.id,
+                    status=Status.FAILED,
+                    reason=row.reason,
+                    message=row.problem,
+                    retryable=row.retryable,
+                    key="",
+                    seed=0,
+                    **said(row.prompt, self.text_column),
+                    model=self.model,
+                    profile="",
+                    policy_fingerprint="",
+                    run=self.run,
+                    attempt=1,
+                    finished_at=planned_at,
+                )
+                for row in bad_rows(plan)
+            ]
         )
 
 

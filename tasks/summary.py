@@ -37,6 +37,7 @@ class Summary:
     catalogue: str
     report: str
     complete: bool  # False: stopped before every shard had ended
+    catalogue_version: int | None  # that the run's outcomes were committed as; a rebuild goes by it
     rows: int  # of the manifest, variants counted
     ended: int  # rows of them that have an outcome
     statuses: dict[str, int]
@@ -95,6 +96,7 @@ def summarise(
     rows: int,
     started_at: datetime,
     complete: bool,
+    version: int | None = None,
     left: int = 0,
     lanes: Sequence[dict[str, Any]] = (),
     unread: Unread = Unread(),  # noqa: B008  frozen
@@ -110,6 +112,7 @@ def summarise(
         catalogue=catalogue,
         report=report,
         complete=complete,
+        catalogue_version=version,
         rows=rows,
         ended=mine.num_rows,
         statuses={status: pc.sum(pc.equal(mine.column("status"), status)).as_py() or 0 for status in Status},

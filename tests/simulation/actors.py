@@ -103,6 +103,7 @@ class Command:
     shard_rows: int = 2
     unlike: bool = False  # its profile allows no picture like another one's; here all are alike
     retires: bool = False
+    words: str = "a mug"  # of its prompts
 
     def __call__(self, bucket: Bucket, process: Process) -> None:
         """Take the rows of the manifest to their ends."""
@@ -126,8 +127,9 @@ class Command:
                 judged = [*made, *stages.classify([*screened.found], screened)]
                 ended = kept(judged, screened, stages=stages, pool=Inline(), record=record)
                 run.commit(store, shard, [*screened.ended, *failed, *ended])
-            if settle(store, prepared, process).complete:
-                write_json(store, run.path("summary.json"), {})
+            settled = settle(store, prepared, process)
+            if settled.complete:
+                write_json(store, run.path("summary.json"), {"catalogue_version": settled.version})
 
     def _prepared(self, store: MemoryStore, process: Process, file: Path) -> Prepared:
         def draft(catalogue: Catalogue) -> bool:
@@ -145,7 +147,8 @@ class Command:
             )
             return census.to_do > 0 or self.retires
 
-        document = {"job": {"manifest": "manifest.parquet"}}
+        job = {"manifest": "manifest.parquet"}
+        document = {"job": job, "model": "model", "captions": False, "retire_missing": self.retires}
         taken = take_up(store, self.name, file, draft, document=document, process=process)
         spec: Any = SimpleNamespace(store=store.uri, model="model", making=None, from_before=False)
         return Prepared(
@@ -172,7 +175,7 @@ class Rows:
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
         for index, row_id in enumerate(batch.column("id").to_pylist()):
-            yield index, Row(row_id, f"a mug {row_id}", "", 1, 64, 64, 2, 1.0, "none")
+            yield index, Row(row_id, f"{self.command.words} {row_id}", "", 1, 64, 64, 2, 1.0, "none")
 
     def keep(self, row: Row) -> None:
         pass
