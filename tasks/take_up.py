@@ -50,14 +50,14 @@ def take_up(
     catalogue = read_catalogue(store)
     path = run.path("plan.parquet")
     planned = store.download(path, file) is not None
-    if not planned and not draft(catalogue) and before is not None:
+    if not planned and not draft(catalogue) and before is not None and before.is_planned(store):
         tidy(store, catalogue, process)
         return TakenUp(before, Plan(file), True, catalogue, "")
     edit = Edit(store, f"run {run.id}", process)
     edit.come_in()
     try:
         if store.download(path, file) is None:
-            if planned:  # it has been pruned since
+            if planned or edit.pruned > catalogue.state.version:  # what it is made from may have been pruned since
                 draft(catalogue)
             write_json(store, run.path("job.json"), document)
             try:
