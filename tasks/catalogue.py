@@ -32,6 +32,10 @@ STATE = b"packshot"  # the key of the state in the file's metadata
 FORMAT = 2  # of the store's layout: 1 had no masters, and no state
 
 
+class UnreadableCatalogue(RequestError):  # noqa: N818
+    """What lies where the catalogue should be can't be read, and isn't that of a newer packshot."""
+
+
 @dataclass(frozen=True)
 class Editor:
     """A process that may be making masters or publications at this moment."""
@@ -106,7 +110,10 @@ def read_catalogue(store: Store) -> Catalogue:
     try:
         table = pq.read_table(io.BytesIO(content))
     except pa.ArrowException as error:
-        raise RequestError(f"{store.uri_of(PATH)} is not a Parquet file that can be read; move it away.") from error
+        raise UnreadableCatalogue(
+            f"{store.uri_of(PATH)} is not a Parquet file that can be read: write the catalogue anew with packshot "
+            f"rebuild --store {store.uri}."
+        ) from error
     names = {RENAMED.get(name, name) for name in table.schema.names}
     missing = set(CATALOGUE_SCHEMA.names) - names - set(ADDED)
     if missing:
@@ -150,7 +157,7 @@ def _state(written: bytes, store: Store) -> State:
     except RequestError:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
-        raise RequestError(
+        raise UnreadableCatalogue(
             f"The state in the metadata of {store.uri_of(PATH)} can't be read: write the catalogue anew with packshot "
             f"rebuild --store {store.uri}."
         ) from error

@@ -97,7 +97,7 @@ class Decisions:
 
     def path(self, key: str, text: str, number: int) -> str:
         """Where a decision lies. `text` is the row's prompt, or the caption of its source picture."""
-        subject = digest(["review", key, text])
+        subject = subject_of(key, text)
         return f"reviews/{subject[:2]}/{subject}/{number}.json"
 
     def on(self, key: str, text: str) -> Ruling:
@@ -126,6 +126,11 @@ def _decision(fields: dict[str, Any]) -> Decision:
     at = datetime.fromisoformat(fields["at"]).astimezone(UTC)
     said = {name: readable(str(fields[name])) for name in ("by", "note", "id", "key")}
     return Decision(**{**fields, **said, "at": at, "concepts": tuple(map(str, fields["concepts"]))})
+
+
+def subject_of(key: str, text: str) -> str:
+    """Name what a decision is about: the folder in which it lies."""
+    return digest(["review", key, text])
 
 
 def readable(text: str) -> str:

@@ -308,6 +308,11 @@ def tidy(store: Store, catalogue: Catalogue, process: Process) -> None:
         Edit(store, "tidying up", process).commit(lambda before: before.table)
 
 
+def living(state: State, process: Process) -> list[tuple[str, Editor]]:
+    """Return the editors that live, or of which nobody on this machine can tell."""
+    return [(name, editor) for name, editor in state.editors.items() if process.is_alive(editor.owner) is not False]
+
+
 def struck_from(state: State, names: Sequence[str]) -> State:
     """Return the state without these editors: what they may have published is owed to be deleted."""
     if not names:

@@ -13,7 +13,6 @@ Decisions are kept for ever, and so is whatever isn't called as packshot calls i
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -119,7 +118,7 @@ def prune(
             found = _found(store, catalogue, Age.of(kept_for), statuses, pool)
             for group in found.groups():
                 list(pool.map(lambda one: store.delete(one.path), group))
-            left = {place: set(_by(store.listing(place), _key)) for place in ("masters", "quarantine")}
+            left = {place: set(_by(store.listing(place), key_of)) for place in ("masters", "quarantine")}
         edit.commit(lambda before: _without_addresses(before.table, left))
     finally:
         edit.leave()
@@ -180,13 +179,15 @@ def _found(store: Store, catalogue: Catalogue, age: Age, statuses: frozenset[Ret
 
     pruned = Pruned(runs=[one for run in sorted(old) for one in runs[run]])
     listed = published(store)
-    nameless = [one for one in listed if has_no_name_of_its_own(one.path) and _key(one.path) not in keys]
+    nameless = [one for one in listed if has_no_name_of_its_own(one.path) and key_of(one.path) not in keys]
     named_once = [one for one in leftovers(store, listed) if not has_no_name_of_its_own(one.path)]
     pruned.publications = [one for one in (*nameless, *named_once) if one.modified < age.before]
     pruned.sources = [
-        one for one in store.listing("sources") if one.modified < age.before and _key(one.path) not in {*sources, None}
+        one
+        for one in store.listing("sources")
+        if one.modified < age.before and key_of(one.path) not in {*sources, None}
     ]
-    masters = _by(store.listing("masters"), _key)
+    masters = _by(store.listing("masters"), key_of)
     stray = pool.map(lambda key: _strays(store, key, masters[key]) if key in keys else masters[key], masters)
     for objects in stray:
         if all(one.modified < age.before for one in objects):
@@ -215,14 +216,14 @@ def _old_runs(store: Store, catalogue: Catalogue, runs: dict[str, list[Listed]],
     withdrawn_from = set(pc.unique(catalogue.table.filter(retired).column("planned_from")).to_pylist())
 
     def withdrew_rows(run: str) -> bool:
-        if not _document(store, run, "job.json").get("retire_missing"):
+        if not Run(run).document(store, "job.json").get("retire_missing"):
             return False
         plan = _plan(store, run)
         said = None if plan is None else (plan.schema.metadata or {}).get(PLANNED_FROM)
         return said is not None and int(said) in withdrawn_from
 
     def version(run: str) -> int:
-        return int(_document(store, run, "summary.json").get("catalogue_version") or 0)
+        return int(Run(run).document(store, "summary.json").get("catalogue_version") or 0)
 
     if max(pool.map(version, candidates), default=0) > catalogue.state.version:
         raise RequestError(
@@ -289,16 +290,6 @@ def _plan(store: Store, run: str) -> pa.Table | None:
         ) from error
 
 
-def _document(store: Store, run: str, file: str) -> dict[str, Any]:
-    """A JSON document of a run; an empty one where there is none that can be read."""
-    found = store.read(Run(run).path(file))
-    try:
-        document = json.loads(found[0]) if found is not None else {}
-    except ValueError:
-        return {}
-    return document if isinstance(document, dict) else {}
-
-
 def _by(listed: Iterable[Listed], name: Callable[[str], str | None]) -> dict[str, list[Listed]]:
     groups: dict[str, list[Listed]] = {}
     for one in listed:
@@ -307,7 +298,7 @@ def _by(listed: Iterable[Listed], name: Callable[[str], str | None]) -> dict[str
     return groups
 
 
-def _key(path: str) -> str | None:
+def key_of(path: str) -> str | None:
     """The key that an object was made for; None of one that isn't packshot's."""
     match = OURS.fullmatch(path)
     return None if match is None else match[2]

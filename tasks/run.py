@@ -74,6 +74,15 @@ class Run:
             found.append(json.loads(written[0]))
         return found
 
+    def document(self, store: Store, file: str) -> dict[str, Any]:
+        """Return what `job.json` or `summary.json` says; nothing where it isn't there or can't be read."""
+        found = store.read(self.path(file))
+        try:
+            said = {} if found is None else json.loads(found[0])
+        except ValueError:
+            return {}
+        return said if isinstance(said, dict) else {}
+
     def outcomes(self, store: Store, shards: int, pool: Executor) -> tuple[pa.Table, int]:
         """Return the ledgers of this run as one table, and how many of its shards have one."""
         found = pool.map(lambda shard: store.read(self.shard_path(shard)), range(shards))

@@ -13,6 +13,8 @@ import pytest
 from tasks.key import Maker
 from tasks.plan import Known, Planner
 from tasks.prompt_rows import Defaults, PromptRows, PromptTemplate
+from tasks.store import Store, open_store
+from tests.simulation import actors
 
 Write = Callable[..., Path]
 
@@ -67,3 +69,23 @@ def planner(known: dict[str, Known] | None = None, **values: Any) -> Planner:
             **values,
         }
     )
+
+
+@pytest.fixture
+def whole_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the simulation's commands work on any store, in place of its buckets: see `whole_runs`."""
+    monkeypatch.setattr(actors, "MemoryStore", lambda store: store)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def any_store(request: pytest.FixtureRequest, tmp_path: Path, whole_runs: None) -> Store:
+    """An empty store, once in a folder and once on S3, for whole runs."""
+    del whole_runs
+    return open_store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_store_uri"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path, whole_runs: None) -> Store:
+    """An empty store in a folder, for whole runs."""
+    del whole_runs
+    return open_store(str(tmp_path / "store"))

@@ -6,7 +6,6 @@ import itertools
 import os
 import shutil
 import socket
-import time
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -22,101 +21,59 @@ from tasks.edit import Edit
 from tasks.master import Masters, record_path
 from tasks.outcome import Retry
 from tasks.plan import Plan
-from tasks.process import Owner, Process, this_process
+from tasks.process import this_process
 from tasks.prune import Pruned, leftovers, prune, published, strike
 from tasks.request import RequestError
-from tasks.run import Run
-from tasks.store import Store, StoreError, open_store
+from tasks.store import Store, StoreError
 from tasks.take_up import take_up
 from tests.faults.stopped_store import killed_after
 from tests.simulation import actors
 from tests.simulation.actors import Command, careful, lax, strict
 
+from .whole_runs import aged, do, elsewhere, key_of, paths, rows, stopped
+
 NOW = timedelta(0)
-DAY = 86_400.0
 LAX, STRICT = Command("lax", ("a", "b"), lax), Command("strict", ("a", "b"), strict)
-
-
-@pytest.fixture(params=["folder", "s3"])
-def store(request: pytest.FixtureRequest, tmp_path: Path, whole_runs: None) -> Store:
-    del whole_runs
-    return open_store(str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_store_uri"))
-
-
-@pytest.fixture
-def folder(tmp_path: Path, whole_runs: None) -> Store:
-    del whole_runs
-    return open_store(str(tmp_path / "store"))
-
-
-@pytest.fixture
-def whole_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the simulation's commands work on any store: runs without a model."""
-    monkeypatch.setattr(actors, "MemoryStore", lambda store: store)
-
-
-def do(store: Store, *commands: Any) -> None:
-    for command in commands:
-        command(store, this_process())
-
-
-def paths(store: Store, *places: str) -> set[str]:
-    return {one.path for place in places or ("",) for one in store.listing(place)}
-
-
-def rows(store: Store) -> dict[str, dict[str, Any]]:
-    return {row["id"]: row for row in read_catalogue(store).table.to_pylist()}
 
 
 def everything(pruned: Pruned) -> set[str]:
     return {one.path for group in pruned.groups() for one in group}
 
 
-def key_of(store: Store, row_id: str) -> str:
-    return str(rows(store)[row_id]["key"])
+def test_all_that_rows_refer_to_stays(any_store: Store) -> None:
+    do(any_store, LAX, Command("careful", ("c", "d"), careful), Command("strict", ("e",), strict))
+    answer_for(any_store, ["a"], "reject", by="Ann", note="", asked=False)
+    before = paths(any_store)
 
+    assert everything(prune(any_store, kept_for=NOW)) == set()
 
-def aged(store: Store, days: float, *prefixes: str) -> None:
-    """Let everything below these prefixes have been written so long ago."""
-    then = time.time() - days * DAY
-    for path in paths(store, *prefixes):
-        os.utime(Path(store.uri) / path, (then, then))
-
-
-def test_all_that_rows_refer_to_stays(store: Store) -> None:
-    do(store, LAX, Command("careful", ("c", "d"), careful), Command("strict", ("e",), strict))
-    answer_for(store, ["a"], "reject", by="Ann", note="", asked=False)
-    before = paths(store)
-
-    assert everything(prune(store, kept_for=NOW)) == set()
-
-    assert paths(store) == before
-    do(store, Command("again", ("a", "b", "c", "d", "e"), careful))
-    assert {name: row["reason"] for name, row in rows(store).items()} == {
+    assert paths(any_store) == before
+    do(any_store, Command("again", ("a", "b", "c", "d", "e"), careful))
+    assert {name: row["reason"] for name, row in rows(any_store).items()} == {
         "a": "review_rejected",
         **dict.fromkeys("bcde", "review"),
     }
-    again = {name: row["seconds"] for name, row in rows(store).items() if row["run"] == "again"}
+    again = {name: row["seconds"] for name, row in rows(any_store).items() if row["run"] == "again"}
     assert again == dict.fromkeys("abe", 0)  # judged again, not drawn
 
 
-def test_what_no_row_has_any_more_goes(store: Store) -> None:
-    do(store, LAX)
-    old = {name: row["key"] for name, row in rows(store).items()}
-    do(store, Command("other words", ("a", "b"), lax, words="a cap"))
-    new = {row["key"] for row in rows(store).values()}
+def test_what_no_row_has_any_more_goes(any_store: Store) -> None:
+    do(any_store, LAX)
+    old = {name: row["key"] for name, row in rows(any_store).items()}
+    do(any_store, Command("other words", ("a", "b"), lax, words="a cap"))
+    new = {row["key"] for row in rows(any_store).values()}
     assert new.isdisjoint(old.values())
 
-    said = prune(store, kept_for=NOW, dry_run=True)
-    before = paths(store)
-    pruned = prune(store, kept_for=NOW)
+    said = prune(any_store, kept_for=NOW, dry_run=True)
+    before = paths(any_store)
+    pruned = prune(any_store, kept_for=NOW)
 
-    assert everything(said) == everything(pruned) == before - paths(store)
+    assert everything(said) == everything(pruned) == before - paths(any_store)
     assert {one.path.split("/")[2].removesuffix(".json") for one in pruned.masters} == set(old.values())
     assert {one.path.split("/")[1] for one in pruned.runs} == {"lax"}
-    assert {row["status"] for row in rows(store).values()} == {"done"}
-    assert all(store.exists(row["uri"].removeprefix(store.uri).lstrip("/")) for row in rows(store).values())
-    assert everything(prune(store, kept_for=NOW)) == set()
+    assert {row["status"] for row in rows(any_store).values()} == {"done"}
+    assert all(any_store.exists(row["uri"].removeprefix(any_store.uri).lstrip("/")) for row in rows(any_store).values())
+    assert everything(prune(any_store, kept_for=NOW)) == set()
 
 
 def test_only_what_is_old_goes(folder: Store) -> None:
@@ -137,71 +94,49 @@ def _parts(store: Store, key: str) -> list[str]:
     return [part.path for part in master.parts.values()]
 
 
-def test_masters_of_rows_that_ended_so_go_when_that_is_asked_for(store: Store) -> None:
-    do(store, LAX, Command("strict", ("c", "d"), strict), Command("careful", ("e",), careful))
-    keys = {name: row["key"] for name, row in rows(store).items()}
+def test_masters_of_rows_that_ended_so_go_when_that_is_asked_for(any_store: Store) -> None:
+    do(any_store, LAX, Command("strict", ("c", "d"), strict), Command("careful", ("e",), careful))
+    keys = {name: row["key"] for name, row in rows(any_store).items()}
 
-    pruned = prune(store, kept_for=NOW, statuses=frozenset({Retry.REJECTED}))
+    pruned = prune(any_store, kept_for=NOW, statuses=frozenset({Retry.REJECTED}))
 
     assert {one.path.split("/")[2].removesuffix(".json") for one in pruned.masters} == {keys["c"], keys["d"]}
-    found = rows(store)
+    found = rows(any_store)
     assert {name for name, row in found.items() if row["uri"] is None} == {"c", "d"}
     assert found["e"]["reason"] == "review"  # it may be published one day
-    do(store, Command("lax again", ("c", "d", "e"), lax))
-    assert {row["status"] for row in rows(store).values()} == {"done"}
-    assert {name for name, row in rows(store).items() if row["run"] == "lax again" and row["seconds"]} == {"c", "d"}
+    do(any_store, Command("lax again", ("c", "d", "e"), lax))
+    assert {row["status"] for row in rows(any_store).values()} == {"done"}
+    assert {name for name, row in rows(any_store).items() if row["run"] == "lax again" and row["seconds"]} == {"c", "d"}
 
 
 def unsure(_: str) -> Verdict:
     return refuse(Reason.CLASSIFIER_FAILED, "The picture could not be judged.")
 
 
-def test_what_was_not_judged_or_repeats_another_row_s_picture_stays_whatever_is_asked_for(store: Store) -> None:
-    do(store, Command("unsure", ("a",), unsure), Command("alike", ("b", "c"), lax, unlike=True))
-    reasons = {name: row["reason"] for name, row in rows(store).items()}
+def test_what_was_not_judged_or_repeats_another_row_s_picture_stays_whatever_is_asked_for(any_store: Store) -> None:
+    do(any_store, Command("unsure", ("a",), unsure), Command("alike", ("b", "c"), lax, unlike=True))
+    reasons = {name: row["reason"] for name, row in rows(any_store).items()}
     assert reasons == {"a": "classifier_failed", "b": None, "c": "duplicate"}
-    assert everything(prune(store, kept_for=NOW, statuses=frozenset(Retry))) == set()
-
-
-class Stops(Exception):  # noqa: N818
-    """The run's process ends here."""
-
-
-def stopped(monkeypatch: pytest.MonkeyPatch, store: Store, command: Command, *, before: str) -> None:
-    """Run a command up to the settling of its outcomes, or to its first ledger, and let its process end there."""
-
-    def stop(*_: Any, **__: Any) -> None:
-        raise Stops
-
-    with monkeypatch.context() as patch:
-        patch.setattr(*{"settle": (actors, "settle"), "ledger": (Run, "commit")}[before], stop)
-        with pytest.raises(Stops):
-            command(store, dead())
-
-
-def dead() -> Process:
-    """A process of this machine that has ended."""
-    process = this_process()
-    return replace(process, owner=replace(process.owner, pid=2**22 + 1))
+    assert everything(prune(any_store, kept_for=NOW, statuses=frozenset(Retry))) == set()
 
 
 @pytest.mark.parametrize("before", ["ledger", "settle"])
-def test_what_an_unfinished_run_needs_stays(store: Store, monkeypatch: pytest.MonkeyPatch, before: str) -> None:
-    do(store, LAX)
+def test_what_an_unfinished_run_needs_stays(any_store: Store, monkeypatch: pytest.MonkeyPatch, before: str) -> None:
+    do(any_store, LAX)
     other = Command("other words", ("a", "b"), lax, words="a cap")
-    stopped(monkeypatch, store, other, before=before)
-    needed = paths(store, "masters", "runs")
-    assert read_catalogue(store).state.editors  # it was killed
+    stopped(monkeypatch, any_store, other, before=before)
+    needed = paths(any_store, "masters", "runs")
+    assert read_catalogue(any_store).state.editors  # it was killed
 
-    assert everything(prune(store, kept_for=NOW)) == set()
+    assert everything(prune(any_store, kept_for=NOW)) == set()
 
-    assert paths(store, "masters", "runs") == needed
-    assert not read_catalogue(store).state.editors
+    assert paths(any_store, "masters", "runs") == needed
+    assert not read_catalogue(any_store).state.editors
     with monkeypatch.context() as patch:
         patch.setattr(actors.Stages, "made", None)  # nothing is drawn again
-        do(store, other)
-    assert {row["status"] for row in rows(store).values()} == {"done"}
-    assert paths(store, "runs/other words") >= {"runs/other words/summary.json"}
+        do(any_store, other)
+    assert {row["status"] for row in rows(any_store).values()} == {"done"}
+    assert paths(any_store, "runs/other words") >= {"runs/other words/summary.json"}
 
 
 def test_a_run_that_nobody_went_on_with_for_a_month_goes_and_begins_anew(
@@ -219,36 +154,36 @@ def test_a_run_that_nobody_went_on_with_for_a_month_goes_and_begins_anew(
     assert {row["prompt"] for row in rows(folder).values()} == {"a cap a", "a cap b", "a cap c"}
 
 
-def test_runs_of_one_command_go_together(store: Store) -> None:
+def test_runs_of_one_command_go_together(any_store: Store) -> None:
     other = Command("other words", ("a", "b"), lax, words="a cap")
-    do(store, LAX, other, LAX)
-    assert {row["run"] for row in rows(store).values()} == {"lax.2"}
-    assert {one.path.split("/")[1] for one in prune(store, kept_for=NOW).runs} == {"other words"}
-    assert "runs/lax/summary.json" in paths(store)  # else the command would find the first of its runs missing
-    do(store, LAX)
-    assert {row["run"] for row in rows(store).values()} == {"lax.2"}
+    do(any_store, LAX, other, LAX)
+    assert {row["run"] for row in rows(any_store).values()} == {"lax.2"}
+    assert {one.path.split("/")[1] for one in prune(any_store, kept_for=NOW).runs} == {"other words"}
+    assert "runs/lax/summary.json" in paths(any_store)  # else the command would find the first of its runs missing
+    do(any_store, LAX)
+    assert {row["run"] for row in rows(any_store).values()} == {"lax.2"}
 
 
-def test_a_run_that_withdrew_rows_stays_for_a_rebuild(store: Store) -> None:
-    do(store, LAX, Command("fewer", ("a",), lax, retires=True))
-    assert rows(store)["b"]["reason"] == "retired"
-    assert everything(prune(store, kept_for=NOW)) == set()
-    do(store, Command("b again", ("b",), lax), Command("no more", ("b",), strict, words="a cap"))
-    gone = {one.path.split("/")[1] for one in prune(store, kept_for=NOW).runs}
+def test_a_run_that_withdrew_rows_stays_for_a_rebuild(any_store: Store) -> None:
+    do(any_store, LAX, Command("fewer", ("a",), lax, retires=True))
+    assert rows(any_store)["b"]["reason"] == "retired"
+    assert everything(prune(any_store, kept_for=NOW)) == set()
+    do(any_store, Command("b again", ("b",), lax), Command("no more", ("b",), strict, words="a cap"))
+    gone = {one.path.split("/")[1] for one in prune(any_store, kept_for=NOW).runs}
     assert gone == {"fewer", "b again"}  # no row is withdrawn any more
 
 
-def test_source_pictures_of_unfinished_runs_stay(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    do(store, LAX)
+def test_source_pictures_of_unfinished_runs_stay(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    do(any_store, LAX)
     names = {which: f"sources/{digit * 2}/{digit * 64}" for which, digit in (("needed", "a"), ("not", "b"))}
     for path in names.values():
-        store.put_once(path, path.encode())
+        any_store.put_once(path, path.encode())
     monkeypatch.setattr(pruning, "_plan", lambda *_: pa_plan("a" * 64))
-    store.put_once("runs/unfinished/plan.parquet", b"a plan")
+    any_store.put_once("runs/unfinished/plan.parquet", b"a plan")
 
-    prune(store, kept_for=NOW)
+    prune(any_store, kept_for=NOW)
 
-    assert paths(store, "sources") == {names["needed"]}
+    assert paths(any_store, "sources") == {names["needed"]}
 
 
 def pa_plan(source: str) -> Any:
@@ -257,128 +192,123 @@ def pa_plan(source: str) -> Any:
     return pa.table({"key": ["c" * 64], "source": [source]})
 
 
-def test_what_is_not_called_as_packshot_calls_its_own_stays(store: Store) -> None:
-    do(store, LAX)
+def test_what_is_not_called_as_packshot_calls_its_own_stays(any_store: Store) -> None:
+    do(any_store, LAX)
     others = {"images/logo.png", "masters/readme.txt", "sources/list.csv", "runs/notes.txt", "images/ab/x.png", "x/y"}
     for path in others:
-        store.put_once(path, b"somebody's")
-    prune(store, kept_for=NOW)
-    assert others <= paths(store)
+        any_store.put_once(path, b"somebody's")
+    prune(any_store, kept_for=NOW)
+    assert others <= paths(any_store)
 
 
-def test_leftovers_of_killed_publishers_and_second_makers_go(store: Store) -> None:
-    do(store, LAX)
-    key = key_of(store, "a")
+def test_leftovers_of_killed_publishers_and_second_makers_go(any_store: Store) -> None:
+    do(any_store, LAX)
+    key = key_of(any_store, "a")
     stray = f"masters/{key[:2]}/{key}/{'0' * 16}.picture.png"
     publications = {f"images/{key[:2]}/{key}-0123.png", f"layers/{key[:2]}/{key}-0123/0.png"}
     for path in (stray, *publications):
-        store.put_once(path, b"left")
-    assert everything(prune(store, kept_for=NOW)) == {stray, *publications}
-    assert {row["status"] for row in rows(store).values()} == {"done"}
-    assert leftovers(store, published(store)) == []
+        any_store.put_once(path, b"left")
+    assert everything(prune(any_store, kept_for=NOW)) == {stray, *publications}
+    assert {row["status"] for row in rows(any_store).values()} == {"done"}
+    assert leftovers(any_store, published(any_store)) == []
 
 
-def test_pictures_from_before_there_were_masters_stay_as_long_as_a_row_has_their_key(store: Store) -> None:
-    do(store, LAX)
-    key = key_of(store, "a")
+def test_pictures_from_before_there_were_masters_stay_as_long_as_a_row_has_their_key(any_store: Store) -> None:
+    do(any_store, LAX)
+    key = key_of(any_store, "a")
     needed = {f"{place}/{key[:2]}/{key}.png" for place in ("images", "quarantine")}
     needed |= {f"layers/{key[:2]}/{key}/{name}" for name in ("0.png", "composite.png", "caption.txt")}
     others = {path.replace(key, key[:2] + "0" * 62) for path in needed}
     for path in needed | others:
-        store.put_once(path, b"from before")
-    assert everything(prune(store, kept_for=NOW)) == others
-    assert needed <= paths(store)
+        any_store.put_once(path, b"from before")
+    assert everything(prune(any_store, kept_for=NOW)) == others
+    assert needed <= paths(any_store)
 
 
-def test_quarantined_rows_from_before_go_by_their_status(store: Store) -> None:
-    do(store, STRICT)
-    found = read_catalogue(store)
-    key = key_of(store, "a")
+def test_quarantined_rows_from_before_go_by_their_status(any_store: Store) -> None:
+    do(any_store, STRICT)
+    found = read_catalogue(any_store)
+    key = key_of(any_store, "a")
     path = f"quarantine/{key[:2]}/{key}.png"
-    store.put_once(path, b"from before")
+    any_store.put_once(path, b"from before")
     table = found.table.to_pylist()
-    table[0]["uri"] = store.uri_of(path)
+    table[0]["uri"] = any_store.uri_of(path)
     changed = found.table.from_pylist(table, schema=found.table.schema)
-    store.replace(PATH, content_of(changed, replace(found.state, from_before=True)), expect=found.token)
+    any_store.replace(PATH, content_of(changed, replace(found.state, from_before=True)), expect=found.token)
 
-    assert path not in everything(prune(store, kept_for=NOW))
-    assert path in everything(prune(store, kept_for=NOW, statuses=frozenset({Retry.REJECTED}), dry_run=True))
-    assert path in everything(prune(store, kept_for=NOW, statuses=frozenset({Retry.REJECTED})))
-    assert paths(store, "quarantine", "masters") == set()
-    assert [row["uri"] for row in rows(store).values()] == [None, None]
+    assert path not in everything(prune(any_store, kept_for=NOW))
+    assert path in everything(prune(any_store, kept_for=NOW, statuses=frozenset({Retry.REJECTED}), dry_run=True))
+    assert path in everything(prune(any_store, kept_for=NOW, statuses=frozenset({Retry.REJECTED})))
+    assert paths(any_store, "quarantine", "masters") == set()
+    assert [row["uri"] for row in rows(any_store).values()] == [None, None]
 
 
-def test_a_store_without_a_catalogue_is_not_pruned(store: Store) -> None:
-    do(store, LAX)
-    store.delete(PATH)
+def test_a_store_without_a_catalogue_is_not_pruned(any_store: Store) -> None:
+    do(any_store, LAX)
+    any_store.delete(PATH)
     for dry_run in (True, False):
         with pytest.raises(RequestError, match=r"no catalogue in .*packshot rebuild --store"):
-            prune(store, kept_for=NOW, dry_run=dry_run)
-    assert not store.exists(PATH)
+            prune(any_store, kept_for=NOW, dry_run=dry_run)
+    assert not any_store.exists(PATH)
 
 
-def test_a_catalogue_that_was_lost_and_begun_anew_is_not_pruned_by(store: Store) -> None:
-    do(store, LAX, STRICT, LAX)
-    store.delete(PATH)
-    do(store, Command("another manifest", ("c",), lax))
-    before = paths(store)
+def test_a_catalogue_that_was_lost_and_begun_anew_is_not_pruned_by(any_store: Store) -> None:
+    do(any_store, LAX, STRICT, LAX)
+    any_store.delete(PATH)
+    do(any_store, Command("another manifest", ("c",), lax))
+    before = paths(any_store)
     with pytest.raises(RequestError, match=r"was lost, and begun anew.*packshot rebuild --store"):
-        prune(store, kept_for=NOW)
-    assert paths(store) == before
-    assert not read_catalogue(store).state.editors
+        prune(any_store, kept_for=NOW)
+    assert paths(any_store) == before
+    assert not read_catalogue(any_store).state.editors
 
 
-def elsewhere() -> Process:
-    """A process of another machine, of which nobody here can tell whether it lives."""
-    return replace(this_process(), owner=Owner("elsewhere", "another boot", "", 17, 1.0))
-
-
-def test_nobody_prunes_beside_anybody_and_a_dead_one_is_struck_by_name(store: Store) -> None:
-    do(store, LAX)
-    Edit(store, "run 0123456789ab", elsewhere()).come_in()
-    ((name, _),) = read_catalogue(store).state.editors.items()
+def test_nobody_prunes_beside_anybody_and_a_dead_one_is_struck_by_name(any_store: Store) -> None:
+    do(any_store, LAX)
+    Edit(any_store, "run 0123456789ab", elsewhere()).come_in()
+    ((name, _),) = read_catalogue(any_store).state.editors.items()
     with pytest.raises(RequestError, match=rf"run 0123456789ab \(process 17 on elsewhere.*--strike {name}"):
-        prune(store, kept_for=NOW)
+        prune(any_store, kept_for=NOW)
     with pytest.raises(RequestError, match=rf"No process called x edits .*{name}: run 0123456789ab"):
-        strike(store, "x")
-    assert strike(store, name).startswith("run 0123456789ab (process 17 on elsewhere, since ")
-    prune(store, kept_for=NOW)
+        strike(any_store, "x")
+    assert strike(any_store, name).startswith("run 0123456789ab (process 17 on elsewhere, since ")
+    prune(any_store, kept_for=NOW)
     with pytest.raises(RequestError, match="There is nobody"):
-        strike(store, name)
+        strike(any_store, name)
 
 
-def test_one_that_lives_on_this_machine_is_not_struck(store: Store) -> None:
-    do(store, LAX)
-    edit = Edit(store, "review")
+def test_one_that_lives_on_this_machine_is_not_struck(any_store: Store) -> None:
+    do(any_store, LAX)
+    edit = Edit(any_store, "review")
     name = edit.come_in()
     with pytest.raises(RequestError, match=rf"process {os.getpid()} on {socket.gethostname()}.* is alive"):
-        strike(store, name)
-    assert name in read_catalogue(store).state.editors
+        strike(any_store, name)
+    assert name in read_catalogue(any_store).state.editors
     edit.leave()
 
 
 def test_what_a_plan_is_made_from_is_planned_again_when_the_store_was_pruned_meanwhile(
-    store: Store, tmp_path: Path
+    any_store: Store, tmp_path: Path
 ) -> None:
-    do(store, LAX)
+    do(any_store, LAX)
     drafts: list[int] = []
     source = f"sources/aa/{'a' * 64}"
 
     def draft(catalogue: Any) -> bool:
-        store.adopt_or_put(source, b"a picture that the manifest holds")
+        any_store.adopt_or_put(source, b"a picture that the manifest holds")
         drafts.append(catalogue.state.version)
         (tmp_path / "plan").write_bytes(b"plan")
         if len(drafts) == 1:
-            prune(store, kept_for=NOW)
-            assert not store.exists(source)
+            prune(any_store, kept_for=NOW)
+            assert not any_store.exists(source)
         return True
 
-    taken = take_up(store, "other", tmp_path / "plan", draft, document={}, process=this_process())
+    taken = take_up(any_store, "other", tmp_path / "plan", draft, document={}, process=this_process())
 
     assert len(drafts) == 2
-    assert store.exists(source)
+    assert any_store.exists(source)
     assert taken.plan == Plan(tmp_path / "plan")
-    Edit(store, "run other", name=taken.editor).leave()
+    Edit(any_store, "run other", name=taken.editor).leave()
 
 
 @pytest.mark.parametrize("statuses", [frozenset(), frozenset({Retry.REJECTED})], ids=["unneeded", "rejected"])
