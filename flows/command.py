@@ -93,6 +93,7 @@ def run_job(
     job: Path | None,
     limit: int | None,
     retry: list[Retry] | None,
+    retire_missing: bool,
     dry_run: bool,
     **fields: Any,
 ) -> None:
@@ -104,11 +105,11 @@ def run_job(
             from flows.terminal import show_estimate
             from tasks.prepare import Request, estimate
 
-            show_estimate(terminal, estimate(Request(whole, limit, again)))
+            show_estimate(terminal, estimate(Request(whole, limit, again, retire_missing)))
             return
         from flows.terminal import run_in_terminal, show_summary
 
-        summary = run_in_terminal(problems, whole, limit, again)
+        summary = run_in_terminal(problems, whole, limit, again, retire_missing=retire_missing)
         show_summary(terminal, summary)
     raise SystemExit(ROWS_FAILED if summary.is_partial else OK)
 
@@ -130,6 +131,10 @@ def _job_flags(kind: type[Job]) -> inspect.Signature:
         "job": JOB_FILE,
         "limit": (Annotated[int | None, typer.Option(min=1, help="Only the manifest's first rows.")], None),
         "retry": (Annotated[list[Retry] | None, typer.Option(help="Do the rows again that ended so.")], None),
+        "retire_missing": (
+            Annotated[bool, typer.Option("--retire-missing", help="Withdraw rows that left the manifest.")],
+            False,
+        ),
         "dry_run": (Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and do nothing.")], False),
     }
     fields = {name: _flag(field) for name, field in kind.model_fields.items() if name != "manifest"}
@@ -357,6 +362,59 @@ def approve(ids: IDS, store: STORE, by: BY = None, note: NOTE = "") -> None:
 def reject(ids: IDS, store: STORE, by: BY = None, note: NOTE = "") -> None:
     """Refuse pictures and prompts that wait, for good; or take an approval back."""
     _decide(ids, "reject", store, by, note)
+
+
+@app.command()
+def takedown(
+    ids: IDS,
+    store: STORE,
+    until_approved: Annotated[
+        bool, typer.Option("--until-approved", help="Until somebody approves it: packshot review approve.")
+    ] = False,
+    by: BY = None,
+    note: NOTE = "",
+) -> None:
+    """Withdraw what is published of rows, at once: for good, or until somebody approves it."""
+    with _in_sentences():
+        from flows.reviewing import show_answered, user
+        from tasks.decide import take_down
+
+        by = user() if by is None else by
+        answered = take_down(store, ids, until_approved=until_approved, by=by, note=note)
+        show_answered(terminal, answered, "hold" if until_approved else "reject")
+    raise SystemExit(OK if all(one.holds for one in answered) else NOT_DECIDED)
+
+
+@app.command()
+def prune(
+    store: STORE,
+    older_than: Annotated[float, typer.Option(min=0, max=36500, help="Days that an object must have been there.")] = 30,
+    status: Annotated[
+        list[Retry] | None, typer.Option(help="Delete the masters of rows, too, that ended so.", show_default=False)
+    ] = None,
+    strike: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Strike the process of this name that is dead; prune nothing.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be deleted, and delete nothing.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")] = False,
+) -> None:
+    """Delete what nothing refers to any more: masters, source pictures, runs, and publications that nobody names."""
+    with _in_sentences():
+        from flows.storekeeping import prune_store, strike_from
+
+        if strike is not None:
+            strike_from(terminal, store, strike, dry_run=dry_run)
+        else:
+            prune_store(terminal, store, older_than=older_than, statuses=status or (), dry_run=dry_run, as_json=json)
+
+
+@app.command()
+def rebuild(store: STORE) -> None:
+    """Write the catalogue anew from the ledgers of all runs and what people decided, where it is gone or damaged."""
+    with _in_sentences():
+        from flows.storekeeping import rebuild_store
+
+        rebuild_store(terminal, store)
 
 
 def _decide(ids: list[str], answer: Literal["approve", "reject"], store: str, by: str | None, note: str) -> None:

@@ -29,7 +29,9 @@ COLOURS = {
 }
 
 
-def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozenset[Retry]) -> Summary:
+def run_in_terminal(
+    console: Console, job: Job, limit: int | None, retry: frozenset[Retry], *, retire_missing: bool = False
+) -> Summary:
     """Run the flow against a Prefect server, with a bar on the terminal."""
     bar = Progress(
         SpinnerColumn(),
@@ -59,7 +61,7 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
         from tasks.prepare import Request, preflight
 
         with heard_by(Words(lambda words: bar.update(shown, description=words), partial(say, console))):
-            preflight(Request(job, limit, retry))
+            preflight(Request(job, limit, retry, retire_missing))
         bar.update(shown, description="starting")
 
         told, begun = listener.set(listen), started.set(start)
@@ -69,11 +71,11 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
                 if isinstance(job, DecomposeJob):
                     from flows.decompose import decompose
 
-                    return decompose(job, limit, again)
+                    return decompose(job, limit, again, retire_missing)
                 assert isinstance(job, GenerateJob)
                 from flows.generate import generate
 
-                return generate(job, limit, again)
+                return generate(job, limit, again, retire_missing)
         finally:
             listener.reset(told)
             started.reset(begun)

@@ -102,12 +102,14 @@ def rebuild(store: Store, process: Process | None = None) -> Rebuilt:
     Stopped anywhere, the same command goes on from there.
 
     Raises:
-        RequestError: if somebody edits the catalogue at this moment, or a plan or ledger can't be read.
+        RequestError: if somebody edits the catalogue at this moment, a plan or ledger can't be read, or there is none.
         StoreError: if the store is out of reach.
     """
     process = process or this_process()
     with process.threads() as pool:
         runs = sorted(_runs(store, pool), key=lambda past: past.order)
+        if not runs and not store.exists(PATH):
+            raise RequestError(f"There is nothing in {store.uri} that a catalogue could be made from.")
         _begin(store, max((past.newest for past in runs), default=0), process)
         decided = _decided(store.listing("reviews"))
         rows = _rows(store, runs, decided, pool)

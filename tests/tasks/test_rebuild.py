@@ -204,7 +204,7 @@ def test_runs_that_overlapped_count_as_they_were_committed(any_store: Store, mon
 
 
 def test_bad_rows_come_back(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    def read(self: Any, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
+    def read(_: Any, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
         for index, row_id in enumerate(batch.column("id").to_pylist()):
             yield index, BadRow(row_id, "a mug", "Its width is no number.")
 
@@ -236,8 +236,10 @@ def test_a_dead_process_is_in_nobody_s_way(any_store: Store) -> None:
     check(any_store)
 
 
-def test_an_empty_store_gets_an_empty_catalogue(any_store: Store) -> None:
-    assert rebuild(any_store) == Rebuilt(0, 0, 0, 0)
+def test_an_empty_store_stays_empty(any_store: Store) -> None:
+    with pytest.raises(RequestError, match="nothing in .* that a catalogue could be made from"):
+        rebuild(any_store)
+    assert paths(any_store) == set()
 
 
 def test_a_plan_that_cannot_be_read_is_named(any_store: Store) -> None:

@@ -1,0 +1,115 @@
+"""`packshot prune`, `takedown` and `rebuild`: flags, what is said, and exit codes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tasks.catalogue import PATH, read_catalogue
+from tasks.edit import Edit
+from tasks.store import Store
+from tests.flows.test_command import Ended, manifest, packshot
+from tests.simulation.actors import Command, lax, strict
+from tests.tasks.conftest import folder, whole_runs
+from tests.tasks.whole_runs import do, elsewhere, key_of, paths, rows
+
+__all__ = ["folder", "manifest", "packshot", "whole_runs"]
+
+Packshot = Callable[..., Ended]
+
+
+def told(ended: Ended) -> str:
+    return " ".join((ended.out + ended.err).split())
+
+
+def test_a_prune_says_what_it_deletes_and_deletes_it(packshot: Packshot, folder: Store) -> None:
+    do(folder, Command("lax", ("a", "b"), lax))
+    old = {key_of(folder, name) for name in "ab"}
+    do(folder, Command("other words", ("a", "b"), lax, words="a cap"))
+    words = ["prune", "--store", folder.uri]
+
+    assert "There is nothing to delete." in packshot(*words).out  # all of it is of today
+    said = packshot(*words, "--older-than", "0", "--dry-run")
+    assert (said.code, said.err) == (0, "")
+    assert "Dry run: nothing was deleted" in said.out
+    assert "masters that no row has any more" in said.out
+    document = json.loads(packshot(*words, "--older-than", "0", "--dry-run", "--json").out)
+    assert document["dry_run"]
+    assert {path.split("/")[2].removesuffix(".json") for path in document["masters"]} == old
+    assert {path.split("/")[1] for path in document["runs"]} == {"lax"}
+    before = paths(folder)
+
+    assert "Deleted" in packshot(*words, "--older-than", "0").out
+
+    assert before - paths(folder) == {*document["masters"], *document["runs"]}
+
+
+def test_masters_go_by_the_status_of_their_rows(packshot: Packshot, folder: Store) -> None:
+    do(folder, Command("strict", ("a", "b"), strict))
+    words = ["prune", "--store", folder.uri, "--older-than", "0", "--json"]
+    assert json.loads(packshot(*words).out)["masters"] == []
+    assert len(json.loads(packshot(*words, "--status", "rejected", "--status", "failed").out)["masters"]) == 4
+    assert [row["uri"] for row in rows(folder).values()] == [None, None]
+    assert packshot(*words, "--status", "done").code == 2
+
+
+def test_a_dead_process_of_another_machine_is_struck_as_the_sentence_says(packshot: Packshot, folder: Store) -> None:
+    do(folder, Command("lax", ("a",), lax))
+    Edit(folder, "run 0123456789ab", elsewhere()).come_in()
+    refused = packshot("prune", "--store", folder.uri)
+    assert refused.code == 2
+    command = refused.err.split("packshot ")[1].split()
+    assert command[:3] == ["prune", "--store", folder.uri]
+
+    assert packshot(*command, "--dry-run").code == 2
+    struck = packshot(*command)
+
+    assert struck.code == 0
+    assert struck.out.startswith("run 0123456789ab (process 17 on elsewhere, since ")
+    assert not read_catalogue(folder).state.editors
+    assert packshot(*command).code == 2
+    assert packshot("prune", "--store", folder.uri).code == 0
+
+
+def test_a_takedown_withdraws_for_good_or_until_somebody_approves(packshot: Packshot, folder: Store) -> None:
+    do(folder, Command("lax", ("a", "b"), lax))
+    words = ["--store", folder.uri, "--by", "Dan"]
+    said = packshot("takedown", "a", *words, "--note", "not ours")
+    assert (said.code, told(said).split(" on ")[0]) == (0, "a rejected Dan rejected the picture")
+    assert "“not ours”" in said.out
+    said = packshot("takedown", "b", *words, "--until-approved")
+    assert said.code == 0
+    assert "b held back Dan held back the picture on" in told(said)
+    assert paths(folder, "images") == set()
+    assert {name: row["reason"] for name, row in rows(folder).items()} == {"a": "review_rejected", "b": "review"}
+
+    assert "b" in packshot("review", "list", "--store", folder.uri).out
+    assert packshot("review", "approve", "b", *words).code == 0
+    assert rows(folder)["b"]["status"] == "done"
+    assert packshot("review", "approve", "a", *words).code == 1  # a rejection is final
+    assert packshot("takedown", "nobody", *words).code == 2
+
+
+def test_a_rebuild_says_what_came_back(packshot: Packshot, folder: Store) -> None:
+    do(folder, Command("lax", ("a", "b"), lax))
+    folder.delete(PATH)
+    refused = packshot("prune", "--store", folder.uri)
+    assert (refused.code, refused.err.split("packshot ")[1].split()) == (2, ["rebuild", "--store", folder.uri])
+    said = packshot("rebuild", "--store", folder.uri)
+    assert said.code == 0
+    assert "The catalogue has 2 rows; 2 of them came back from 1 run." in said.out
+    assert "2 published objects that no row named were deleted." in said.out
+    assert {row["status"] for row in rows(folder).values()} == {"done"}
+    assert "0 of them came back" in packshot("rebuild", "--store", folder.uri).out
+
+
+@pytest.mark.parametrize("words", [["prune"], ["rebuild"], ["takedown", "a"]], ids=lambda words: words[0])
+def test_a_store_that_is_none_gets_one_sentence(packshot: Packshot, tmp_path: Path, words: list[str]) -> None:
+    (tmp_path / "text").write_text("no store")
+    for store, code in (("ftp://x", 2), (str(tmp_path / "text"), 3)):
+        ended = packshot(*words, "--store", store)
+        assert ended.code == code, ended.err
+        assert len(ended.err.strip().splitlines()) == 1
