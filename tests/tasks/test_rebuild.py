@@ -237,7 +237,7 @@ def test_a_dead_process_is_in_nobody_s_way(any_store: Store) -> None:
 
 
 def test_an_empty_store_stays_empty(any_store: Store) -> None:
-    with pytest.raises(RequestError, match="nothing in .* that a catalogue could be made from"):
+    with pytest.raises(RequestError, match=r"nothing in .* that a catalogue could be made from"):
         rebuild(any_store)
     assert paths(any_store) == set()
 
