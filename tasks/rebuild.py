@@ -26,11 +26,11 @@ from tasks.duplicates import settle_duplicates
 from tasks.edit import Edit, living
 from tasks.master import record_path
 from tasks.merge import Merged, merge
-from tasks.outcome import CATALOGUE_SCHEMA, SCHEMA, widened
+from tasks.outcome import CATALOGUE_SCHEMA, LEDGER, ledger
 from tasks.plan import PLANNED_FROM, UNLIKE_OTHERS
 from tasks.process import Process, this_process
 from tasks.prune import has_no_name_of_its_own, key_of, leftovers, published
-from tasks.record import Record
+from tasks.record import Record, TextColumn
 from tasks.request import RequestError
 from tasks.retire import left_behind, retired
 from tasks.reviews import Reviews
@@ -88,12 +88,13 @@ class Past:
     def outcomes(self, store: Store, pool: Executor) -> pa.Table:
         """Return its ledgers as one table, with the rows that were bad when they were read."""
         found = pool.map(store.read, self.ledgers)
-        ended = [widened(pq.read_table(io.BytesIO(ledger[0]))) for ledger in found if ledger is not None]
-        ledgers = pa.concat_tables([SCHEMA.empty_table(), *ended])
+        ended = [ledger(pq.read_table(io.BytesIO(content[0]))) for content in found if content is not None]
+        ledgers = pa.concat_tables([LEDGER.empty_table(), *ended])
         models = [*ledgers.column("model").slice(0, 1).to_pylist(), ""]  # of a job.json that doesn't say it yet
-        record = Record(self.run.id, str(self.job.get("model", models[0])))
-        are_captions = bool(self.job.get("captions", "psd" in self.job.get("job", {})))
-        return pa.concat_tables([ledgers, record.bad(self.plan, self.planned_at, are_captions=are_captions)])
+        # Jobs of before don't say where their rows' texts stand; of layers alone they said whether a PSD is wanted.
+        column: TextColumn = self.job.get("text_column", "caption" if "psd" in self.job.get("job", {}) else "prompt")
+        record = Record(self.run.id, str(self.job.get("model", models[0])), column)
+        return pa.concat_tables([ledgers, record.bad(self.plan, self.planned_at)])
 
 
 def rebuild(store: Store, process: Process | None = None) -> Rebuilt:

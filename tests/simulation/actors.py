@@ -115,7 +115,7 @@ class Command:
                 return
             plan, run = Plan(file), prepared.run
             stages = Stages(store, self, process.owner.host)
-            record = Record(run.id, "model")
+            record = Record(run.id, "model", "prompt")
             for shard in run.left(store, range(prepared.shards), Inline()):
                 rows = plan.shard(shard)
                 left, masters, failed = masters_of(rows, stages.shelf, Inline(), record)
@@ -150,7 +150,9 @@ class Command:
         job = {"manifest": "manifest.parquet"}
         document = {"job": job, "model": "model", "captions": False, "retire_missing": self.retires}
         taken = take_up(store, self.name, file, draft, document=document, process=process)
-        spec: Any = SimpleNamespace(store=store.uri, model="model", making=None, from_before=False)
+        spec: Any = SimpleNamespace(
+            store=store.uri, model="model", making=SimpleNamespace(text_column="prompt"), from_before=False
+        )
         return Prepared(
             run=taken.run,
             shards=taken.plan.shards,
