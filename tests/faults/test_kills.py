@@ -1,0 +1,31 @@
+"""Kill commands at random moments, each in a process of its own: nothing is lost, doubled or left behind."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.faults.killing import Shop
+
+KILLS = 8
+
+
+@pytest.mark.parametrize("where", ["folder", "radosgw"])
+def test_nothing_is_lost_doubled_or_left_behind_by_commands_that_are_killed(
+    where: str, tmp_path: Path, prefect_api: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    del prefect_api
+    (temporary := tmp_path / "temporary").mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    uri = str(tmp_path / "store") if where == "folder" else request.getfixturevalue("radosgw_store_uri")
+    shop, killed = Shop(uri, tmp_path, seed=1), 0
+    while killed < KILLS:
+        killed += shop.kill_some()
+    shop.end()
+    assert shop.count["killed"] == killed
+    assert shop.count["objects looked at"] > 0
+    assert [file.name for file in temporary.glob("packshot-*")] == []
+    mine = {child.pid for child in psutil.Process().children(recursive=True)}
+    assert not [one for one in mine if str(tmp_path) in " ".join(psutil.Process(one).cmdline())]
