@@ -134,17 +134,21 @@ class FolderStore(Store):
 
     def read(self, path: str) -> tuple[bytes, str] | None:
         file = self._file(path)
-        with self._in_sentences("read"):
+
+        def attempt() -> bytes | None:
             try:
-                content = file.read_bytes()
+                return file.read_bytes()
             except FileNotFoundError:
                 return None
-        return content, hashlib.sha256(content).hexdigest()
+
+        content = self._persist("read", attempt)
+        return None if content is None else (content, hashlib.sha256(content).hexdigest())
 
     def download(self, path: str, to: Path) -> str | None:
         file = self._file(path)
-        digest = hashlib.sha256()
-        with self._in_sentences("read"):
+
+        def attempt() -> str | None:
+            digest = hashlib.sha256()
             try:
                 content = file.open("rb")
             except FileNotFoundError:
@@ -153,7 +157,9 @@ class FolderStore(Store):
                 while piece := content.read(PIECE):
                     digest.update(piece)
                     copy.write(piece)
-        return digest.hexdigest()
+            return digest.hexdigest()
+
+        return self._persist("read", attempt)
 
     def exists(self, path: str) -> bool:
         file = self._file(path)

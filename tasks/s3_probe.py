@@ -92,7 +92,7 @@ def heeding(opened: Opened, dialect: Dialect, folder: str) -> Store:
     else:
         raise NoConditions(
             f"{store.uri} refuses to replace an object even if nobody has changed it (IfMatch), so no catalogue could "
-            "be kept there: use another store, or allow this one as unsafe."
+            "be kept there: use another store."
         )
     for place in (path, f"{folder}/nothing"):
         with contextlib.suppress(Changed):
@@ -104,9 +104,7 @@ def heeding(opened: Opened, dialect: Dialect, folder: str) -> Store:
     return store
 
 
-CONSEQUENCE = (
-    "so runs could overwrite each other: use a bucket without versioning or another store, or allow this one as unsafe."
-)
+CONSEQUENCE = "so runs could overwrite each other: use a bucket without versioning, or another store."
 
 
 def compete(store: Store, path: str, expect: str | None) -> None:

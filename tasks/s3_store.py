@@ -2,7 +2,9 @@
 
 import functools
 import io
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,7 @@ if TYPE_CHECKING:
 PROBE_PATIENCE, PROBE_READ_TIMEOUT = 5.0, 10.0  # seconds; a person may be waiting, and no work is lost yet
 LISTED_AT_ONCE = 16  # folders of a store that is larger than a page
 DISPUTES = 3  # times that a store may refuse a condition that is seen to hold: others may have come and gone
+DISPUTE_PAUSE = 0.1  # seconds longer before each of them
 
 
 class S3Store(S3Bucket, Store):
@@ -88,7 +91,8 @@ class S3Store(S3Bucket, Store):
         condition = {"IfNoneMatch": "*"} if expect is None else {"IfMatch": expect}
         if expect is not None or self.allow_unsafe:  # that an object must be absent, stores are told in one way
             self._learn()
-        for _ in range(DISPUTES):
+        for turn in range(DISPUTES):
+            time.sleep(random.uniform(0, turn * DISPUTE_PAUSE))
             if token := self._put(path, data, sha256, size, content_type, condition):
                 return token
             # After a lost reply, the repeat fails the condition because of its own success.

@@ -24,7 +24,7 @@ PASSED: dict[Step, str] = {
 KEPT = Finding.warning(
     "store versions",
     "The bucket keeps versions, so a picture that was withdrawn can still be read by its version.",
-    "Let a lifecycle rule of the bucket remove versions that aren't current, or give a bucket without versioning.",
+    "Let a lifecycle rule of the bucket remove versions that aren't current, or name a bucket without versioning.",
 )
 SENTENCE = re.compile(r"(.+): (.+)")  # how an error of a store says what is wrong and what to do
 

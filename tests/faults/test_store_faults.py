@@ -18,6 +18,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -628,6 +629,28 @@ def test_a_folder_that_goes_between_its_making_and_its_use_is_made_again(
     use(store, tmp_path / "copy")
     assert content_of(store) == b"picture"
     assert next(left, None) is None
+
+
+def test_a_file_that_another_machine_replaced_while_it_was_read_is_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = FolderStore(tmp_path / "store")
+    store.put_once(PATH, b"picture")
+    stale = iter(range(3))
+    usual = Path.open
+
+    def opened(self: Path, *args: Any, **options: Any) -> Any:
+        if self == store.root / PATH and next(stale, None) is not None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(self))
+        return usual(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", opened)
+    assert content_of(store) == b"picture"
+    stale = iter(range(3))
+    assert store.download(PATH, tmp_path / "copy") == sha256_of(b"picture")[0]
+    assert (tmp_path / "copy").read_bytes() == b"picture"
+    stale = iter(range(3))
+    assert store.put_once(PATH, b"picture").adopted
 
 
 def test_who_writes_reads_copies_lists_and_deletes_one_object_at_once_is_never_disturbed(tmp_path: Path) -> None:

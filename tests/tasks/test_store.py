@@ -247,6 +247,8 @@ def test_a_path_that_is_not_plain_and_relative_is_a_bug(store: Store, path: str)
 def test_a_name_with_spaces_and_signs_survives(store: Store) -> None:
     store.put_once("images/ab/a b+c%20ü?#&.png", b"picture")
     assert (store.read("images/ab/a b+c%20ü?#&.png") or pytest.fail("absent"))[0] == b"picture"
+    store.copy("images/ab/a b+c%20ü?#&.png", "a b+ü?#&.png", sha256=sha256(b"picture"), size=7)
+    assert sorted(one.path for one in store.listing("")) == ["a b+ü?#&.png", "images/ab/a b+c%20ü?#&.png"]
 
 
 def test_the_probe_passes_and_leaves_nothing_behind(store: Store, tmp_path: Path) -> None:
