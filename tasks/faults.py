@@ -30,7 +30,10 @@ class Fault:
 
 
 class Faults(logging.Handler):
-    """Collects the faults of a lane: the first of each kind goes to the run's log, and all to a file in the store."""
+    """Collects the faults of a lane: the first of each kind goes to the run's log, and all to a file in the store.
+
+    Prefect is given tracebacks without what the exceptions say, which may quote a prompt: that is for the store alone.
+    """
 
     def __init__(self, store: Store, run: Run, lane: int) -> None:
         """Go on with what an earlier start of this lane collected; called inside the lane's task."""
@@ -55,7 +58,8 @@ class Faults(logging.Handler):
         if len(self.found) < MOST:
             lines = "".join(traceback.format_exception(error)).splitlines()
             self.found.append(Fault(what, kind, where, lines))
-            self._log.error("%s\n%s", what, "\n".join(lines))
+            frames = "".join(traceback.format_tb(error.__traceback__))
+            self._log.error("%s What %s says is in %s.\n%s", what, kind, self.store.uri_of(self.path), frames)
 
     def save(self) -> None:
         """Write the lane's file, if there is anything new to say."""

@@ -249,10 +249,13 @@ def test_a_fault_is_logged_once_with_its_traceback_and_counted(
         assert any("raise error" in line for line in fault["traceback"])
         assert fault["traceback"][-1] == "RuntimeError: a broken classifier"
     told = [record for record in caplog.records if record.name == "prefect.task_runs" and record.levelname == "ERROR"]
-    assert [record.getMessage().splitlines()[0] for record in told] == [*found]
-    assert all("RuntimeError: a broken classifier" in record.getMessage() for record in told)
+    place = f"{store.uri}/runs/{summary.run}/lanes/0.faults.json"
+    said = [f"{what} What RuntimeError says is in {place}." for what in found]
+    assert [record.getMessage().splitlines()[0] for record in told] == said
+    assert all("raise error" in record.getMessage() for record in told)
     assert len(summary.faults) == 2
-    assert not any("a broken classifier" in sentence for sentence in summary.faults)  # it may quote a prompt
+    for text in (*summary.faults, *(record.getMessage() for record in told)):
+        assert "a broken classifier" not in text  # it may quote a prompt
 
 
 def test_what_judges_missing_is_a_wrong_request_and_everything_stays_as_it_was_judged(
