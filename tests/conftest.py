@@ -19,6 +19,8 @@ from hypothesis import HealthCheck, settings
 
 from tests.hub_server import HubServer
 
+pytest_plugins = ["tests.slow"]
+
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are as many of these processes as the machine can bear: neither they nor their children need more threads.
     os.environ.setdefault("OMP_NUM_THREADS", "1")

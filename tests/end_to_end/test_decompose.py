@@ -72,6 +72,7 @@ def layers_of(row: dict[str, Any], name: str) -> Path:
     return Path(row["uri"]).parent / name
 
 
+@pytest.mark.quick
 def test_pictures_end_as_layers_beside_their_source(run: Callable[..., Summary], store: Store, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "wide.png").write_bytes(drawing(1, 320, 256))
