@@ -3,13 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# Tests run side by side in this many processes: one more than there are cores, for they also wait, for servers and for
+# processes that they kill. Each takes up to 3 GB. Bytecode is written, for they start many processes.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() + 1, 8))")
+PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: help install demo test check format lock clean
+.PHONY: help install demo test quick check format lock clean
 
 help:
 	@echo "make demo     draw examples/catalog.parquet into out/demo, take examples/pictures.parquet apart into out/layers"
 	@echo "make test     check format, lint, types and imports, and run the tests"
-	@echo "make check    the same without the tests"
+	@echo "make quick    run the tests of what a change is likely to break: all but those marked as slow, and few whole runs"
+	@echo "make check    check format, lint, types and imports"
 	@echo "make format   format the code"
 	@echo "make lock     resolve requirements.lock again"
 
@@ -35,7 +40,10 @@ check: $(INSTALLED)
 	@$(BIN)/lint-imports
 
 test: check
-	@$(BIN)/pytest
+	@$(PYTEST) --durations 20
+
+quick: $(INSTALLED)
+	@$(PYTEST) -m "not slow"
 
 format: $(INSTALLED)
 	@$(BIN)/ruff format .

@@ -20,8 +20,6 @@ from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))
-
 from tests.faults.killing import Shop, Wrong
 from tests.radosgw import ACCESS, SECRET, Radosgw, lacking
 

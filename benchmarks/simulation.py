@@ -13,11 +13,8 @@ import itertools
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from tests.simulation.judge import Scene, Wrong
 from tests.simulation.scenes import FLAKY, LARGE, MORTAL, SMALL

@@ -16,6 +16,7 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.generate import generate
 from tasks.job import GenerateJob
+from tasks.master import SOURCE, Masters
 from tasks.outcome import Retry
 from tasks.store import Store, open_store
 from tasks.summary import Summary
@@ -54,6 +55,14 @@ def store(tmp_path: Path) -> Store:
 def run(manifest: str, store: Store, *, limit: int | None = None, retry: tuple[Retry, ...] = (), **job: Any) -> Summary:
     """One run of the flow in this process, small pictures unless the job says otherwise."""
     return generate(GenerateJob(manifest=manifest, store=store.uri, **{**SMALL, **job}), limit, retry)
+
+
+def source_of(store: Store, row: dict[str, Any]) -> bytes:
+    """The source picture at the size of its layers, which lies in their master alone."""
+    masters = Masters(store)
+    master = masters.find(row["key"])
+    assert master is not None
+    return masters.read(master, SOURCE)
 
 
 def command(*words: str, **environment: str) -> subprocess.Popen[str]:

@@ -22,7 +22,7 @@ from tasks.job import DecomposeJob
 from tasks.outcome import Retry
 from tasks.store import Store
 from tasks.summary import Summary
-from tests.end_to_end.conftest import ROAD, catalogue
+from tests.end_to_end.conftest import ROAD, catalogue, source_of
 from tests.models.conftest import save_layered, tiny_vae
 
 PROFILE = "min_layers_psnr = 0\n"
@@ -72,6 +72,7 @@ def layers_of(row: dict[str, Any], name: str) -> Path:
     return Path(row["uri"]).parent / name
 
 
+@pytest.mark.quick
 def test_pictures_end_as_layers_beside_their_source(run: Callable[..., Summary], store: Store, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
     (tmp_path / "shop" / "wide.png").write_bytes(drawing(1, 320, 256))
@@ -88,7 +89,7 @@ def test_pictures_end_as_layers_beside_their_source(run: Callable[..., Summary],
         assert len(row["layer_uris"]) == 2
         layers = [decode_rgba(Path(uri).read_bytes()) for uri in row["layer_uris"]]
         assert all(layer.shape == (row["height"], row["width"], 4) for layer in layers)
-        source = decode_rgba(layers_of(row, "source.png").read_bytes())
+        source = decode_rgba(source_of(store, row))
         assert source.shape == (row["height"], row["width"], 4)
         with layers_of(row, "layers.psd").open("rb") as file:
             names = [layer.name for layer in PSDImage.open(file)]
@@ -120,7 +121,7 @@ def test_a_composite_is_flattened_and_marked_where_that_is_asked_for(
     numbers = [read_marks(Path(uri).read_bytes()).aigc for uri in flat["layer_uris"]]
     assert numbers == [Aigc("CODE", f"{flat['key']}.{number}") for number in range(2)]
     assert min(decode_rgba(Path(uri).read_bytes())[..., 3].min() for uri in flat["layer_uris"]) < 255
-    assert read_marks(layers_of(flat, "source.png").read_bytes()).source_type is None
+    assert read_marks(source_of(store, flat)).source_type is None
 
 
 def test_the_same_command_again_makes_nothing(run: Callable[..., Summary], store: Store) -> None:

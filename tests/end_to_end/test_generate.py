@@ -50,6 +50,7 @@ def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Generator, "load", load)
 
 
+@pytest.mark.quick
 def test_every_row_ends_once_with_its_picture_its_scores_and_its_carried_columns(
     manifest: Callable[..., str], store: Store
 ) -> None:
@@ -102,6 +103,7 @@ def test_the_same_command_again_draws_nothing(
     assert catalogue(store) == before
 
 
+@pytest.mark.quick
 def test_a_changed_prompt_makes_exactly_its_row_again(manifest: Callable[..., str], store: Store) -> None:
     run(manifest(MUGS), store)
     before = catalogue(store)
@@ -189,6 +191,7 @@ def test_a_limit_does_the_first_rows_and_the_rest_later(manifest: Callable[..., 
     assert len(catalogue(store)) == 3
 
 
+@pytest.mark.quick
 def test_two_runs_of_one_job_at_once_end_with_every_row_once(manifest: Callable[..., str], store: Store) -> None:
     rows = [{"id": f"r{n}", "prompt": f"a red mug number {n}"} for n in range(8)]
     file = manifest(rows)

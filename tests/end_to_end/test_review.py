@@ -73,6 +73,7 @@ def check_places(store: Store) -> None:
             assert ("images" if row["status"] == "done" else "masters") in Path(row["uri"]).parts
 
 
+@pytest.mark.quick
 def test_pictures_that_wait_are_not_published_until_a_person_lets_them_pass(
     manifest: Callable[..., str], store: Store, policy: Callable[..., str], request: pytest.FixtureRequest
 ) -> None:

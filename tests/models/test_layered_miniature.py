@@ -1,7 +1,10 @@
 """The shipped layered miniature: small enough, and it takes drawings apart that training never saw."""
 
+import functools
 import json
 import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from models.checkpoint import MINIATURE, find_checkpoint, layers_defaults, write
 from models.decomposer import Decomposer
 from models.miniature.architecture import LayeredSampling
 from models.miniature.export import SHARED
-from models.miniature.matching import match, puzzles, solved
+from models.miniature.matching import Puzzle, match, puzzles, solved
 from models.packed import Packed
 from models.part import quiet
 from models.verify import verify_folder
@@ -35,6 +38,28 @@ def decomposer() -> Decomposer:
 def sampling() -> LayeredSampling:
     own = layers_defaults(find_checkpoint("miniature", pipeline=PIPELINE))
     return LayeredSampling(own.layers, own.resolution, own.steps, own.guidance, own.cfg_normalize)
+
+
+@dataclass(frozen=True)
+class TakenApart:
+    """Drawings that training never saw, taken apart together."""
+
+    decomposer: Decomposer
+    drawings: list[Puzzle]
+    layers: list[np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def taken_apart(sampling: LayeredSampling) -> Callable[..., TakenApart]:
+    """Takes drawings apart with a lever, once for all tests that look at what comes out."""
+    drawings = puzzles(4, 2, 7)
+
+    @functools.cache
+    def taken_apart(**lever: Any) -> TakenApart:
+        decomposer = Decomposer.load(find_checkpoint("miniature", pipeline=PIPELINE), device="cpu", **lever)
+        return TakenApart(decomposer, drawings, solved(decomposer, drawings, sampling))
+
+    return taken_apart
 
 
 def test_the_layered_weights_stay_within_16_mib_and_hold_no_pickles() -> None:
@@ -88,26 +113,27 @@ def test_it_takes_drawings_apart_that_it_never_saw(
     ids=str,
 )
 def test_with_a_lever_that_approximates_it_takes_drawings_apart_as_well(
-    sampling: LayeredSampling, lever: dict[str, Any]
+    taken_apart: Callable[..., TakenApart], lever: dict[str, Any]
 ) -> None:
-    posed = puzzles(4, 2, 7)
-    decomposer = Decomposer.load(find_checkpoint("miniature", pipeline=PIPELINE), device="cpu", **lever)
+    together = taken_apart(**lever)
 
-    result = match(solved(decomposer, posed, sampling), posed)
+    result = match(together.layers, together.drawings)
 
     assert result.iou >= 0.8, result
     assert result.decibels >= 26, result
 
 
-def test_with_a_step_cache_a_drawing_alone_and_among_others_has_the_same_layers(sampling: LayeredSampling) -> None:
-    decomposer = Decomposer.load(find_checkpoint("miniature", pipeline=PIPELINE), device="cpu", step_cache=0.3)
-    posed = puzzles(3, 2, 7)
+def test_with_a_step_cache_a_drawing_alone_and_among_others_has_the_same_layers(
+    taken_apart: Callable[..., TakenApart], sampling: LayeredSampling
+) -> None:
+    together = taken_apart(step_cache=0.3)
+    decomposer = together.decomposer
 
-    together, alone = solved(decomposer, posed, sampling), solved(decomposer, posed[:1], sampling)
+    [alone] = solved(decomposer, together.drawings[:1], sampling)
 
     assert isinstance(decomposer.predictor, Packed)
     assert decomposer.predictor.computed < decomposer.predictor.asked
-    assert np.abs(together[0].astype(int) - alone[0]).max() <= LEVELS
+    assert np.abs(together.layers[0].astype(int) - alone).max() <= LEVELS
 
 
 def test_what_is_asked_for_beyond_a_drawings_parts_is_clear(decomposer: Decomposer, sampling: LayeredSampling) -> None:

@@ -1,5 +1,8 @@
 """The bulk engine on the model that is shipped: trained weights, sizes that a shop would notice."""
 
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,14 +29,38 @@ PROMPTS = [
 
 
 @pytest.fixture(scope="module")
-def generator() -> Generator:
-    return Generator.load(find_checkpoint("miniature"), device="cpu")
-
-
-@pytest.fixture(scope="module")
 def shape() -> Shape:
     defaults = sampling_defaults(find_checkpoint("miniature"))
     return Shape(defaults.width, defaults.height, defaults.steps, defaults.guidance)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The pictures of all prompts, drawn together by an engine that drew nothing before."""
+
+    generator: Generator
+    requests: list[PictureRequest]
+    pictures: list[np.ndarray]
+    skipped: float  # the share of rows' steps that the step cache skipped
+
+
+@pytest.fixture(scope="module")
+def drawn(shape: Shape) -> Callable[..., Drawn]:
+    """Draws the pictures with a lever, once for all tests that compare them."""
+    requests = [PictureRequest(prompt, " ", seed, shape) for seed, prompt in enumerate(PROMPTS)]
+
+    @functools.cache
+    def drawn(**lever: Any) -> Drawn:
+        generator = Generator.load(find_checkpoint("miniature"), device="cpu", **lever)
+        pictures = draw(generator, requests)
+        return Drawn(generator, requests, pictures, skipped(generator))
+
+    return drawn
+
+
+@pytest.fixture(scope="module")
+def generator(drawn: Callable[..., Drawn]) -> Generator:
+    return drawn().generator
 
 
 def draw(generator: Generator, requests: list[PictureRequest]) -> list[np.ndarray]:
@@ -51,9 +78,10 @@ def decibels(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def skipped(generator: Generator) -> float:
-    """The share of rows' steps that the step cache skipped so far."""
-    assert isinstance(generator.predictor, Packed)
-    return 1 - generator.predictor.computed / generator.predictor.asked
+    """The share of rows' steps that the step cache skipped so far; 0 where there is none."""
+    predictor = generator.predictor
+    assert isinstance(predictor, Packed)
+    return 1 - predictor.computed / predictor.asked if predictor.asked else 0.0
 
 
 def test_it_draws_what_diffusers_own_pipeline_draws(generator: Generator, shape: Shape) -> None:
@@ -75,13 +103,11 @@ def test_it_draws_what_diffusers_own_pipeline_draws(generator: Generator, shape:
     assert distance(picture, np.asarray(expected)) <= LEVELS
 
 
-def test_a_row_alone_and_among_others_is_the_same_picture(generator: Generator, shape: Shape) -> None:
-    requests = [PictureRequest(prompt, " ", seed, shape) for seed, prompt in enumerate(PROMPTS)]
+def test_a_row_alone_and_among_others_is_the_same_picture(drawn: Callable[..., Drawn]) -> None:
+    together = drawn()
 
-    together = draw(generator, requests)
-
-    for one, wanted in zip(together[:2], requests[:2], strict=True):
-        assert distance(one, draw(generator, [wanted])[0]) <= LEVELS
+    for one, wanted in zip(together.pictures[:2], together.requests[:2], strict=True):
+        assert distance(one, draw(together.generator, [wanted])[0]) <= LEVELS
 
 
 @pytest.mark.parametrize(
@@ -96,43 +122,35 @@ def test_a_row_alone_and_among_others_is_the_same_picture(generator: Generator, 
     ids=str,
 )
 def test_a_lever_that_approximates_draws_other_pictures_and_near_ones(
-    generator: Generator, shape: Shape, lever: dict[str, Any], mean: float, least: float
+    drawn: Callable[..., Drawn], lever: dict[str, Any], mean: float, least: float
 ) -> None:
     """PSNR in dB; `benchmarks.drift` measures more of them."""
-    requests = [PictureRequest(prompt, " ", seed, shape) for seed, prompt in enumerate(PROMPTS)]
-    exact = draw(generator, requests)
-    fast = Generator.load(find_checkpoint("miniature"), device="cpu", **lever)
+    exact, fast = drawn(), drawn(**lever)
 
-    pictures = draw(fast, requests)
-
-    assert all(distance(one, other) > LEVELS for one, other in zip(pictures, exact, strict=True))
-    ratios = [decibels(one, other) for one, other in zip(pictures, exact, strict=True)]
+    assert all(distance(one, other) > LEVELS for one, other in zip(fast.pictures, exact.pictures, strict=True))
+    ratios = [decibels(one, other) for one, other in zip(fast.pictures, exact.pictures, strict=True)]
     assert np.mean(ratios) >= mean, ratios
     assert min(ratios) >= least, ratios
     if "step_cache" in lever:
-        assert 0.1 < skipped(fast) < 0.75
+        assert 0.1 < fast.skipped < 0.75
 
 
-def test_with_a_step_cache_a_row_alone_and_among_others_is_the_same_picture(shape: Shape) -> None:
-    requests = [PictureRequest(prompt, " ", seed, shape) for seed, prompt in enumerate(PROMPTS)]
-    cached = Generator.load(find_checkpoint("miniature"), device="cpu", step_cache=0.2)
+def test_with_a_step_cache_a_row_alone_and_among_others_is_the_same_picture(drawn: Callable[..., Drawn]) -> None:
+    together = drawn(step_cache=0.2)
 
-    together = draw(cached, requests)
-
-    for one, wanted in zip(together[:2], requests[:2], strict=True):
-        assert distance(one, draw(cached, [wanted])[0]) <= LEVELS
+    for one, wanted in zip(together.pictures[:2], together.requests[:2], strict=True):
+        assert distance(one, draw(together.generator, [wanted])[0]) <= LEVELS
 
 
 @pytest.mark.parametrize("precision", ["int8", "nf4"])
-def test_with_compressed_weights_a_row_alone_and_among_others_is_the_same_picture(shape: Shape, precision: str) -> None:
+def test_with_compressed_weights_a_row_alone_and_among_others_is_the_same_picture(
+    drawn: Callable[..., Drawn], precision: str
+) -> None:
     """But for the rounding of bfloat16, which every processor does in its way and steps carry on."""
-    requests = [PictureRequest(prompt, " ", seed, shape) for seed, prompt in enumerate(PROMPTS)]
-    compressed = Generator.load(find_checkpoint("miniature"), device="cpu", precision=precision)
+    together = drawn(precision=precision)
 
-    together = draw(compressed, requests)
-
-    for one, wanted in zip(together[:2], requests[:2], strict=True):
-        assert decibels(one, draw(compressed, [wanted])[0]) > 34
+    for one, wanted in zip(together.pictures[:2], together.requests[:2], strict=True):
+        assert decibels(one, draw(together.generator, [wanted])[0]) > 34
 
 
 def test_its_clip_reads_texts_and_pictures_into_one_space() -> None:
