@@ -19,10 +19,10 @@ import uuid
 from contextlib import ExitStack
 from pathlib import Path
 
-ROOT = Path(__file__).parents[1]
 from tests.faults.killing import Shop, Wrong
 from tests.radosgw import ACCESS, SECRET, Radosgw, lacking
 
+ROOT = Path(__file__).parents[1]
 BETWEEN_ENDS = 10  # kills
 
 
