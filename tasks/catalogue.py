@@ -77,9 +77,10 @@ class Catalogue:
         texts = pc.coalesce(*(self.table.column(name).take(places) for name in ("caption", "prompt")))
         waits = pc.equal(self.table.column("reason").take(places), Reason.REVIEW)
         texts = pc.if_else(pc.fill_null(waits, False), texts, "")  # of all rows they would be much to carry
+        asks = [tuple(name for name, _ in said or ()) for said in self.table.column("asks").take(places).to_pylist()]
         return [
-            None if place is None else Known(*values, text=said)  # type: ignore[misc]  # text isn't among the values
-            for place, said, *values in zip(places.to_pylist(), texts.to_pylist(), *columns, strict=True)
+            None if place is None else Known(*values, text=said, asks=asked)  # type: ignore[misc]  # they aren't values
+            for place, said, asked, *values in zip(places.to_pylist(), texts.to_pylist(), asks, *columns, strict=True)
         ]
 
     def part(self, plan: pa.Table) -> pa.Table:

@@ -72,6 +72,11 @@ class Ruling:
         answered = {name for one in approvals for name in one.concepts}
         return approvals[-1] if approvals and answered.issuperset(concepts) else None
 
+    def ends_waiting(self, of: Of, concepts: Sequence[str]) -> bool:
+        """Say whether a row that waits because of these concepts waits no longer."""
+        refused = bool(self.unreadable) or self.rejection(of) is not None
+        return refused or (self.hold(of) is None and self.approval(of, concepts) is not None)
+
     def applied(self, of: Of, verdict: Verdict) -> tuple[Verdict, Decision | None]:
         """A policy's verdict after what people said, and the decision that it rests on, if it does."""
         if not verdict.allowed and not verdict.waits:

@@ -71,6 +71,7 @@ class Known:
     retryable: bool  # what went wrong was not the row's doing: the same picture may pass
     reason: str | None = None
     text: str = ""  # of a row that waits for a person: its prompt, or the caption of its source picture
+    asks: tuple[str, ...] = ()  # and the concepts for which a person must look
 
     @property
     def still_to_judge(self) -> bool:
@@ -133,13 +134,13 @@ class Planner:
         known: Callable[[Sequence[str]], Sequence[Known | None]],
         retry: frozenset[str],
         shard_rows: int,
-        decided: Callable[[str, str], bool] = lambda _key, _text: False,
+        decided: Callable[[Known], bool] = lambda _: False,
     ) -> None:
         """`judged_by` names the judges of a profile, or raises ValueError with a sentence where there is no such one.
 
         `label_of` is the visible label that a profile wants drawn into its pictures.
         `known` looks ids up in the catalogue so far; `retry` are the statuses whose rows are done again. `decided` says
-        of a key and a text whether a person has answered; it is asked where the catalogue says that one must.
+        whether a person's answer ends a row's waiting; it is asked where the catalogue says that it waits.
         """
         self.rows, self.maker, self.judged_by, self.label_of = rows, maker, judged_by, label_of
         self.known, self.retry, self.shard_rows, self.decided = known, retry, shard_rows, decided
@@ -192,7 +193,7 @@ class Planner:
             if known.reason in (Reason.REVIEW_APPROVED, Reason.RETIRED):
                 return key, seed, known.attempt, True
             if known.reason == Reason.REVIEW:  # which is for a person to end: not made again, whatever is to be retried
-                return key, seed, known.attempt, changed or self.decided(key, known.text)
+                return key, seed, known.attempt, changed or self.decided(known)
             if known.status not in self.retry:
                 return key, seed, known.attempt, changed
             if known.status == Status.REJECTED and (known.still_to_judge or not known.retryable):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pyarrow.compute as pc
@@ -36,6 +37,7 @@ from tasks.probing import check_probe
 from tasks.process import this_process
 from tasks.request import RequestError
 from tasks.retire import left_behind
+from tasks.reviews import ends_waiting
 from tasks.run import Run, run_name
 from tasks.store import Store, StoreAddressError, open_store
 from tasks.take_up import take_up
@@ -267,7 +269,7 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
             known=catalogue.known,
             retry=checked.request.retry,
             shard_rows=checked.request.job.shard_rows,
-            decided=lambda key, text: checked.decisions.on(key, text).any,
+            decided=partial(ends_waiting, checked.decisions),
         )
         return write_plan(
             planner,

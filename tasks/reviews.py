@@ -14,6 +14,7 @@ from safety.verdict import Reason, Verdict, allow, ask
 from tasks.catalogue import with_rows
 from tasks.decision import Decision, Decisions, Of, text_of
 from tasks.outcome import Status
+from tasks.plan import Known
 
 BY_PEOPLE = (Reason.REVIEW, Reason.REVIEW_APPROVED, Reason.REVIEW_REJECTED)
 
@@ -67,6 +68,12 @@ class Reviews:
         elif verdict.allowed and decision is not None:
             now |= {"reason": Reason.REVIEW_APPROVED, "message": to_be_made(decision)}
         return row if now == row else {**now, "finished_at": datetime.now(UTC), "changed_in": None}
+
+
+def ends_waiting(decisions: Decisions, known: Known) -> bool:
+    """Say whether people's decisions end the waiting of a row that the catalogue knows."""
+    of: Of = "input" if known.status == Status.BLOCKED else "picture"
+    return decisions.on(known.key, known.text).ends_waiting(of, known.asks)
 
 
 def touched(table: pa.Table) -> pa.ChunkedArray:
