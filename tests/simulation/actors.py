@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -30,6 +31,7 @@ from tasks.prepare import Prepared
 from tasks.process import Owner, Process
 from tasks.prune import prune
 from tasks.record import Record
+from tasks.reviews import ends_waiting
 from tasks.row import BadRow, Row
 from tasks.run import write_json
 from tasks.screen import masters_of, rulings_on, sorted_out
@@ -114,7 +116,7 @@ class Command:
             if prepared.complete:
                 return
             plan, run = Plan(file), prepared.run
-            stages = Stages(store, self, process.owner.host)
+            stages = Stages(store, self, process.owner.host, prepared.spec.from_before)
             record = Record(run.id, "model", "prompt")
             for shard in run.left(store, range(prepared.shards), Inline()):
                 rows = plan.shard(shard)
@@ -140,7 +142,7 @@ class Command:
                 known=catalogue.known,
                 retry=frozenset(),
                 shard_rows=self.shard_rows,
-                decided=lambda key, text: Decisions(store).on(key, text).any,
+                decided=partial(ends_waiting, Decisions(store)),
             )
             census = write_plan(
                 planner, Manifest(self), file, planned_from=catalogue.state.version, unlike_others=lambda: self.asking
@@ -148,11 +150,11 @@ class Command:
             return census.to_do > 0 or self.retires
 
         job = {"manifest": "manifest.parquet"}
-        document = {"job": job, "model": "model", "captions": False, "retire_missing": self.retires}
+        document = {"job": job, "model": "model", "text_column": "prompt", "retire_missing": self.retires}
         taken = take_up(store, self.name, file, draft, document=document, process=process)
-        spec: Any = SimpleNamespace(
-            store=store.uri, model="model", making=SimpleNamespace(text_column="prompt"), from_before=False
-        )
+        old = taken.catalogue.state.from_before or taken.plan.planned_from is None
+        making = SimpleNamespace(text_column="prompt")
+        spec: Any = SimpleNamespace(store=store.uri, model="model", making=making, from_before=old)
         return Prepared(
             run=taken.run,
             shards=taken.plan.shards,
@@ -200,10 +202,11 @@ class Stages:
     store: MemoryStore
     command: Command
     drawer: str
+    from_before: bool = False
 
     @property
     def shelf(self) -> PictureShelf:
-        return PictureShelf(self.store, Encoding("png", 92))
+        return PictureShelf(self.store, Encoding("png", 92), from_before=self.from_before)
 
     def made(self, planned: PlannedRow) -> Judged:
         picture = f"{planned.row.id} as {self.drawer} draws it".encode()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -136,20 +135,6 @@ def test_a_catalogue_that_cannot_be_read_gives_way(any_store: Store, damage: str
     rebuild(any_store)
     assert told(any_store) == before
     check(any_store)
-
-
-def test_a_newer_packshot_s_catalogue_does_not_give_way(folder: Store) -> None:
-    do(folder, LAX)
-    found = folder.read(PATH)
-    assert found is not None
-    table = pq.read_table(pa.BufferReader(found[0]))
-    state = json.loads(table.schema.metadata[STATE]) | {"format": 99}
-    sink = pa.BufferOutputStream()
-    pq.write_table(table.replace_schema_metadata({STATE: json.dumps(state).encode()}), sink)
-    folder.overwrite(PATH, content := sink.getvalue().to_pybytes())
-    with pytest.raises(RequestError, match="newer packshot"):
-        rebuild(folder)
-    assert (folder.read(PATH) or (b"",))[0] == content
 
 
 def test_what_the_catalogue_has_stays_and_what_it_lacks_is_added(any_store: Store) -> None:
