@@ -164,9 +164,9 @@ def _disks(job: Job) -> Sequence[Finding]:
 
 
 def _store(job: Job) -> Sequence[Finding]:
-    from tasks.store_check import check_store
+    from tasks.store_check import check_catalogue, check_store
 
-    return check_store(job.store)
+    return [*check_store(job.store), *(check_catalogue(job.store) if job.store else [])]
 
 
 def _prefect(job: Job) -> Sequence[Finding]:  # noqa: ARG001 as the others

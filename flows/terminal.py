@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -113,6 +114,8 @@ def show_summary(console: Console, summary: Summary) -> None:
         waiting = "1 row waits" if summary.waiting == 1 else f"{summary.waiting} rows wait"
         asks = f"{waiting} for a person: packshot review list --store {summary.store}"
         console.print(f"{'review':10} {escape(asks)}", soft_wrap=True, highlight=False)
+    for sentence in summary.upkeep:
+        console.print(f"{'store':10} {escape(sentence)}", soft_wrap=True, highlight=False)
     for name, place in (("catalogue", summary.catalogue), ("report", summary.report)):
         if place:
             console.print(f"{name:10} {escape(place)}", soft_wrap=True, highlight=False)
@@ -131,6 +134,9 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
     table.add_row(str(census.bad), "failed when they were read")
     if census.unread:
         table.add_row(str(census.unread), "left as the catalogue has them, because their source can't be read now")
+    if estimate.left:
+        stays = "withdrawn" if estimate.retires else "left as they are: --retire-missing withdraws them"
+        table.add_row(str(estimate.left), f"no longer in the manifest, and {stays}")
     console.print(table)
     for (width, height, steps, guidance, layers), rows in sorted(census.shapes.items()):
         into = f" into {layers} layers" if layers else ""
@@ -140,6 +146,13 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
     else:
         hours = census.to_do * estimate.seconds_a_row / 3600
         console.print(f"At most {hours:.2f} hours of rendering, at {estimate.seconds_a_row:.2f} s a picture so far.")
+    if estimate.bytes_a_row is None:
+        console.print("How much room that takes isn't known: this store's catalogue has no picture yet.")
+    else:
+        room = decimal(round(census.to_do * estimate.bytes_a_row))
+        console.print(f"At most {room} of masters, at {decimal(round(estimate.bytes_a_row))} a row so far.")
+    if estimate.published_twice and census.to_do:
+        console.print("What is done takes as much room again: it is published as a copy of its master.")
 
 
 def _title(summary: Summary) -> str:

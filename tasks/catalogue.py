@@ -94,6 +94,17 @@ class Catalogue:
         mean = pc.mean(seconds.filter(pc.greater(seconds, 0))).as_py()
         return None if mean is None else float(mean)
 
+    def bytes_a_row(self) -> float | None:
+        """Return the mean room that a row's master takes, in bytes; None when nothing is stored yet.
+
+        Of layers the catalogue knows the size of the composite alone: the source and each layer count as much.
+        """
+        sizes = self.table.column("bytes")
+        layers = pc.fill_null(pc.list_value_length(self.table.column("layer_uris")), 0)
+        objects = pc.if_else(pc.greater(layers, 0), pc.add(layers, 2), 1)
+        mean = pc.mean(pc.multiply(sizes, objects)).as_py()
+        return None if mean is None else float(mean)
+
 
 KNOWN_COLUMNS = ("status", "key", "policy_fingerprint", "attempt", "retryable", "reason")
 

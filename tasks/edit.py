@@ -308,6 +308,16 @@ def tidy(store: Store, catalogue: Catalogue, process: Process) -> None:
         Edit(store, "tidying up", process).commit(lambda before: before.table)
 
 
+def perhaps_dead(store: Store, state: State, process: Process) -> list[str]:
+    """Say who edits a store on another machine, where nobody here can tell whether they live, and what to do then."""
+    return [
+        f"{editor.sentence} is at work on this store, or was when it died. If it is dead: packshot prune --store "
+        f"{store.uri} --strike {name}"
+        for name, editor in state.editors.items()
+        if process.is_alive(editor.owner) is None
+    ]
+
+
 def living(state: State, process: Process) -> list[tuple[str, Editor]]:
     """Return the editors that live, or of which nobody on this machine can tell."""
     return [(name, editor) for name, editor in state.editors.items() if process.is_alive(editor.owner) is not False]

@@ -300,6 +300,10 @@ class Estimate:
 
     census: Census
     seconds_a_row: float | None  # of rendering, from what the store's catalogue recorded
+    bytes_a_row: float | None  # of what is stored, likewise
+    published_twice: bool  # a publication takes as much room again
+    left: int  # rows that left the manifest, and are published or may be
+    retires: bool  # they are withdrawn
 
 
 def estimate(request: Request) -> Estimate:
@@ -308,8 +312,14 @@ def estimate(request: Request) -> Estimate:
     catalogue = read_catalogue(checked.store)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         check_carried(catalogue, manifest.carried, manifest.name)
+        file = folder / "plan.parquet"
         return Estimate(
-            draft(checked, manifest, catalogue, folder / "plan.parquet", keep=False), catalogue.seconds_a_row()
+            draft(checked, manifest, catalogue, file, keep=False),
+            catalogue.seconds_a_row(),
+            catalogue.bytes_a_row(),
+            published_twice=checked.store.uri.startswith("s3://"),
+            left=0 if request.limit is not None else _left_behind(checked, catalogue, Plan(file)),
+            retires=request.retire_missing,
         )
 
 
@@ -330,7 +340,8 @@ def prepare(request: Request) -> Prepared:
 
         def plan(catalogue: Catalogue) -> bool:
             census = draft(checked, manifest, catalogue, file)
-            return census.to_do > 0 or _leaves_some_behind(checked, catalogue, Plan(file))
+            retires = request.retire_missing and _left_behind(checked, catalogue, Plan(file)) > 0
+            return census.to_do > 0 or retires
 
         process, document = this_process(), _document(checked, manifest)
         taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
@@ -356,14 +367,12 @@ def prepare(request: Request) -> Prepared:
         )
 
 
-def _leaves_some_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> bool:
-    """Whether rows are to be withdrawn because they left the manifest."""
-    if not checked.request.retire_missing:
-        return False
+def _left_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> int:
+    """How many rows left the manifest, and are published or may be."""
     others = beside(catalogue.table, plan.table())
     with this_process().threads() as pool:
         left = left_behind(others, checked.request.job.manifest, checked.store, pool)
-    return bool(pc.any(left).as_py())
+    return int(pc.sum(left).as_py() or 0)
 
 
 def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:

@@ -1,10 +1,14 @@
-"""Whether a store can be reached and written, and keeps its promise that the first writer wins."""
+"""Whether a store can be reached and written, keeps its promise that the first writer wins, and who works on it."""
 
 from __future__ import annotations
 
 import re
 
 from models.finding import Finding
+from tasks.catalogue import read_catalogue
+from tasks.edit import perhaps_dead
+from tasks.process import this_process
+from tasks.request import RequestError
 from tasks.store import STEPS, Step, StoreAddressError, StoreError, open_store
 
 NAMES: dict[Step, str] = {
@@ -46,3 +50,17 @@ def check_store(address: str) -> list[Finding]:
         failed = [Finding.refused(NAMES[step], str(error), SENTENCE, "Use another store.", fault="reach")]
     kept = [KEPT] if not failed and store.keeps_versions() else []
     return [*(Finding.ok(NAMES[step], PASSED[step].format(uri=store.uri)) for step in passed), *failed, *kept]
+
+
+def check_catalogue(address: str) -> list[Finding]:
+    """Look at who edits a store's catalogue, and whether it can be read; say nothing where all is well."""
+    try:
+        store = open_store(address)
+        state = read_catalogue(store).state
+    except (StoreAddressError, StoreError):
+        return []  # `check_store` says why
+    except RequestError as error:
+        otherwise = f"Write it anew: packshot rebuild --store {store.uri}"
+        return [Finding.refused("catalogue", str(error), SENTENCE, otherwise, fault="request")]
+    others = (sentence.split(" If it is dead: ") for sentence in perhaps_dead(store, state, this_process()))
+    return [Finding.warning("store in use", found, f"Strike it, if it is dead: {do}") for found, do in others]

@@ -54,6 +54,7 @@ class Summary:
     seconds: float  # wall time of the command that finished the run
     pictures_a_minute: float | None  # of this run's rendering, None when nothing was rendered
     lanes: tuple[dict[str, Any], ...]  # what each took of its device, beside what was predicted: see `models.usage`
+    perhaps_dead: tuple[str, ...]  # processes of other machines that edit the store, in sentences: see `tasks.edit`
 
     @property
     def failed(self) -> int:
@@ -81,6 +82,14 @@ class Summary:
         """What each lane took, in a sentence."""
         return [_used(lane) for lane in self.lanes]
 
+    @property
+    def upkeep(self) -> list[str]:
+        """What a person may want to do about the store, in sentences."""
+        rows = "1 row left the manifest and stays as it is" if self.left == 1 else f"{self.left} rows left the manifest"
+        stays = "" if self.left == 1 else " and stay as they are"
+        left = [f"{rows}{stays}, published or waiting: --retire-missing withdraws what left."] if self.left else []
+        return [*left, *self.perhaps_dead]
+
     def document(self) -> dict[str, Any]:
         """As `summary.json` holds it."""
         return asdict(self)
@@ -97,6 +106,7 @@ def summarise(
     started_at: datetime,
     complete: bool,
     version: int | None = None,
+    perhaps_dead: Sequence[str] = (),
     left: int = 0,
     lanes: Sequence[dict[str, Any]] = (),
     unread: Unread = Unread(),  # noqa: B008  frozen
@@ -129,6 +139,7 @@ def summarise(
         seconds=round((datetime.now(UTC) - started_at).total_seconds(), 1),
         pictures_a_minute=round(60 * len(seconds) / rendering, 2) if rendering else None,
         lanes=tuple(lanes),
+        perhaps_dead=tuple(perhaps_dead),
     )
 
 

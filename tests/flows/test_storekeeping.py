@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from tasks.catalogue import PATH, read_catalogue
 from tasks.edit import Edit
+from tasks.outcome import CATALOGUE_SCHEMA
 from tasks.store import Store
+from tasks.store_check import check_catalogue
+from tasks.summary import Summary, summarise
 from tests.flows.test_command import Ended, manifest, packshot
 from tests.simulation.actors import Command, lax, strict
-from tests.tasks.conftest import folder, whole_runs
+from tests.tasks.conftest import any_store, folder, whole_runs
 from tests.tasks.whole_runs import do, elsewhere, key_of, paths, rows
 
-__all__ = ["folder", "manifest", "packshot", "whole_runs"]
+__all__ = ["any_store", "folder", "manifest", "packshot", "whole_runs"]
 
 Packshot = Callable[..., Ended]
 
@@ -113,3 +117,69 @@ def test_a_store_that_is_none_gets_one_sentence(packshot: Packshot, tmp_path: Pa
         ended = packshot(*words, "--store", store)
         assert ended.code == code, ended.err
         assert len(ended.err.strip().splitlines()) == 1
+
+
+def test_a_dry_run_says_how_much_room_it_takes_and_what_left_the_manifest(
+    packshot: Packshot, any_store: Store, manifest: str
+) -> None:
+    del manifest  # it has the row a
+    words = ["generate", "manifest.parquet", "--store", any_store.uri, "--dry-run"]
+    assert "How much room that takes isn't known" in packshot(*words).out
+    do(any_store, Command("lax", ("a", "b", "c"), lax))
+    before = paths(any_store)
+
+    said = packshot(*words).out
+
+    size = rows(any_store)["a"]["bytes"]
+    assert f"At most {size} bytes of masters, at {size} bytes a row so far." in said
+    assert ("takes as much room again" in said) == any_store.uri.startswith("s3://")
+    assert "2  no longer in the manifest, and left as they are: --retire-missing" in said
+    assert "no longer in the manifest, and withdrawn" in packshot(*words, "--retire-missing").out
+    assert "no longer" not in packshot(*words, "--limit", "1").out
+    assert paths(any_store) == before
+
+
+def test_a_summary_says_what_left_the_manifest_and_who_may_be_dead(packshot: Packshot, folder: Store) -> None:
+    do(folder, Command("lax", ("a", "b"), lax))
+    Edit(folder, "run 0123456789ab", elsewhere()).come_in()
+    ((name, _),) = read_catalogue(folder).state.editors.items()
+
+    said = packshot("report", "--store", folder.uri)
+
+    assert "store      run 0123456789ab (process 17 on elsewhere, since " in said.out
+    assert f"If it is dead: packshot prune --store {folder.uri} --strike {name}" in said.out
+    page = (folder.read("report.html") or (b"",))[0].decode()
+    assert "run 0123456789ab (process 17 on elsewhere" in page
+    (found,) = check_catalogue(folder.uri)
+    assert (found.status, found.do) == (
+        "warning",
+        f"Strike it, if it is dead: packshot prune --store {folder.uri} --strike {name}",
+    )
+    assert [str(summary_of(left=left).upkeep[0]).split(",")[0] for left in (1, 2)] == [
+        "1 row left the manifest and stays as it is",
+        "2 rows left the manifest and stay as they are",
+    ]
+    assert summary_of(left=0).upkeep == []
+
+
+def summary_of(left: int) -> Summary:
+    return summarise(
+        CATALOGUE_SCHEMA.empty_table(),
+        run=None,
+        store="store",
+        catalogue="",
+        report="",
+        rows=0,
+        started_at=datetime(2026, 1, 1, tzinfo=UTC),
+        complete=True,
+        left=left,
+    )
+
+
+def test_a_doctor_looks_whether_the_catalogue_can_be_read(folder: Store) -> None:
+    assert check_catalogue(folder.uri) == []
+    assert not Path(folder.uri).exists()
+    folder.put_once(PATH, b"PAR1")
+    (found,) = check_catalogue(folder.uri)
+    assert (found.status, found.fault) == ("failed", "request")
+    assert found.do == f"Write the catalogue anew with packshot rebuild --store {folder.uri}."
