@@ -143,3 +143,23 @@ def test_the_job_isnt_tried_again_for_what_trying_doesnt_mend(job: dict[str, Any
     assert rule["onExitCodes"]["values"] == [1, 2]
     assert rule["onExitCodes"]["containerName"] == pod["containers"][0]["name"]
     assert pod["restartPolicy"] == "Never"
+
+
+def statements(file: str) -> list[dict[str, Any]]:
+    return list(json.loads((DEPLOY / "s3" / file).read_text())["Statement"])
+
+
+def test_a_bucket_lets_packshot_do_what_a_store_does_and_no_more() -> None:
+    actions = {action for one in statements("permissions.json") for action in [*_list(one["Action"])]}
+    objects = {"s3:GetObject", "s3:PutObject", "s3:DeleteObject"}
+    assert actions == {*objects, "s3:ListBucket", "s3:GetBucketVersioning"}
+
+
+def test_anybody_may_read_what_is_published_and_nothing_else() -> None:
+    (one,) = statements("public-read.json")
+    assert (one["Effect"], one["Principal"], one["Action"]) == ("Allow", "*", "s3:GetObject")
+    assert [resource.split("/")[-2] for resource in one["Resource"]] == ["images", "layers"]
+
+
+def _list(thing: str | list[str]) -> list[str]:
+    return [thing] if isinstance(thing, str) else thing
