@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from safety.verdict import Reason, Verdict, allow, ask, refuse
-from tasks.catalogue import Catalogue
+from tasks.catalogue import PATH, Catalogue
 from tasks.decide import answer_for
 from tasks.decision import Answer, Decisions
 from tasks.encoding import Encoding
@@ -30,6 +30,7 @@ from tasks.plan import Plan, PlannedRow, Planner, write_plan
 from tasks.prepare import Prepared
 from tasks.process import Owner, Process
 from tasks.prune import prune
+from tasks.rebuild import rebuild
 from tasks.record import Record
 from tasks.reviews import ends_waiting
 from tasks.row import BadRow, Row
@@ -246,4 +247,28 @@ class Prune:
         prune(MemoryStore(bucket), process=process)
 
 
-Doing = Command | Decide | Prune
+@dataclass(frozen=True)
+class Rebuild:
+    """The catalogue anew."""
+
+    name: str
+
+    def __call__(self, bucket: Bucket, process: Process) -> None:
+        """Add what the catalogue lacks."""
+        rebuild(MemoryStore(bucket), process)
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Somebody deletes the catalogue."""
+
+    name: str
+
+    def __call__(self, bucket: Bucket, process: Process) -> None:
+        """Delete it; no process of packshot does."""
+        del process
+        bucket.objects.pop(PATH)
+        bucket.tokens.pop(PATH)
+
+
+Doing = Command | Decide | Prune | Rebuild | Loss

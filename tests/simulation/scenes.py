@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .actors import Command, Decide, Prune, careful, lax, strict
+from .actors import Command, Decide, Loss, Prune, Rebuild, careful, lax, strict
 from .judge import Scene
 from .schedule import Limits
 
@@ -10,6 +10,7 @@ LAX, STRICT, CAREFUL = Command("lax", judge=lax), Command("strict", judge=strict
 TWO = ("a", "b")
 ALIKE = Command("alike", TWO, unlike=True)
 KILL, LOSE = Limits(kills=1), Limits(faults=1)
+DIES = Limits(kills=1, faults=1)
 ANN, BO = Decide("Ann", ["a"], "approve"), Decide("Bo", ["a"], "reject")
 HOLD, TAKE_DOWN = (Decide(name, ["a"], what, asked=False) for name, what in (("Cleo", "hold"), ("Dan", "reject")))
 
@@ -48,6 +49,10 @@ LARGE: dict[str, Scene] = {
     "duplicates": Scene([ALIKE], [Command("others", ("b", "c"), unlike=True), BO, STRICT], Limits(2, 1)),
     "prunes": Scene([LAX, STRICT], [Prune("prune"), Command("other", TWO), ANN], Limits(2, 1)),
     "retiring": Scene([Command("two", TWO)], [Command("one", ("a",), retires=True), TAKE_DOWN, STRICT], Limits(1, 1)),
+    "rebuilding": Scene([LAX, STRICT, Loss("loss")], [Rebuild("rebuild"), Command("other", TWO), Prune("prune")], DIES),
+    "rebuilding, and people": Scene(
+        [ALIKE, CAREFUL, TAKE_DOWN, Loss("loss")], [Rebuild("rebuild"), HOLD, Rebuild("again")], DIES
+    ),
     "shards": Scene([], [Command("lax", ("a", "b", "c"), shard_rows=1), STRICT], Limits(2, 2)),
 }
 """Searched at random."""
