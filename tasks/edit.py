@@ -153,7 +153,7 @@ class Edit:
             if other != name and PRUNING in (self.doing, editor.doing):
                 raise RequestError(
                     f"{self.store.uri} is in use by {editor.sentence}: wait for it. If that process is dead, strike "
-                    f"its entry: packshot prune --store {self.store.uri} --strike {other}"
+                    f"its entry: {strike_command(self.store, other)}"
                 )
         since = state.editors[name].since if name in state.editors else f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
         editor = Editor(self.doing, self.process.owner, since, tuple(publications))
@@ -308,14 +308,18 @@ def tidy(store: Store, catalogue: Catalogue, process: Process) -> None:
         Edit(store, "tidying up", process).commit(lambda before: before.table)
 
 
-def perhaps_dead(store: Store, state: State, process: Process) -> list[str]:
-    """Say who edits a store on another machine, where nobody here can tell whether they live, and what to do then."""
-    return [
-        f"{editor.sentence} is at work on this store, or was when it died. If it is dead: packshot prune --store "
-        f"{store.uri} --strike {name}"
+def perhaps_dead(state: State, process: Process) -> dict[str, str]:
+    """Return who edits a store on another machine, where nobody here can tell whether they live: sentences by name."""
+    return {
+        name: f"{editor.sentence} is at work on this store, or was when it died."
         for name, editor in state.editors.items()
         if process.is_alive(editor.owner) is None
-    ]
+    }
+
+
+def strike_command(store: Store, name: str) -> str:
+    """Return the command that strikes a dead editor."""
+    return f"packshot prune --store {store.uri} --strike {name}"
 
 
 def living(state: State, process: Process) -> list[tuple[str, Editor]]:

@@ -15,7 +15,7 @@ from tasks.catalogue import PATH as CATALOGUE
 from tasks.catalogue import Catalogue, read_catalogue
 from tasks.decision import Decisions
 from tasks.duplicates import settle_duplicates
-from tasks.edit import Edit, perhaps_dead
+from tasks.edit import Edit, perhaps_dead, strike_command
 from tasks.faults import told
 from tasks.merge import Merged, beside, merge
 from tasks.plan import Plan
@@ -66,7 +66,7 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
         started_at=started_at,
         complete=settled.complete,
         version=settled.version,
-        perhaps_dead=perhaps_dead(store, settled.catalogue.state, process),
+        perhaps_dead=_perhaps_dead(store, settled.catalogue, process),
         lanes=[] if prepared.complete else run.lanes(store),
         unread=prepared.unread,
         faults=[] if prepared.complete else told(store, run, 0),
@@ -124,7 +124,13 @@ def report_store(address: str) -> Summary:
         rows=catalogue.table.num_rows,
         started_at=started_at,
         complete=True,
-        perhaps_dead=perhaps_dead(store, catalogue.state, this_process()),
+        perhaps_dead=_perhaps_dead(store, catalogue, this_process()),
     )
     write_report(store, REPORT, catalogue.table, summary)
     return summary
+
+
+def _perhaps_dead(store: Store, catalogue: Catalogue, process: Process) -> list[str]:
+    """Who may be dead on other machines, and what to do then, in sentences."""
+    found = perhaps_dead(catalogue.state, process)
+    return [f"{sentence} If it is dead: {strike_command(store, name)}" for name, sentence in found.items()]

@@ -23,7 +23,7 @@ from safety.profile import Profile, ProfileError
 from tasks.catalogue import PATH, Catalogue, UnreadableCatalogue, content_of, read_catalogue
 from tasks.decision import Decisions, Ruling, subject_of, text_of
 from tasks.duplicates import settle_duplicates
-from tasks.edit import Edit, living
+from tasks.edit import Edit, living, strike_command
 from tasks.master import record_path
 from tasks.merge import Merged, merge
 from tasks.outcome import CATALOGUE_SCHEMA, LEDGER, ledger
@@ -187,7 +187,7 @@ def _begin(store: Store, highest: int, process: Process) -> None:
             name, editor = others[0]
             raise RequestError(
                 f"{store.uri} is in use by {editor.sentence}: wait for it. If that process is dead, strike its entry: "
-                f"packshot prune --store {store.uri} --strike {name}"
+                f"{strike_command(store, name)}"
             )
         if catalogue.token is not None and state.version > highest:
             return

@@ -6,7 +6,7 @@ import re
 
 from models.finding import Finding
 from tasks.catalogue import read_catalogue
-from tasks.edit import perhaps_dead
+from tasks.edit import perhaps_dead, strike_command
 from tasks.process import this_process
 from tasks.request import RequestError
 from tasks.store import STEPS, Step, StoreAddressError, StoreError, open_store
@@ -62,5 +62,7 @@ def check_catalogue(address: str) -> list[Finding]:
     except RequestError as error:
         otherwise = f"Write it anew: packshot rebuild --store {store.uri}"
         return [Finding.refused("catalogue", str(error), SENTENCE, otherwise, fault="request")]
-    others = (sentence.split(" If it is dead: ") for sentence in perhaps_dead(store, state, this_process()))
-    return [Finding.warning("store in use", found, f"Strike it, if it is dead: {do}") for found, do in others]
+    return [
+        Finding.warning("store in use", sentence, f"Strike it, if it is dead: {strike_command(store, name)}")
+        for name, sentence in perhaps_dead(state, this_process()).items()
+    ]
