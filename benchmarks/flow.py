@@ -181,9 +181,9 @@ class Watch:
         timers.around(PictureStages, "classify", "classify")
         timers.around(Judges, "see", "of it CLIP")
         timers.around(Encoding, "encode", "of it encoding")
-        timers.around(PictureShelf, "put", "store")
+        timers.around(PictureShelf, "keep", "store")
         timers.around(
-            Stream, "put", lambda _, batch: "waiting for publish" if _judged(batch) else "waiting for classify"
+            Stream, "put", lambda _, batch: "waiting for keep" if _judged(batch) else "waiting for classify"
         )
         self._watch_batches()
         self._watch_lane()

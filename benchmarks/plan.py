@@ -56,7 +56,8 @@ def settled(plan: pa.Table) -> Catalogue:
     """The catalogue of a run that did everything in a plan."""
     rows = plan.num_rows
     columns = {name: pa.nulls(rows, SCHEMA.field(name).type) for name in SCHEMA.names}
-    columns |= {name: plan.column(name) for name in ("id", "prompt", "seed", "key", "judged_by", "attempt")}
+    columns |= {name: plan.column(name) for name in ("id", "prompt", "seed", "key", "attempt")}
+    columns["policy_fingerprint"] = plan.column("judged_by")
     columns |= {"status": pa.repeat(str(Status.DONE), rows), "retryable": pa.repeat(False, rows)}
     return Catalogue(pa.table(columns), None)
 
