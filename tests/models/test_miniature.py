@@ -17,6 +17,8 @@ from models.miniature.world import KINDS
 from models.part import quiet
 from models.single_frame import single_frame
 
+pytestmark = pytest.mark.slow
+
 WEIGHTS = Path(__file__).parents[2] / "models" / "miniature" / "weights"
 PROMPTS = {
     "vase": "a purple vase on a white background",

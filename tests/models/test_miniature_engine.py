@@ -17,7 +17,10 @@ from models.packed import Packed
 from models.part import quiet
 from models.sampling import PictureRequest, Shape
 
-pytestmark = pytest.mark.skipif(not (MINIATURE / "qwen-image").exists(), reason="the miniature isn't trained yet")
+pytestmark = [
+    pytest.mark.skipif(not (MINIATURE / "qwen-image").exists(), reason="the miniature isn't trained yet"),
+    pytest.mark.slow,
+]
 
 LEVELS = 2  # of 255
 PROMPTS = [
