@@ -182,9 +182,7 @@ class Watch:
         timers.around(Judges, "see", "of it CLIP")
         timers.around(Encoding, "encode", "of it encoding")
         timers.around(PictureShelf, "keep", "store")
-        timers.around(
-            Stream, "put", lambda _, batch: "waiting for keep" if _judged(batch) else "waiting for classify"
-        )
+        timers.around(Stream, "put", lambda _, batch: "waiting for keep" if _judged(batch) else "waiting for classify")
         self._watch_batches()
         self._watch_lane()
         return self

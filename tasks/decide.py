@@ -91,7 +91,7 @@ def decide(address: str, ids: Sequence[str], answer: Answer, *, by: str, note: s
             decided then.
         StoreError: if the store is out of reach.
     """
-    return answer_for(open_store(address), ids, answer, by=by, note=note, asked=True)
+    return answer_for(_probed(address), ids, answer, by=by, note=note, asked=True)
 
 
 def take_down(address: str, ids: Sequence[str], *, until_approved: bool, by: str, note: str = "") -> list[Answered]:
@@ -102,7 +102,14 @@ def take_down(address: str, ids: Sequence[str], *, until_approved: bool, by: str
             nothing is withdrawn then.
         StoreError: if the store is out of reach.
     """
-    return answer_for(open_store(address), ids, "hold" if until_approved else "reject", by=by, note=note, asked=False)
+    return answer_for(_probed(address), ids, "hold" if until_approved else "reject", by=by, note=note, asked=False)
+
+
+def _probed(address: str) -> Store:
+    """A store that keeps its promises: an answer that is written down is one that the catalogue can follow."""
+    store = open_store(address)
+    store.probe()
+    return store
 
 
 def answer_for(
