@@ -112,7 +112,7 @@ def caption(scene: Scene, random: Random, *, language: Language, split: Split = 
     words = _worded(scene, random, language, split)
     if split == "train" and random.random() < COMPOSED:
         text = composed(words, random, language)
-        return _long(text, random, language) if random.random() < 0.1 else _cased(text, random, language)
+        return _long(text, random, language) if random.random() < 0.1 else cased(text, random, language)
     fields = _fields(words, random, language)
     templates = [text for text in TEMPLATES[language][split] if words.colour or "{colour}" not in text]
     text = random.choice(templates).format(**fields)
@@ -121,7 +121,7 @@ def caption(scene: Scene, random: Random, *, language: Language, split: Split = 
         text += mark + mark.join(random.sample(FILLERS[language], random.randint(1, 4)))
     if random.random() < 0.05:
         return _long(text, random, language)
-    return _cased(text, random, language)
+    return cased(text, random, language)
 
 
 def _worded(scene: Scene, random: Random, language: Language, split: Split) -> Wording:
@@ -227,7 +227,7 @@ def _after(mark: str, texts: list[str]) -> str:
     return "".join(mark + text for text in texts if text)
 
 
-def _cased(text: str, random: Random, language: Language) -> str:
+def cased(text: str, random: Random, language: Language) -> str:
     if language == "zh":
         return text + random.choice(("", "", "。"))
     choice = random.random()

@@ -77,7 +77,10 @@ def packed(latents: Tensor) -> Tensor:
 
 
 Rotation = tuple[Tensor, Tensor]  # cosines and sines, [tokens, 1, head / 2]
-Block = Callable[[QwenImageTransformerBlock, Tensor, Tensor, Tensor, Tensor, Rotation, Rotation], tuple[Tensor, Tensor]]
+Block = Callable[
+    [QwenImageTransformerBlock, Tensor, Tensor, Tensor, Tensor, Rotation, Rotation, Tensor | None],
+    tuple[Tensor, Tensor],
+]
 
 
 def rotated(x: Tensor, rotation: Rotation) -> Tensor:
@@ -95,6 +98,7 @@ def block_forward(
     time: Tensor,
     at: Rotation,
     text_at: Rotation,
+    clean: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """`QwenImageTransformerBlock.forward`.
 
@@ -103,14 +107,15 @@ def block_forward(
         picture: [B, P, width].
         text: [B, T, width].
         mask: what is added to attention, [B, heads, T + P, T + P].
-        time: the timestep's embedding, [B, width].
+        time: the timestep's embedding, [B, width]; with `zero_cond_t` followed by that of timestep 0, [2 B, width].
         at: rotations of the picture's tokens.
         text_at: rotations of the text's tokens.
+        clean: with `zero_cond_t`, 1 for tokens of a condition picture, which are modulated as at timestep 0, [B, P].
     """
     attention = block.attn
     first, second = block.img_mod(time).chunk(2, -1)
-    text_first, text_second = block.txt_mod(time).chunk(2, -1)
-    shown, gate = block._modulate(block.img_norm1(picture), first)
+    text_first, text_second = block.txt_mod(time[: len(text)]).chunk(2, -1)
+    shown, gate = block._modulate(block.img_norm1(picture), first, clean)
     told, text_gate = block._modulate(block.txt_norm1(text), text_first)
 
     def headed(x: Tensor) -> Tensor:
@@ -132,7 +137,7 @@ def block_forward(
     picture = picture + gate * attention.to_out[0](mixed[:, length:])
     text = text + text_gate * attention.to_add_out(mixed[:, :length])
 
-    shown, gate = block._modulate(block.img_norm2(picture), second)
+    shown, gate = block._modulate(block.img_norm2(picture), second, clean)
     picture = picture + gate * block.img_mlp(shown)
     told, text_gate = block._modulate(block.txt_norm2(text), text_second)
     text = text + text_gate * block.txt_mlp(told)
@@ -152,7 +157,8 @@ def velocity(
 
     Args:
         transformer: the model.
-        latents: noisy packed latents [B, P, 4 * channels], of one picture or of several one after another.
+        latents: noisy packed latents [B, P, 4 * channels], of one picture or of several one after another; with
+            `zero_cond_t` all but the first are clean.
         embeds: prompt embeds [B, T, width].
         mask: True for the prompt's tokens, [B, T].
         sigma: the share of noise, [B].
@@ -165,6 +171,11 @@ def velocity(
     picture = transformer.img_in(latents)
     text = transformer.txt_in(transformer.txt_norm(embeds))
     is_rgb = _is_rgb(transformer, sigma)
+    clean = None
+    if transformer.config.zero_cond_t:
+        sigma = torch.cat([sigma, torch.zeros_like(sigma)])
+        clean = torch.ones(latents.shape[:2], dtype=torch.int, device=latents.device)
+        clean[:, : grid[0] * grid[1]] = 0
     time = transformer.time_text_embed(sigma, picture, is_rgb)
     pictures = [(1, *grid)] * (latents.shape[1] // (grid[0] * grid[1]))
     rotations = transformer.pos_embed([pictures], max_txt_seq_len=text.shape[1], device=latents.device)
@@ -177,8 +188,8 @@ def velocity(
     heads = transformer.config.num_attention_heads
     bars = barred[:, None, None, :].expand(-1, heads, seen.shape[1], -1)
     for each in transformer.transformer_blocks:
-        picture, text = block(each, picture, text, bars, time, at, text_at)
-    result: Tensor = transformer.proj_out(transformer.norm_out(picture, time))
+        picture, text = block(each, picture, text, bars, time, at, text_at, clean)
+    result: Tensor = transformer.proj_out(transformer.norm_out(picture, time[: len(latents)]))
     return result
 
 
@@ -269,27 +280,34 @@ class Course:
     """A transformer in training: its optimizer, its clock, and the moving average that comes out."""
 
     def __init__(
-        self, name: str, transformer: QwenImageTransformer2DModel, seconds: float, work: Path, deadline: float
+        self,
+        name: str,
+        transformer: QwenImageTransformer2DModel,
+        seconds: float,
+        work: Path,
+        deadline: float,
+        peak_rate: float = PEAK_RATE,
     ) -> None:
         """Take up a transformer that lies where it shall be trained.
 
         Args:
             name: of the stage.
-            transformer: with its first weights.
+            transformer: with its first weights; those that need no gradient stay as they are.
             seconds: of training in all.
             work: where the state is kept.
             deadline: when to stop at the latest.
+            peak_rate: the highest learning rate.
         """
-        self.transformer = transformer
+        self.transformer, self.peak_rate = transformer, peak_rate
         self.average = copy.deepcopy(transformer).requires_grad_(False).eval()
-        parameters = list(transformer.parameters())
+        parameters = [each for each in transformer.parameters() if each.requires_grad]
         self.cuda = parameters[0].device.type == "cuda"
         self.optimizer = torch.optim.AdamW(
             [
                 {"params": [each for each in parameters if each.dim() > 1], "weight_decay": 0.02},
                 {"params": [each for each in parameters if each.dim() <= 1], "weight_decay": 0.0},
             ],
-            PEAK_RATE,
+            peak_rate,
             betas=(0.9, 0.99),
             fused=self.cuda,
         )
@@ -339,12 +357,13 @@ class Course:
             loss: draws a batch and gives its loss.
             probe: says in a line how good the moving average is; asked every two minutes.
         """
-        parameters, averaged = list(self.transformer.parameters()), list(self.average.parameters())
+        pairs = zip(self.transformer.parameters(), self.average.parameters(), strict=True)
+        parameters, averaged = zip(*(pair for pair in pairs if pair[0].requires_grad), strict=True)
         self.transformer.train()
         probed = self.stage.elapsed
         for count in self.stage.iterations():
             for group in self.optimizer.param_groups:
-                group["lr"] = self.stage.rate(PEAK_RATE, warm=200)
+                group["lr"] = self.stage.rate(self.peak_rate, warm=200)
             found = loss()
             self.optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(found)

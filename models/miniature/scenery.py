@@ -146,11 +146,11 @@ def _banner(layer: Image.Image, random: Random) -> None:
         tall = round(unit * 0.17)
         top = random.choice((0, height - tall))
         ribbon = Image.new("RGBA", (width, tall), (*ground, 255))
-        _write(ribbon, text, 0.72 * tall, ink)
+        write(ribbon, text, 0.72 * tall, ink)
         layer.paste(ribbon, (0, top))
         return
     ribbon = Image.new("RGBA", (round(unit * 0.95), round(unit * 0.15)), (*ground, 255))
-    _write(ribbon, text, 0.11 * unit, ink)
+    write(ribbon, text, 0.11 * unit, ink)
     right = random.random() < 0.5
     turned = ribbon.rotate(-45 if right else 45, Image.Resampling.BICUBIC, expand=True)
     reach = round(unit * 0.2)
@@ -176,7 +176,7 @@ def _watermark(width: int, height: int, random: Random) -> Image.Image:
     return layer
 
 
-def _write(ribbon: Image.Image, text: str, size: float, ink: RGB) -> None:
+def write(ribbon: Image.Image, text: str, size: float, ink: RGB) -> None:
     """Write `text` in the middle of a ribbon, smaller where it wouldn't fit."""
     pen = ImageDraw.Draw(ribbon)
     size = min(size, 0.8 * size * ribbon.width / pen.textlength(text, font=_font(round(size))))

@@ -11,13 +11,25 @@ MATERIALS = ("plain", "glossy", "metal", "wood", "fabric", "leather")
 PATTERNS = ("plain", "stripes", "dots", "checks")
 
 
-def shade(rgb: Field, surface: Field, colour: RGB, material: str, pattern: str, span: float, random: Random) -> Field:
+def shade(
+    rgb: Field,
+    surface: Field,
+    colour: RGB,
+    material: str,
+    pattern: str,
+    span: float,
+    random: Random,
+    random_pattern: Random | None = None,
+) -> Field:
     """Light a flat drawing.
 
     Args:
         rgb: flat colours, 0 to 255, [height, width, 3].
         surface: where material and pattern show, 0 to 1, [height, width].
         span: the product's longer side in pixels; material and pattern scale with it.
+        random: what light and material take their random numbers from.
+        random_pattern: what the pattern takes its own from, if from elsewhere: light and material are then the same
+            whatever the pattern.
 
     Returns:
         Lit colours, 0 to 255, [height, width, 3].
@@ -31,7 +43,7 @@ def shade(rgb: Field, surface: Field, colour: RGB, material: str, pattern: str, 
         # White takes a darker tone, all else a lighter one; black and white little of it, or they would turn grey.
         tone = -0.16 if min(colour) > 220 else 0.2 if max(colour) < 60 else 0.42
         change = np.asarray(toned(colour, tone), np.float32) - np.asarray(colour, np.float32)
-        rgb = rgb + (surface * _pattern(pattern, x, y, random))[..., None] * change
+        rgb = rgb + (surface * _pattern(pattern, x, y, random_pattern or random))[..., None] * change
     relief, gloss = _material(material, x, y, side, random)
     lit = rgb * (light * (1 + surface * (relief - 1)))[..., None]
     if gloss is not None:
@@ -59,12 +71,27 @@ def _material(material: str, x: Field, y: Field, side: float, random: Random) ->
     return np.ones_like(x * y), None
 
 
+PITCHES = (0.17, 0.22)  # of the span: the least and the greatest distance of a pattern's repeats
+SLOPES = (0.0, 1.0, 0.7)  # of stripes: level, upright, slanting
+
+
 def _pattern(pattern: str, x: Field, y: Field, random: Random) -> Field:
-    """Return how much of the pattern's tone lies at each pixel, 0 to 1, [height, width]."""
-    pitch = random.uniform(0.17, 0.22)
+    pitch = random.uniform(*PITCHES)
+    slope = random.choice(SLOPES) if pattern == "stripes" else 0.0
+    return pattern_tone(pattern, x, y, pitch, slope)
+
+
+def pattern_tone(pattern: str, x: Field, y: Field, pitch: float, slope: float) -> Field:
+    """Return how much of a pattern's tone lies at each pixel, 0 to 1, [height, width].
+
+    Args:
+        pattern: stripes, dots or checks.
+        x, y: of pixels from the product's middle, 1 at half of its span, [1, width] and [height, 1].
+        pitch: from `PITCHES`.
+        slope: from `SLOPES`, of stripes alone.
+    """
     across, down = 2 * np.pi * x / pitch, 2 * np.pi * y / pitch
     if pattern == "stripes":
-        slope = random.choice((0.0, 1.0, 0.7))
         return _crisp(np.sin(slope * across + (1 - slope) * down))
     if pattern == "dots":
         return _crisp(np.cos(across * 0.75) * np.cos(down * 0.75) - 0.35)

@@ -18,6 +18,16 @@ TEMPLATE = (
 OPENING, CLOSING = TEMPLATE.split("{}")
 DROPPED = 34  # QwenImagePipeline.prompt_template_encode_start_idx
 
+EDIT_TEMPLATE = (
+    "<|im_start|>system\nDescribe the key features of the input image (color, shape, size, texture, objects, "
+    "background), then explain how the user's text instruction should alter or modify the image. Generate a new image "
+    "that meets the user's requirements while maintaining consistency with the original input where appropriate."
+    "<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)  # QwenImageEditPlusPipeline.prompt_template_encode, diffusers 0.42.1
+EDIT_OPENING = EDIT_TEMPLATE.split("{}")[0] + "Picture 1: <|vision_start|>"  # what comes before the picture's tokens
+EDIT_DROPPED = 64  # QwenImageEditPlusPipeline.prompt_template_encode_start_idx; here the opening is longer
+PICTURE_END = "<|vision_end|>"
+
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",

@@ -5,7 +5,8 @@ state in DIR and goes on from there when it is called again; `--minutes` stops a
 none takes more than ten on one H200. Stages can run side by side in commands of their own: `--wait` waits for what
 another one makes. The shipped weights took 42 minutes on one H200 with 16 processor cores: `words` beside
 `draw judge shallow vae`, then `transformer`, then `clip`. The layered model is made by `layers layered-vae layered` in
-another 20, with the text encoder of a Qwen-Image that is there already.
+another 20, with the text encoder of a Qwen-Image that is there already. The edit model is made by `pairs sight edit`
+from a Qwen-Image that is there already, in 16 minutes: what isn't new in it is shared with that.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from models.checkpoint import MINIATURE
 from models.miniature import captions
 from models.miniature.architecture import (
     CLIP_CONTEXT,
+    EditSampling,
     LayeredSampling,
     Sampling,
     deepened,
@@ -37,21 +39,28 @@ from models.miniature.architecture import (
 from models.miniature.autoencoder import Lessons, PictureLessons, train_vae
 from models.miniature.clip import train_clip
 from models.miniature.denoiser import Denoiser, train_denoiser
-from models.miniature.drawings import Drawings, draw_all, load, random_captions
-from models.miniature.export import export_clip, export_layered, export_pipeline, pipeline_of
+from models.miniature.drawings import Drawings, attributes, draw_all, load, random_captions
+from models.miniature.edit_pairs import Pairs, draw_all_pairs, load_pairs
+from models.miniature.edit_trials import edit_trials, edited, found_by, pixels_of
+from models.miniature.editing import train_editing
+from models.miniature.export import export_clip, export_edit, export_layered, export_pipeline, pipeline_of
 from models.miniature.judge import Judge, agreement, load_judge, save_judge, train_judge
 from models.miniature.layered import train_layered
 from models.miniature.layered_vae import LayerLessons
 from models.miniature.layers import Layers, draw_all_layers, layers_of, load_layers, unseen_drawings
 from models.miniature.matching import decomposer_of, match, puzzles, solved
 from models.miniature.phrases import random_phrase
+from models.miniature.sight import Shown, train_sight
 from models.miniature.tokenizer import clip_tokenizer, prompt_tokenizer
 from models.miniature.trials import asked, pictures, trials
 from models.miniature.words import train_words
 from models.miniature.world import random_scene
 from models.single_frame import single_frame
 
-STAGES = ("words", "draw", "layers", "judge", "shallow", "vae", "clip", "transformer", "layered-vae", "layered")
+STAGES = (
+    *("words", "draw", "layers", "pairs", "judge", "shallow", "vae", "clip", "transformer", "layered-vae", "layered"),
+    *("sight", "edit"),
+)
 SECONDS = {  # of training, on one H200
     "words": 120.0,
     "judge": 35.0,
@@ -61,6 +70,8 @@ SECONDS = {  # of training, on one H200
     "transformer": 980.0,
     "layered-vae": 600.0,
     "layered": 480.0,
+    "sight": 60.0,
+    "edit": 800.0,
 }
 
 
@@ -80,8 +91,10 @@ class Training:
     qwen_image: Path
     sampling: Sampling = field(default_factory=Sampling)
     layered_sampling: LayeredSampling = field(default_factory=LayeredSampling)
+    edit_sampling: EditSampling = field(default_factory=EditSampling)
     drawings: list[Drawings] = field(default_factory=list)
     layers: list[Layers] = field(default_factory=list)
+    pairs: list[Pairs] = field(default_factory=list)
 
     def loaded(self) -> list[Drawings]:
         """All drawings, read once."""
@@ -96,6 +109,13 @@ class Training:
             self.layers = load_layers(self.work / "layers", self.device)
             print(f"{'layers':12s} {sum(map(len, self.layers))} drawings", flush=True)
         return self.layers
+
+    def loaded_pairs(self) -> list[Pairs]:
+        """All products in their scenes, read once."""
+        if not self.pairs:
+            self.pairs = load_pairs(self.work / "pairs", self.device)
+            print(f"{'pairs':12s} {sum(len(each.pictures) for each in self.pairs)} pictures", flush=True)
+        return self.pairs
 
     def made(self, path: Path) -> Path:
         """A file or folder that another stage makes.
@@ -231,9 +251,53 @@ class Training:
         vae = self.vae("layered-vae")
         _say_size(export_layered(self.weights, vae, denoiser, tokenizer, self.layered_sampling))
 
+    def train_sight(self) -> None:
+        """Give the text encoder of a Qwen-Image eyes."""
+        tokenizer = Qwen2Tokenizer.from_pretrained(self.qwen_image / "tokenizer")
+        trials = edit_trials(192, "en", 1)
+        pictures, _ = pixels_of(trials, self.device)
+        scenes = torch.tensor([attributes(trial.edit.source) for trial in trials], device=self.device)
+        encoder = train_sight(
+            [Shown(each.pictures, each.scenes) for each in self.loaded_pairs()],
+            Shown(pictures, scenes),
+            self.text_encoder(self.qwen_image / "text_encoder"),
+            tokenizer,
+            self.seconds["sight"],
+            self.work,
+            self.deadline,
+        )
+        _write(self.work / "seeing_encoder", encoder.save_pretrained)
+
+    def train_edit(self) -> None:
+        """Train the edit transformer and export its pipeline."""
+        posed = edit_trials(128, "en", 1) + edit_trials(64, "zh", 1)
+        tokenizer = Qwen2Tokenizer.from_pretrained(self.qwen_image / "tokenizer")
+        vae = single_frame(AutoencoderKLQwenImage.from_pretrained(self.qwen_image / "vae").float())
+        vae = vae.to(self.device).eval().requires_grad_(False)
+        judge = self.judge()
+
+        def probe(denoiser: Denoiser) -> str:
+            sources, _ = pixels_of(posed, self.device)
+            made = edited(vae, denoiser, tokenizer, sources, [each.instruction for each in posed], self.edit_sampling)
+            return found_by(judge, made, posed)
+
+        denoiser = train_editing(
+            self.qwen_image,
+            vae,
+            self.text_encoder(self.made(self.work / "seeing_encoder")),
+            tokenizer,
+            self.loaded_pairs(),
+            self.seconds["edit"],
+            self.work,
+            self.deadline,
+            probe,
+        )
+        print(f"{'edit':12s} on held-out edits: {probe(denoiser)}", flush=True)
+        _say_size(export_edit(self.weights, self.qwen_image, denoiser, tokenizer, self.edit_sampling))
+
 
 def _say_size(folder: Path) -> None:
-    total = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    total = sum(path.lstat().st_size for path in folder.rglob("*") if path.is_file())
     print(f"{'export':12s} {total / 2**20:.2f} MiB under {folder}", flush=True)
 
 
@@ -284,6 +348,8 @@ def run(stage: str, training: Training, arguments: argparse.Namespace) -> None:
         draw_all(training.work / "drawings", arguments.pictures, arguments.processes)
     elif stage == "layers":
         draw_all_layers(training.work / "layers", arguments.layered_drawings, arguments.processes)
+    elif stage == "pairs":
+        draw_all_pairs(training.work / "pairs", arguments.products, arguments.processes)
     elif stage == "judge":
         training.train_judge()
     elif stage in ("shallow", "vae"):
@@ -296,8 +362,12 @@ def run(stage: str, training: Training, arguments: argparse.Namespace) -> None:
         training.train_transformer()
     elif stage == "layered-vae":
         training.train_layered_vae()
-    else:
+    elif stage == "layered":
         training.train_layered()
+    elif stage == "sight":
+        training.train_sight()
+    else:
+        training.train_edit()
 
 
 def main() -> None:
@@ -310,7 +380,8 @@ def main() -> None:
     parser.add_argument("--wait", action="store_true", help="wait for what another command is still making")
     parser.add_argument("--pictures", type=int, default=120_000, help="how many drawings")
     parser.add_argument("--layered-drawings", type=int, default=32_000, help="how many drawings in layers")
-    parser.add_argument("--qwen-image", type=Path, default=MINIATURE / "qwen-image", help="whose text encoder to share")
+    parser.add_argument("--products", type=int, default=16_000, help="how many products to edit")
+    parser.add_argument("--qwen-image", type=Path, default=MINIATURE / "qwen-image", help="what to share")
     parser.add_argument("--captions", type=int, default=1_000_000, help="how many captions for the text encoder alone")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--minutes", type=float, default=600, help="when to stop, wherever it is")

@@ -7,10 +7,13 @@ training example it can draw again, and so that a test knows what a prompt asks 
     scene = random_scene(random)
     drawing = draw(scene, random)
     words = caption(scene, random, language="en")  # models.miniature.captions
+
+    before, after = draw_alike([scene, replace(scene, background="grass")], random)  # one product, seen twice
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from random import Random
 
 import numpy as np
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from models.miniature.products import PRODUCTS, Product
-from models.miniature.scenery import BACKGROUNDS, FAULTS, PLAIN, background, overlay, shadow
+from models.miniature.scenery import BACKGROUNDS, FAULTS, PLAIN, background, overlay, shadow, write
 from models.miniature.shapes import RGB, Field, Shape, toned
 from models.miniature.surface import MATERIALS, PATTERNS, shade
 
@@ -32,9 +35,11 @@ __all__ = [
     "PATTERNS",
     "POSITIONS",
     "SIZES",
+    "Alteration",
     "Drawing",
     "Scene",
     "draw",
+    "draw_alike",
     "held_out",
     "random_scene",
 ]
@@ -95,6 +100,31 @@ class Drawing:
     overlay: NDArray[np.uint8]  # [height, width, 4], straight alpha; transparent without a fault
 
 
+@dataclass(frozen=True)
+class Chances:
+    """Where the parts of a drawing take their random numbers from."""
+
+    shapes: Random
+    colour: Random
+    light: Random
+    pattern: Random
+    place: Random
+    ground: Random
+    overlay: Random
+
+
+@dataclass(frozen=True)
+class Alteration:
+    """What makes a product another one, or puts it elsewhere, though its scene says nothing of it."""
+
+    stretch: tuple[float, float] = (1.0, 1.0)  # of its width and height, about its middle
+    shift: tuple[int, int] = (0, 0)  # pixels to the right and down, no further than to the picture's border
+    label: str = ""  # printed on it
+
+
+UNALTERED = Alteration()
+
+
 def held_out(kind: str, colour: str) -> bool:
     """Whether training never sees this pair: one colour of every kind, two of every fifth, 10 % in all."""
     row = KINDS.index(kind)
@@ -138,24 +168,65 @@ def draw(scene: Scene, random: Random) -> Drawing:
     Raises:
         ValueError: if a side is not a multiple of 16 from 128 to 512.
     """
+    return _drawn(scene, Chances(*(random for _ in fields(Chances))), scene, UNALTERED)
+
+
+def draw_alike(
+    scenes: Sequence[Scene], random: Random, alterations: Sequence[Alteration] | None = None
+) -> list[Drawing]:
+    """Draw one product in several scenes: where they say the same, the drawings are the same.
+
+    It has the same proportions and stands in the same place, in the same light, whatever its background, its colour or
+    its pattern. Scenes of different kinds share the place and the light.
+
+    Args:
+        scenes: what to draw; the first one decides where the product stands.
+        random: where all drawings take their random numbers from.
+        alterations: of each drawing.
+
+    Raises:
+        ValueError: as `draw`.
+    """
+    seeds = [random.getrandbits(64) for _ in fields(Chances)]
+    return [
+        _drawn(scene, Chances(*map(Random, seeds)), scenes[0], alteration)
+        for scene, alteration in zip(scenes, alterations or [UNALTERED] * len(scenes), strict=True)
+    ]
+
+
+def _drawn(scene: Scene, chances: Chances, placed: Scene, alteration: Alteration) -> Drawing:
+    """Draw a scene with its product where that of `placed` stands."""
     if any(side % 16 or not 128 <= side <= 512 for side in (scene.width, scene.height)):
         raise ValueError(f"Cannot draw {scene.width}x{scene.height}: sides are multiples of 16 from 128 to 512.")
     product = PRODUCTS[scene.kind]
-    span = SPANS[scene.size] * min(scene.width, scene.height) * random.uniform(0.97, 1.03)
-    shapes = _turned(product.shapes(random), product, span, random)
-    colour = _jittered(PIGMENTS[scene.colour], random)
-    rgba, surface = _rasterised(shapes, colour)
-    rgb = shade(rgba[..., :3].astype(np.float32), surface, colour, scene.material, scene.pattern, span, random)
+    span = SPANS[scene.size] * min(scene.width, scene.height) * chances.shapes.uniform(0.97, 1.03)
+    shapes = _turned(product.shapes(chances.shapes), product, span, chances.shapes)
+    colour = _jittered(PIGMENTS[scene.colour], chances.colour)
+    rgba, surface = _rasterised(_stretched(shapes, alteration.stretch), colour)
+    rgb = shade(
+        rgba[..., :3].astype(np.float32),
+        surface,
+        colour,
+        scene.material,
+        scene.pattern,
+        span,
+        chances.light,
+        chances.pattern,
+    )
+    if alteration.label:
+        _print_label(rgb, surface, alteration.label, span)
     rows, columns = surface.shape
-    left, top = _corner(scene, columns, rows, random)
+    left, top = _corner(placed, columns, rows, chances.place)
+    left = min(max(left + alteration.shift[0], 0), scene.width - columns)
+    top = min(max(top + alteration.shift[1], 0), scene.height - rows)
 
     layer = np.zeros((scene.height, scene.width, 4), np.uint8)
     layer[top : top + rows, left : left + columns, :3] = rgb + 0.5
     layer[top : top + rows, left : left + columns, 3] = rgba[..., 3]
-    ground = background(scene.background, scene.width, scene.height, top + rows - 1, random)
+    ground = background(scene.background, scene.width, scene.height, top + rows - 1, chances.ground)
     ground *= shadow(rgba[..., 3], left, top, scene.width, scene.height)
     below = np.clip(ground + 0.5, 0, 255).astype(np.uint8)
-    above = overlay(scene.fault, scene.width, scene.height, scene.colour, random)
+    above = overlay(scene.fault, scene.width, scene.height, scene.colour, chances.overlay)
     picture = _over(below, layer)
     if scene.fault != "none":
         picture = _over(picture, above)
@@ -175,6 +246,27 @@ def _turned(shapes: list[Shape], product: Product, span: float, random: Random) 
         Shape(tuple((float(x), float(y)) for x, y in (points - low) * scale), shape.paint)
         for shape, points in zip(shapes, turned, strict=True)
     ]
+
+
+def _stretched(shapes: list[Shape], stretch: tuple[float, float]) -> list[Shape]:
+    """Make shapes wider or higher."""
+    if stretch == UNALTERED.stretch:
+        return shapes
+    across, down = stretch
+    return [Shape(tuple((x * across, y * down) for x, y in shape.points), shape.paint) for shape in shapes]
+
+
+def _print_label(rgb: Field, surface: Field, text: str, span: float) -> None:
+    """Print a label on the middle of a product's surface, into its colours [rows, columns, 3]."""
+    rows, columns = np.nonzero(surface > 0.5)
+    if not len(rows):
+        return
+    width, height = round(0.42 * span), round(0.15 * span)
+    label = Image.new("RGB", (width, height), (250, 250, 246))
+    write(label, text, 0.7 * height, (24, 24, 28))
+    sheet = Image.fromarray(rgb.astype(np.uint8))
+    sheet.paste(label, (round(float(np.median(columns))) - width // 2, round(float(np.median(rows))) - height // 2))
+    rgb[:] = np.asarray(sheet)
 
 
 def _jittered(colour: RGB, random: Random) -> RGB:

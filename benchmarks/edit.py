@@ -1,0 +1,308 @@
+"""How well an edit miniature edits: python -m benchmarks.edit --weights DIR --pictures 96
+
+Asks the checkpoint that `models.miniature.train` made for edits of pairs of kind and colour that training never saw, in
+words that it never saw. Whether the asked change is there says the judge (`benchmarks/judge.safetensors`, trained on
+drawings alone), and of patterns, how they are drawn. Whether the product is the same says what the shipped layered
+miniature takes out of the result: it must lie where the source's product lies (IoU), and what the edit should have kept
+of it must look the same (CIEDE2000, of colours over 4 x 4 pixels, as the formula is for patches). The same measures are
+taken of the drawn targets, which bounds what can be reached, and of results that are wrong. Prints a table and writes
+JSON. It needs scikit-image.
+"""
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKLQwenImage, QwenImageEditPlusPipeline
+from numpy.typing import NDArray
+from PIL import Image
+from scipy.ndimage import binary_dilation
+from skimage.color import deltaE_ciede2000, rgb2lab
+from transformers import Qwen2Tokenizer
+
+from benchmarks.miniature import Row, report
+from models.checkpoint import find_checkpoint
+from models.decomposer import Decomposer
+from models.miniature.architecture import EditSampling
+from models.miniature.denoiser import Denoiser
+from models.miniature.drawings import ATTRIBUTES, attributes
+from models.miniature.edit_trials import EditTrial, edit_trials, edited, pixels_of
+from models.miniature.edits import ASKABLE, WRONGS, unseen_edit, wrong_result
+from models.miniature.judge import JUDGED, Judge, load_judge
+from models.miniature.names import Language
+from models.miniature.surface import PATTERNS, PITCHES, SLOPES, pattern_tone
+from models.miniature.world import Drawing
+from models.sampling import LayersRequest, layers_shape
+from models.single_frame import single_frame
+from models.weights import read_json
+
+HERE = Path(__file__).parent
+OPAQUE = 128  # of 255: from here on a pixel is the product's
+CELL = 4  # pixels a side, over which colours are averaged
+LEAST_IOU, MOST_DIFFERENCE = 0.9, 6.0
+SEEN_PATTERN = 0.12  # correlation from which on a pattern is there: of plain products it is 0.08 at most
+SAME = 2  # of 255: nearer pixels of source and target are to be kept
+NEAR = 12  # pixels: nearer to what an edit changes of a product, what is the same may lie between stripes
+LEAST_KEPT = 0.1  # of a product: of less, such as a buckle, the VAE's blur is all that would be measured
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one result is like."""
+
+    there: bool  # whether the asked change is there
+    iou: float  # of the product in the result and in the source
+    difference: float | None  # CIEDE2000 of what was to be kept of the product; None where nothing was
+    pixel_difference: float | None  # the same, pixel by pixel
+
+    @property
+    def same(self) -> bool:
+        """Whether the product is the same."""
+        return self.iou >= LEAST_IOU and (self.difference is None or self.difference <= MOST_DIFFERENCE)
+
+
+class Eye:
+    """What looks at results: the judge and the layered miniature."""
+
+    def __init__(self, judge: Path, layered: str, device: str) -> None:
+        """Open both."""
+        self.judge: Judge = load_judge(judge, torch.device(device))
+        checkpoint = find_checkpoint(layered, pipeline="QwenImageLayeredPipeline")
+        self.decomposer = Decomposer.load(checkpoint, device=device, precision="float32")
+
+    def products(self, pictures: Sequence[NDArray[np.uint8]]) -> list[NDArray[np.bool_]]:
+        """Where the product is in each of the pictures, uint8 [H, W, 3] of one shape: [H, W]."""
+        height, width = pictures[0].shape[:2]
+        shape = layers_shape(
+            width,
+            height,
+            multiple=self.decomposer.size_multiple,
+            resolution=256,
+            layers=2,
+            steps=5,
+            guidance=1.0,
+            cfg_normalize=True,
+        )
+        opaque = np.full((height, width, 1), 255, np.uint8)
+        requests = [
+            LayersRequest(np.concatenate([each, opaque], -1), "", " ", seed, shape)
+            for seed, each in enumerate(pictures)
+        ]
+        made = {layers.index: layers.pixels for batch in self.decomposer.decompose(requests) for layers in batch}
+        return [made[index][1, ..., 3] >= OPAQUE for index in range(len(requests))]  # type: ignore[index]
+
+    def findings(self, made: Sequence[NDArray[np.uint8]], trials: Sequence[EditTrial]) -> list[Finding]:
+        """What results of trials of one shape, each uint8 [H, W, 3], are like."""
+        verdict = self.judge.verdict(torch.from_numpy(np.stack(made)).to(next(self.judge.parameters()).device)).cpu()
+        columns = list(ATTRIBUTES)
+        found = []
+        for trial, picture, where, said in zip(trials, made, self.products(made), verdict.tolist(), strict=True):
+            scene, (asked,) = attributes(trial.edit.target), trial.edit.asked
+            if asked == "pattern":
+                there = pattern_of(picture, trial.plain) == trial.edit.target.pattern
+            else:
+                there = said[JUDGED.index(asked)] == scene[columns.index(asked)]
+            meant = trial.source.product[..., 3] >= OPAQUE
+            found.append(Finding(there, overlap(where, meant), *kept_difference(picture, trial.source, trial.target)))
+        return found
+
+
+def overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """Intersection over union."""
+    return float((one & other).sum() / max(1, (one | other).sum()))
+
+
+def kept_difference(picture: NDArray[np.uint8], source: Drawing, target: Drawing) -> tuple[float | None, float | None]:
+    """How different a result is in what an edit should have kept of the product: mean CIEDE2000 by cells, by pixels."""
+    shown = (source.product[..., 3] == 255) & (source.overlay[..., 3] == 0)
+    changed = np.abs(source.picture.astype(int) - target.picture).max(-1) > SAME
+    kept = shown & ~binary_dilation(changed & shown, iterations=NEAR)
+    cells = averaged(kept[..., None].astype(float))[..., 0] == 1
+    if kept.sum() < LEAST_KEPT * shown.sum() or not cells.any():
+        return None, None
+    by_cell = deltaE_ciede2000(rgb2lab(averaged(picture / 255)), rgb2lab(averaged(source.picture / 255)))
+    by_pixel = deltaE_ciede2000(rgb2lab(picture), rgb2lab(source.picture))
+    return float(by_cell[cells].mean()), float(by_pixel[kept].mean())
+
+
+def averaged(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Average [H, W, C] over cells: [H / CELL, W / CELL, C]."""
+    height, width, channels = pixels.shape
+    cells = pixels.reshape(height // CELL, CELL, width // CELL, CELL, channels).mean((1, 3))
+    return np.asarray(cells, np.float64)
+
+
+def pattern_of(picture: NDArray[np.uint8], plain: Drawing) -> str:
+    """Which pattern a product in uint8 [H, W, 3] has: the one most like what it shows beyond its plain drawing."""
+    mask = plain.product[..., 3] == 255
+    rows, columns = np.nonzero(mask)
+    top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
+    span = max(bottom - top, right - left) + 1
+    beyond = (picture.astype(np.float32) - plain.picture).mean(-1)[mask]
+    if beyond.std() < SAME:
+        return "plain"
+    y = 2 * (np.arange(mask.shape[0], dtype=np.float32) - (top + bottom) / 2)[:, None] / span
+    x = 2 * (np.arange(mask.shape[1], dtype=np.float32) - (left + right) / 2)[None, :] / span
+    scores = {"plain": SEEN_PATTERN}
+    for pattern in PATTERNS[1:]:
+        for pitch in np.linspace(PITCHES[0] - 0.01, PITCHES[1] + 0.01, 15):
+            for across, down, slope in product((0, pitch / 4), (0, pitch / 4), SLOPES):
+                if slope == 0 or pattern == "stripes":
+                    tone = pattern_tone(pattern, x + across, y + down, float(pitch), slope)[mask]
+                    likeness = abs(float(np.corrcoef(beyond, tone)[0, 1]))
+                    scores[pattern] = max(scores.get(pattern, 0.0), likeness)
+    return max(scores, key=lambda name: scores[name])
+
+
+def rows_of(name: str, findings: Sequence[Finding], trials: Sequence[EditTrial]) -> list[Row]:
+    """The figures of results: all of them, and those of each thing that was asked for."""
+
+    def share(values: Sequence[bool]) -> float:
+        return 100 * sum(values) / max(1, len(values))
+
+    rows = []
+    for asked in ("", *ASKABLE):
+        some = [each for each, trial in zip(findings, trials, strict=True) if asked in ("", *trial.edit.asked)]
+        label = f"{name}: {asked or 'all'}"
+        rows += [
+            Row(f"{label}: what was asked for is there", share([each.there for each in some]), "%"),
+            Row(f"{label}: the product is the same", share([each.same for each in some]), "%"),
+            Row(f"{label}: both", share([each.there and each.same for each in some]), "%"),
+        ]
+    differences = [each.difference for each in findings if each.difference is not None]
+    by_pixel = [each.pixel_difference for each in findings if each.pixel_difference is not None]
+    return [
+        *rows,
+        Row(f"{name}: IoU, mean", float(np.mean([each.iou for each in findings])), ""),
+        Row(f"{name}: IoU, the worst 5 % below", float(np.quantile([each.iou for each in findings], 0.05)), ""),
+        Row(f"{name}: CIEDE2000 over 4 x 4 pixels, mean", float(np.mean(differences)), ""),
+        Row(f"{name}: CIEDE2000 over 4 x 4 pixels, the worst 5 % above", float(np.quantile(differences, 0.95)), ""),
+        Row(f"{name}: CIEDE2000 pixel by pixel, mean", float(np.mean(by_pixel)), ""),
+    ]
+
+
+def wrong_rows(eye: Eye, count: int) -> list[Row]:
+    """How many results that are wrong these measures tell: drawn ones, without any model."""
+    random = Random("wrong results")
+    rows = []
+    for wrong in WRONGS:
+        drawn: list[tuple[Drawing, Drawing]] = []
+        while len(drawn) < count:
+            edit = unseen_edit(random, random.choice(("background", "fault")))
+            if edit.source.size != "large":
+                drawn.append(wrong_result(edit, wrong, random))
+        told = 0
+        for (before, after), where in zip(drawn, eye.products([after.picture for _, after in drawn]), strict=True):
+            difference, _ = kept_difference(after.picture, before, before)
+            moved = overlap(where, before.product[..., 3] >= OPAQUE) < LEAST_IOU
+            told += moved or (difference is not None and difference > MOST_DIFFERENCE)
+        rows.append(Row(f"wrong results told by these measures: {wrong}", 100 * told / count, "%"))
+    return rows
+
+
+def sheet_of(
+    trials: Sequence[EditTrial], made: Sequence[NDArray[np.uint8]], findings: Sequence[Finding]
+) -> NDArray[np.uint8]:
+    """Three edits a row, each its source, its result and the drawn target; a mark over results that fall short."""
+    tiles = []
+    for trial, picture, finding in zip(trials, made, findings, strict=True):
+        shown = picture.copy()
+        if not finding.there:
+            shown[:8, : shown.shape[1] // 2] = (255, 0, 0)
+        if not finding.same:
+            shown[:8, shown.shape[1] // 2 :] = (0, 0, 255)
+        tiles.append(np.concatenate([trial.source.picture, shown, trial.target.picture], 1))
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % 3)
+    return np.concatenate([np.concatenate(tiles[at : at + 3], 1) for at in range(0, len(tiles), 3)])
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--pictures", type=int, default=96, help="edits in English; half as many in Chinese")
+    parser.add_argument("--weights", type=Path, required=True, help="the folder that holds qwen-image-edit")
+    parser.add_argument("--layered", default="miniature", help="the checkpoint that takes results apart")
+    parser.add_argument("--judge", type=Path, default=HERE / "judge.safetensors")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=20, help="of the trials; those of training's own figures have 1")
+    parser.add_argument("--steps", type=int, help="instead of the checkpoint's own")
+    parser.add_argument("--guidance", type=float, help="instead of the checkpoint's own")
+    parser.add_argument("--shapes", action="store_true", help="measure pictures of 5 : 4 and 4 : 5, too")
+    parser.add_argument("--bare", action="store_true", help="neither the drawn targets nor wrong results")
+    parser.add_argument(
+        "--sheet", type=Path, help="write sources, results and targets as one PNG, and the instructions"
+    )
+    parser.add_argument("--json", type=Path, default=HERE / "edit.json")
+    arguments = parser.parse_args()
+
+    folder, device = arguments.weights / "qwen-image-edit", torch.device(arguments.device)
+    own = EditSampling(**read_json(folder / "sampling_config.json"))
+    sampling = replace(own, steps=arguments.steps or own.steps, guidance=arguments.guidance or own.guidance)
+    pipeline = QwenImageEditPlusPipeline.from_pretrained(folder, dtype=torch.float32).to(device)
+    vae: AutoencoderKLQwenImage = single_frame(pipeline.vae)
+    denoiser, tokenizer = Denoiser(pipeline.text_encoder, pipeline.transformer), pipeline.tokenizer
+    eye = Eye(arguments.judge, arguments.layered, arguments.device)
+    print(f"{sampling.steps} steps, guidance {sampling.guidance}, {device}")
+
+    def results(trials: list[EditTrial]) -> list[NDArray[np.uint8]]:
+        return results_of(vae, denoiser, tokenizer, trials, sampling, arguments.batch)
+
+    rows: list[Row] = []
+    cases: list[tuple[str, list[EditTrial]]] = []
+    languages: tuple[tuple[str, Language, int], ...] = (
+        ("English", "en", arguments.pictures),
+        ("Chinese", "zh", max(4, arguments.pictures // 2)),
+    )
+    for name, language, count in languages:
+        cases.append((name, edit_trials(count, language, arguments.seed)))
+    if arguments.shapes:
+        for width, height in ((288, 224), (224, 288)):
+            trials = edit_trials(max(4, arguments.pictures // 4), "en", arguments.seed, width=width, height=height)
+            cases.append((f"{width} x {height}", trials))
+    for name, trials in cases:
+        results(trials[:1])  # so that nothing is timed that happens once
+        began = time.perf_counter()
+        made = results(trials)
+        seconds = (time.perf_counter() - began) / len(trials)
+        findings = eye.findings(made, trials)
+        rows += [*rows_of(name, findings, trials), Row(f"{name}: a picture, {device}", seconds, "s")]
+        if not arguments.bare and name == "English":
+            drawn = eye.findings([trial.target.picture for trial in trials], trials)
+            rows += rows_of("drawn targets", drawn, trials)
+        if arguments.sheet and name in ("English", "Chinese"):
+            path = arguments.sheet.with_stem(f"{arguments.sheet.stem}-{trials[0].edit.source.width}-{name.lower()}")
+            Image.fromarray(sheet_of(trials[:48], made[:48], findings[:48])).save(path)
+            listing = "\n".join(f"{at:3d} {each.instruction}" for at, each in enumerate(trials[:48]))
+            path.with_suffix(".txt").write_text(listing + "\n", encoding="utf-8")
+    if not arguments.bare:
+        rows += wrong_rows(eye, arguments.pictures)
+    size = sum(path.lstat().st_size for path in folder.rglob("*"))
+    report([*rows, Row("weights that are its own", size / 2**20, "MiB")], arguments.json)
+
+
+def results_of(
+    vae: AutoencoderKLQwenImage,
+    denoiser: Denoiser,
+    tokenizer: Qwen2Tokenizer,
+    trials: list[EditTrial],
+    sampling: EditSampling,
+    batch: int,
+) -> list[NDArray[np.uint8]]:
+    """Edit the sources of trials of one shape, each uint8 [H, W, 3]."""
+    made = []
+    for start in range(0, len(trials), batch):
+        some = trials[start : start + batch]
+        sources, _ = pixels_of(some, next(denoiser.transformer.parameters()).device)
+        made.append(edited(vae, denoiser, tokenizer, sources, [each.instruction for each in some], sampling))
+    return list(torch.cat(made).cpu().numpy())
+
+
+if __name__ == "__main__":
+    main()
