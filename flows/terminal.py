@@ -55,6 +55,7 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
             bar.update(shown, advance=len(outcomes), counts=words)
 
         # These take seconds to import: the bar is up before that.
+        from flows.ending import ending, run_to_its_end
         from flows.server import prefect_server
         from tasks.prepare import Request, preflight
 
@@ -69,12 +70,14 @@ def run_in_terminal(console: Console, job: Job, limit: int | None, retry: frozen
                 if isinstance(job, DecomposeJob):
                     from flows.decompose import decompose
 
-                    return decompose(job, limit, again)
+                    return run_to_its_end(partial(decompose, job, limit, again))
                 assert isinstance(job, GenerateJob)
                 from flows.generate import generate
 
-                return generate(job, limit, again)
+                return run_to_its_end(partial(generate, job, limit, again))
         finally:
+            if not ending.is_told:
+                say(console, "Prefect's server is away, and doesn't know that the run has ended.")
             listener.reset(told)
             started.reset(begun)
 
