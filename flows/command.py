@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import os
 import sys
 import warnings
@@ -19,6 +20,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.filesize import decimal
 
+from flows.ending import ending, leave
 from models.weights import CheckpointError, CheckpointUnreachable
 from safety.credentials import CredentialsError
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
@@ -34,12 +36,19 @@ REFUSED = 1  # a prompt or picture that was checked
 QUIET = {
     # What a run says is in its report and in Prefect; a terminal is for what a person can act on.
     "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
+    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
+}
+
+PATIENT = {
+    # A server that is away at the end of a run is waited for so long: for a minute and a half where it hangs.
+    "PREFECT_CLIENT_MAX_RETRIES": "2",
+    "PREFECT_API_REQUEST_TIMEOUT": "30",
 }
 
 JOB_FILE = (Annotated[Path | None, typer.Option(help="TOML file with any of the options below.")], None)
@@ -468,11 +477,16 @@ def verify(
 
 def main() -> NoReturn:
     """Run the command."""
-    for name, value in QUIET.items():
+    for name, value in {**QUIET, **PATIENT}.items():
         os.environ.setdefault(name, value)
+    ending.forget()
+    logging.raiseExceptions = False  # or each log that Prefect can't be told is told to the terminal
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        app()
+        try:
+            app()
+        except SystemExit as ended:
+            leave(ended.code)
     raise AssertionError("typer's app ends the process itself")
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime
 
-from flows.artifacts import progress_artifact, publish_summary
+from flows.artifacts import publish_summary
+from flows.ending import ending
+from flows.telling import Telling, telling_progress
 from tasks.finish import finish
 from tasks.job import Job
 from tasks.lane import lane
@@ -19,21 +21,33 @@ from tasks.summary import Summary
 
 def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool = False) -> Summary:
     """Take the rows of a job's manifest to their ends; called inside a flow."""
+    telling = Telling()
+    try:
+        ending.summary = _travelled(job, limit, retry, telling)
+    except BaseException as error:
+        ending.error = error
+        raise
+    finally:
+        telling.hurry()
+    return ending.summary
+
+
+def _travelled(job: Job, limit: int | None, retry: tuple[Retry, ...], telling: Telling) -> Summary:
     started_at = datetime.now(UTC)
     prepared = prepare(Request(job, limit, frozenset(retry), retire_missing))
     tell_start(prepared.to_do, prepared.ended)
     try:
         if not prepared.complete:
-            with stopping_in_order(), progress_artifact(prepared):
+            with stopping_in_order(), telling_progress(telling, prepared):
                 try:
                     lane(0, prepared.spec, range(prepared.shards))
                 except Stopped:
                     finish(prepared, started_at=started_at)
                     raise
-        summary = finish(prepared, started_at=started_at)
+        summary = finish(prepared, started_at=started_at, untold=telling.sentences)
     except BaseException:
         with contextlib.suppress(StoreError):
             prepared.leave()
         raise
-    publish_summary(summary)
+    publish_summary(telling, summary)
     return summary

@@ -34,21 +34,32 @@ def prefect_server() -> Iterator[str]:
     run that is asked to stop can still record that it did; and it ends with the command, however that ends.
 
     Raises:
-        ServerError: if the server that PREFECT_API_URL names doesn't answer, or one's own doesn't start.
+        ServerError: if the server that PREFECT_API_URL names doesn't answer, or one's own doesn't start; or if it goes
+            away while it is needed, which is when a flow begins.
     """
     address = PREFECT_API_URL.value()
     if address:
         if not _healthy(address):
             raise ServerError(f"The Prefect server at {address} (PREFECT_API_URL) doesn't answer.")
-        yield address
+        with _needed(address):
+            yield address
         return
     with (
         temporary_folder() as folder,
         _own_server(folder) as own,
         temporary_settings({PREFECT_API_URL: own}),
+        _needed(own),
     ):
         yield own
         APILogHandler().flush()  # or what was logged last is sent to a server that has gone
+
+
+@contextlib.contextmanager
+def _needed(address: str) -> Iterator[None]:
+    try:
+        yield
+    except httpx.HTTPError as error:
+        raise ServerError(f"The Prefect server at {address} doesn't answer any more.") from error
 
 
 @contextlib.contextmanager

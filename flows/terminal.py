@@ -58,6 +58,7 @@ def run_in_terminal(
             bar.update(shown, advance=len(outcomes), counts=words)
 
         # These take seconds to import: the bar is up before that.
+        from flows.ending import ending, run_to_its_end
         from flows.server import prefect_server
         from tasks.prepare import Request, preflight
 
@@ -72,12 +73,14 @@ def run_in_terminal(
                 if isinstance(job, DecomposeJob):
                     from flows.decompose import decompose
 
-                    return decompose(job, limit, again, retire_missing)
+                    return run_to_its_end(partial(decompose, job, limit, again, retire_missing))
                 assert isinstance(job, GenerateJob)
                 from flows.generate import generate
 
-                return generate(job, limit, again, retire_missing)
+                return run_to_its_end(partial(generate, job, limit, again, retire_missing))
         finally:
+            if not ending.is_told:
+                say(console, "Prefect's server is away, and doesn't know that the run has ended.")
             listener.reset(told)
             started.reset(begun)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -44,8 +45,10 @@ class Settled:
 
 
 @task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)
-def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
+def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = ()) -> Summary:
     """Put a run's outcomes into the catalogue, publish what passed, and write the summary and the report.
+
+    `untold` is what people should know of the run beside that, in sentences.
 
     A run that was stopped gets its finished shards into the catalogue, and no summary in the store: it isn't over.
     Where nothing was left to do, nothing is written.
@@ -69,7 +72,7 @@ def finish(prepared: Prepared, *, started_at: datetime) -> Summary:
         perhaps_dead=_perhaps_dead(store, settled.catalogue, process),
         lanes=[] if prepared.complete else run.lanes(store),
         unread=prepared.unread,
-        faults=[] if prepared.complete else told(store, run, 0),
+        faults=[*([] if prepared.complete else told(store, run, 0)), *untold],
     )
     if settled.complete and not prepared.complete:
         write_report(store, run.path(REPORT), mine, summary)

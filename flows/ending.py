@@ -1,0 +1,65 @@
+"""How the run of this process ended, whether or not Prefect could be told so.
+
+A flow's end is Prefect's to report, and where its server is away then, what comes out of the flow is that server's
+trouble and not the run's end (Prefect 3.8.8). So the run leaves its end here, and whoever started the flow looks here.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from tasks.summary import Summary
+
+
+@dataclass
+class Ending:
+    """The end of a run: a summary, or what ended it sooner; neither before that."""
+
+    summary: Summary | None = None
+    error: BaseException | None = None
+    is_told: bool = True  # Prefect knows, or there was nothing to tell
+
+    def forget(self) -> None:
+        """Begin another run."""
+        self.summary, self.error, self.is_told = None, None, True
+
+
+ending = Ending()
+"""Of the run that this process started last."""
+
+
+def run_to_its_end(flow: Callable[[], Summary]) -> Summary:
+    """Run a flow, and end as its run does: with the summary, or with what ended the run sooner.
+
+    Raises:
+        BaseException: what ended the run sooner, or the flow before it.
+    """
+    ending.forget()
+    try:
+        return flow()
+    except Exception as error:
+        if error is ending.error or (ending.summary is None and ending.error is None):
+            raise
+        ending.is_told = False
+        if ending.summary is not None:
+            return ending.summary
+        assert ending.error is not None
+        raise ending.error from None
+
+
+def leave(code: object) -> NoReturn:
+    """End the process; at once, where Prefect doesn't know of the run's end.
+
+    At the exit, Prefect's client goes through all that it couldn't tell, seven seconds each, though nobody answers
+    (Prefect 3.8.8).
+    """
+    if ending.is_told:
+        sys.exit(code)  # type: ignore[arg-type]
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else int(code is not None))

@@ -1,0 +1,124 @@
+"""A run goes on without its Prefect server, ends in good time, and tells it everything where it comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from tasks.store import Store
+from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, store
+
+__all__ = ["manifest", "store"]  # fixtures
+
+ROWS = [{"id": f"r{n:02}", "prompt": f"a red mug number {n}"} for n in range(24)]
+FLAGS = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
+
+
+class Server:
+    """A Prefect server that can be killed, stopped, and started again at its address."""
+
+    def __init__(self, home: Path) -> None:
+        with socket.socket() as listening:
+            listening.bind(("127.0.0.1", 0))
+            self.port = listening.getsockname()[1]
+        self.home, self.address = home, f"http://127.0.0.1:{self.port}/api"
+        self.start()
+
+    def start(self) -> None:
+        environment = {**os.environ, "PREFECT_HOME": str(self.home), "PREFECT_SERVER_ANALYTICS_ENABLED": "false"}
+        options = ["--factory", "prefect.server.api.server:create_app", "--host", "127.0.0.1", "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", *options, "--log-level", "error"],
+            env={**environment, "PREFECT_UI_ENABLED": "false"},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        wait_for(self.is_there, 120)
+
+    def is_there(self) -> bool:
+        assert self.process.poll() is None
+        try:
+            return httpx.get(f"{self.address}/health", timeout=5).is_success
+        except httpx.HTTPError:
+            return False
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    server = Server(tmp_path / "prefect")
+    yield server
+    server.kill()
+
+
+def wait_for(what: Callable[[], object], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def drawn(store: Store) -> int:
+    return len([*Path(store.uri).glob("images/*/*.png")])
+
+
+def begun(file: str, store: Store, server: Server) -> subprocess.Popen[str]:
+    """A run that has drawn something."""
+    words = ["generate", file, "--store", store.uri, "--batch", "1", "--shard-rows", "4", *FLAGS]
+    process = command(*words, PREFECT_API_URL=server.address)
+    wait_for(lambda: drawn(store) > 0, 200)
+    return process
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_run_ends_well_without_its_prefect_server(
+    manifest: Callable[..., str], store: Store, server: Server, how: signal.Signals
+) -> None:
+    process = begun(manifest(ROWS), store, server)
+    server.process.send_signal(how)
+    out, said = process.communicate(timeout=250)
+    assert (process.returncode, "Traceback" in said) == (0, False), said
+    assert "Prefect's server is away, and doesn't know that the run has ended." in said
+    assert "Prefect couldn't be told how the run gets on for" in out
+    assert {row["status"] for row in catalogue(store).values()} == {"done"}
+    assert len(said.strip().splitlines()) == 1, said
+
+
+def test_a_run_tells_its_prefect_server_everything_when_it_is_back(
+    manifest: Callable[..., str], store: Store, server: Server
+) -> None:
+    process = begun(manifest(ROWS), store, server)
+    server.kill()
+    before = drawn(store)
+    wait_for(lambda: drawn(store) > before + 2, 60)
+    process.send_signal(signal.SIGSTOP)  # or it has ended before the server is there again
+    server.start()
+    process.send_signal(signal.SIGCONT)
+    _, said = process.communicate(timeout=250)
+    assert (process.returncode, said.strip()) == (0, ""), said
+    assert {row["status"] for row in catalogue(store).values()} == {"done"}
+
+    with temporary_settings({PREFECT_API_URL: server.address}), get_client(sync_client=True) as client:
+
+        def ends() -> dict[str, str | None]:
+            return {task.name: task.state_name for task in client.read_task_runs()}
+
+        stages = {f"{stage} {shard}" for stage in ("screen", "render", "classify", "publish") for shard in range(6)}
+        wait_for(lambda: len(ends()) == len(stages) + 3 and set(ends().values()) == {"Completed"}, 60)
+        assert set(ends()) == {*stages, "plan", "lane 0", "finish"}
+        (flow_run,) = client.read_flow_runs()
+        assert flow_run.state_name == "Completed"
