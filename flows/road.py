@@ -23,7 +23,7 @@ def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_miss
     """Take the rows of a job's manifest to their ends; called inside a flow."""
     telling = Telling()
     try:
-        ending.summary = _travelled(job, limit, retry, telling)
+        ending.summary = _travelled(Request(job, limit, frozenset(retry), retire_missing), telling)
     except BaseException as error:
         ending.error = error
         raise
@@ -32,9 +32,9 @@ def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_miss
     return ending.summary
 
 
-def _travelled(job: Job, limit: int | None, retry: tuple[Retry, ...], telling: Telling) -> Summary:
+def _travelled(request: Request, telling: Telling) -> Summary:
     started_at = datetime.now(UTC)
-    prepared = prepare(Request(job, limit, frozenset(retry), retire_missing))
+    prepared = prepare(request)
     tell_start(prepared.to_do, prepared.ended)
     try:
         if not prepared.complete:
