@@ -316,7 +316,7 @@ def test_layers_that_wait_move_whole_when_a_person_answers(
     found = catalogue(store)
     assert {row_id: row["status"] for row_id, row in found.items()} == {"a": "done", "b": "rejected"}
     folder = Path(found["a"]["uri"]).parent
-    assert sorted(file.name for file in folder.iterdir()) == ["0.png", "1.png", "composite.png"]
+    assert sorted(file.name for file in folder.iterdir()) == ["0.png", "1.png", "composite.png", "layers.psd"]
     assert found["a"]["layer_uris"] == [str(folder / f"{number}.png") for number in range(2)]
     assert {file.parent for file in Path(store.uri).glob("layers/*/*/*")} == {folder}
     for uri in (found["b"]["uri"], *found["b"]["layer_uris"]):

@@ -287,7 +287,7 @@ def test_prefect_shows_four_task_runs_a_shard_and_no_prompt(manifest: Callable[.
         logs = client.request("POST", "/logs/filter", json={}).text
 
     names = sorted(task.name for task in tasks)
-    stages = [f"{stage} {shard}" for stage in ("classify", "publish", "render", "screen") for shard in range(3)]
+    stages = [f"{stage} {shard}" for stage in ("classify", "keep", "render", "screen") for shard in range(3)]
     assert names == sorted([*stages, "lane 0", "plan", "finish"])
     assert {str(task.state_name) for task in tasks} == {"Completed"}
     assert canary not in artifacts + logs

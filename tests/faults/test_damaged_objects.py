@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tasks.master import Masters, record_path
 from tasks.store import Store
 from tasks.summary import Summary
 from tests.end_to_end.conftest import ROAD, catalogue, manifest, prefect_api, store
@@ -15,6 +16,7 @@ from tests.end_to_end.test_decompose import drawing, layered, run
 
 __all__ = ["layered", "manifest", "prefect_api", "run", "store"]  # fixtures
 
+RECORD = "the record"
 DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "cut": lambda content: content[: len(content) // 2],
     "empty": lambda _: b"",
@@ -35,6 +37,13 @@ def damage(file: Path, how: str) -> None:
     file.write_bytes(DAMAGES[how](content))
 
 
+def object_of(store: Store, key: str, name: str) -> Path:
+    """An object of a key's master, or its record."""
+    master = Masters(store).find(key)
+    assert master is not None
+    return Path(store.uri) / (record_path(key) if name == RECORD else master.parts[name].path)
+
+
 def check(store: Store) -> None:
     """The row `well` is done, and every other one failed in a sentence and may do another time."""
     found = catalogue(store)
@@ -50,13 +59,13 @@ def test_damaged_layers_fail_their_row_alone(run: Callable[..., Summary], store:
         *(("composite.png", how) for how in DAMAGES),
         ("source.png", "cut"),
         ("0.png", "cut"),
-        ("caption.txt", "garbled"),
+        (RECORD, "garbled"),
     ]
     names = ["well", *(f"hit{number}" for number in range(len(damages)))]
     rows = [{"id": name, "image": drawing(seed), "caption": "a mug"} for seed, name in enumerate(names)]
     run(rows)
     for name, (file, how) in zip(names[1:], damages, strict=True):
-        damage(Path(catalogue(store)[name]["uri"]).parent / file, how)
+        damage(object_of(store, catalogue(store)[name]["key"], file), how)
     for _ in range(2):
         run(rows, policy=stricter)
         check(store)
@@ -67,7 +76,7 @@ def test_damaged_pictures_fail_their_row_alone(manifest: Callable[..., str], sto
     file = manifest([{"id": name, "prompt": f"a red mug number {seed}"} for seed, name in enumerate(names)])
     generate(file, store)
     for how in DAMAGES:
-        damage(Path(catalogue(store)[how]["uri"]), how)
+        damage(object_of(store, catalogue(store)[how]["key"], "picture.png"), how)
     for _ in range(2):
         generate(file, store, policy=stricter)
         check(store)

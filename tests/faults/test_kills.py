@@ -7,7 +7,10 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.end_to_end.conftest import prefect_api
 from tests.faults.killing import Shop
+
+__all__ = ["prefect_api"]  # a fixture
 
 KILLS = 8
 

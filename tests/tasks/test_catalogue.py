@@ -162,5 +162,7 @@ def test_a_column_that_changes_its_type_is_refused_with_both_types(store: Store)
 
 def test_something_else_named_like_the_catalogue_is_refused(store: Store) -> None:
     store.overwrite("catalog.parquet", b"not Parquet")
-    with pytest.raises(RequestError, match="not a Parquet file that can be read; move it away"):
+    with pytest.raises(
+        RequestError, match="not a Parquet file that can be read: write the catalogue anew with packshot rebuild"
+    ):
         read_catalogue(store)
