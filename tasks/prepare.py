@@ -34,13 +34,13 @@ from tasks.manifest import Manifest, open_manifest
 from tasks.merge import beside
 from tasks.plan import Census, Plan, Planner, Unread, write_plan
 from tasks.probing import check_probe
-from tasks.process import this_process
+from tasks.process import Process, this_process
 from tasks.request import RequestError
 from tasks.retire import left_behind
 from tasks.reviews import ends_waiting
 from tasks.run import Run, run_name
 from tasks.store import Store, StoreAddressError, open_store
-from tasks.take_up import take_up
+from tasks.take_up import TakenUp, take_up
 
 MEASURING = 4  # processes that look at the headers of source pictures
 
@@ -345,26 +345,35 @@ def prepare(request: Request) -> Prepared:
 
         process, document = this_process(), _document(checked, manifest)
         taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
-        for profile in taken.plan.profiles():
-            checked.judged_by(profile)
-        shards = 0 if taken.complete else taken.plan.shards
-        with process.threads() as pool:
-            ended, _ = taken.run.outcomes(store, shards, pool)
-        from_before = taken.catalogue.state.from_before or taken.plan.planned_from is None
-        return Prepared(
-            run=taken.run,
-            shards=shards,
-            to_do=0 if taken.complete else taken.plan.to_do,
-            ended=ended.num_rows,
-            complete=taken.complete,
-            spec=checked.spec(taken.run, from_before=from_before),
-            manifest=request.job.manifest,
-            editor=taken.editor,
-            asking=checked.asking,
-            retires=request.retire_missing,
-            limited=request.limit is not None,
-            unread=taken.plan.unread,
-        )
+        try:
+            return _prepared(checked, taken, process)
+        except BaseException:
+            Edit(store, f"run {taken.run.id}", process, taken.editor).leave()
+            raise
+
+
+def _prepared(checked: Checked, taken: TakenUp, process: Process) -> Prepared:
+    """What lanes and the end of a run need to know of one that was taken up."""
+    request, plan = checked.request, taken.plan
+    for profile in plan.profiles():
+        checked.judged_by(profile)
+    shards = 0 if taken.complete else plan.shards
+    with process.threads() as pool:
+        ended, _ = taken.run.outcomes(checked.store, shards, pool)
+    return Prepared(
+        run=taken.run,
+        shards=shards,
+        to_do=0 if taken.complete else plan.to_do,
+        ended=ended.num_rows,
+        complete=taken.complete,
+        spec=checked.spec(taken.run, from_before=taken.catalogue.state.from_before or plan.planned_from is None),
+        manifest=request.job.manifest,
+        editor=taken.editor,
+        asking=checked.asking,
+        retires=request.retire_missing,
+        limited=request.limit is not None,
+        unread=plan.unread,
+    )
 
 
 def _left_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> int:
