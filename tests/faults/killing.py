@@ -118,7 +118,7 @@ class Shop:
         for moment, child in moments:
             child.join(max(0.0, moment - time.monotonic()))
             if child.exitcode is None:
-                os.kill(child.pid or 0, signal.SIGKILL)
+                child.kill()
         for kind, begun, child in started:
             child.join()
             if child.exitcode == -signal.SIGKILL:

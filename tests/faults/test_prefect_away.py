@@ -73,7 +73,7 @@ def wait_for(what: Callable[[], object], seconds: float) -> None:
 
 
 def drawn(store: Store) -> int:
-    return len([*Path(store.uri).glob("images/*/*.png")])
+    return len([*Path(store.uri).glob("masters/*/*/*.png")])
 
 
 def begun(file: str, store: Store, server: Server) -> subprocess.Popen[str]:
@@ -117,7 +117,7 @@ def test_a_run_tells_its_prefect_server_everything_when_it_is_back(
         def ends() -> dict[str, str | None]:
             return {task.name: task.state_name for task in client.read_task_runs()}
 
-        stages = {f"{stage} {shard}" for stage in ("screen", "render", "classify", "publish") for shard in range(6)}
+        stages = {f"{stage} {shard}" for stage in ("screen", "render", "classify", "keep") for shard in range(6)}
         wait_for(lambda: len(ends()) == len(stages) + 3 and set(ends().values()) == {"Completed"}, 60)
         assert set(ends()) == {*stages, "plan", "lane 0", "finish"}
         (flow_run,) = client.read_flow_runs()
