@@ -21,7 +21,7 @@ from tests.simulation.scenes import FLAKY, LARGE, MORTAL, SMALL
 from tests.simulation.schedule import at_random, every
 from tests.simulation.tables import passing_as_they_are
 
-TURN = 200  # schedules of one scene before it is the next one's turn
+TURN = 20  # schedules of one scene before it is the next one's turn
 
 
 def searched(scene: Scene, first_seed: int) -> Iterator[str]:
