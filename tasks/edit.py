@@ -179,9 +179,9 @@ class Edit:
         uris = rows.column("uri").combine_chunks()
         done = pc.equal(rows.column("status"), Status.DONE)
         published = catalogue.table.filter(pc.equal(catalogue.table.column("status"), Status.DONE))
-        named = pc.is_in(uris, value_set=published.column("uri").combine_chunks())
+        is_named = pc.is_in(uris, value_set=published.column("uri").combine_chunks())
         shown = pc.fill_null(pc.match_substring_regex(uris, PUBLISHED.pattern), False)
-        wanting = pc.or_(pc.and_not(done, named), pc.and_(pc.invert(done), pc.and_(shown, _touched(rows))))
+        wanting = pc.or_(pc.and_not(done, is_named), pc.and_(pc.invert(done), pc.and_(shown, _touched(rows))))
         places = pc.indices_nonzero(wanting)
         if not len(places):
             return rows, []

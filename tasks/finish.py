@@ -18,7 +18,6 @@ from tasks.decision import Decisions
 from tasks.duplicates import settle_duplicates
 from tasks.edit import Edit, perhaps_dead, strike_command
 from tasks.faults import told
-from tasks.merge import Merged, beside, merge
 from tasks.plan import Plan
 from tasks.prepare import Prepared
 from tasks.process import Process, this_process
@@ -27,6 +26,7 @@ from tasks.report import write_report
 from tasks.request import RequestError
 from tasks.retire import left_behind, retired
 from tasks.reviews import Reviews
+from tasks.row_versions import Merged, beside, merge
 from tasks.run import write_json
 from tasks.store import Store, open_store
 from tasks.summary import Summary, summarise

@@ -6,7 +6,7 @@ been refused, and was moved between the two. It stays where it is, and its addre
 
 from __future__ import annotations
 
-from tasks.master import COMPOSITE, PSD, SOURCE, Master, Masters
+from tasks.master import COMPOSITE, PICTURE, PSD, SOURCE, Master, Masters
 from tasks.publication import CAPTION
 from tasks.store import Store
 
@@ -26,7 +26,7 @@ def find_master(store: Store, key: str, *, extension: str, layered: bool, from_b
     for place in ("images", "quarantine"):
         picture = store.read(f"{place}/{key[:2]}/{key}.{extension}")
         if picture is not None:
-            return masters.keep(key, "images", {f"picture.{extension}": picture[0]})
+            return masters.keep(key, "images", {f"{PICTURE}.{extension}": picture[0]})
     return None
 
 

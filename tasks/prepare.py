@@ -31,13 +31,13 @@ from tasks.kind import Kind, kind_of
 from tasks.lane import LaneSpec, model_name
 from tasks.making import Pictures
 from tasks.manifest import Manifest, open_manifest
-from tasks.merge import beside
 from tasks.plan import Census, Plan, Planner, Unread, write_plan
 from tasks.probing import check_probe
 from tasks.process import Process, this_process
 from tasks.request import RequestError
 from tasks.retire import left_behind
 from tasks.reviews import ends_waiting
+from tasks.row_versions import beside
 from tasks.run import Run, run_name
 from tasks.store import Store, StoreAddressError, open_store
 from tasks.take_up import TakenUp, take_up

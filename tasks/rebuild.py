@@ -25,7 +25,6 @@ from tasks.decision import Decisions, Ruling, subject_of, text_of
 from tasks.duplicates import settle_duplicates
 from tasks.edit import Edit, living, strike_command
 from tasks.master import record_path
-from tasks.merge import Merged, merge
 from tasks.outcome import CATALOGUE_SCHEMA, LEDGER, ledger
 from tasks.plan import PLANNED_FROM, UNLIKE_OTHERS
 from tasks.process import Process, this_process
@@ -34,6 +33,7 @@ from tasks.record import Record, TextColumn
 from tasks.request import RequestError
 from tasks.retire import left_behind, retired
 from tasks.reviews import Reviews
+from tasks.row_versions import Merged, merge
 from tasks.run import Run
 from tasks.store import Changed, Listed, Store
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 from tasks.catalogue import Catalogue, read_catalogue
 from tasks.edit import Edit
 from tasks.encoding import Encoding
-from tasks.merge import Merged, merge
 from tasks.outcome import Outcome, outcome_table
 from tasks.publication import PUBLISHED
+from tasks.row_versions import Merged, merge
 from tasks.shelf import PictureShelf
 from tasks.store import Store
 
