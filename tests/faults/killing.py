@@ -18,8 +18,10 @@ import multiprocessing
 import os
 import random
 import signal
+import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -76,6 +78,14 @@ def answer(store: str, answer: str, seed: int) -> None:
             take_down(store, [source.choice(done)], until_approved=True, by="Dan")
         elif answer != "hold" and rows:
             decide(store, [source.choice(rows)], answer, by="Ann")  # type: ignore[arg-type]
+
+
+def inheriting(environment: dict[str, str], target: Callable[..., None], *arguments: Any) -> None:
+    """Call `target` in the environment of whoever started it: a fork server keeps that of its own first start."""
+    os.environ.clear()
+    os.environ.update(environment)
+    tempfile.tempdir = None  # it is looked for once a process, and children are forked after that
+    target(*arguments)
 
 
 @contextlib.contextmanager
@@ -189,7 +199,7 @@ class Shop:
             rules = {"policy": str(self.folder / "asking.toml") if kind == "asking" else ROAD}
             rules["profile"] = str(self.folder / f"{'strict' if kind == 'strict' else 'lax'}.toml")
             target, arguments = run, (str(self.folder / f"manifest-{self._edition}.parquet"), self.uri, rules)
-        child = self._context.Process(target=target, args=arguments)
+        child = self._context.Process(target=inheriting, args=(dict(os.environ), target, *arguments))
         child.start()
         return kind, time.monotonic(), child
 
