@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tasks.catalogue import Catalogue
+from tasks.fetch import fetch_manifest
 from tasks.key import Maker
 from tasks.manifest import open_manifest
 from tasks.outcome import SCHEMA, Status
@@ -76,7 +77,7 @@ def measure(rows: int) -> dict[str, float]:
         pq.write_table(table, manifest)
         del table
         began = time.perf_counter()
-        opened = open_manifest("manifest", (manifest,), template_columns=None)
+        opened = open_manifest("manifest", fetch_manifest(str(manifest), Path(folder)))
         census = write_plan(planner(Catalogue(SCHEMA.empty_table(), None)), opened, plan)
         planned = time.perf_counter()
         catalogue = settled(pq.read_table(plan, columns=[name for name in COLUMNS.names if name != "shard"]))

@@ -12,9 +12,21 @@ import pyarrow as pa
 from models.sampling import LayersDefaults, layers_size
 from tasks.job import MOST_LAYERS, DecomposeJob
 from tasks.key import seed_of
-from tasks.manifest import PICTURES, known_values
+from tasks.known_columns import PICTURES, PROBLEM
+from tasks.manifest import known_values
 from tasks.originals import READING_THREADS, Originals
-from tasks.row import MAX_STEPS, BadRow, Row, check_id, check_length, check_steps, given_or, guidance_of, whole
+from tasks.row import (
+    MAX_STEPS,
+    BadRow,
+    Row,
+    check_id,
+    check_length,
+    check_steps,
+    given_or,
+    guidance_of,
+    profile_of,
+    whole,
+)
 from tasks.source_error import SourceError
 
 RESOLUTIONS = range(64, 2049)  # pixels
@@ -77,6 +89,8 @@ class PictureRows:
         defaults, row_id, caption = self.defaults, values["id"], values.get("caption") or ""
         try:
             check_id(row_id)
+            if (problem := values.get(PROBLEM)) is not None:
+                raise ValueError(problem)
             check_length("caption", caption)
             seed = whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63))
             steps = whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1))
@@ -94,7 +108,7 @@ class PictureRows:
                 height=height,
                 steps=steps,
                 guidance=guidance,
-                profile=given_or(values.get("profile"), defaults.profile),
+                profile=profile_of(values, defaults.profile),
                 image=original.address,
                 source=original.source,
                 layers=layers,

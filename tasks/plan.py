@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from safety.verdict import Reason
 from tasks.kept import UNJUDGED
 from tasks.key import Maker, reseed
-from tasks.manifest import Manifest, ManifestError
+from tasks.manifest import Manifest
+from tasks.manifest_file import ManifestError
 from tasks.outcome import Status
 from tasks.row import BadRow, Row, RowShape
 
@@ -247,7 +248,7 @@ def write_plan(
     seen: list[pa.Array] = []
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in _first(manifest.batches(), limit):
-            table = planner.table(batch, carried).cast(schema)
+            table = pa.Table.from_arrays(planner.table(batch, carried).columns, schema=schema)
             seen.extend(table.column("id").chunks)
             writer.write_table(table)
         writer.add_key_value_metadata({UNLIKE_OTHERS: json.dumps([*unlike_others()]).encode()})

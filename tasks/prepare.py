@@ -40,6 +40,7 @@ from tasks.reviews import ends_waiting
 from tasks.row_versions import beside
 from tasks.run import Run, run_name
 from tasks.store import Store, StoreAddressError, open_store
+from tasks.suspicions import suspicions
 from tasks.take_up import TakenUp, take_up
 
 MEASURING = 4  # processes that look at the headers of source pictures
@@ -71,6 +72,7 @@ class Prepared:
     retires: bool = False  # rows that left the manifest are withdrawn
     limited: bool = False  # the plan is about the manifest's first rows only
     unread: Unread = field(default_factory=Unread)
+    warnings: tuple[str, ...] = ()  # of the manifest, in sentences
 
     @property
     def store(self) -> Store:
@@ -254,8 +256,8 @@ def opened_manifest(checked: Checked) -> Iterator[Manifest]:
     """The request's manifest, opened and checked as a whole."""
     kind, address = checked.kind, checked.request.job.manifest
     with temporary_folder() as folder, _as_request_error():
-        files = fetch_manifest(address, folder)
-        yield open_manifest(address, files, kind.columns, template_columns=kind.template_columns)
+        fetched = fetch_manifest(address, folder)
+        yield open_manifest(address, fetched, kind.columns, template_columns=kind.template_columns)
 
 
 def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path, *, keep: bool = True) -> Census:
@@ -291,7 +293,7 @@ def preflight(request: Request) -> None:
     checked = check(request)
     with opened_manifest(checked) as manifest:
         checked.store.probe()
-        check_carried(read_catalogue(checked.store), manifest.carried, manifest.name)
+        check_carried(read_catalogue(checked.store), manifest)
 
 
 @dataclass(frozen=True)
@@ -304,6 +306,7 @@ class Estimate:
     published_twice: bool  # a publication takes as much room again
     left: int  # rows that left the manifest, and are published or may be
     retires: bool  # they are withdrawn
+    warnings: tuple[str, ...] = ()  # of the manifest, in sentences
 
 
 def estimate(request: Request) -> Estimate:
@@ -311,7 +314,7 @@ def estimate(request: Request) -> Estimate:
     checked = check(request)
     catalogue = read_catalogue(checked.store)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
-        check_carried(catalogue, manifest.carried, manifest.name)
+        check_carried(catalogue, manifest)
         file = folder / "plan.parquet"
         return Estimate(
             draft(checked, manifest, catalogue, file, keep=False),
@@ -320,6 +323,7 @@ def estimate(request: Request) -> Estimate:
             published_twice=checked.store.uri.startswith("s3://"),
             left=0 if request.limit is not None else _left_behind(checked, catalogue, Plan(file)),
             retires=request.retire_missing,
+            warnings=warnings_of(manifest),
         )
 
 
@@ -336,7 +340,7 @@ def prepare(request: Request) -> Prepared:
     store.probe()
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         file = folder / "plan.parquet"
-        check_carried(read_catalogue(store), manifest.carried, manifest.name)
+        check_carried(read_catalogue(store), manifest)
 
         def plan(catalogue: Catalogue) -> bool:
             census = draft(checked, manifest, catalogue, file)
@@ -346,13 +350,18 @@ def prepare(request: Request) -> Prepared:
         process, document = this_process(), _document(checked, manifest)
         taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
         try:
-            return _prepared(checked, taken, process)
+            return _prepared(checked, taken, process, warnings_of(manifest))
         except BaseException:
             Edit(store, f"run {taken.run.id}", process, taken.editor).leave()
             raise
 
 
-def _prepared(checked: Checked, taken: TakenUp, process: Process) -> Prepared:
+def warnings_of(manifest: Manifest) -> tuple[str, ...]:
+    """What a person should know of a manifest that is read all the same, in sentences."""
+    return (*manifest.warnings, *(one.sentence for one in suspicions(manifest)))
+
+
+def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tuple[str, ...]) -> Prepared:
     """What lanes and the end of a run need to know of one that was taken up."""
     request, plan = checked.request, taken.plan
     for profile in plan.profiles():
@@ -373,6 +382,7 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process) -> Prepared:
         retires=request.retire_missing,
         limited=request.limit is not None,
         unread=plan.unread,
+        warnings=warnings,
     )
 
 

@@ -12,9 +12,21 @@ import pyarrow as pa
 from models.sampling import SamplingDefaults
 from tasks.job import GenerateJob
 from tasks.key import seed_of
-from tasks.manifest import PROMPTS, known_values
+from tasks.known_columns import PROBLEM, PROMPTS, texts
+from tasks.manifest import known_values
 from tasks.request import RequestError
-from tasks.row import MAX_STEPS, BadRow, Row, check_id, check_length, check_steps, given_or, guidance_of, whole
+from tasks.row import (
+    MAX_STEPS,
+    BadRow,
+    Row,
+    check_id,
+    check_length,
+    check_steps,
+    given_or,
+    guidance_of,
+    profile_of,
+    whole,
+)
 
 SMALLEST, LARGEST = 64, 4096  # pixels a side
 MAX_VARIANTS = 64
@@ -79,7 +91,8 @@ class PromptRows:
         template = self.defaults.template
         read = template.columns if template else ()
         extra = [
-            dict(zip(read, row, strict=True)) for row in zip(*(batch.column(c).to_pylist() for c in read), strict=True)
+            dict(zip(read, row, strict=True))
+            for row in zip(*(texts(c, batch.column(c)).values.to_pylist() for c in read), strict=True)
         ]
         for index, values in enumerate(known_values(batch, PROMPTS)):
             for row in rows_of(values, extra[index] if extra else {}, self.defaults):
@@ -95,6 +108,8 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
     prompt = values.get("prompt") or ""
     try:
         check_id(row_id)
+        if (problem := values.get(PROBLEM)) is not None:
+            raise ValueError(problem)
         if not prompt.strip():
             if defaults.template is None:
                 raise ValueError("The prompt is empty.")
@@ -111,7 +126,7 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
             height=_side(values, "height", defaults.height, defaults.size_multiple),
             steps=whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1)),
             guidance=guidance_of(values, defaults.guidance),
-            profile=given_or(values.get("profile"), defaults.profile),
+            profile=profile_of(values, defaults.profile),
         )
     except ValueError as error:
         yield BadRow(row_id, prompt, str(error))

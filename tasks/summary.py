@@ -55,6 +55,7 @@ class Summary:
     pictures_a_minute: float | None  # of this run's rendering, None when nothing was rendered
     lanes: tuple[dict[str, Any], ...]  # what each took of its device, beside what was predicted: see `models.usage`
     perhaps_dead: tuple[str, ...]  # processes of other machines that edit the store, in sentences: see `tasks.edit`
+    warnings: tuple[str, ...] = ()  # of the manifest, in sentences
 
     @property
     def failed(self) -> int:
@@ -111,6 +112,7 @@ def summarise(
     lanes: Sequence[dict[str, Any]] = (),
     unread: Unread = Unread(),  # noqa: B008  frozen
     faults: Sequence[str] = (),
+    warnings: Sequence[str] = (),
 ) -> Summary:
     """Sum up the part of the catalogue that a run's plan is about."""
     of_run = mine.filter(pc.equal(mine.column("run"), run or ""))
@@ -140,6 +142,7 @@ def summarise(
         pictures_a_minute=round(60 * len(seconds) / rendering, 2) if rendering else None,
         lanes=tuple(lanes),
         perhaps_dead=tuple(perhaps_dead),
+        warnings=tuple(warnings),
     )
 
 
