@@ -217,10 +217,10 @@ def _absent(address: str, plain: str) -> ManifestError:
         )
     near: list[str] = []
     if not plain.startswith("s3://"):
-        folder = Path(parent or ("/" if plain.startswith("/") else "."))
-        if not folder.is_dir():
+        beside = Path(parent or ("/" if plain.startswith("/") else "."))
+        if not beside.is_dir():
             return ManifestError(f"There is no manifest {address}: its folder isn't there.")
-        near = difflib.get_close_matches(name, [file.name for file in folder.iterdir()], cutoff=0.75)
+        near = difflib.get_close_matches(name, [file.name for file in beside.iterdir()], cutoff=0.75)
     return ManifestError(f"There is no manifest {address}{f'; there is {_some(near)}' if near else ''}.")
 
 

@@ -17,9 +17,9 @@ from safety.verdict import Reason
 from tasks.kept import UNJUDGED
 from tasks.key import Maker, reseed
 from tasks.manifest import Manifest
-from tasks.manifest_file import ManifestError
 from tasks.outcome import Status
 from tasks.row import BadRow, Row, RowShape
+from tasks.variant_ids import shared_id
 
 COLUMNS = pa.schema(
     [
@@ -255,10 +255,7 @@ def write_plan(
     counts = pc.value_counts(pa.chunked_array(seen, pa.string()))
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
-        raise ManifestError(
-            f"The variants of a row in {manifest.name} would get the id {repeated.field('values')[0].as_py()!r}, "
-            "which another row has."
-        )
+        raise shared_id(manifest.name, repeated.field("values")[0].as_py())
     return planner.census
 
 

@@ -19,13 +19,14 @@ from safety.credentials import CredentialsError
 from safety.policy import Policy
 from safety.profile import Profile, ProfileError
 from safety.provenance import DigitalSourceType
+from tasks.attainable import check_attainable
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.checkpoints import find_clip
 from tasks.decision import Decisions
 from tasks.edit import Edit
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
-from tasks.judges import load_policy, looked_for
+from tasks.judges import load_policy
 from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
 from tasks.lane import LaneSpec, model_name
@@ -105,26 +106,11 @@ class Checked:
         """
         if profile not in self.profiles:
             loaded = Profile.load(profile)
-            self._check_that_it_can_be_met(loaded)
+            check_attainable(loaded, self.request.job, self.policy)
             self.profiles[profile] = loaded
             judges = judgement(self.policy.digest, self.clip.revision, self.profiles[profile].digest)
             self._judged_by[profile] = judges
         return self._judged_by[profile]
-
-    def _check_that_it_can_be_met(self, profile: Profile) -> None:
-        job, is_pictures = self.request.job, isinstance(self.kind.making, Pictures)
-        if is_pictures and (beyond := profile.concepts_beyond(looked_for(self.policy))):
-            raise ProfileError(
-                f"The profile {profile.name} wants to know whether a picture shows “{beyond[0]}”, and the policy "
-                f"{job.policy} doesn't look for that in pictures: add the concept there, or take it out of a profile "
-                "of your own."
-            )
-        if profile.aigc and not job.aigc_producer:
-            raise ProfileError(f"The profile {profile.name} demands AIGC metadata: give the job's aigc_producer.")
-        if profile.content_credentials and not job.c2pa_certificate:
-            raise ProfileError(
-                f"The profile {profile.name} demands content credentials: give the job's c2pa_certificate and c2pa_key."
-            )
 
     def label_of(self, profile: str) -> str | None:
         """The visible label that a profile wants drawn into pictures; into layers none is drawn."""

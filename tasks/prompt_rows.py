@@ -88,18 +88,22 @@ class PromptRows:
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
         """The rows that a batch asks for, each with the number of its manifest row in the batch."""
-        template = self.defaults.template
-        read = template.columns if template else ()
-        extra = [
-            dict(zip(read, row, strict=True))
-            for row in zip(*(texts(c, batch.column(c)).values.to_pylist() for c in read), strict=True)
-        ]
+        extra = extra_values(batch, self.defaults.template)
         for index, values in enumerate(known_values(batch, PROMPTS)):
             for row in rows_of(values, extra[index] if extra else {}, self.defaults):
                 yield index, row
 
     def keep(self, row: Row) -> None:
         """Nothing is to be kept: a prompt stands in the plan."""
+
+
+def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list[dict[str, str | None]]:
+    """What a template reads of a batch, one dict a row; none where there is no template."""
+    read = template.columns if template else ()
+    return [
+        dict(zip(read, row, strict=True))
+        for row in zip(*(texts(name, batch.column(name)).values.to_pylist() for name in read), strict=True)
+    ]
 
 
 def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Defaults) -> Iterator[Row | BadRow]:

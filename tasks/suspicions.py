@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 
@@ -16,6 +16,7 @@ from tasks.manifest import Manifest
 
 ROWS = 65_536  # looked at a time
 SHOWN = 3  # ids that a sentence gives
+LONGEST_ID = 40  # characters of one in a sentence
 NOTHING = r"(?i)^\s*(nan|none|null|n/?a|#n/?a|undefined|nil|<na>|-+)\s*$"  # how tables of other programs write it
 TAGS = "a|b|br|div|em|font|h[1-6]|hr|i|img|li|ol|p|span|strong|table|td|tr|u|ul"
 HTML = rf"(?i)</?({TAGS})(\s[^<>]*)?/?>|&(amp|gt|lt|nbsp|quot|#x?[0-9a-f]+);"
@@ -36,7 +37,7 @@ class Suspicion:
     def sentence(self) -> str:
         """The count, what it is, and the first ids."""
         rows = "1 row has" if self.rows == 1 else f"{self.rows} rows have"
-        which = ", ".join(self.ids) + (", …" if self.rows > len(self.ids) else "")
+        which = listed(self.ids, self.rows)
         return f"{rows} {self.what}: {which}."
 
     def add(self, ids: pa.Array, mask: pa.Array) -> None:
@@ -45,6 +46,12 @@ class Suspicion:
         if found and len(self.ids) < SHOWN:
             self.ids += ids.filter(mask)[: SHOWN - len(self.ids)].to_pylist()
         self.rows += found
+
+
+def listed(ids: Sequence[str], rows: int) -> str:
+    """The first ids of so many rows, for people."""
+    shown = [one if len(one) <= LONGEST_ID else f"{one[:LONGEST_ID]}…" for one in ids]
+    return ", ".join(shown) + (", …" if rows > len(ids) else "")
 
 
 def suspicions(manifest: Manifest) -> list[Suspicion]:
@@ -77,8 +84,8 @@ def suspicions(manifest: Manifest) -> list[Suspicion]:
             places = broken_texts(batch.column(name))
             suspicion.add(ids, pa.array(np.isin(np.arange(batch.num_rows), places)))
         repeats.see(batch, settings)
-    kinds = chain.from_iterable((suspicion for _, suspicion in kinds) for kinds in found.values())
-    return [one for one in (*kinds, *broken.values(), *repeats.found()) if one.rows]
+    of_texts = [suspicion for _, suspicion in chain.from_iterable(found.values())]
+    return [one for one in (*of_texts, *broken.values(), *repeats.found()) if one.rows]
 
 
 def _kinds(where: str) -> list[tuple[str, Suspicion]]:
@@ -145,5 +152,5 @@ def _hashes(column: pa.Array) -> np.ndarray:
     """A number for each value; 0 for null."""
     if pa.types.is_large_string(column.type):
         return np.fromiter((0 if one is None else hash(one) or 1 for one in column.to_pylist()), np.int64, len(column))
-    numbers = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
+    numbers: np.ndarray = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)
     return numbers.view(np.int64) if numbers.dtype == np.float64 else numbers.astype(np.int64)
