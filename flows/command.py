@@ -272,7 +272,12 @@ _register(check, _check_flags(), policy)
 
 
 def check_manifest(
-    manifest: str, kind: Literal["generate", "decompose"] | None, json: bool, job: Path | None, **fields: Any
+    manifest: str,
+    kind: Literal["generate", "decompose"] | None,
+    store: str | None,
+    json: bool,
+    job: Path | None,
+    **fields: Any,
 ) -> None:
     """Say which rows of a manifest would fail and why, and what looks wrong, without a model, in seconds."""
     with _in_sentences():
@@ -280,7 +285,7 @@ def check_manifest(
         from tasks import manifest_check
 
         given = {name: value for name, value in fields.items() if value is not None}
-        checked = manifest_check.check_manifest(manifest, job, kind, **given)
+        checked = manifest_check.check_manifest(manifest, job, kind, store=store, **given)
         if json:
             typer.echo(dumps(document(checked), indent=2, ensure_ascii=False))
         else:
@@ -295,6 +300,13 @@ def _manifest_flags() -> inspect.Signature:
             Annotated[
                 Literal["generate", "decompose"] | None,
                 typer.Option(help="The job that it is for. [default: by its columns]", show_default=False),
+            ],
+            None,
+        ),
+        "store": (
+            Annotated[
+                str | None,
+                typer.Option(help="Whose catalogue the carried columns have to fit, too.", show_default=False),
             ],
             None,
         ),

@@ -18,6 +18,7 @@ def document(checked: ManifestChecked) -> Mapping[str, Any]:
     return {
         "manifest": checked.manifest,
         "kind": checked.kind,
+        "model": checked.model,
         "files": checked.files,
         "rows": checked.rows,
         "columns": {"read": checked.read, "carried": checked.carried},
@@ -34,7 +35,7 @@ def show_checked(console: Console, checked: ManifestChecked) -> None:
     """What is read and carried, a table of what would fail, and what looks wrong."""
     files = "1 file" if checked.files == 1 else f"{checked.files} files"
     rows = "1 row" if checked.rows == 1 else f"{checked.rows:,} rows"
-    title = f"[bold]{escape(checked.manifest)}[/]: {rows} in {files}, to {checked.kind}"
+    title = f"[bold]{escape(checked.manifest)}[/]: {rows} in {files}, to {checked.kind} with {escape(checked.model)}"
     console.print(title, highlight=False, soft_wrap=True)
     for name, columns in (("reads", checked.read), ("carries", checked.carried)):
         console.print(f"{name:10} {escape(_listed(columns))}", highlight=False, soft_wrap=True)

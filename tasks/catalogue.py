@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from safety.verdict import Reason
 from tasks.column_types import Lossy, cast, holding
+from tasks.decision import text_of
 from tasks.manifest import Manifest
 from tasks.outcome import ADDED, CATALOGUE_SCHEMA, RENAMED, widened
 from tasks.places import Places
@@ -78,17 +79,29 @@ class Catalogue:
     def _places(self) -> Places:
         return Places(self.table.column("id"))
 
+    @cached_property
+    def _known(self) -> pa.Table:
+        """What is known of rows, each column in one piece: rows would be taken from a copy of more pieces each time."""
+        return self.table.select(KNOWN_COLUMNS).combine_chunks()
+
+    @cached_property
+    def _waiting(self) -> dict[int, dict[str, Any]]:
+        """The text of each row that waits for a person, and for which concepts, by the row's place."""
+        waits = pc.fill_null(pc.equal(self.table.column("reason"), Reason.REVIEW), False)
+        rows = outcomes_in(self.table.filter(waits))
+        places = pc.indices_nonzero(waits).to_pylist()
+        return {
+            place: {"text": text_of(row), "asks": tuple(name for name, _ in row["asks"] or ())}
+            for place, row in zip(places, rows, strict=True)
+        }
+
     def known(self, ids: Sequence[str]) -> list[Known | None]:
         """Return what is known of these rows; None for a row that the catalogue doesn't have."""
         places = self._places.find(ids)
-        columns = [self.table.column(name).take(places).to_pylist() for name in KNOWN_COLUMNS]
-        texts = pc.coalesce(*(self.table.column(name).take(places) for name in ("caption", "prompt")))
-        waits = pc.equal(self.table.column("reason").take(places), Reason.REVIEW)
-        texts = pc.if_else(pc.fill_null(waits, False), texts, "")  # of all rows they would be much to carry
-        asks = [tuple(name for name, _ in said or ()) for said in self.table.column("asks").take(places).to_pylist()]
+        columns = [column.take(places).to_pylist() for column in self._known.columns]
         return [
-            None if place is None else Known(*values, text=said, asks=asked)  # type: ignore[misc]  # they aren't values
-            for place, said, asked, *values in zip(places.to_pylist(), texts.to_pylist(), asks, *columns, strict=True)
+            None if place is None else Known(*values, **self._waiting.get(place, {}))
+            for place, *values in zip(places.to_pylist(), *columns, strict=True)
         ]
 
     def part(self, plan: pa.Table) -> pa.Table:

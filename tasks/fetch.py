@@ -132,7 +132,8 @@ def _of_bucket(address: str, plain: str, folder: Path) -> Fetched:
     is_whole_bucket = not name or parent == "s3:/"
     beside = None if is_whole_bucket else _bucket(parent)
     if beside is not None and is_plain(name) and beside.exists(name):
-        return Fetched((ManifestFile(_downloaded(beside, name, folder / "00000.parquet", address), name),))
+        file = _downloaded(beside, name, folder / "00000.parquet", address)
+        return Fetched((ManifestFile(file, name, address=address),))
     store = _bucket(plain.rstrip("/"))
     names = store.names()
     if not names:
@@ -147,6 +148,7 @@ def _of_bucket(address: str, plain: str, folder: Path) -> Fetched:
         [name for name in names if is_plain(name)],
         head,
         lambda name: _downloaded(store, name, folder / f"{numbers[name]:05}.parquet", address),
+        is_bucket=True,
     )
 
 
@@ -165,7 +167,12 @@ def _downloaded(store: S3Store, name: str, file: Path, address: str) -> Path:
 
 
 def _whole_folder(
-    address: str, names: Iterable[str], head: Callable[[str], bytes], place: Callable[[str], Path]
+    address: str,
+    names: Iterable[str],
+    head: Callable[[str], bytes],
+    place: Callable[[str], Path],
+    *,
+    is_bucket: bool = False,
 ) -> Fetched:
     """The Parquet files among these names, each where `place` has it; `head` gives the first bytes of one."""
     ours = [name for name in names if not any(map(_is_nobodys, name.split("/")))]
@@ -178,7 +185,11 @@ def _whole_folder(
         there = f"; it holds {_some(left_out or ours)}{_advice(left_out)}" if ours else ": it is empty"
         raise ManifestError(f"The manifest {address} holds no Parquet file{there}.")
     partitions = _partitions(read)
-    files = tuple(ManifestFile(place(name), name, values) for name, values in zip(read, partitions, strict=True))
+    where = f"{address.rstrip('/')}/" if is_bucket else ""
+    files = tuple(
+        ManifestFile(place(name), name, values, f"{where}{name}" if where else "")
+        for name, values in zip(read, partitions, strict=True)
+    )
     return Fetched(files, tuple(left_out))
 
 

@@ -159,7 +159,8 @@ def _whole(name: str, array: pa.Array) -> Read:
 
 
 def _not_whole(name: str, value: float | Decimal) -> str:
-    return f"{name.capitalize()} is {value}; it should be a whole number of at most {LARGEST}."
+    large = f" of at most {LARGEST}" if abs(float(value)) > LARGEST else ""
+    return f"{name.capitalize()} is {value}; it should be a whole number{large}."
 
 
 def _from_decimal(value: Decimal | None) -> int | Decimal | None:

@@ -108,16 +108,16 @@ def open_manifest(
         ManifestError: no file, not Parquet, a damaged page, a missing column, a wrong type, null or duplicate ids.
     """
     files = fetched.files
-    schemas = [file.schema() for file in files]
+    schemas = [file.schema for file in files]
     _check_columns(schemas[0], name, columns, template_columns)
     schema = _whole_schema(name, files, schemas, columns)
-    rows = sum(file.rows() for file in files)
+    rows = sum(file.rows for file in files)
     if rows == 0:
         raise ManifestError(f"The manifest {name} has no rows.")
     _check_ids(files, name)
     marks = [
         f"The column {mark!r} is read without the byte order mark before its name."
-        for mark in dict.fromkeys(mark for file in files for mark in file.marked())
+        for mark in dict.fromkeys(mark for file in files for mark in file.marked)
     ]
     near = [_near_sentence(one, known) for one, known in _near(schema, columns).items() if known not in schema.names]
     warnings = (*fetched.warnings, *marks, *near)
@@ -220,7 +220,7 @@ def _check_structure(file: ManifestFile, batch: pa.RecordBatch) -> None:
             except pa.ArrowInvalid as error:
                 if not OF_VALUES.search(str(error)):
                     raise ManifestError(
-                        f"The manifest {file.path} is damaged in its column {name!r}: {brief(error)}"
+                        f"The manifest {file.shown} is damaged in its column {name!r}: {brief(error)}"
                     ) from error
 
 
@@ -289,7 +289,7 @@ def _digest(files: Sequence[ManifestFile]) -> str:
             with file.path.open("rb") as stream:
                 whole.update(hashlib.file_digest(stream, "sha256").digest())
         except OSError as error:
-            raise damaged(file.path, error) from error
+            raise damaged(file.shown, error) from error
     if any(file.partitions for file in files):
         said = [{name: value.as_py() for name, value in file.partitions.items()} for file in files]
         whole.update(json.dumps(said, sort_keys=True).encode())

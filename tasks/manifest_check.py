@@ -17,6 +17,7 @@ from models.schedule import fewest_steps
 from models.temporary_folder import temporary_folder
 from safety.profile import Profile, ProfileError
 from tasks.attainable import check_attainable
+from tasks.catalogue import check_carried, read_catalogue
 from tasks.checkpoints import find_checkpoint
 from tasks.fetch import fetch_manifest
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job
@@ -29,12 +30,12 @@ from tasks.prompt_rows import extra_values, job_defaults, rows_of
 from tasks.request import RequestError
 from tasks.row import BadRow
 from tasks.sound_rows import sound_pictures, sound_prompts
-from tasks.store import StoreAddressError
+from tasks.store import StoreAddressError, open_store
 from tasks.suspicions import Suspicion, suspicions
 from tasks.variant_ids import check_variant_ids
 
 Kind = Literal["generate", "decompose"]
-ROWS = 65_536  # looked at a time
+ROWS = 16_384  # looked at a time
 SHOWN = 3  # ids that are given
 QWEN_MULTIPLE, QWEN_STEPS = 16, 2  # of Qwen-Image and Qwen-Image-Layered, for checkpoints that aren't at hand
 
@@ -55,6 +56,7 @@ class ManifestChecked:
 
     manifest: str
     kind: Kind
+    model: str
     files: int
     rows: int
     read: tuple[str, ...]  # columns
@@ -69,10 +71,13 @@ class ManifestChecked:
         return sum(one.rows for one in self.failing)
 
 
-def check_manifest(address: str, job: Path | None, kind: Kind | None = None, **flags: Any) -> ManifestChecked:
+def check_manifest(
+    address: str, job: Path | None, kind: Kind | None = None, *, store: str | None = None, **flags: Any
+) -> ManifestChecked:
     """Check a manifest for a job: its files and columns as a whole, and every row as far as it needs no picture.
 
-    Without `kind`, a manifest of an `image` column and no `prompt` is one of pictures.
+    Without `kind`, a manifest of an `image` column and no `prompt` is one of pictures. With a store, the columns that
+    are carried have to fit its catalogue.
 
     Raises:
         RequestError: if the manifest is refused as a whole, or the job is wrong.
@@ -81,17 +86,20 @@ def check_manifest(address: str, job: Path | None, kind: Kind | None = None, **f
     with temporary_folder() as folder:
         try:
             fetched = fetch_manifest(address, folder)
-            names = fetched.files[0].schema().names
+            names = fetched.files[0].schema.names
             found = kind or ("decompose" if "image" in names and "prompt" not in names else "generate")
-            given = {"store": "", **flags, "manifest": address}
-            whole = load_job(DecomposeJob if found == "decompose" else GenerateJob, job, **given)
+            job_kind = DecomposeJob if found == "decompose" else GenerateJob
+            whole = load_job(job_kind, job, **{**flags, "manifest": address, "store": store or ""})
             columns, template, read = _reading(whole)
             manifest = open_manifest(address, fetched, columns, template_columns=template)
             if isinstance(whole, GenerateJob):
                 check_variant_ids(manifest, whole.variants)
+            if store:
+                check_carried(read_catalogue(open_store(store)), manifest)
             return ManifestChecked(
                 manifest=address,
                 kind=found,
+                model=whole.model,
                 files=len(manifest.files),
                 rows=manifest.rows,
                 read=tuple(name for name in manifest.schema.names if name not in manifest.carried.names),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.request import RequestError
-
-T = TypeVar("T")
 
 BOM = "\ufeff"
 BEGINNINGS = {
@@ -53,38 +51,55 @@ class ManifestFile:
     path: Path
     name: str  # as a person finds it in the manifest's folder
     partitions: Mapping[str, pa.Scalar] = field(default_factory=dict)  # columns that its folders say: `brand=nike/`
+    address: str = ""  # of one that was downloaded
 
+    @property
+    def shown(self) -> str:
+        """What a sentence calls it."""
+        return self.address or str(self.path)
+
+    @cached_property
     def rows(self) -> int:
-        """Count the rows.
+        """The number of rows.
 
         Raises:
             ManifestError: as `schema`.
         """
-        return int(self._read(lambda file: file.metadata.num_rows))
+        return self._footer[1]
 
+    @cached_property
     def schema(self) -> pa.Schema:
-        """Return the columns as they are stored, then those that its folders say and that it doesn't hold itself.
+        """The columns as they are stored, then those that its folders say and that it doesn't hold itself.
 
         Raises:
             ManifestError: if it isn't a Parquet file that can be read.
         """
-        return self._read(lambda file: self._schema(file))
+        return self._footer[0]
 
-    def _schema(self, file: pq.ParquetFile) -> pa.Schema:
-        fields = [field.with_name(name) for name, field in zip(self._names(file), file.schema_arrow, strict=True)]
-        there = {field.name for field in fields}
-        return pa.schema(
-            [*fields, *(pa.field(name, one.type) for name, one in self.partitions.items() if name not in there)]
-        )
+    @cached_property
+    def marked(self) -> tuple[str, ...]:
+        """The names of columns before which a byte order mark was left out."""
+        return self._footer[2]
+
+    @cached_property
+    def _footer(self) -> tuple[pa.Schema, int, tuple[str, ...]]:
+        """What the file says of itself, read once: columns, rows, and names that had byte order marks."""
+        try:
+            file = _open(self.path)
+            names = self._names(file)
+            fields = [field.with_name(name) for name, field in zip(names, file.schema_arrow, strict=True)]
+            marked = tuple(name for name in names if name not in file.schema_arrow.names)
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+            kind = self._kind()
+            it_is = f"It is {kind}: write it as Parquet." if kind else brief(error)
+            raise ManifestError(f"The manifest {self.shown} is not a Parquet file that can be read. {it_is}") from error
+        said = [pa.field(name, one.type) for name, one in self.partitions.items() if name not in names]
+        return pa.schema([*fields, *said]), file.metadata.num_rows, marked
 
     def _names(self, file: pq.ParquetFile) -> list[str]:
         """The columns' names, without byte order marks before them."""
         names = file.schema_arrow.names
         return [name.lstrip(BOM) if name.lstrip(BOM) not in names else name for name in names]
-
-    def marked(self) -> list[str]:
-        """Return the names of columns before which a byte order mark was left out."""
-        return self._read(lambda file: [name for name in self._names(file) if BOM + name in file.schema_arrow.names])
 
     def batches(self, rows: int, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """Give the rows in order, so many at a time, in all columns or these ones, as they are stored.
@@ -108,15 +123,7 @@ class ManifestFile:
                     continue
                 yield pa.RecordBatch.from_arrays(arrays, names=wanted)
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            raise damaged(self.path, error) from error
-
-    def _read(self, what: Callable[[pq.ParquetFile], T]) -> T:
-        try:
-            return what(_open(self.path))
-        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            kind = self._kind()
-            it_is = f"It is {kind}: write it as Parquet." if kind else brief(error)
-            raise ManifestError(f"The manifest {self.path} is not a Parquet file that can be read. {it_is}") from error
+            raise damaged(self.shown, error) from error
 
     def _kind(self) -> str | None:
         try:
@@ -154,7 +161,7 @@ def what_it_is(name: str, head: bytes) -> str | None:
     return None
 
 
-def damaged(file: Path, error: Exception) -> ManifestError:
+def damaged(file: str, error: Exception) -> ManifestError:
     """The refusal of a file that can't be read to its end."""
     return ManifestError(f"The manifest {file} is damaged: {brief(error)}")
 

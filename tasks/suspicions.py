@@ -14,7 +14,7 @@ from tasks.column_types import is_text
 from tasks.known_columns import broken_texts
 from tasks.manifest import Manifest
 
-ROWS = 65_536  # looked at a time
+ROWS = 16_384  # looked at a time
 SHOWN = 3  # ids that a sentence gives
 LONGEST_ID = 40  # characters of one in a sentence
 NOTHING = r"(?i)^\s*(nan|none|null|n/?a|#n/?a|undefined|nil|<na>|-+)\s*$"  # how tables of other programs write it

@@ -26,7 +26,7 @@ def check_variant_ids(manifest: Manifest, default: int) -> None:
     """
     has_own = "variants" in manifest.schema.names
     ids, variants = [], []
-    for batch in manifest.batches(["id", "variants"] if has_own else ["id"], rows=65_536):
+    for batch in manifest.batches(["id", "variants"] if has_own else ["id"], rows=16_384):
         ids.append(batch.column("id"))
         given = batch.column("variants") if has_own else pa.nulls(batch.num_rows, pa.int64())
         variants.append(pc.fill_null(given, default))

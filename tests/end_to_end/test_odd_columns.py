@@ -9,15 +9,18 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from markupsafe import escape
 
 from tasks.catalogue import read_catalogue
 from tasks.decide import decide, take_down, waiting
 from tasks.finish import report_store
+from tasks.job import GenerateJob
+from tasks.prepare import Request, estimate
 from tasks.prune import prune
 from tasks.rebuild import rebuild
 from tasks.store import Store
 
-from .conftest import prefect_api, run, store
+from .conftest import SMALL, prefect_api, run, store
 from .test_review import policy
 
 __all__ = ["policy", "prefect_api", "store"]  # fixtures
@@ -73,8 +76,14 @@ def test_values_that_python_cannot_hold_are_carried_through_runs_reviews_takedow
 ) -> None:
     rules = policy()
 
-    assert run(odd(), store, policy=rules).waiting == 3
+    first = run(odd(), store, policy=rules)
+    assert first.waiting == 3
     check(store)
+    told = "1 row has text that isn't UTF-8 in the column 'broken', which is carried as it is: a."
+    assert first.warnings == (told,)
+    assert escape(told) in Path(first.report).read_text()
+    job = GenerateJob(manifest=odd(), store=store.uri, **SMALL)
+    assert estimate(Request(job)).warnings == (told,)
     assert [row.id for row in waiting(store.uri)] == ["a", "b", "c"]
     assert decide(store.uri, ["a"], "approve", by="Ann")[0].holds
     assert decide(store.uri, ["b"], "reject", by="Ann")[0].holds

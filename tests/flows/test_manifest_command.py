@@ -40,7 +40,7 @@ def test_a_manifest_is_checked_without_importing_what_takes_seconds(tmp_path: Pa
     manifest = written(tmp_path, [good, {"id": "b", "prompt": "nan", "Seed": 2}])
     said = command(manifest)
     assert (said.returncode, said.stderr) == (0, "imported:\n")
-    assert "2 rows in 1 file, to generate" in said.stdout
+    assert "2 rows in 1 file, to generate with miniature" in said.stdout
     assert "The column 'Seed' is carried and not read" in said.stdout
     assert "1 row has a prompt that is 'nan', 'null' or the like" in said.stdout
     assert "No row would fail" in said.stdout

@@ -143,3 +143,17 @@ def test_whatever_else_lies_there_is_named(write_manifest: Write, tmp_path: Path
 def test_an_empty_prefix_of_a_bucket_is_told(s3_store_uri: str, tmp_path: Path, name: str) -> None:
     with pytest.raises(ManifestError, match="is a pattern" if "*" in name else "There is no manifest s3://"):
         opened(f"{s3_store_uri}/{name}", tmp_path)
+
+
+def test_a_file_of_a_bucket_is_called_by_its_address(s3_store_uri: str, tmp_path: Path) -> None:
+    open_store(f"{s3_store_uri}/m").put_once("deep/a.parquet", b"id,prompt")
+    for address in (f"{s3_store_uri}/m", f"{s3_store_uri}/m/deep/a.parquet"):
+        with pytest.raises(ManifestError, match=rf"The manifest {s3_store_uri}/m/deep/a\.parquet is not .* a CSV file"):
+            opened(address, tmp_path)
+
+
+def test_a_column_of_one_file_may_be_a_folder_of_another(write_manifest: Write, tmp_path: Path) -> None:
+    write_manifest([{"id": "a", "prompt": "x", "size": 2**40}], "m/0.parquet")
+    write_manifest([{"id": "b", "prompt": "x"}], "m/size=7/0.parquet")
+    table = pa.Table.from_batches(opened(tmp_path / "m", tmp_path).batches())
+    assert table.column("size").to_pylist() == [2**40, 7]

@@ -13,15 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tasks.catalogue import State, content_of
 from tasks.fetch import fetch_manifest
 from tasks.known_columns import PICTURES, PROMPTS
 from tasks.manifest import known_values, open_manifest
 from tasks.manifest_check import ManifestChecked, check_manifest
+from tasks.outcome import CATALOGUE_SCHEMA
 from tasks.picture_rows import LayerDefaults, asked_of
 from tasks.prompt_rows import extra_values, rows_of
 from tasks.request import RequestError
 from tasks.row import BadRow
 from tasks.sound_rows import sound_pictures, sound_prompts
+from tasks.store import open_store
 
 from .conftest import Write, defaults
 
@@ -135,3 +138,13 @@ def test_what_is_refused_as_a_whole_is_refused_by_a_check(write_manifest: Write)
         checked(good, profile="moon")
     with pytest.raises(RequestError, match="demands AIGC metadata"):
         checked(good, profile="china")
+
+
+def test_carried_columns_are_checked_against_a_stores_catalogue(write_manifest: Write, tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    table = CATALOGUE_SCHEMA.empty_table().append_column("price", pa.array([], pa.string()))
+    store.replace("catalog.parquet", content_of(table, State()), expect=None)
+    file = write_manifest([{"id": "a", "prompt": "x", "price": 7}])
+    assert checked(file).would_fail == 0
+    with pytest.raises(RequestError, match=r"'price' of .* holds int64, but string in the store's catalogue"):
+        checked(file, store=store.uri)
