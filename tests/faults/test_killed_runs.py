@@ -42,6 +42,7 @@ def wait_for(what: Callable[[], object], seconds: float) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_process_and_the_next_command_clears_its_folders(
     manifest: Callable[..., str], store: Store, place: Path, tmp_path: Path
 ) -> None:

@@ -22,6 +22,7 @@ from tests.forked import ForkedCommand
 
 __all__ = ["manifest", "store"]  # fixtures
 
+pytestmark = pytest.mark.waits
 ROWS = [{"id": f"r{n:02}", "prompt": f"a red mug number {n}"} for n in range(24)]
 FLAGS = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
 

@@ -18,6 +18,7 @@ def test_every_schedule_with_one_interruption_keeps_every_promise(scene: Scene) 
     assert played > 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scene", LARGE.values(), ids=LARGE.keys())
 def test_schedules_at_random_keep_every_promise(scene: Scene) -> None:
     for seed in range(SEEDS):
