@@ -84,6 +84,9 @@ def stacked(tables: Sequence[pa.Table]) -> pa.Table:
     Raises:
         Lossy: if there is no such type; the message names the column and the types.
     """
+    first = tables[0].schema
+    if all(table.schema.equals(first) for table in tables) and all(plain(kind).equals(kind) for kind in first.types):
+        return pa.concat_tables(tables)
     names = dict.fromkeys(chain.from_iterable(table.schema.names for table in tables))
     columns = {name: _stacked([_column(table, name) for table in tables], name) for name in names}
     fields = []

@@ -25,6 +25,7 @@ PARQUET = re.compile(r"\.(parquet|parq|pq)(\.(gz|gzip|snappy|zst|zstd|lz4|br|bro
 PICTURE = re.compile(r"\.(png|jpe?g|webp|tiff?|gif|bmp|avif|heic|psd)$", re.IGNORECASE)  # lie beside manifests by right
 PATTERN = re.compile(r"[*?\[]")
 MAGIC = b"PAR1"
+TABLES = {"_delta_log": "a Delta Lake table", ".hoodie": "a Hudi table"}  # by a folder in theirs
 HIVE_NULL = "__HIVE_DEFAULT_PARTITION__"
 SHOWN = 3  # names that a sentence gives
 
@@ -41,8 +42,11 @@ class Fetched:
         """What a person should know of the files that aren't read."""
         if not self.left_out:
             return ()
-        files = "1 file" if len(self.left_out) == 1 else f"{len(self.left_out)} files"
-        return (f"{files} in the manifest's folder are no Parquet files by their names: {_some(self.left_out)}.",)
+        which = _some(self.left_out)
+        if len(self.left_out) == 1:
+            return (f"1 file in the manifest's folder is no Parquet file by its name, and isn't read: {which}.",)
+        files = f"{len(self.left_out)} files in the manifest's folder"
+        return (f"{files} are no Parquet files by their names, and aren't read: {which}.",)
 
 
 def plain_address(address: str) -> str:
@@ -100,14 +104,21 @@ def _of_disk(address: str, plain: str) -> Fetched:
         why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
         raise ManifestError(f"The manifest {address} can't be read: {why}.") from error
     if stat.S_ISDIR(kind):
-        return _whole_folder(address, _walked(address, path), lambda name: _head(path / name), lambda name: path / name)
+        _refuse_tables(address, lambda name: (path / name).is_dir())
+        return _whole_folder(
+            address,
+            _walked(address, path),
+            lambda name: _head(path / name),
+            lambda name: path / name,
+            lambda name: (path / name).is_file(),
+        )
     if not stat.S_ISREG(kind):
         raise ManifestError(f"The manifest {address} isn't a regular file, which it should be: it is read twice.")
     return Fetched((ManifestFile(path, path.name),))
 
 
 def _walked(address: str, path: Path) -> list[str]:
-    """The names of all files below a folder, relative to it, but for those that are nobody's."""
+    """The names of all files below a folder, relative to it, but for those that are nobody's; links aren't followed."""
 
     def refuse(error: OSError) -> None:
         raise ManifestError(f"The manifest {address} can't be read: {error.filename}: {error.strerror}.") from error
@@ -115,16 +126,20 @@ def _walked(address: str, path: Path) -> list[str]:
     names = []
     for root, folders, files in os.walk(path, onerror=refuse):
         folders[:] = [name for name in folders if not _is_nobodys(name)]
-        names += [(Path(root) / name).relative_to(path).as_posix() for name in files]
+        links = [f"{name}/" for name in folders if (Path(root) / name).is_symlink()]
+        within = Path(root).relative_to(path).as_posix()
+        names += [name if within == "." else f"{within}/{name}" for name in (*files, *links)]
     return names
 
 
 def _head(file: Path) -> bytes:
+    if not file.is_file():
+        return b""
     try:
         with file.open("rb") as stream:
-            return stream.read(len(MAGIC)) if file.is_file() else b""
+            return stream.read(len(MAGIC))
     except OSError:
-        return b""
+        return b""  # nobody says that it is a manifest's
 
 
 def _of_bucket(address: str, plain: str, folder: Path) -> Fetched:
@@ -139,6 +154,8 @@ def _of_bucket(address: str, plain: str, folder: Path) -> Fetched:
     if not names:
         raise _absent(address, plain)
 
+    _refuse_tables(address, lambda folder: any(name.startswith(f"{folder}/") for name in names))
+
     def head(name: str) -> bytes:
         return (store.read_at_most(name, len(MAGIC)) or b"")[: len(MAGIC)]
 
@@ -150,6 +167,16 @@ def _of_bucket(address: str, plain: str, folder: Path) -> Fetched:
         lambda name: _downloaded(store, name, folder / f"{numbers[name]:05}.parquet", address),
         is_bucket=True,
     )
+
+
+def _refuse_tables(address: str, has: Callable[[str], bool]) -> None:
+    """Refuse folders of which some files are no longer part of the table."""
+    for name, kind in TABLES.items():
+        if has(name):
+            raise ManifestError(
+                f"The manifest {address} is {kind}, among whose files are those of older versions: write the version "
+                "that is meant as Parquet, into a folder of its own."
+            )
 
 
 def _bucket(address: str) -> S3Store:
@@ -171,6 +198,7 @@ def _whole_folder(
     names: Iterable[str],
     head: Callable[[str], bytes],
     place: Callable[[str], Path],
+    is_file: Callable[[str], bool] = lambda _: True,
     *,
     is_bucket: bool = False,
 ) -> Fetched:
@@ -178,9 +206,12 @@ def _whole_folder(
     ours = [name for name in names if not any(map(_is_nobodys, name.split("/")))]
     ours.sort(key=lambda name: name.split("/"))
     read = [
-        name for name in ours if is_parquet_name(name) or ("." not in name.rpartition("/")[2] and head(name) == MAGIC)
+        name
+        for name in ours
+        if (is_parquet_name(name) and is_file(name)) or ("." not in name.rpartition("/")[2] and head(name) == MAGIC)
     ]
-    left_out = [name for name in ours if name not in {*read} and not PICTURE.search(name)]
+    known = set(read)
+    left_out = [name for name in ours if name not in known and not PICTURE.search(name)]
     if not read:
         there = f"; it holds {_some(left_out or ours)}{_advice(left_out)}" if ours else ": it is empty"
         raise ManifestError(f"The manifest {address} holds no Parquet file{there}.")

@@ -22,7 +22,6 @@ from tasks.known_columns import (
     problems_of,
     read_id,
     read_known,
-    texts,
 )
 from tasks.manifest_file import ManifestError, ManifestFile, brief, damaged
 from tasks.outcome import CATALOGUE_SCHEMA, RENAMED
@@ -81,8 +80,7 @@ class Manifest:
             for field in self.carried
             if field.name in batch.schema.names
         }
-        filled = {name: texts(name, batch.column(name)) for name in self.template_columns if name in carried}
-        problems = problems_of([*known.values(), *filled.values()], batch.num_rows)
+        problems = problems_of(known.values(), batch.num_rows)
         arrays = {name: read.values for name, read in known.items()} | carried
         return pa.RecordBatch.from_pydict({**arrays, PROBLEM: problems})
 

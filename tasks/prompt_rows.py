@@ -98,12 +98,19 @@ class PromptRows:
 
 
 def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list[dict[str, str | None]]:
-    """What a template reads of a batch, one dict a row; none where there is no template."""
-    read = template.columns if template else ()
-    return [
+    """What a template reads of a batch, one dict a row; none where there is no template.
+
+    PROBLEM is in it where a value can't be written as text.
+    """
+    read = {name: texts(name, batch.column(name)) for name in (template.columns if template else ())}
+    rows: list[dict[str, str | None]] = [
         dict(zip(read, row, strict=True))
-        for row in zip(*(texts(name, batch.column(name)).values.to_pylist() for name in read), strict=True)
+        for row in zip(*(one.values.to_pylist() for one in read.values()), strict=True)
     ]
+    for one in read.values():
+        for row, problem in one.problems.items():
+            rows[row].setdefault(PROBLEM, problem)
+    return rows
 
 
 def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Defaults) -> Iterator[Row | BadRow]:
@@ -117,6 +124,8 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
         if not prompt.strip():
             if defaults.template is None:
                 raise ValueError("The prompt is empty.")
+            if (problem := carried.get(PROBLEM)) is not None:
+                raise ValueError(problem)
             prompt = defaults.template.fill({**carried, **values})
         check_length("prompt", prompt)
         seed = whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63))

@@ -52,7 +52,7 @@ def test_a_folders_files_are_told_by_name_and_content_and_those_of_nobody_are_le
         manifest = opened(address, tmp_path / "fetched")
         assert sorted(ids(manifest)) == sorted(name.replace("/", "-").replace("=", "-") for name in names)
         assert manifest.warnings == (
-            "2 files in the manifest's folder are no Parquet files by their names: README, notes.csv.",
+            "2 files in the manifest's folder are no Parquet files by their names, and aren't read: README, notes.csv.",
         )
         shutil.rmtree(tmp_path / "fetched")
 
@@ -157,3 +157,26 @@ def test_a_column_of_one_file_may_be_a_folder_of_another(write_manifest: Write, 
     write_manifest([{"id": "b", "prompt": "x"}], "m/size=7/0.parquet")
     table = pa.Table.from_batches(opened(tmp_path / "m", tmp_path).batches())
     assert table.column("size").to_pylist() == [2**40, 7]
+
+
+def test_a_table_of_many_versions_is_not_read_as_if_all_of_them_counted(
+    write_manifest: Write, tmp_path: Path, s3_store_uri: str
+) -> None:
+    write_manifest([{"id": "a", "prompt": "x"}], "m/part-0.parquet")
+    (tmp_path / "m" / "_delta_log").mkdir()
+    (tmp_path / "m" / "_delta_log" / "00000.json").write_text("{}")
+    for address in (str(tmp_path / "m"), in_bucket(tmp_path / "m", s3_store_uri)):
+        with pytest.raises(ManifestError, match="is a Delta Lake table, among whose files"):
+            opened(address, tmp_path)
+
+
+def test_what_is_no_file_is_left_out_and_told(write_manifest: Write, tmp_path: Path) -> None:
+    write_manifest([{"id": "a", "prompt": "x"}], "m/part-0.parquet")
+    write_manifest([{"id": "b", "prompt": "x"}], "elsewhere/part-0.parquet")
+    os.mkfifo(tmp_path / "m" / "pipe")
+    os.mkfifo(tmp_path / "m" / "pipe.parquet")
+    (tmp_path / "m" / "link").symlink_to(tmp_path / "elsewhere")
+    manifest = opened(tmp_path / "m", tmp_path)
+    assert ids(manifest) == ["a"]
+    assert "3 files in the manifest's folder" in manifest.warnings[0]
+    assert manifest.warnings[0].endswith("link/, pipe, pipe.parquet.")

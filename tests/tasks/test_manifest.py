@@ -318,3 +318,8 @@ def test_a_template_reads_values_that_python_does_not_know(tmp_path: Path) -> No
     assert isinstance(prompts["odd"], BadRow)
     assert "column 'odd' can't be written as text" in prompts["odd"].problem
     assert isinstance(prompts["late"], BadRow)
+    own = open_manifest("m", fetch_manifest(str(tmp_path / "m.parquet"), tmp_path), template_columns=("odd",))
+    (batch,) = own.batches()
+    batch = batch.set_column(batch.schema.get_field_index("prompt"), "prompt", pa.array(["a mug"]))
+    ((_, row),) = PromptRows(defaults(template="made {odd}")).read(batch)
+    assert row.prompt == "a mug"
