@@ -56,7 +56,7 @@ def measure(rows: int) -> dict[str, float]:
         return {
             "rows": rows,
             "check_s": round(took, 1),
-            "processor_s": round(usage.ru_utime + usage.ru_stime, 1),
+            "cpu_s": round(usage.ru_utime + usage.ru_stime, 1),
             "peak_mib": usage.ru_maxrss // 1024,
         }
 
