@@ -162,7 +162,7 @@ def _of_bucket(address: str, plain: str, folder: Path) -> Fetched:
     numbers = {name: number for number, name in enumerate(names)}
     return _whole_folder(
         address,
-        [name for name in names if is_plain(name)],
+        names,
         head,
         lambda name: _downloaded(store, name, folder / f"{numbers[name]:05}.parquet", address),
         is_bucket=True,
@@ -213,7 +213,8 @@ def _whole_folder(
     known = set(read)
     left_out = [name for name in ours if name not in known and not PICTURE.search(name)]
     if not read:
-        there = f"; it holds {_some(left_out or ours)}{_advice(left_out)}" if ours else ": it is empty"
+        nothing = ": there is nothing in it, or nothing but names that begin with '.' or '_'"
+        there = f"; it holds {_some(left_out or ours)}{_advice(left_out)}" if ours else nothing
         raise ManifestError(f"The manifest {address} holds no Parquet file{there}.")
     partitions = _partitions(read)
     where = f"{address.rstrip('/')}/" if is_bucket else ""

@@ -105,7 +105,7 @@ def open_manifest(
     Raises:
         ManifestError: no file, not Parquet, a damaged page, a missing column, a wrong type, null or duplicate ids.
     """
-    files = fetched.files
+    files = tuple(file for file in fetched.files if file.rows) or fetched.files
     schemas = [file.schema for file in files]
     _check_columns(schemas[0], name, columns, template_columns)
     schema = _whole_schema(name, files, schemas, columns)
@@ -119,7 +119,7 @@ def open_manifest(
     ]
     near = [_near_sentence(one, known) for one, known in _near(schema, columns).items() if known not in schema.names]
     warnings = (*fetched.warnings, *marks, *near)
-    return Manifest(name, files, schema, rows, _digest(files), columns, template_columns or (), warnings)
+    return Manifest(name, files, schema, rows, _digest(fetched.files), columns, template_columns or (), warnings)
 
 
 def _check_columns(schema: pa.Schema, name: str, columns: Columns, template_columns: tuple[str, ...] | None) -> None:

@@ -138,7 +138,8 @@ class ManifestFile:
 
 def _open(path: Path) -> pq.ParquetFile:
     # Without the check a page with a wrong checksum is read as if it were whole (pyarrow 26).
-    return pq.ParquetFile(path, page_checksum_verification=True, memory_map=False)
+    # Spark's old timestamps, of 96 bits, hold years that no 64 bits of nanoseconds do: those would come out as others.
+    return pq.ParquetFile(path, page_checksum_verification=True, memory_map=False, coerce_int96_timestamp_unit="us")
 
 
 def what_it_is(name: str, head: bytes) -> str | None:

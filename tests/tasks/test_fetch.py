@@ -114,7 +114,7 @@ def test_a_file_address_is_a_path(write_manifest: Write, tmp_path: Path) -> None
         ("{folder}/m.parquet/m", r"There is no manifest"),
         ("{folder}/fifo", r"fifo isn't a regular file"),
         ("{folder}/\0", r"can't be read: embedded null"),
-        ("{folder}/empty", r"empty holds no Parquet file: it is empty"),
+        ("{folder}/empty", r"empty holds no Parquet file: there is nothing in it, or nothing but"),
         ("{folder}/csv", r"holds no Parquet file; it holds a\.csv \(a CSV file: write it as Parquet\)"),
         ("{folder}/csv/a.csv", r"It is a CSV file: write it as Parquet"),
         ("{folder}/what", r"It is a JSON file: write it as Parquet"),

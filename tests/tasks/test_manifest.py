@@ -323,3 +323,17 @@ def test_a_template_reads_values_that_python_does_not_know(tmp_path: Path) -> No
     batch = batch.set_column(batch.schema.get_field_index("prompt"), "prompt", pa.array(["a mug"]))
     ((_, row),) = PromptRows(defaults(template="made {odd}")).read(batch)
     assert row.prompt == "a mug"
+
+
+def test_a_file_without_rows_has_no_say_in_types(write_manifest: Write, tmp_path: Path) -> None:
+    write_manifest(pa.table({"id": pa.nulls(0), "prompt": pa.nulls(0)}), "folder/0.parquet")
+    write_manifest([{"id": "a", "prompt": "x", "price": 1}], "folder/1.parquet")
+    assert values(opened(tmp_path / "folder"), "price") == [1]
+
+
+def test_years_of_old_timestamps_come_out_as_they_are(tmp_path: Path) -> None:
+    late = pa.array([253_402_214_400_000_000], pa.timestamp("us"))  # the last day of 9999
+    table = pa.table({"id": ["a"], "prompt": ["x"], "until": late})
+    pq.write_table(table, tmp_path / "m.parquet", use_deprecated_int96_timestamps=True)
+    (batch,) = opened(tmp_path / "m.parquet").batches()
+    assert batch.column("until").equals(late)
