@@ -133,7 +133,12 @@ def serve(listening: socket.socket, alive: int) -> dict[str, list[str]] | None:
 
     Between the two stands one that waits for the end and tells it: a process with threads is not to be forked.
     """
-    while listening in select.select([listening, alive], [], [])[0]:
+    while alive not in (ready := select.select([listening, alive], [], [], 1.0)[0]):
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if not ready:
+            continue
         connection, _ = listening.accept()
         data, outputs, _, _ = socket.recv_fds(connection, MOST_BYTES, 2)
         if os.fork() == 0:
@@ -148,9 +153,6 @@ def serve(listening: socket.socket, alive: int) -> dict[str, list[str]] | None:
         connection.close()
         for output in outputs:
             os.close(output)
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
     return None
 
 

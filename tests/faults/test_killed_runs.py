@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tasks.store import Store
 from tests.end_to_end.conftest import manifest, spawned_command, store
 from tests.end_to_end.test_decompose import drawing
+from tests.faults.killing import processes
 
 __all__ = ["manifest", "store"]  # fixtures
 
@@ -23,16 +22,6 @@ def place(tmp_path: Path) -> Path:
     """Where the runs of a test put what is temporary, by which their processes are known, too."""
     (folder := tmp_path / "temporary").mkdir()
     return folder
-
-
-def processes(place: Path) -> dict[psutil.Process, list[str]]:
-    """Those that were started with that place for temporary files, and their commands."""
-    found = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):  # it has ended
-            if process.environ().get("TMPDIR") == str(place) and process.status() != psutil.STATUS_ZOMBIE:
-                found[process] = process.cmdline()
-    return found
 
 
 def wait_for(what: Callable[[], object], seconds: float) -> None:
