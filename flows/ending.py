@@ -23,10 +23,11 @@ class Ending:
     summary: Summary | None = None
     error: BaseException | None = None
     is_told: bool = True  # Prefect knows, or there was nothing to tell
+    is_server_gone: bool = False  # that it was told to: it was there for this run alone
 
     def forget(self) -> None:
         """Begin another run."""
-        self.summary, self.error, self.is_told = None, None, True
+        self.summary, self.error, self.is_told, self.is_server_gone = None, None, True, False
 
 
 ending = Ending()
@@ -53,12 +54,12 @@ def run_to_its_end(flow: Callable[[], Summary]) -> Summary:
 
 
 def leave(code: object) -> NoReturn:
-    """End the process; at once, where Prefect doesn't know of the run's end.
+    """End the process; at once, where there is no server any more, or it doesn't know of the run's end.
 
     At the exit, Prefect's client goes through all that it couldn't tell, seven seconds each, though nobody answers
     (Prefect 3.8.8).
     """
-    if ending.is_told:
+    if ending.is_told and not ending.is_server_gone:
         sys.exit(code)  # type: ignore[arg-type]
     sys.stdout.flush()
     sys.stderr.flush()

@@ -5,10 +5,14 @@ from __future__ import annotations
 import contextlib
 from datetime import UTC, datetime
 
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
 from flows.artifacts import publish_summary
+from flows.beginning import Beginning, taken_over
 from flows.ending import ending
 from flows.telling import Telling, telling_progress
-from tasks.finish import finish
+from tasks import finish as finishing
 from tasks.job import Job
 from tasks.lane import lane
 from tasks.outcome import Retry
@@ -17,6 +21,15 @@ from tasks.progress import tell_start
 from tasks.stopping import Stopped, stopping_in_order
 from tasks.store import StoreError
 from tasks.summary import Summary
+
+finish = task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)(finishing.finish)
+
+
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)
+def plan(request: Request) -> Beginning:
+    """Prepare a run, unless the command has done so before there was a server to tell."""
+    started_at = datetime.now(UTC)
+    return taken_over(request) or Beginning(request, prepare(request), started_at)
 
 
 def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool = False) -> Summary:
@@ -33,8 +46,8 @@ def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_miss
 
 
 def _travelled(request: Request, telling: Telling) -> Summary:
-    started_at = datetime.now(UTC)
-    prepared = prepare(request)
+    beginning = plan(request)
+    prepared, started_at = beginning.prepared, beginning.started_at
     tell_start(prepared.to_do, prepared.ended)
     try:
         if not prepared.complete:

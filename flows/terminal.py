@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 
 from rich.console import Console
@@ -57,32 +58,46 @@ def run_in_terminal(
             words = "  ".join(f"[{COLOURS[status]}]{rows} {status}[/]" for status, rows in counts.items() if rows)
             bar.update(shown, advance=len(outcomes), counts=words)
 
-        # These take seconds to import: the bar is up before that.
-        from flows.ending import ending, run_to_its_end
-        from flows.server import prefect_server
-        from tasks.prepare import Request, preflight
+        # These take a second to import: the bar is up before that.
+        from flows.beginning import Beginning, handing_over
+        from flows.ending import ending
+        from flows.prefect_settings import import_prefect, named_server
+        from tasks.finish import finish
+        from tasks.prepare import Request, prepare
 
+        started_at, request = datetime.now(UTC), Request(job, limit, retry, retire_missing)
         with heard_by(Words(lambda words: bar.update(shown, description=words), partial(say, console))):
-            preflight(Request(job, limit, retry, retire_missing))
+            prepared = prepare(request)
+        if prepared.complete and named_server() is None:
+            return finish(prepared, started_at=started_at)  # nobody could watch it
         bar.update(shown, description="starting")
 
         told, begun = listener.set(listen), started.set(start)
         try:
-            with prefect_server():
-                again = tuple(sorted(retry))
-                if isinstance(job, DecomposeJob):
-                    from flows.decompose import decompose
-
-                    return run_to_its_end(partial(decompose, job, limit, again, retire_missing))
-                assert isinstance(job, GenerateJob)
-                from flows.generate import generate
-
-                return run_to_its_end(partial(generate, job, limit, again, retire_missing))
+            with handing_over(Beginning(request, prepared, started_at)):
+                import_prefect()
+                return _run_flow(job, limit, tuple(sorted(retry)), retire_missing=retire_missing)
         finally:
             if not ending.is_told:
                 say(console, "Prefect's server is away, and doesn't know that the run has ended.")
             listener.reset(told)
             started.reset(begun)
+
+
+def _run_flow(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool) -> Summary:
+    """Run the flow of a job's kind beside a Prefect server."""
+    from flows.ending import run_to_its_end
+    from flows.server import prefect_server
+
+    with prefect_server():
+        if isinstance(job, DecomposeJob):
+            from flows.decompose import decompose
+
+            return run_to_its_end(partial(decompose, job, limit, retry, retire_missing))
+        assert isinstance(job, GenerateJob)
+        from flows.generate import generate
+
+        return run_to_its_end(partial(generate, job, limit, retry, retire_missing))
 
 
 def show_summary(console: Console, summary: Summary) -> None:

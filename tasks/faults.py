@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from prefect import get_run_logger
-
 from tasks.run import Run, write_json
 from tasks.store import Store
 
@@ -37,6 +35,8 @@ class Faults(logging.Handler):
 
     def __init__(self, store: Store, run: Run, lane: int) -> None:
         """Go on with what an earlier start of this lane collected; called inside the lane's task."""
+        from prefect import get_run_logger  # what was noted is also read where nobody needs Prefect
+
         super().__init__()
         self.store, self.path = store, faults_path(run, lane)
         self.found = read_faults(store, run, lane)

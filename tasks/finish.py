@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from models.temporary_folder import temporary_folder
 from tasks.catalogue import PATH as CATALOGUE
@@ -22,7 +20,6 @@ from tasks.plan import Plan
 from tasks.prepare import Prepared
 from tasks.process import Process, this_process
 from tasks.record import Record
-from tasks.report import write_report
 from tasks.request import RequestError
 from tasks.retire import left_behind, retired
 from tasks.reviews import Reviews
@@ -44,7 +41,6 @@ class Settled:
     version: int | None = None  # of the catalogue, that the outcomes were committed as
 
 
-@task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)
 def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = ()) -> Summary:
     """Put a run's outcomes into the catalogue, publish what passed, and write the summary and the report.
 
@@ -75,6 +71,8 @@ def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = 
         faults=[*([] if prepared.complete else told(store, run, 0)), *untold],
     )
     if settled.complete and not prepared.complete:
+        from tasks.report import write_report  # a night on which nothing changed writes none
+
         write_report(store, run.path(REPORT), mine, summary)
         write_json(store, run.path("summary.json"), summary.document())  # last: it says that the run is complete
     return summary
@@ -114,6 +112,8 @@ def report_store(address: str) -> Summary:
     Raises:
         RequestError: if there is no catalogue.
     """
+    from tasks.report import write_report
+
     store, started_at = open_store(address), datetime.now(UTC)
     catalogue = read_catalogue(store)
     if catalogue.token is None:

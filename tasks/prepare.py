@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 
 import pyarrow.compute as pc
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from models.checkpoint import Checkpoint, CheckpointError
 from models.forms import kept_precision
+from models.gpu_presence import surely_no_gpu
 from models.temporary_folder import temporary_folder
 from safety.credentials import CredentialsError
 from safety.policy import Policy
@@ -28,11 +27,11 @@ from tasks.job import Job
 from tasks.judges import load_policy, looked_for
 from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
-from tasks.lane import LaneSpec, model_name
+from tasks.lane_spec import LaneSpec, model_name
 from tasks.making import Pictures
 from tasks.manifest import Manifest, open_manifest
 from tasks.plan import Census, Plan, Planner, Unread, write_plan
-from tasks.probing import check_probe
+from tasks.probe_check import check_probe
 from tasks.process import Process, this_process
 from tasks.request import RequestError
 from tasks.retire import left_behind
@@ -234,6 +233,8 @@ def resolved_precision(job: Job, checkpoint: Checkpoint) -> str:
     precision = kept_precision(job.precision, checkpoint.folder)
     if job.device in ("auto", "cpu") and precision in ("float32", "float16"):  # works anywhere; torch takes seconds
         return precision
+    if precision == "auto" and (job.device == "cpu" or (job.device == "auto" and surely_no_gpu())):
+        return "float32"
     from models.device import find_device, find_precision
 
     found = find_precision(precision, find_device(job.device))
@@ -281,19 +282,6 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
         )
 
 
-def preflight(request: Request) -> None:
-    """Refuse at once what `prepare` would refuse: nobody should wait for a Prefect server to hear of a typing error.
-
-    Raises:
-        RequestError: if the request is wrong.
-        StoreError: if the store is out of reach, or can't be written.
-    """
-    checked = check(request)
-    with opened_manifest(checked) as manifest:
-        checked.store.probe()
-        check_carried(read_catalogue(checked.store), manifest.carried, manifest.name)
-
-
 @dataclass(frozen=True)
 class Estimate:
     """What a run would do, for `--dry-run`."""
@@ -323,7 +311,6 @@ def estimate(request: Request) -> Estimate:
         )
 
 
-@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)
 def prepare(request: Request) -> Prepared:
     """Check a request, find its run in the store or start it, and write the plan.
 

@@ -3,8 +3,6 @@
 Each server is one for all tests of a process, brought up by the first of them that needs it.
 """
 
-import contextlib
-import contextvars
 import gc
 import os
 import threading
@@ -76,18 +74,10 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def prefect_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Prefect server that lives as long as the tests; whoever is to use it has to be told of it."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from flows.server import own_server
 
-    from flows.server import prefect_server
-
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-server")))
-        environment.delenv("PREFECT_API_URL", raising=False)
-        server, settings = contextlib.ExitStack(), contextvars.copy_context()
-        settings.run(server.enter_context, temporary_settings(restore_defaults={PREFECT_API_URL}))
-        address = settings.run(server.enter_context, prefect_server())
-    yield address
-    settings.run(server.close)
+    with own_server(tmp_path_factory.mktemp("prefect-server")) as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
