@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
     from tasks.summary import Summary
 
 
@@ -34,23 +36,24 @@ ending = Ending()
 """Of the run that this process started last."""
 
 
-def run_to_its_end(flow: Callable[[], Summary]) -> Summary:
-    """Run a flow, and end as its run does: with the summary, or with what ended the run sooner.
+def run_to_its_end(flow: Callable[[], State[Summary]]) -> Summary:
+    """Run a flow to its final state, and end as its run does: with the summary, or with what ended the run sooner.
 
     Raises:
         BaseException: what ended the run sooner, or the flow before it.
     """
     ending.forget()
     try:
-        return flow()
+        state = flow()
     except Exception as error:
         if error is ending.error or (ending.summary is None and ending.error is None):
             raise
         ending.is_told = False
-        if ending.summary is not None:
-            return ending.summary
-        assert ending.error is not None
+    if ending.summary is not None:
+        return ending.summary
+    if ending.error is not None:
         raise ending.error from None
+    return state.result()  # the flow ended before its run began, and raises why
 
 
 def leave(code: object) -> NoReturn:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime
+from typing import Any
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 
 from flows.artifacts import publish_summary
 from flows.beginning import Beginning, taken_over
 from flows.ending import ending
+from flows.final_state import final_state, stopped_state
 from flows.telling import Telling, telling_progress
 from tasks import finish as finishing
 from tasks.job import Job
@@ -32,17 +35,19 @@ def plan(request: Request) -> Beginning:
     return taken_over(request) or Beginning(request, prepare(request), started_at)
 
 
-def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool = False) -> Summary:
-    """Take the rows of a job's manifest to their ends; called inside a flow."""
+def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool = False) -> State[Any]:
+    """Take the rows of a job's manifest to their ends, and say how that went; called inside a flow."""
     telling = Telling()
     try:
         ending.summary = _travelled(Request(job, limit, frozenset(retry), retire_missing), telling)
     except BaseException as error:
         ending.error = error
-        raise
+        if not isinstance(error, Stopped):
+            raise
+        return stopped_state()
     finally:
         telling.hurry()
-    return ending.summary
+    return final_state(ending.summary, job.fail_beyond)
 
 
 def _travelled(request: Request, telling: Telling) -> Summary:

@@ -93,11 +93,11 @@ def _run_flow(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_m
         if isinstance(job, DecomposeJob):
             from flows.decompose import decompose
 
-            return run_to_its_end(partial(decompose, job, limit, retry, retire_missing))
+            return run_to_its_end(partial(decompose, job, limit, retry, retire_missing, return_state=True))
         assert isinstance(job, GenerateJob)
         from flows.generate import generate
 
-        return run_to_its_end(partial(generate, job, limit, retry, retire_missing))
+        return run_to_its_end(partial(generate, job, limit, retry, retire_missing, return_state=True))
 
 
 def show_summary(console: Console, summary: Summary) -> None:

@@ -78,6 +78,19 @@ class Summary:
         return bool(self.failed or self.unjudged or self.unread.rows or self.to_judge)
 
     @property
+    def unsettled(self) -> int:
+        """Rows that failed, or weren't looked at as they should have been."""
+        return min(self.rows, self.failed + self.unjudged + self.unread.rows + self.to_judge)
+
+    @property
+    def sentence(self) -> str:
+        """How the rows ended, in one line."""
+        counts = {str(status): rows for status, rows in self.statuses.items()}
+        counts |= {"unjudged": self.unjudged, "not read": self.unread.rows, "still to judge": self.to_judge}
+        told = ", ".join(f"{rows} {what}" for what, rows in counts.items() if rows)
+        return f"{self.rows} row{'' if self.rows == 1 else 's'}: {told or 'none has ended'}."
+
+    @property
     def used(self) -> list[str]:
         """What each lane took, in a sentence."""
         return [_used(lane) for lane in self.lanes]

@@ -74,10 +74,13 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def prefect_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Address of a Prefect server that lives as long as the tests; whoever is to use it has to be told of it."""
+    from prefect.logging.handlers import APILogHandler
+
     from flows.server import own_server
 
     with own_server(tmp_path_factory.mktemp("prefect-server")) as address:
         yield address
+        APILogHandler().flush()  # or what was logged last is sent to a server that has gone
 
 
 @pytest.fixture(scope="session")
