@@ -55,14 +55,15 @@ def _travelled(request: Request, telling: Telling) -> Summary:
     prepared, started_at = beginning.prepared, beginning.started_at
     tell_start(prepared.to_do, prepared.ended)
     try:
-        if not prepared.complete:
-            with stopping_in_order(), telling_progress(telling, prepared):
-                try:
-                    lane(0, prepared.spec, range(prepared.shards))
-                except Stopped:
-                    finish(prepared, started_at=started_at)
-                    raise
-        summary = finish(prepared, started_at=started_at, untold=telling.sentences)
+        with stopping_in_order():
+            if not prepared.complete:
+                with telling_progress(telling, prepared):
+                    try:
+                        lane(0, prepared.spec, range(prepared.shards))
+                    except Stopped:
+                        finish(prepared, started_at=started_at)
+                        raise
+            summary = finish(prepared, started_at=started_at, untold=telling.sentences)
     except BaseException:
         with contextlib.suppress(StoreError):
             prepared.leave()

@@ -17,6 +17,7 @@ from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.outcome import Outcome, Retry, Status
 from tasks.prepare import Estimate
 from tasks.progress import listener, started
+from tasks.stopping import stopping_at_once
 from tasks.summary import Summary
 
 UNJUDGED = (
@@ -34,7 +35,7 @@ COLOURS = {
 def run_in_terminal(
     console: Console, job: Job, limit: int | None, retry: frozenset[Retry], *, retire_missing: bool = False
 ) -> Summary:
-    """Run the flow against a Prefect server, with a bar on the terminal."""
+    """Run what there is to do in the flow, against a Prefect server, with a bar on the terminal."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -46,7 +47,7 @@ def run_in_terminal(
         transient=True,
     )
     counts: dict[str, int] = dict.fromkeys([*Status, UNJUDGED], 0)
-    with bar:
+    with stopping_at_once(), bar:
         shown = bar.add_task("starting", total=None, counts="")
 
         def start(to_do: int, ended: int) -> None:
