@@ -16,6 +16,7 @@ from tasks.decision import Decisions
 from tasks.duplicates import settle_duplicates
 from tasks.edit import Edit, perhaps_dead, strike_command
 from tasks.faults import told
+from tasks.manifest_state import manifest_state
 from tasks.plan import Plan
 from tasks.prepare import Prepared
 from tasks.process import Process, this_process
@@ -25,7 +26,7 @@ from tasks.retire import left_behind, retired
 from tasks.reviews import Reviews
 from tasks.row_versions import Merged, beside, merge
 from tasks.run import write_json
-from tasks.store import Store, open_store
+from tasks.store import Store, StoreError, open_store
 from tasks.summary import Summary, summarise
 
 REPORT = "report.html"
@@ -68,7 +69,7 @@ def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = 
         perhaps_dead=_perhaps_dead(store, settled.catalogue, process),
         lanes=[] if prepared.complete else run.lanes(store),
         unread=prepared.unread,
-        faults=[*([] if prepared.complete else told(store, run, 0)), *untold],
+        faults=[*([] if prepared.complete else told(store, run, 0)), *untold, *_changed_since(prepared)],
     )
     if settled.complete and not prepared.complete:
         from tasks.report import write_report  # a night on which nothing changed writes none
@@ -131,6 +132,18 @@ def report_store(address: str) -> Summary:
     )
     write_report(store, REPORT, catalogue.table, summary)
     return summary
+
+
+def _changed_since(prepared: Prepared) -> list[str]:
+    """Whether the manifest was written again after it was planned, in a sentence."""
+    try:
+        is_same = manifest_state(prepared.manifest) == prepared.manifest_state
+    except StoreError:  # nobody knows; the next run says what is wrong
+        is_same = True
+    changed = (
+        f"The manifest {prepared.manifest} was written again while this ran: what is new in it is for the next run."
+    )
+    return [] if is_same or not prepared.manifest_state else [changed]
 
 
 def _perhaps_dead(store: Store, catalogue: Catalogue, process: Process) -> list[str]:

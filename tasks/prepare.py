@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -29,7 +29,8 @@ from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
 from tasks.lane_spec import LaneSpec, model_name
 from tasks.making import Pictures
-from tasks.manifest import Manifest, open_manifest
+from tasks.manifest import Manifest, ManifestError, open_manifest
+from tasks.manifest_state import manifest_state
 from tasks.plan import Census, Plan, Planner, Unread, write_plan
 from tasks.probe_check import check_probe
 from tasks.process import Process, this_process
@@ -65,6 +66,7 @@ class Prepared:
     complete: bool  # every row was settled before: nothing is to be done or written
     spec: LaneSpec
     manifest: str  # its address
+    manifest_state: str = ""  # as it was planned: see `tasks.manifest_state`
     editor: str = ""  # the name under which this process edits the catalogue: see `tasks.edit`
     asking: tuple[str, ...] = ()  # profiles of its rows that allow no picture like another one's
     retires: bool = False  # rows that left the manifest are withdrawn
@@ -321,19 +323,25 @@ def prepare(request: Request) -> Prepared:
     checked = check(request)
     store = checked.store
     store.probe()
+    state = manifest_state(request.job.manifest)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         file = folder / "plan.parquet"
         check_carried(read_catalogue(store), manifest.carried, manifest.name)
 
         def plan(catalogue: Catalogue) -> bool:
             census = draft(checked, manifest, catalogue, file)
+            if manifest_state(request.job.manifest) != state:
+                raise ManifestError(
+                    f"The manifest {manifest.name} was written while it was read, so its rows may be of two versions: "
+                    "give the command again when it is whole."
+                )
             retires = request.retire_missing and _left_behind(checked, catalogue, Plan(file)) > 0
             return census.to_do > 0 or retires
 
         process, document = this_process(), _document(checked, manifest)
         taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
         try:
-            return _prepared(checked, taken, process)
+            return replace(_prepared(checked, taken, process), manifest_state=state)
         except BaseException:
             Edit(store, f"run {taken.run.id}", process, taken.editor).leave()
             raise
