@@ -45,6 +45,7 @@ def run_in_terminal(
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # where rich would end with an empty line
     )
     counts: dict[str, int] = dict.fromkeys([*Status, UNJUDGED], 0)
     with stopping_at_once(), bar:
