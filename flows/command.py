@@ -22,6 +22,7 @@ from rich.filesize import decimal
 
 from flows import prefect_settings
 from flows.ending import ending, leave
+from models.temporary_folder import NoTemporaryRoom
 from models.weights import CheckpointError, CheckpointUnreachable
 from safety.credentials import CredentialsError
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
@@ -489,7 +490,7 @@ def _in_sentences() -> Iterator[None]:
         yield
     except (RequestError, CheckpointError, CredentialsError, StoreAddressError) as error:
         _end(str(error), WRONG_REQUEST)  # what only loading a model or a certificate finds is no RequestError
-    except (StoreError, CheckpointUnreachable, prefect_settings.ServerError) as error:
+    except (StoreError, CheckpointUnreachable, NoTemporaryRoom, prefect_settings.ServerError) as error:
         _end(str(error), OUT_OF_REACH)
     except (Stopped, KeyboardInterrupt):
         _end("Stopped. What was finished is stored; the same command goes on from there.", STOPPED)

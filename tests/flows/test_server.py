@@ -29,6 +29,7 @@ from tasks.catalogue import read_catalogue
 from tasks.prefect_check import check_prefect
 from tasks.store import open_store
 from tests.certificates import certificate
+from tests.small_disk import small_disk
 from tests.tasks.bad_server import BadServer, sends, serving
 
 VERSION = "/api/admin/version"
@@ -97,27 +98,11 @@ def test_a_server_of_its_own_uses_nothing_of_the_persons(tmp_path: Path) -> None
     assert sorted(home.iterdir()) == before
 
 
-@pytest.fixture
-def full() -> Iterator[Path]:
-    """A folder on a disk that is full."""
-    folder = Path("/tmp") / f"packshot-full-{os.getpid()}"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=16k", "tmpfs", str(folder)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        folder.rmdir()
-        pytest.skip("mounting a small disk needs root and its rights")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-    folder.rmdir()
-
-
 @pytest.mark.slow
-def test_a_server_that_does_not_start_says_why(full: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     sentence = r"^Prefect's temporary server didn't start: .*(disk|full|write|space)"
-    with pytest.raises(ServerError, match=sentence), own_server(full):
+    with small_disk("16k") as full, pytest.raises(ServerError, match=sentence), own_server(full):
         pass
 
 
