@@ -72,13 +72,19 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def prefect_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tests' Prefect server, with its database."""
+    return tmp_path_factory.mktemp("prefect-server")
+
+
+@pytest.fixture(scope="session")
+def prefect_address(prefect_home: Path) -> Iterator[str]:
     """Address of a Prefect server that lives as long as the tests; whoever is to use it has to be told of it."""
     from prefect.logging.handlers import APILogHandler
 
     from flows.server import own_server
 
-    with own_server(tmp_path_factory.mktemp("prefect-server")) as address:
+    with own_server(prefect_home) as address:
         yield address
         APILogHandler().flush()  # or what was logged last is sent to a server that has gone
 
