@@ -120,6 +120,8 @@ def show_summary(console: Console, summary: Summary) -> None:
     console.print()
     for sentence in summary.used:
         console.print(f"{'drawn on':10} {escape(sentence)}", soft_wrap=True, highlight=False)
+    if summary.expected:
+        console.print(f"{'expected':10} {escape(summary.expected)}", soft_wrap=True, highlight=False)
     for sentence in summary.notices:
         console.print(f"{'notice':10} {escape(sentence)}", style="bold red", soft_wrap=True, highlight=False)
     if summary.unjudged:
@@ -161,11 +163,7 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
     for (width, height, steps, guidance, layers), rows in sorted(census.shapes.items()):
         into = f" into {layers} layers" if layers else ""
         console.print(f"  {rows} × {width}×{height}{into}, {steps} steps, guidance {guidance:g}", highlight=False)
-    if estimate.seconds_a_row is None:
-        console.print("How long that takes isn't known: this store's catalogue has no rendering time yet.")
-    else:
-        hours = census.to_do * estimate.seconds_a_row / 3600
-        console.print(f"At most {hours:.2f} hours of rendering, at {estimate.seconds_a_row:.2f} s a picture so far.")
+    console.print(_duration(estimate), soft_wrap=True, highlight=False)
     if estimate.bytes_a_row is None:
         console.print("How much room that takes isn't known: this store's catalogue has no picture yet.")
     else:
@@ -173,6 +171,21 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
         console.print(f"At most {room} of masters, at {decimal(round(estimate.bytes_a_row))} a row so far.")
     if estimate.published_twice and census.to_do:
         console.print("What is done takes as much room again: it is published as a copy of its master.")
+
+
+def _duration(estimate: Estimate) -> str:
+    """How long it would take, and what that would cost."""
+    expected, price = estimate.expectation, estimate.price_per_hour
+    if not estimate.census.to_do:
+        return "That takes no rendering."
+    if expected is None:
+        return "How long that takes isn't known: no run of this store has drawn with this model on such a device yet."
+    hours = [seconds / 3600 for seconds in (expected.seconds, expected.low, expected.high)]
+    said = "At most {:.2f} hours ({:.2f} to {:.2f}) of rendering".format(*hours)
+    if price is not None:
+        said += ", which cost {:.2f} ({:.2f} to {:.2f})".format(*(price * each for each in hours))
+    each = expected.seconds / expected.rows
+    return f"{said}, at {each:.2f} s a picture as in earlier runs on {expected.device}."
 
 
 def _title(summary: Summary) -> str:

@@ -69,6 +69,7 @@ def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = 
         perhaps_dead=_perhaps_dead(store, settled.catalogue, process),
         lanes=[] if prepared.complete else run.lanes(store),
         unread=prepared.unread,
+        expectation=prepared.expectation,
         faults=[*([] if prepared.complete else told(store, run, 0)), *untold, *_changed_since(prepared)],
     )
     if settled.complete and not prepared.complete:

@@ -39,6 +39,7 @@ ELSEWHERE = (
     "fused",
     "attention",
     "fail_beyond",
+    "price_per_hour",
 )
 """Fields that say where and how a run reads, writes, computes and tells, and change pictures by rounding at most."""
 SAID_BY_THE_KEY = (
@@ -124,6 +125,9 @@ class Job(BaseModel):
         le=1,
         description="Share of rows, such as 0.05, beyond which the flow is Failed in Prefect where they failed or "
         "couldn't be judged; default: it is CompletedWithFailures, however many.",
+    )
+    price_per_hour: float | None = Field(
+        None, gt=0, description="What an hour of the device costs, in your currency: the dry run then gives money."
     )
     shard_rows: int = Field(128, ge=1, le=10_000, description="Rows of a shard, the unit of commit and retry.")
     batch: int | None = Field(None, ge=1, description="Most rows of a batch; default: as many as memory holds.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -22,6 +22,7 @@ from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.checkpoints import find_clip
 from tasks.decision import Decisions
 from tasks.edit import Edit
+from tasks.expectation import Expectation, expect, shapes_of
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
 from tasks.judges import load_policy, looked_for
@@ -37,6 +38,7 @@ from tasks.process import Process, this_process
 from tasks.request import RequestError
 from tasks.retire import left_behind
 from tasks.reviews import ends_waiting
+from tasks.row import RowShape
 from tasks.row_versions import beside
 from tasks.run import Run, run_name
 from tasks.store import Store, StoreAddressError, open_store
@@ -72,6 +74,7 @@ class Prepared:
     retires: bool = False  # rows that left the manifest are withdrawn
     limited: bool = False  # the plan is about the manifest's first rows only
     unread: Unread = field(default_factory=Unread)
+    expectation: Expectation | None = None  # of drawing all that the plan's shards hold
 
     @property
     def store(self) -> Store:
@@ -289,7 +292,8 @@ class Estimate:
     """What a run would do, for `--dry-run`."""
 
     census: Census
-    seconds_a_row: float | None  # of rendering, from what the store's catalogue recorded
+    expectation: Expectation | None  # of drawing all that is to be done
+    price_per_hour: float | None  # of the device that draws
     bytes_a_row: float | None  # of what is stored, likewise
     published_twice: bool  # a publication takes as much room again
     left: int  # rows that left the manifest, and are published or may be
@@ -303,9 +307,11 @@ def estimate(request: Request) -> Estimate:
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         check_carried(catalogue, manifest.carried, manifest.name)
         file = folder / "plan.parquet"
+        census = draft(checked, manifest, catalogue, file, keep=False)
         return Estimate(
-            draft(checked, manifest, catalogue, file, keep=False),
-            catalogue.seconds_a_row(),
+            census,
+            _expectation(checked, catalogue, census.shapes),
+            request.job.price_per_hour,
             catalogue.bytes_a_row(),
             published_twice=checked.store.uri.startswith("s3://"),
             left=0 if request.limit is not None else _left_behind(checked, catalogue, Plan(file)),
@@ -368,7 +374,21 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process) -> Prepared:
         retires=request.retire_missing,
         limited=request.limit is not None,
         unread=plan.unread,
+        expectation=None if taken.complete else _expectation(checked, taken.catalogue, shapes_of(plan)),
     )
+
+
+def _expectation(checked: Checked, catalogue: Catalogue, shapes: Mapping[RowShape, int]) -> Expectation | None:
+    """How long drawing will take, from the store's earlier runs."""
+    kind, device = checked.kind, checked.request.job.device
+    here = "CPU" if device == "cpu" else None
+    if here is None and not surely_no_gpu():
+        from models.device import find_device, find_gpu  # imports torch, as the job's precision has
+
+        gpu = find_gpu(find_device(device))
+        here = gpu.name if gpu else "CPU"
+    model = model_name(kind.checkpoint, kind.loras)
+    return expect(checked.store, catalogue, shapes, model=model, precision=checked.precision, device=here)
 
 
 def _left_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> int:

@@ -40,6 +40,8 @@ def summary_of(
         started_at=datetime.now(UTC),
         seconds=1.0,
         pictures_a_minute=None,
+        rendering=0.0,
+        expectation=None,
         lanes=(),
         perhaps_dead=(),
     )
