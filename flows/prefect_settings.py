@@ -87,11 +87,11 @@ def named_server(environment: Mapping[str, str] = os.environ) -> str | None:
 def nobodys_settings(folder: Path) -> Iterator[None]:
     """Have Prefect read settings that are none of the person's; `folder` is its home, and where it is imported."""
     persons = {name: value for name, value in os.environ.items() if name.upper().startswith("PREFECT_")}
-    bypass = _bypass(os.environ)
-    before = {name: os.environ.get(name) for name in bypass}
+    beside = _bypass(os.environ) | _home(os.environ, folder)
+    before = {name: os.environ.get(name) for name in beside}
     for name in persons:
         del os.environ[name]
-    os.environ.update(bypass | settings_of_our_own(folder))
+    os.environ.update(beside | settings_of_our_own(folder))
     try:
         with _files_unread(folder):
             yield
@@ -125,6 +125,7 @@ def environment_of_our_own(folder: Path, environment: Mapping[str, str] = os.env
     }
     return {
         **kept,
+        **_home(kept, folder),
         **settings_of_our_own(folder),
         "PREFECT__SERVER_EPHEMERAL": "1",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",  # nobody sees it, and it says why a server doesn't start
@@ -173,6 +174,11 @@ def _bypass(environment: Mapping[str, str]) -> dict[str, str]:
     return {
         name: listed if LOOPBACK in listed.split(",") or listed == "*" else ",".join(filter(None, [listed, LOOPBACK]))
     }
+
+
+def _home(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
+    """A home for Prefect where the user has none: it looks for one when it is imported (Prefect 3.8.8)."""
+    return {} if "HOME" in environment else {"HOME": str(folder)}
 
 
 def _dotenv() -> Mapping[str, str | None]:

@@ -35,7 +35,11 @@ from tests.tasks.bad_server import BadServer, sends, serving
 VERSION = "/api/admin/version"
 SAYS_VERSION = sends(f'"{prefect.__version__}"'.encode(), content_type="application/json")
 FLOW = """
-import os
+import os, pwd
+del os.environ["HOME"]
+def unknown(uid):
+    raise KeyError(uid)
+pwd.getpwuid = unknown
 from flows.prefect_settings import import_prefect
 import_prefect()
 from flows.server import prefect_server
@@ -46,7 +50,7 @@ with prefect_server() as address:
     with get_client(sync_client=True) as client:
         (run,) = client.read_flow_runs()
     print(run.state_name, sorted(name for name in os.environ if "BASE_PATH" in name))
-print(os.environ["PREFECT_SERVER_API_BASE_PATH"], os.environ.get("NO_PROXY"))
+print(os.environ["PREFECT_SERVER_API_BASE_PATH"], os.environ.get("NO_PROXY"), os.environ.get("HOME"))
 """
 
 
@@ -94,7 +98,7 @@ def test_a_server_of_its_own_uses_nothing_of_the_persons(tmp_path: Path) -> None
     )
 
     assert ended.returncode == 0, ended.stderr
-    assert ended.stdout.splitlines() == ["Completed []", "/prefect example.com"]
+    assert ended.stdout.splitlines() == ["Completed []", "/prefect example.com None"]
     assert sorted(home.iterdir()) == before
 
 
