@@ -14,7 +14,7 @@ import prefect
 import pytest
 from prefect.events.clients import NullEventsClient
 from prefect.events.worker import EventsWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import telling
 from flows.ending import ending, run_to_its_end
@@ -144,5 +144,8 @@ def test_a_server_that_goes_away_before_the_flow_begins_is_named(server: BadServ
         with prefect_server(), telling.get_client(httpx_settings={"timeout": 0.5}, sync_client=True) as client:
             client.read_flow_runs()
 
-    with pytest.raises(ServerError, match=r"127\.0\.0\.1:\d+/api doesn't answer any more"):
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        pytest.raises(ServerError, match=r"127\.0\.0\.1:\d+/api doesn't answer any more"),
+    ):
         begin()
