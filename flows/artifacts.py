@@ -31,7 +31,7 @@ def summary_text(summary: Summary) -> str:
     causes = [f"| {c.status} | {c.reason} | {c.rows} |" for c in summary.causes]
     table = ["| outcome | rows |", "| --- | ---: |", *rows]
     why = ["", "| outcome | reason | rows |", "| --- | --- | ---: |", *causes] if causes else []
-    told = [*summary.used, *summary.upkeep]
+    told = [*summary.used, *filter(None, [summary.expected]), *summary.upkeep]
     used = ["", *(f"- {sentence}" for sentence in told)] if told else []
     head = f"**{summary.rows} rows**, {summary.rendered} rendered"
     asks = ["", f"{summary.waiting} of them wait for review."] if summary.waiting else []

@@ -20,7 +20,9 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.filesize import decimal
 
+from flows import prefect_settings
 from flows.ending import ending, leave
+from models.temporary_folder import NoTemporaryRoom
 from models.weights import CheckpointError, CheckpointUnreachable
 from safety.credentials import CredentialsError
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
@@ -34,21 +36,12 @@ FAULTY = 1  # a checkpoint that verify found something wrong with
 NOT_DECIDED = 1  # an answer of somebody else's stands
 REFUSED = 1  # a prompt or picture that was checked
 QUIET = {
-    # What a run says is in its report and in Prefect; a terminal is for what a person can act on.
-    "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "CRITICAL",
-    "PREFECT_LOGGING_INTERNAL_LEVEL": "CRITICAL",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    **prefect_settings.QUIET,
     "TRANSFORMERS_VERBOSITY": "error",
     "DIFFUSERS_VERBOSITY": "error",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
-}
-
-PATIENT = {
-    # A server that is away at the end of a run is waited for so long: for a minute and a half where it hangs.
-    "PREFECT_CLIENT_MAX_RETRIES": "2",
-    "PREFECT_API_REQUEST_TIMEOUT": "30",
 }
 
 JOB_FILE = (Annotated[Path | None, typer.Option(help="TOML file with any of the options below.")], None)
@@ -534,7 +527,7 @@ def verify(
 
 def main() -> NoReturn:
     """Run the command."""
-    for name, value in {**QUIET, **PATIENT}.items():
+    for name, value in {**QUIET, **prefect_settings.PATIENT}.items():
         os.environ.setdefault(name, value)
     ending.forget()
     logging.raiseExceptions = False  # or each log that Prefect can't be told is told to the terminal
@@ -554,15 +547,14 @@ def _in_sentences() -> Iterator[None]:
         yield
     except (RequestError, CheckpointError, CredentialsError, StoreAddressError) as error:
         _end(str(error), WRONG_REQUEST)  # what only loading a model or a certificate finds is no RequestError
-    except (StoreError, CheckpointUnreachable) as error:
+    except (StoreError, CheckpointUnreachable, NoTemporaryRoom, prefect_settings.ServerError) as error:
         _end(str(error), OUT_OF_REACH)
     except (Stopped, KeyboardInterrupt):
         _end("Stopped. What was finished is stored; the same command goes on from there.", STOPPED)
     except Exception as error:
-        from flows.server import ServerError  # imports Prefect, and the next one torch, which takes seconds
-        from models.failure import DeviceLost
+        from models.failure import DeviceLost  # imports torch, which takes seconds
 
-        if not isinstance(error, ServerError | DeviceLost):
+        if not isinstance(error, DeviceLost):
             raise
         _end(str(error), OUT_OF_REACH)
 

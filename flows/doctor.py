@@ -170,6 +170,12 @@ def _store(job: Job) -> Sequence[Finding]:
 
 
 def _prefect(job: Job) -> Sequence[Finding]:  # noqa: ARG001 as the others
+    from flows.prefect_settings import ServerError, import_prefect
+
+    try:
+        import_prefect()
+    except ServerError as error:
+        return [Finding.failed("Prefect", str(error), "Mend them, or unset PREFECT_API_URL: runs bring up their own.")]
     from tasks.prefect_check import check_prefect
 
     return check_prefect()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
+    from prefect.client.schemas.objects import State
+
     from tasks.summary import Summary
 
 
@@ -23,42 +25,44 @@ class Ending:
     summary: Summary | None = None
     error: BaseException | None = None
     is_told: bool = True  # Prefect knows, or there was nothing to tell
+    is_server_gone: bool = False  # that it was told to: it was there for this run alone
 
     def forget(self) -> None:
         """Begin another run."""
-        self.summary, self.error, self.is_told = None, None, True
+        self.summary, self.error, self.is_told, self.is_server_gone = None, None, True, False
 
 
 ending = Ending()
 """Of the run that this process started last."""
 
 
-def run_to_its_end(flow: Callable[[], Summary]) -> Summary:
-    """Run a flow, and end as its run does: with the summary, or with what ended the run sooner.
+def run_to_its_end(flow: Callable[[], State[Summary]]) -> Summary:
+    """Run a flow to its final state, and end as its run does: with the summary, or with what ended the run sooner.
 
     Raises:
         BaseException: what ended the run sooner, or the flow before it.
     """
     ending.forget()
     try:
-        return flow()
+        state = flow()
     except Exception as error:
         if error is ending.error or (ending.summary is None and ending.error is None):
             raise
         ending.is_told = False
-        if ending.summary is not None:
-            return ending.summary
-        assert ending.error is not None
+    if ending.summary is not None:
+        return ending.summary
+    if ending.error is not None:
         raise ending.error from None
+    return state.result()  # the flow ended before its run began, and raises why
 
 
 def leave(code: object) -> NoReturn:
-    """End the process; at once, where Prefect doesn't know of the run's end.
+    """End the process; at once, where there is no server any more, or it doesn't know of the run's end.
 
     At the exit, Prefect's client goes through all that it couldn't tell, seven seconds each, though nobody answers
     (Prefect 3.8.8).
     """
-    if ending.is_told:
+    if ending.is_told and not ending.is_server_gone:
         sys.exit(code)  # type: ignore[arg-type]
     sys.stdout.flush()
     sys.stderr.flush()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
 from flows.road import travel
 from tasks.job import GenerateJob
@@ -16,7 +17,7 @@ def generate(
     limit: int | None = None,
     retry: tuple[Retry, ...] = (),
     retire_missing: bool = False,
-) -> Summary:
+) -> State[Summary]:
     """Generate the pictures of a manifest, and say what became of every row.
 
     Args:

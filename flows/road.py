@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from datetime import UTC, datetime
+from typing import Any
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 
 from flows.artifacts import publish_summary
+from flows.beginning import Beginning, taken_over
 from flows.ending import ending
+from flows.final_state import final_state, stopped_state
 from flows.telling import Telling, telling_progress
-from tasks.finish import finish
+from tasks import finish as finishing
 from tasks.job import Job
 from tasks.lane import lane
 from tasks.outcome import Retry
@@ -18,33 +25,45 @@ from tasks.stopping import Stopped, stopping_in_order
 from tasks.store import StoreError
 from tasks.summary import Summary
 
+finish = task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)(finishing.finish)
 
-def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool = False) -> Summary:
-    """Take the rows of a job's manifest to their ends; called inside a flow."""
+
+@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)
+def plan(request: Request) -> Beginning:
+    """Prepare a run, unless the command has done so before there was a server to tell."""
+    started_at = datetime.now(UTC)
+    return taken_over(request) or Beginning(request, prepare(request), started_at)
+
+
+def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool = False) -> State[Any]:
+    """Take the rows of a job's manifest to their ends, and say how that went; called inside a flow."""
     telling = Telling()
     try:
         ending.summary = _travelled(Request(job, limit, frozenset(retry), retire_missing), telling)
     except BaseException as error:
         ending.error = error
-        raise
+        if not isinstance(error, Stopped):
+            raise
+        return stopped_state()
     finally:
         telling.hurry()
-    return ending.summary
+    return final_state(ending.summary, job.fail_beyond)
 
 
 def _travelled(request: Request, telling: Telling) -> Summary:
-    started_at = datetime.now(UTC)
-    prepared = prepare(request)
+    beginning = plan(request)
+    prepared, started_at = beginning.prepared, beginning.started_at
     tell_start(prepared.to_do, prepared.ended)
     try:
-        if not prepared.complete:
-            with stopping_in_order(), telling_progress(telling, prepared):
-                try:
-                    lane(0, prepared.spec, range(prepared.shards))
-                except Stopped:
-                    finish(prepared, started_at=started_at)
-                    raise
-        summary = finish(prepared, started_at=started_at, untold=telling.sentences)
+        with stopping_in_order():
+            if not prepared.complete:
+                with telling_progress(telling, prepared):
+                    try:
+                        lane(0, prepared.spec, range(prepared.shards))
+                    except Stopped:
+                        finish(prepared, started_at=started_at)
+                        raise
+            summary = finish(prepared, started_at=started_at, untold=telling.sentences)
     except BaseException:
         with contextlib.suppress(StoreError):
             prepared.leave()

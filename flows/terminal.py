@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from functools import partial
 
 from rich.console import Console
@@ -16,6 +17,7 @@ from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.outcome import Outcome, Retry, Status
 from tasks.prepare import Estimate
 from tasks.progress import listener, started
+from tasks.stopping import stopping_at_once
 from tasks.summary import Summary
 
 UNJUDGED = (
@@ -33,7 +35,7 @@ COLOURS = {
 def run_in_terminal(
     console: Console, job: Job, limit: int | None, retry: frozenset[Retry], *, retire_missing: bool = False
 ) -> Summary:
-    """Run the flow against a Prefect server, with a bar on the terminal."""
+    """Run what there is to do in the flow, against a Prefect server, with a bar on the terminal."""
     bar = Progress(
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -43,9 +45,10 @@ def run_in_terminal(
         TimeRemainingColumn(),
         console=console,
         transient=True,
+        disable=not console.is_terminal,  # where rich would end with an empty line
     )
     counts: dict[str, int] = dict.fromkeys([*Status, UNJUDGED], 0)
-    with bar:
+    with stopping_at_once(), bar:
         shown = bar.add_task("starting", total=None, counts="")
 
         def start(to_do: int, ended: int) -> None:
@@ -57,32 +60,46 @@ def run_in_terminal(
             words = "  ".join(f"[{COLOURS[status]}]{rows} {status}[/]" for status, rows in counts.items() if rows)
             bar.update(shown, advance=len(outcomes), counts=words)
 
-        # These take seconds to import: the bar is up before that.
-        from flows.ending import ending, run_to_its_end
-        from flows.server import prefect_server
-        from tasks.prepare import Request, preflight
+        # These take a second to import: the bar is up before that.
+        from flows.beginning import Beginning, handing_over
+        from flows.ending import ending
+        from flows.prefect_settings import import_prefect, named_server
+        from tasks.finish import finish
+        from tasks.prepare import Request, prepare
 
+        started_at, request = datetime.now(UTC), Request(job, limit, retry, retire_missing)
         with heard_by(Words(lambda words: bar.update(shown, description=words), partial(say, console))):
-            preflight(Request(job, limit, retry, retire_missing))
+            prepared = prepare(request)
+        if prepared.complete and named_server() is None:
+            return finish(prepared, started_at=started_at)  # nobody could watch it
         bar.update(shown, description="starting")
 
         told, begun = listener.set(listen), started.set(start)
         try:
-            with prefect_server():
-                again = tuple(sorted(retry))
-                if isinstance(job, DecomposeJob):
-                    from flows.decompose import decompose
-
-                    return run_to_its_end(partial(decompose, job, limit, again, retire_missing))
-                assert isinstance(job, GenerateJob)
-                from flows.generate import generate
-
-                return run_to_its_end(partial(generate, job, limit, again, retire_missing))
+            with handing_over(Beginning(request, prepared, started_at)):
+                import_prefect()
+                return _run_flow(job, limit, tuple(sorted(retry)), retire_missing=retire_missing)
         finally:
             if not ending.is_told:
                 say(console, "Prefect's server is away, and doesn't know that the run has ended.")
             listener.reset(told)
             started.reset(begun)
+
+
+def _run_flow(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool) -> Summary:
+    """Run the flow of a job's kind beside a Prefect server."""
+    from flows.ending import run_to_its_end
+    from flows.server import prefect_server
+
+    with prefect_server():
+        if isinstance(job, DecomposeJob):
+            from flows.decompose import decompose
+
+            return run_to_its_end(partial(decompose, job, limit, retry, retire_missing, return_state=True))
+        assert isinstance(job, GenerateJob)
+        from flows.generate import generate
+
+        return run_to_its_end(partial(generate, job, limit, retry, retire_missing, return_state=True))
 
 
 def show_summary(console: Console, summary: Summary) -> None:
@@ -103,6 +120,8 @@ def show_summary(console: Console, summary: Summary) -> None:
     console.print()
     for sentence in summary.used:
         console.print(f"{'drawn on':10} {escape(sentence)}", soft_wrap=True, highlight=False)
+    if summary.expected:
+        console.print(f"{'expected':10} {escape(summary.expected)}", soft_wrap=True, highlight=False)
     for sentence in summary.notices:
         console.print(f"{'notice':10} {escape(sentence)}", style="bold red", soft_wrap=True, highlight=False)
     _show_warnings(console, summary.warnings)
@@ -145,11 +164,7 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
     for (width, height, steps, guidance, layers), rows in sorted(census.shapes.items()):
         into = f" into {layers} layers" if layers else ""
         console.print(f"  {rows} × {width}×{height}{into}, {steps} steps, guidance {guidance:g}", highlight=False)
-    if estimate.seconds_a_row is None:
-        console.print("How long that takes isn't known: this store's catalogue has no rendering time yet.")
-    else:
-        hours = census.to_do * estimate.seconds_a_row / 3600
-        console.print(f"At most {hours:.2f} hours of rendering, at {estimate.seconds_a_row:.2f} s a picture so far.")
+    console.print(_duration(estimate), soft_wrap=True, highlight=False)
     if estimate.bytes_a_row is None:
         console.print("How much room that takes isn't known: this store's catalogue has no picture yet.")
     else:
@@ -164,6 +179,21 @@ def _show_warnings(console: Console, warnings: Sequence[str]) -> None:
     """What looks wrong in a manifest, and was read all the same."""
     for sentence in warnings:
         console.print(f"{'manifest':10} {escape(sentence)}", style="yellow", soft_wrap=True, highlight=False)
+
+
+def _duration(estimate: Estimate) -> str:
+    """How long it would take, and what that would cost."""
+    expected, price = estimate.expectation, estimate.price_per_hour
+    if not estimate.census.to_do:
+        return "That takes no rendering."
+    if expected is None:
+        return "How long that takes isn't known: no run of this store has drawn with this model on such a device yet."
+    hours = [seconds / 3600 for seconds in (expected.seconds, expected.low, expected.high)]
+    said = "At most {:.2f} hours ({:.2f} to {:.2f}) of rendering".format(*hours)
+    if price is not None:
+        said += ", which cost {:.2f} ({:.2f} to {:.2f})".format(*(price * each for each in hours))
+    each = expected.seconds / expected.rows
+    return f"{said}, at {each:.2f} s a picture as in earlier runs on {expected.device}."
 
 
 def _title(summary: Summary) -> str:

@@ -10,11 +10,22 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+NOWHERE = Path("/nonexistent")  # the home of users that have none: Debian Policy 9.2.3
+
 
 def cache_folder() -> Path:
-    """packshot's folder under XDG_CACHE_HOME (XDG Base Directory Specification 0.8)."""
+    """packshot's folder under XDG_CACHE_HOME (XDG Base Directory Specification 0.8).
+
+    A user without a home has one that isn't there, so that nothing is kept.
+    """
     root = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(root) if Path(root).is_absolute() else Path.home() / ".cache") / "packshot"
+    if Path(root).is_absolute():
+        return Path(root) / "packshot"
+    try:
+        home = Path.home()
+    except RuntimeError:
+        home = NOWHERE
+    return home / ".cache" / "packshot"
 
 
 def recall(file: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -12,6 +13,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 PREFIX, LOCK = "packshot-", ".lock"
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class NoTemporaryRoom(Exception):  # noqa: N818
+    """There is no room, or no place, for temporary files. One sentence."""
 
 
 @contextmanager
@@ -22,11 +28,27 @@ def temporary_folder() -> Iterator[Path]:
     go of the lock when its holder is gone, however that ended, so neither an age nor a process's number has to be
     believed. The lock is taken before the folder is made and given up after it was removed: whenever a process is
     killed, the next one finds all that it left.
+
+    Raises:
+        NoTemporaryRoom: if none can be made, or it has no room for what the block writes.
     """
-    clear_abandoned()
-    file, lock = _made()
+    try:
+        clear_abandoned()
+        file, lock = _made()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise NoTemporaryRoom(
+            f"No folder for temporary files can be made ({why}): set TMPDIR to one that can be written."
+        ) from error
     try:
         yield _folder_of(file)
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        raise NoTemporaryRoom(
+            f"The folder for temporary files, {file.parent}, is full ({os.strerror(error.errno)}): free some space "
+            "there, or set TMPDIR to a larger one, and start again."
+        ) from error
     finally:
         _remove(file)
         os.close(lock)

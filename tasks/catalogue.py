@@ -109,12 +109,6 @@ class Catalogue:
         places = pc.index_in(plan.column("id"), value_set=self.table.column("id").combine_chunks())
         return self.table.take(places.drop_null())
 
-    def seconds_a_row(self) -> float | None:
-        """Return the mean rendering time of a picture, from what is recorded; None when nothing was rendered yet."""
-        seconds = self.table.column("seconds")
-        mean = pc.mean(seconds.filter(pc.greater(seconds, 0))).as_py()
-        return None if mean is None else float(mean)
-
     def bytes_a_row(self) -> float | None:
         """Return the mean room that a row's master takes, in bytes; None when nothing is stored yet.
 

@@ -34,7 +34,7 @@ def start_child(
     watched = _reading_end()
     return subprocess.Popen(
         [sys.executable, "-P", "-m", "tasks.child", str(watched), module, *arguments],
-        env={**env, "PYTHONPATH": os.pathsep.join(sys.path)},
+        env={**env, "PYTHONPATH": os.pathsep.join(map(os.path.abspath, sys.path))},
         pass_fds=(watched, *pass_fds),
         **options,
     )

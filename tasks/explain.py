@@ -18,7 +18,7 @@ from tasks.checkpoints import find_checkpoint, find_clip
 from tasks.decoder import Decoder
 from tasks.job import Job
 from tasks.judges import Judges, load_policy, unjudged
-from tasks.probing import check_probe
+from tasks.probe_check import check_probe
 from tasks.request import RequestError
 from tasks.source import LARGEST
 from tasks.source_error import SourceError

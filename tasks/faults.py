@@ -9,8 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-from prefect import get_run_logger
-
 from tasks.run import Run, write_json
 from tasks.store import Store
 
@@ -37,6 +35,8 @@ class Faults(logging.Handler):
 
     def __init__(self, store: Store, run: Run, lane: int) -> None:
         """Go on with what an earlier start of this lane collected; called inside the lane's task."""
+        from prefect import get_run_logger  # what was noted is also read where nobody needs Prefect
+
         super().__init__()
         self.store, self.path = store, faults_path(run, lane)
         self.found = read_faults(store, run, lane)
@@ -47,8 +47,7 @@ class Faults(logging.Handler):
         """Count a record that has a traceback, and leave any other to whom it would go to without this handler."""
         error = record.exc_info[1] if record.exc_info else None
         if error is None or record.levelno < logging.ERROR:
-            if not logging.root.handlers and logging.lastResort is not None:
-                logging.lastResort.handle(record)
+            logging.root.callHandlers(record)
             return
         what, kind, where = record.getMessage(), type(error).__name__, _where(error)
         for fault in self.found:
@@ -79,15 +78,17 @@ class Faults(logging.Handler):
 
 @contextmanager
 def collected_faults(store: Store, run: Run, lane: int) -> Iterator[Faults]:
-    """Collect the faults of a lane for as long as it works."""
+    """Collect the faults of a lane for as long as it works; what the exceptions say is in no other log meanwhile."""
     faults = Faults(store, run, lane)
     loggers = [logging.getLogger(room) for room in ROOMS]
     for logger in loggers:
         logger.addHandler(faults)
+        logger.propagate = False
     try:
         yield faults
     finally:
         for logger in loggers:
+            logger.propagate = True
             logger.removeHandler(faults)
         faults.save()
 

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from models.temporary_folder import temporary_folder
 from tasks.catalogue import PATH as CATALOGUE
@@ -18,17 +16,17 @@ from tasks.decision import Decisions
 from tasks.duplicates import settle_duplicates
 from tasks.edit import Edit, perhaps_dead, strike_command
 from tasks.faults import told
+from tasks.manifest_state import manifest_state
 from tasks.plan import Plan
 from tasks.prepare import Prepared
 from tasks.process import Process, this_process
 from tasks.record import Record
-from tasks.report import write_report
 from tasks.request import RequestError
 from tasks.retire import left_behind, retired
 from tasks.reviews import Reviews
 from tasks.row_versions import Merged, beside, merge
 from tasks.run import write_json
-from tasks.store import Store, open_store
+from tasks.store import Store, StoreError, open_store
 from tasks.summary import Summary, summarise
 
 REPORT = "report.html"
@@ -44,7 +42,6 @@ class Settled:
     version: int | None = None  # of the catalogue, that the outcomes were committed as
 
 
-@task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)
 def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = ()) -> Summary:
     """Put a run's outcomes into the catalogue, publish what passed, and write the summary and the report.
 
@@ -73,9 +70,12 @@ def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = 
         lanes=[] if prepared.complete else run.lanes(store),
         unread=prepared.unread,
         warnings=prepared.warnings,
-        faults=[*([] if prepared.complete else told(store, run, 0)), *untold],
+        expectation=prepared.expectation,
+        faults=[*([] if prepared.complete else told(store, run, 0)), *untold, *_changed_since(prepared)],
     )
     if settled.complete and not prepared.complete:
+        from tasks.report import write_report  # a night on which nothing changed writes none
+
         write_report(store, run.path(REPORT), mine, summary)
         write_json(store, run.path("summary.json"), summary.document())  # last: it says that the run is complete
     return summary
@@ -115,6 +115,8 @@ def report_store(address: str) -> Summary:
     Raises:
         RequestError: if there is no catalogue.
     """
+    from tasks.report import write_report
+
     store, started_at = open_store(address), datetime.now(UTC)
     catalogue = read_catalogue(store)
     if catalogue.token is None:
@@ -132,6 +134,18 @@ def report_store(address: str) -> Summary:
     )
     write_report(store, REPORT, catalogue.table, summary)
     return summary
+
+
+def _changed_since(prepared: Prepared) -> list[str]:
+    """Whether the manifest was written again after it was planned, in a sentence."""
+    try:
+        is_same = manifest_state(prepared.manifest) == prepared.manifest_state
+    except StoreError:  # nobody knows; the next run says what is wrong
+        is_same = True
+    changed = (
+        f"The manifest {prepared.manifest} was written again while this ran: what is new in it is for the next run."
+    )
+    return [] if is_same or not prepared.manifest_state else [changed]
 
 
 def _perhaps_dead(store: Store, catalogue: Catalogue, process: Process) -> list[str]:

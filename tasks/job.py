@@ -28,8 +28,20 @@ PATH_FIELDS = (
     "c2pa_certificate",
     "c2pa_key",
 )
-ELSEWHERE = ("manifest", "store", "device", "batch", "memory_fraction", "gpu_memory", "placement", "fused", "attention")
-"""Fields that say where and how a run reads, writes and computes, and change pictures by rounding at most."""
+ELSEWHERE = (
+    "manifest",
+    "store",
+    "device",
+    "batch",
+    "memory_fraction",
+    "gpu_memory",
+    "placement",
+    "fused",
+    "attention",
+    "fail_beyond",
+    "price_per_hour",
+)
+"""Fields that say where and how a run reads, writes, computes and tells, and change pictures by rounding at most."""
 SAID_BY_THE_KEY = (
     "loras",
     "scheduler",
@@ -107,6 +119,16 @@ class Job(BaseModel):
     max_image_bytes: int = Field(64 << 20, ge=1, description="Larger pictures in the manifest fail their rows.")
     max_image_pixels: int = Field(64_000_000, ge=1, description="Those of more pixels fail their rows, too.")
 
+    fail_beyond: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="Share of rows, such as 0.05, beyond which the flow is Failed in Prefect where they failed or "
+        "couldn't be judged; default: it is CompletedWithFailures, however many.",
+    )
+    price_per_hour: float | None = Field(
+        None, gt=0, description="What an hour of the device costs, in your currency: the dry run then gives money."
+    )
     shard_rows: int = Field(128, ge=1, le=10_000, description="Rows of a shard, the unit of commit and retry.")
     batch: int | None = Field(None, ge=1, description="Most rows of a batch; default: as many as memory holds.")
     placement: WantedPlacement = Field(

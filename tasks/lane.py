@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import gc
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,24 +16,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from models.attention import Attention
-from models.checkpoint import Checkpoint, weight_files
-from models.lora import Lora
-from models.placement_names import WantedPlacement
+from models.checkpoint import weight_files
 from models.read_ahead import reading_ahead
-from models.schedule import Scheduler
 from models.temporary_folder import temporary_folder
-from safety.policy import Policy
-from safety.profile import Profile
 from safety.provenance import DigitalSourceType
 from tasks.classify import classify
 from tasks.decision import Decisions
-from tasks.dialect import Dialect
 from tasks.faults import Faults, collected_faults
 from tasks.judges import Judges
 from tasks.keep import keep
+from tasks.lane_spec import LaneSpec
 from tasks.layer_stages import LayerStages
-from tasks.making import Control, Decomposition, Intake, Pictures
+from tasks.making import Control, Intake, Pictures
 from tasks.originals import OriginalReader
 from tasks.picture_stages import PictureStages
 from tasks.plan import Plan
@@ -60,43 +54,6 @@ BATCHES_BETWEEN_STAGES = 2
 SHARDS_BEHIND = 1  # that may still be classified and kept while the next one renders
 STORE_THREADS = 16
 DECODERS = 4  # processes that decode source pictures
-
-
-@dataclass(frozen=True)
-class LaneSpec:
-    """Everything a lane needs to know; plain values, so that it can run in another process or on another machine."""
-
-    store: str
-    dialect: Dialect | None  # what was learned of the store before this run's first work
-    run: str
-    checkpoint: Checkpoint
-    loras: tuple[Lora, ...]
-    scheduler: Scheduler
-    clip: Checkpoint
-    policy: Policy
-    profiles: Mapping[str, Profile]
-    making: Pictures | Decomposition
-    device: str
-    precision: str
-    fused: bool
-    attention: Attention
-    step_cache: float | None
-    batch: int | None
-    memory_fraction: float
-    gpu_memory: int | None
-    placement: WantedPlacement
-    max_prompt_tokens: int
-    from_before: bool  # the store has pictures that were written before there were masters
-
-    @property
-    def model(self) -> str:
-        """See `model_name`."""
-        return model_name(self.checkpoint, self.loras)
-
-
-def model_name(checkpoint: Checkpoint, loras: Sequence[Lora]) -> str:
-    """Return how the catalogue names a checkpoint and its LoRAs: `miniature@0123456789ab+enamel=0.8`."""
-    return "+".join([f"{checkpoint.name}@{checkpoint.revision[:12]}", *map(str, loras)])
 
 
 @task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)

@@ -16,7 +16,7 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 from models.finding import Finding
 
 SECONDS = 5.0  # for an answer: what a run waits, too
-Trouble = Literal["silent", "refuses", "stranger"]
+Trouble = Literal["silent", "refuses", "stranger", "unasked"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,10 @@ class PrefectFacts:
 
 
 def read_prefect() -> PrefectFacts:
-    """Ask the server that PREFECT_API_URL, or Prefect's profile, names for its version."""
+    """Ask the server that PREFECT_API_URL, or Prefect's profile, names for its version.
+
+    It is asked through Prefect's own client, as a run talks to it: with its headers, credentials and proxies.
+    """
     address, client_version = PREFECT_API_URL.value() or "", prefect.__version__
     if not address:
         return PrefectFacts("", client_version)
@@ -55,6 +58,11 @@ def read_prefect() -> PrefectFacts:
         return PrefectFacts(shown, client_version, trouble="silent", answer=type(error).__name__)
     except ValueError:
         return PrefectFacts(shown, client_version, trouble="stranger", answer="no JSON")
+    except (
+        OSError,
+        ImportError,
+    ) as error:  # a file of certificates that isn't there, a proxy that needs more installed
+        return PrefectFacts(shown, client_version, trouble="unasked", answer=str(error).splitlines()[0].rstrip("."))
     if not isinstance(version, str) or _numbers(version) is None:
         return PrefectFacts(shown, client_version, trouble="stranger", answer="no version")
     return PrefectFacts(shown, client_version, version)
@@ -81,6 +89,12 @@ def judge_prefect(facts: PrefectFacts) -> Finding:
                 "Prefect",
                 f"What answers at {facts.address} is no API of Prefect's ({facts.answer}).",
                 "Give PREFECT_API_URL as http://host:4200/api.",
+            )
+        case "unasked":
+            return Finding.failed(
+                "Prefect",
+                f"{where} can't be asked: {facts.answer}.",
+                "Mend PREFECT_API_SSL_CERT_FILE, or the variables that name proxies.",
             )
     if not facts.address:
         return Finding.ok("Prefect", "PREFECT_API_URL isn't set: every run brings up a server of its own.")

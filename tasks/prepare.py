@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import pyarrow.compute as pc
-from prefect import task
-from prefect.cache_policies import NO_CACHE
 
 from models.checkpoint import Checkpoint, CheckpointError
 from models.forms import kept_precision
+from models.gpu_presence import surely_no_gpu
 from models.temporary_folder import temporary_folder
 from safety.credentials import CredentialsError
 from safety.policy import Policy
@@ -24,20 +23,24 @@ from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.checkpoints import find_clip
 from tasks.decision import Decisions
 from tasks.edit import Edit
+from tasks.expectation import Expectation, expect, shapes_of
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
 from tasks.judges import load_policy
 from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
-from tasks.lane import LaneSpec, model_name
+from tasks.lane_spec import LaneSpec, model_name
 from tasks.making import Pictures
 from tasks.manifest import Manifest, open_manifest
+from tasks.manifest_file import ManifestError
+from tasks.manifest_state import manifest_state
 from tasks.plan import Census, Plan, Planner, Unread, write_plan
-from tasks.probing import check_probe
+from tasks.probe_check import check_probe
 from tasks.process import Process, this_process
 from tasks.request import RequestError
 from tasks.retire import left_behind
 from tasks.reviews import ends_waiting
+from tasks.row import RowShape
 from tasks.row_versions import beside
 from tasks.run import Run, run_name
 from tasks.store import Store, StoreAddressError, open_store
@@ -68,12 +71,14 @@ class Prepared:
     complete: bool  # every row was settled before: nothing is to be done or written
     spec: LaneSpec
     manifest: str  # its address
+    manifest_state: str = ""  # as it was planned: see `tasks.manifest_state`
     editor: str = ""  # the name under which this process edits the catalogue: see `tasks.edit`
     asking: tuple[str, ...] = ()  # profiles of its rows that allow no picture like another one's
     retires: bool = False  # rows that left the manifest are withdrawn
     limited: bool = False  # the plan is about the manifest's first rows only
     unread: Unread = field(default_factory=Unread)
     warnings: tuple[str, ...] = ()  # of the manifest, in sentences
+    expectation: Expectation | None = None  # of drawing all that the plan's shards hold
 
     @property
     def store(self) -> Store:
@@ -222,6 +227,8 @@ def resolved_precision(job: Job, checkpoint: Checkpoint) -> str:
     precision = kept_precision(job.precision, checkpoint.folder)
     if job.device in ("auto", "cpu") and precision in ("float32", "float16"):  # works anywhere; torch takes seconds
         return precision
+    if precision == "auto" and (job.device == "cpu" or (job.device == "auto" and surely_no_gpu())):
+        return "float32"
     from models.device import find_device, find_precision
 
     found = find_precision(precision, find_device(job.device))
@@ -269,25 +276,13 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
         )
 
 
-def preflight(request: Request) -> None:
-    """Refuse at once what `prepare` would refuse: nobody should wait for a Prefect server to hear of a typing error.
-
-    Raises:
-        RequestError: if the request is wrong.
-        StoreError: if the store is out of reach, or can't be written.
-    """
-    checked = check(request)
-    with opened_manifest(checked) as manifest:
-        checked.store.probe()
-        check_carried(read_catalogue(checked.store), manifest)
-
-
 @dataclass(frozen=True)
 class Estimate:
     """What a run would do, for `--dry-run`."""
 
     census: Census
-    seconds_a_row: float | None  # of rendering, from what the store's catalogue recorded
+    expectation: Expectation | None  # of drawing all that is to be done
+    price_per_hour: float | None  # of the device that draws
     bytes_a_row: float | None  # of what is stored, likewise
     published_twice: bool  # a publication takes as much room again
     left: int  # rows that left the manifest, and are published or may be
@@ -302,9 +297,11 @@ def estimate(request: Request) -> Estimate:
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         check_carried(catalogue, manifest)
         file = folder / "plan.parquet"
+        census = draft(checked, manifest, catalogue, file, keep=False)
         return Estimate(
-            draft(checked, manifest, catalogue, file, keep=False),
-            catalogue.seconds_a_row(),
+            census,
+            _expectation(checked, catalogue, census.shapes),
+            request.job.price_per_hour,
             catalogue.bytes_a_row(),
             published_twice=checked.store.uri.startswith("s3://"),
             left=0 if request.limit is not None else _left_behind(checked, catalogue, Plan(file)),
@@ -313,7 +310,6 @@ def estimate(request: Request) -> Estimate:
         )
 
 
-@task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)
 def prepare(request: Request) -> Prepared:
     """Check a request, find its run in the store or start it, and write the plan.
 
@@ -324,19 +320,25 @@ def prepare(request: Request) -> Prepared:
     checked = check(request)
     store = checked.store
     store.probe()
+    state = manifest_state(request.job.manifest)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         file = folder / "plan.parquet"
         check_carried(read_catalogue(store), manifest)
 
         def plan(catalogue: Catalogue) -> bool:
             census = draft(checked, manifest, catalogue, file)
+            if manifest_state(request.job.manifest) != state:
+                raise ManifestError(
+                    f"The manifest {manifest.name} was written while it was read, so its rows may be of two versions: "
+                    "give the command again when it is whole."
+                )
             retires = request.retire_missing and _left_behind(checked, catalogue, Plan(file)) > 0
             return census.to_do > 0 or retires
 
         process, document = this_process(), _document(checked, manifest)
         taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
         try:
-            return _prepared(checked, taken, process, warnings_of(manifest))
+            return replace(_prepared(checked, taken, process, warnings_of(manifest)), manifest_state=state)
         except BaseException:
             Edit(store, f"run {taken.run.id}", process, taken.editor).leave()
             raise
@@ -369,7 +371,21 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tupl
         limited=request.limit is not None,
         unread=plan.unread,
         warnings=warnings,
+        expectation=None if taken.complete else _expectation(checked, taken.catalogue, shapes_of(plan)),
     )
+
+
+def _expectation(checked: Checked, catalogue: Catalogue, shapes: Mapping[RowShape, int]) -> Expectation | None:
+    """How long drawing will take, from the store's earlier runs."""
+    kind, device = checked.kind, checked.request.job.device
+    here = "CPU" if device == "cpu" else None
+    if here is None and not surely_no_gpu():
+        from models.device import find_device, find_gpu  # imports torch, as the job's precision has
+
+        gpu = find_gpu(find_device(device))
+        here = gpu.name if gpu else "CPU"
+    model = model_name(kind.checkpoint, kind.loras)
+    return expect(checked.store, catalogue, shapes, model=model, precision=checked.precision, device=here)
 
 
 def _left_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> int:

@@ -8,16 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.checkpoint import Checkpoint
-from models.text_encoder import POOLING, text_encoder_digest
-from safety.policy import Policy
 from safety.probe import Probe, judge_vectors
 from safety.verdict import Reason, Verdict, allow, fail, strictest
 from tasks.decision import Ruling
 from tasks.outcome import Outcome, Status
 from tasks.plan import PlannedRow
 from tasks.record import Record
-from tasks.request import RequestError
 from tasks.screen import conditioning
 from tasks.stages import Found, Made, Screened
 
@@ -29,24 +25,6 @@ logger = logging.getLogger(__name__)
 
 PromptReader = Callable[[bool], "Reader"]
 """Gives what reads prompts; it is told whether the model will be needed anyway."""
-
-
-def check_probe(policy: Policy, checkpoint: Checkpoint) -> None:
-    """Refuse a policy whose probe was trained for another text encoder than a checkpoint's: it would judge at random.
-
-    Raises:
-        RequestError: if it was.
-        CheckpointError: if the checkpoint's text encoder isn't whole.
-    """
-    if policy.probe is None:
-        return
-    about = policy.probe.about
-    if about.pooling != POOLING or about.text_encoder != text_encoder_digest(checkpoint):
-        raise RequestError(
-            f"The probe of the policy {policy.name} was trained for the text encoder of {about.checkpoint}, and "
-            f"{checkpoint.name} has another one: train one for it with packshot probe --model {checkpoint.name}, "
-            "or take probe out of the policy."
-        )
 
 
 class Asking:

@@ -6,6 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.stages import Between, Made, Rendered, Screened, Stages
+from tasks.stopping import while_there_is_time
 from tasks.stream import Stream
 
 FOUND_AT_ONCE = 16
@@ -29,7 +30,7 @@ def render(
             out.put([*found[start : start + FOUND_AT_ONCE]])
         made = 0
         if screened.to_render:
-            for batch in stages.render(screened):
+            for batch in while_there_is_time(stages.render(screened)):
                 out.put(batch)
                 made += sum(isinstance(thing, Made) for thing in batch)
                 between_batches()

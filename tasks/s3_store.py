@@ -201,6 +201,11 @@ class S3Store(S3Bucket, Store):
     def exists(self, path: str) -> bool:
         return self._persist("read", path, lambda client: self._head(client, path)) is not None
 
+    def version(self, path: str) -> str | None:
+        """What the bucket calls the content under a path, its ETag; None where there is nothing."""
+        head = self._persist("read", path, lambda client: self._head(client, path))
+        return None if head is None else head["ETag"]
+
     def delete(self, path: str) -> None:
         def attempt(client: "S3Client") -> None:
             try:

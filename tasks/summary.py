@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safety.verdict import Reason
+from tasks.expectation import Expectation, lasting
 from tasks.kept import UNJUDGED, still_to_judge
 from tasks.outcome import Status
 from tasks.plan import Unread
@@ -53,6 +54,8 @@ class Summary:
     started_at: datetime
     seconds: float  # wall time of the command that finished the run
     pictures_a_minute: float | None  # of this run's rendering, None when nothing was rendered
+    rendering: float  # seconds of this run's rendering, of all its pictures
+    expectation: Expectation | None  # of rendering all that was to be done, before it
     lanes: tuple[dict[str, Any], ...]  # what each took of its device, beside what was predicted: see `models.usage`
     perhaps_dead: tuple[str, ...]  # processes of other machines that edit the store, in sentences: see `tasks.edit`
     warnings: tuple[str, ...] = ()  # of the manifest, in sentences
@@ -79,9 +82,32 @@ class Summary:
         return bool(self.failed or self.unjudged or self.unread.rows or self.to_judge)
 
     @property
+    def unsettled(self) -> int:
+        """Rows that failed, or weren't looked at as they should have been."""
+        return min(self.rows, self.failed + self.unjudged + self.unread.rows + self.to_judge)
+
+    @property
+    def sentence(self) -> str:
+        """How the rows ended, in one line."""
+        counts = {str(status): rows for status, rows in self.statuses.items()}
+        counts |= {"unjudged": self.unjudged, "not read": self.unread.rows, "still to judge": self.to_judge}
+        told = ", ".join(f"{rows} {what}" for what, rows in counts.items() if rows)
+        return f"{self.rows} row{'' if self.rows == 1 else 's'}: {told or 'none has ended'}."
+
+    @property
     def used(self) -> list[str]:
         """What each lane took, in a sentence."""
         return [_used(lane) for lane in self.lanes]
+
+    @property
+    def expected(self) -> str | None:
+        """How far off it was what the rendering was expected to take, in a sentence."""
+        if self.expectation is None or not self.rendered or self.expectation.rows < self.rendered:
+            return None
+        expected = self.expectation.of(self.rendered)
+        off = round(100 * (self.rendering / expected.seconds - 1))
+        than = f"{abs(off)} % {'more' if off > 0 else 'less'} than" if off else "as much as"
+        return f"rendering took {lasting(self.rendering)}, {than} expected: {expected.sentence}"
 
     @property
     def upkeep(self) -> list[str]:
@@ -113,6 +139,7 @@ def summarise(
     unread: Unread = Unread(),  # noqa: B008  frozen
     faults: Sequence[str] = (),
     warnings: Sequence[str] = (),
+    expectation: Expectation | None = None,
 ) -> Summary:
     """Sum up the part of the catalogue that a run's plan is about."""
     of_run = mine.filter(pc.equal(mine.column("run"), run or ""))
@@ -140,6 +167,8 @@ def summarise(
         started_at=started_at,
         seconds=round((datetime.now(UTC) - started_at).total_seconds(), 1),
         pictures_a_minute=round(60 * len(seconds) / rendering, 2) if rendering else None,
+        rendering=rendering,
+        expectation=expectation,
         lanes=tuple(lanes),
         perhaps_dead=tuple(perhaps_dead),
         warnings=tuple(warnings),

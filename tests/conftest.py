@@ -3,8 +3,6 @@
 Each server is one for all tests of a process, brought up by the first of them that needs it.
 """
 
-import contextlib
-import contextvars
 import gc
 import os
 import signal
@@ -79,20 +77,21 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def prefect_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the tests' Prefect server, with its database."""
+    return tmp_path_factory.mktemp("prefect-server")
+
+
+@pytest.fixture(scope="session")
+def prefect_address(prefect_home: Path) -> Iterator[str]:
     """Address of a Prefect server that lives as long as the tests; whoever is to use it has to be told of it."""
-    from prefect.settings import PREFECT_API_URL, temporary_settings
+    from prefect.logging.handlers import APILogHandler
 
-    from flows.server import prefect_server
+    from flows.server import own_server
 
-    with pytest.MonkeyPatch.context() as environment:
-        environment.setenv("PREFECT_HOME", str(tmp_path_factory.mktemp("prefect-server")))
-        environment.delenv("PREFECT_API_URL", raising=False)
-        server, settings = contextlib.ExitStack(), contextvars.copy_context()
-        settings.run(server.enter_context, temporary_settings(restore_defaults={PREFECT_API_URL}))
-        address = settings.run(server.enter_context, prefect_server())
-    yield address
-    settings.run(server.close)
+    with own_server(prefect_home) as address:
+        yield address
+        APILogHandler().flush()  # or what was logged last is sent to a server that has gone
 
 
 @pytest.fixture(scope="session")

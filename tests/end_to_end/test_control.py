@@ -13,7 +13,7 @@ from PIL import Image
 
 from tasks.encoding import decode
 from tasks.job import GenerateJob
-from tasks.prepare import Request, preflight
+from tasks.prepare import Request, estimate
 from tasks.request import RequestError
 from tasks.store import Store
 from tests.end_to_end.conftest import ROAD, catalogue
@@ -154,5 +154,5 @@ def test_a_request_that_cannot_be_drawn_is_refused_before_any_work(
 ) -> None:
     file = manifest([{"id": "a", "prompt": "a mug", **row}])
     with pytest.raises(RequestError, match=sentence):
-        preflight(Request(GenerateJob(manifest=file, store=store.uri, **{**drawing, **job})))
+        estimate(Request(GenerateJob(manifest=file, store=store.uri, **{**drawing, **job})))
     assert not Path(store.uri).exists() or not any(Path(store.uri).iterdir())

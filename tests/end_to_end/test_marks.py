@@ -14,7 +14,7 @@ from models.generator import Generator
 from safety.credentials import read_credentials
 from safety.provenance import DigitalSourceType, digital_source_type, read_marks
 from tasks.job import GenerateJob
-from tasks.prepare import Request, preflight
+from tasks.prepare import Request, estimate
 from tasks.request import RequestError
 from tasks.store import Store, open_store
 from tests.certificates import DAY, certificate
@@ -106,7 +106,7 @@ def test_a_profile_that_wants_a_label_draws_its_rows_anew_and_no_others(
 
 def refusal(manifest: str, store: Store, **job: Any) -> str:
     with pytest.raises(RequestError) as refused:
-        preflight(Request(GenerateJob(manifest=manifest, store=store.uri, **job)))
+        estimate(Request(GenerateJob(manifest=manifest, store=store.uri, **job)))
     return str(refused.value)
 
 

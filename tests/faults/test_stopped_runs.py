@@ -7,8 +7,11 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
 from tasks.store import Store, open_store
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, prefect_api, run, store
@@ -38,6 +41,14 @@ def started(file: str, store: Store, at_least: int) -> ForkedCommand:
     return process
 
 
+def state_of(file: str) -> Any:
+    """The final state that Prefect has of the only run of a manifest."""
+    with get_client(sync_client=True) as client:
+        named = FlowRunFilter(name=FlowRunFilterName(like_=file))
+        (flow_run,) = client.read_flow_runs(flow_run_filter=named)
+    return flow_run.state
+
+
 @pytest.mark.parametrize(("how", "at_least"), [(signal.SIGKILL, 3), (signal.SIGINT, 11), (signal.SIGTERM, 1)])
 def test_a_stopped_run_goes_on_where_it_was(
     manifest: Callable[..., str], store: Store, how: signal.Signals, at_least: int
@@ -52,6 +63,7 @@ def test_a_stopped_run_goes_on_where_it_was(
         assert process.returncode == 130
         assert "the same command goes on from there" in said
         assert "Traceback" not in said
+        assert [state_of(file).name, state_of(file).message] == ["Cancelled", said.strip()]
 
     summary = run(file, store, batch=BATCH, shard_rows=8)
 

@@ -10,14 +10,16 @@ from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
+import prefect
 import pytest
 from prefect.events.clients import NullEventsClient
 from prefect.events.worker import EventsWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
 
 from flows import telling
 from flows.ending import ending, run_to_its_end
-from flows.server import ServerError, prefect_server
+from flows.prefect_settings import ServerError
+from flows.server import prefect_server
 from flows.telling import Telling, telling_progress
 from tasks.progress import listener, tell
 from tasks.summary import Summary
@@ -134,11 +136,16 @@ def test_a_flow_that_never_began_ends_with_its_own_error_and_a_told_run_with_its
 
 
 def test_a_server_that_goes_away_before_the_flow_begins_is_named(server: BadServer) -> None:
-    server.answers["/api/health"] = [sends(b"true")]
+    server.answers["/api/admin/version"] = [sends(f'"{prefect.__version__}"'.encode())]
+
+    server.answers["/api/flow_runs/filter"] = [resets]
 
     def begin() -> None:
         with prefect_server(), telling.get_client(httpx_settings={"timeout": 0.5}, sync_client=True) as client:
             client.read_flow_runs()
 
-    with pytest.raises(ServerError, match=r"127\.0\.0\.1:\d+/api doesn't answer any more"):
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        pytest.raises(ServerError, match=r"127\.0\.0\.1:\d+/api doesn't answer any more"),
+    ):
         begin()

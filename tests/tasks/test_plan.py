@@ -303,3 +303,27 @@ def test_a_visible_label_is_part_of_the_keys_of_the_rows_whose_profile_wants_it(
     before, after = ([row.key for row in plan.shard(0)] for plan in (plain, labelled))
     assert before[0] != after[0]
     assert before[1] == after[1]
+
+
+def test_of_ten_thousand_rows_exactly_those_are_made_that_a_change_touches(tmp_path: Path) -> None:
+    ids = [f"r{n:05}" for n in range(10_000)]
+    before = pa.table({"id": ids, "prompt": [f"a mug, number {n}" for n in range(10_000)]})
+
+    def to_do(rows: pa.Table, name: str, known: dict[str, Known], group: int = 3000) -> list[str]:
+        pq.write_table(rows, tmp_path / f"{name}.parquet", row_group_size=group)
+        plan, _ = planned(tmp_path / f"{name}.parquet", known=known)
+        table = plan.table()
+        made.update(dict(zip(*(table.column(column).to_pylist() for column in ("id", "key")), strict=True)))
+        return sorted(table.filter(table.column("shard").is_valid()).column("id").to_pylist())
+
+    made: dict[str, str] = {}
+    assert to_do(before, "before", {}) == ids
+    done = {one: Known("done", key, "judges of none", 1, retryable=False) for one, key in made.items()}
+
+    changed = pa.array(["a cup" if n == 7777 else f"a mug, number {n}" for n in range(10_000)])
+    added = pa.table({"id": ["new"], "prompt": ["a mug, number 12"]})
+    assert to_do(before.set_column(1, "prompt", changed), "changed", done) == ["r07777"]
+    assert to_do(pa.concat_tables([before.slice(0, 5000), added, before.slice(5000)]), "added", done) == ["new"]
+    assert to_do(pa.concat_tables([before.slice(0, 5000), before.slice(5001)]), "removed", done) == []
+    assert to_do(before.take(list(reversed(range(10_000)))), "reordered", done) == []
+    assert to_do(before.select(["prompt", "id"]), "grouped", done, group=17) == []
