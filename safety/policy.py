@@ -133,6 +133,13 @@ class Policy(BaseModel):
         )
 
     @property
+    def without_clip(self) -> Self:
+        """What is left of it where no CLIP is asked: its lists and its probe. No concept is looked for anywhere."""
+        nowhere = {"prompt_threshold": None, "picture_threshold": None}
+        concepts = tuple(concept.model_copy(update=nowhere) for concept in self.concepts)
+        return self.model_copy(update={"concepts": concepts, "min_prompt_match": None})
+
+    @property
     def digest(self) -> str:
         """SHA-256 (hex) of everything that decides a verdict: the method, the contents of lists and probe, the fields.
 

@@ -72,7 +72,11 @@ def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = 
         perhaps_dead=_perhaps_dead(store, settled.catalogue, process),
         lanes=[] if prepared.complete else run.lanes(store),
         unread=prepared.unread,
-        faults=[*([] if prepared.complete else told(store, run, 0)), *untold],
+        faults=[
+            *([prepared.unasked] if prepared.unasked else []),
+            *([] if prepared.complete else told(store, run, 0)),
+            *untold,
+        ],
     )
     if settled.complete and not prepared.complete:
         write_report(store, run.path(REPORT), mine, summary)

@@ -43,6 +43,8 @@ SAID_BY_THE_KEY = (
 )
 """Fields that decide by what the key says of them, where they are used: see `tasks.key.Maker.additions`."""
 MOST_LAYERS = 16
+NO_CLIP = "none"
+"""The CLIP of a job that is judged by lists, profiles and whatever else its policy names."""
 
 
 class Job(BaseModel):
@@ -63,7 +65,8 @@ class Job(BaseModel):
     )
     clip: str = Field(
         "miniature",
-        description="CLIP that screens and classifies: 'miniature', a folder, s3:// address, or hub id.",
+        description="CLIP that screens and classifies: 'miniature' (for that model alone), a folder, s3:// address, or "
+        "hub id; 'none' leaves it to lists, profiles and whatever else the policy names.",
     )
     clip_revision: str | None = Field(None, description="Commit of a hub CLIP, 40 hex digits.")
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:1'.")

@@ -20,12 +20,11 @@ from safety.policy import Policy
 from safety.profile import Profile, ProfileError
 from safety.provenance import DigitalSourceType
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
-from tasks.checkpoints import find_clip
 from tasks.decision import Decisions
 from tasks.edit import Edit
 from tasks.fetch import fetch_manifest
-from tasks.job import Job
-from tasks.judges import load_policy, looked_for
+from tasks.job import NO_CLIP, Job
+from tasks.judges import clip_of, load_policy, looked_for, unasked
 from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
 from tasks.lane import LaneSpec, model_name
@@ -71,6 +70,7 @@ class Prepared:
     retires: bool = False  # rows that left the manifest are withdrawn
     limited: bool = False  # the plan is about the manifest's first rows only
     unread: Unread = field(default_factory=Unread)
+    unasked: str | None = None  # what nobody looked for, where no CLIP was asked
 
     @property
     def store(self) -> Store:
@@ -89,7 +89,7 @@ class Checked:
     request: Request
     store: Store
     kind: Kind
-    clip: Checkpoint
+    clip: Checkpoint | None  # None: no concept is looked for
     policy: Policy
     profiles: dict[str, Profile]  # by name, filled as rows name them
     precision: str
@@ -105,13 +105,24 @@ class Checked:
             loaded = Profile.load(profile)
             self._check_that_it_can_be_met(loaded)
             self.profiles[profile] = loaded
-            judges = judgement(self.policy.digest, self.clip.revision, self.profiles[profile].digest)
+            judges = judgement(self.policy.digest, self.clip_revision, self.profiles[profile].digest)
             self._judged_by[profile] = judges
         return self._judged_by[profile]
 
+    @property
+    def clip_revision(self) -> str:
+        """The revision of the CLIP, or that there is none."""
+        return self.clip.revision if self.clip else NO_CLIP
+
     def _check_that_it_can_be_met(self, profile: Profile) -> None:
         job, is_pictures = self.request.job, isinstance(self.kind.making, Pictures)
-        if is_pictures and (beyond := profile.concepts_beyond(looked_for(self.policy))):
+        beyond = profile.concepts_beyond(looked_for(self.policy)) if is_pictures else []
+        if beyond and self.clip is None:
+            raise ProfileError(
+                f"The profile {profile.name} wants to know whether a picture shows “{beyond[0]}”, and the job's clip "
+                "is none: give a CLIP and a policy that was measured on it, or take a profile that names no concepts."
+            )
+        if beyond:
             raise ProfileError(
                 f"The profile {profile.name} wants to know whether a picture shows “{beyond[0]}”, and the policy "
                 f"{job.policy} doesn't look for that in pictures: add the concept there, or take it out of a profile "
@@ -152,7 +163,7 @@ class Checked:
             **self.request.job.deciding(),
             "model": self.kind.checkpoint.revision,
             "precision": self.precision,
-            "clip": self.clip.revision,
+            "clip": self.clip_revision,
             "policy": self.policy.digest,
             "profile": self.profiles[self.request.job.profile].digest,
             **self.maker.additions,
@@ -208,12 +219,13 @@ def check(request: Request) -> Checked:
         raise RequestError("--retire-missing needs the whole manifest: leave out --limit.")
     with _as_request_error():
         store = open_store(job.store)
+        clip = clip_of(job)
         kind = kind_of(job)
         checked = Checked(
             request=request,
             store=store,
             kind=kind,
-            clip=find_clip(job.clip, job.clip_revision),
+            clip=clip,
             policy=load_policy(job.policy, job.clip),
             profiles={},
             precision=resolved_precision(job, kind.checkpoint),
@@ -373,6 +385,7 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process) -> Prepared:
         retires=request.retire_missing,
         limited=request.limit is not None,
         unread=plan.unread,
+        unasked=None if checked.clip else unasked(checked.policy),
     )
 
 
@@ -402,7 +415,7 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
         "controlnet_revision": checked.kind.controlnet.revision if checked.kind.controlnet else None,
         "loras": [{"name": str(lora), "revision": lora.revision} for lora in checked.kind.loras],
         "scheduler": checked.kind.scheduler,
-        "clip_revision": checked.clip.revision,
+        "clip_revision": checked.clip_revision,
         "precision": checked.precision,
         "policy_digest": checked.policy.digest,
     }

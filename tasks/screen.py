@@ -133,6 +133,8 @@ def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verd
     """
     verdicts = [judge_by_list(planned, judges) for planned in rows]
     windows: list[np.ndarray | None] = [None] * len(rows)
+    if not judges.asks_clip:
+        return verdicts, windows
     open_rows = [index for index, verdict in enumerate(verdicts) if verdict.allowed]
     texts = list(dict.fromkeys(text for index in open_rows for text in conditioning(rows[index])))
     try:
