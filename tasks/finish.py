@@ -90,7 +90,7 @@ def settle(store: Store, prepared: Prepared, process: Process) -> Settled:
     with temporary_folder() as folder, process.threads() as pool:
         file = folder / "plan.parquet"
         store.download(run.path("plan.parquet"), file)
-        plan = Plan(file)
+        plan = Plan(file, store.uri_of(run.path("plan.parquet")))
         rows, planned_from = plan.table(), plan.planned_from or 0
         if prepared.complete:
             return Settled(read_catalogue(store), rows, complete=True)

@@ -105,9 +105,11 @@ def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
     store = open_store(spec.store, dialect=spec.dialect)
     with temporary_folder() as folder:
         file = folder / "plan.parquet"
-        if store.download(Run(spec.run).path("plan.parquet"), file) is None:
+        path = Run(spec.run).path("plan.parquet")
+        if store.download(path, file) is None:
             raise StoreError(f"The plan of run {spec.run} is gone from {store.uri}.")
-        with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, Plan(file), faults) as line:
+        plan = Plan(file, store.uri_of(path))
+        with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, plan, faults) as line:
             try:
                 return line.work(shards)
             finally:

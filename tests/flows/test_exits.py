@@ -6,7 +6,6 @@ import errno
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
@@ -29,7 +28,7 @@ def state(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
 def raised(error: BaseException, *, called: str = "unknown", module: str = "tasks.anything") -> BaseException:
     """An error that went through a function of this name in this module."""
     room: dict[str, object] = {"__name__": module, "error": error}
-    exec(f"def {called}():\n    raise error", room)  # noqa: S102
+    exec(f"def {called}():\n    raise error", room)
     function = room[called]
     assert callable(function)
     with pytest.raises(type(error)) as caught:
