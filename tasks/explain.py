@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from safety.blocklist import judge_text
 from safety.concepts import judge_picture, judge_prompt
 from safety.explanation import Explanation, Nearness, listed_in, nearness, probe_nearness, readings
 from safety.layers import WHITE, over
 from safety.picture import inspect
 from safety.policy import PROMPT_MATCH, Policy
 from safety.probe import judge_vectors
+from safety.texts import judge_text
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.checkpoints import find_checkpoint
 from tasks.decoder import Decoder

@@ -11,10 +11,10 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from safety.blocklist import judge_text
 from safety.concepts import judge_prompt
 from safety.layers import WHITE, over
 from safety.policy import Policy
+from safety.texts import judge_text
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.decision import Decision, Decisions, Ruling
 from tasks.judges import Judges, unjudged
