@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.sampling import LayersDefaults, layers_size
+from models.sampling import LayersDefaults, check_aspect, layers_size
 from tasks.job import MOST_LAYERS, DecomposeJob
 from tasks.key import seed_of
 from tasks.manifest import PICTURES, known_values
@@ -85,6 +85,7 @@ class PictureRows:
             resolution = whole(values, "resolution", defaults.resolution, RESOLUTIONS)
             original = self.originals.look("image", values.get("image"))
             width, height = layers_size(original.width, original.height, resolution, defaults.size_multiple)
+            check_aspect(original.width, original.height, (width, height))
             return Row(
                 id=row_id,
                 prompt=caption.strip(),
