@@ -163,7 +163,17 @@ class Judges:
 
 
 def unjudged(reason: Reason, what: str, error: Exception) -> Verdict:
-    """The refusal of something that a classifier failed of; `what` should have been done to it."""
+    """The refusal of something that a classifier failed of; `what` should have been done to it.
+
+    Raises:
+        DeviceLost: if the classifier's device is lost, which is no row's fault and would refuse all of them.
+    """
+    if isinstance(error, RuntimeError):
+        from models.failure import DeviceLost, blame  # imports torch, as what failed so has done
+
+        if isinstance(error, DeviceLost):
+            raise error
+        blame(error)
     # Only a checkpoint's errors are made to be shown: another one may quote a whole prompt.
     why = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}."
     return fail(reason, f"The {what}: {why}")
