@@ -22,7 +22,7 @@ from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.filesize import decimal
 
-from flows.ending import ending, leave
+from flows.ending import end_before_destructors, ending, leave
 from flows.exits import OK, ROWS_FAILED, command_of, end_of
 from flows.output import open_output
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
@@ -478,6 +478,8 @@ def main() -> NoReturn:
     """Run the command."""
     for name, value in {**QUIET, **PATIENT}.items():
         os.environ.setdefault(name, value)
+    if sys._getframe(1).f_globals.get("__name__") == "__main__":  # this process is the command's, and nobody else's
+        end_before_destructors()
     open_output()
     ending.forget()
     threading.excepthook = _end_of_thread
