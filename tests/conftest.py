@@ -7,6 +7,7 @@ import contextlib
 import contextvars
 import gc
 import os
+import signal
 import threading
 import urllib.request
 import uuid
@@ -21,6 +22,10 @@ from tests.hub_server import HubServer
 from tests.radosgw import PACKAGES, Radosgw, lacking
 
 pytest_plugins = ["tests.slow"]
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell starts what it leaves in the background so, and what these processes start would be deaf to Ctrl-C, too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # There are as many of these processes as the machine can bear: neither they nor their children need more threads.

@@ -1,10 +1,11 @@
 """Which tests `make quick` leaves out: those that are marked as slow, and whole runs, whoever writes them.
 
-That nobody forgets the mark, the summary of every run of the tests names those that took long and don't have it.
+That nobody forgets the mark, the summary of every run of the tests names those that took long and don't have it. Those
+that mostly wait come first, so that the others run beside them, and none is left for the end, when nothing does.
 """
 
 import os
-from collections.abc import Generator, Iterable
+from collections.abc import Generator
 
 import pytest
 
@@ -14,15 +15,18 @@ TOOK = "seconds of the processor"
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes long; `make quick` leaves it out")
+    config.addinivalue_line("markers", "waits: takes a minute in which the processor has nothing to do; comes first")
     config.addinivalue_line("markers", "quick: a whole run that `make quick` makes, too")
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: Iterable[pytest.Item]) -> None:
-    """Mark whole runs as slow: they need the Prefect server."""
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark whole runs as slow: they need the Prefect server. Those that wait come first, then what is slow."""
     for item in items:
-        if "prefect_address" in getattr(item, "fixturenames", ()) and item.get_closest_marker("quick") is None:
+        whole_run = "prefect_address" in getattr(item, "fixturenames", ()) and item.get_closest_marker("quick") is None
+        if whole_run or item.get_closest_marker("waits"):
             item.add_marker(pytest.mark.slow)
+    items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("waits", "slow")])
 
 
 @pytest.hookimpl(wrapper=True)

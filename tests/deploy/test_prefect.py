@@ -23,10 +23,12 @@ PROJECT = Path(__file__).parents[2]
 PREFECT = [sys.executable, "-m", "prefect"]
 
 
+@pytest.mark.waits
 def test_the_nightly_deployment_runs_and_leaves_its_catalogue(
     manifest: Callable[..., str], store: Store, tmp_path: Path
 ) -> None:
     environment = {**os.environ, "PWD": str(PROJECT), "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR"}
+    environment["PREFECT_WORKER_QUERY_SECONDS"] = "1"  # ten by default
     quiet = {"cwd": PROJECT, "env": environment, "capture_output": True, "text": True, "timeout": 120}
     subprocess.run([*PREFECT, "work-pool", "create", "packshot", "--type", "process"], check=True, **quiet)  # type: ignore[call-overload]
     deploy = [*PREFECT, "--no-prompt", "deploy", "--prefect-file", "deploy/prefect.yaml", "--all"]

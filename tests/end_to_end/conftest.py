@@ -20,6 +20,7 @@ from tasks.master import SOURCE, Masters
 from tasks.outcome import Retry
 from tasks.store import Store, open_store
 from tasks.summary import Summary
+from tests.forked import ForkedCommand, forked_command
 
 ROAD = str(Path(__file__).with_name("road.toml"))
 SMALL = {"width": 128, "height": 128, "steps": 3, "guidance": 1.0, "policy": ROAD}
@@ -65,8 +66,13 @@ def source_of(store: Store, row: dict[str, Any]) -> bytes:
     return masters.read(master, SOURCE)
 
 
-def command(*words: str, **environment: str) -> subprocess.Popen[str]:
-    """The command line in a process of its own."""
+def command(*words: str, **environment: str) -> ForkedCommand:
+    """The command line in a process of its own, forked from one that has imported torch and what stands on it."""
+    return forked_command(*words, environment={**os.environ, "COLUMNS": "160", **environment})
+
+
+def spawned_command(*words: str, **environment: str) -> subprocess.Popen[str]:
+    """The command line in a process of its own, from the interpreter's start on."""
     return subprocess.Popen(
         [sys.executable, "-c", "from flows.command import main; main()", *words],
         stdout=subprocess.PIPE,

@@ -23,10 +23,12 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import forkserver
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -88,6 +90,16 @@ def inheriting(environment: dict[str, str], target: Callable[..., None], *argume
     target(*arguments)
 
 
+def processes(place: Path) -> dict[psutil.Process, list[str]]:
+    """Those that were started with that place for temporary files, and their commands."""
+    found = {}
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):  # it has ended
+            if process.environ().get("TMPDIR") == str(place) and process.status() != psutil.STATUS_ZOMBIE:
+                found[process] = process.cmdline()
+    return found
+
+
 @contextlib.contextmanager
 def quiet() -> Any:
     """Say nothing: a killed command's last words are nobody's."""
@@ -110,6 +122,7 @@ class Shop:
         self._edition = 0
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(PRELOADED)
+        forkserver.ensure_running()  # in the environment of now: see `inheriting`
         for name, side in RULES.items():
             (folder / f"{name}.toml").write_text(f"min_longest_side = {side}\n")
         (folder / "asking.toml").write_text(ASKING)

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
-import psutil
 import pytest
 
 from tasks.store import Store
-from tests.end_to_end.conftest import command, manifest, store
+from tests.end_to_end.conftest import manifest, spawned_command, store
 from tests.end_to_end.test_decompose import drawing
+from tests.faults.killing import processes
 
 __all__ = ["manifest", "store"]  # fixtures
 
@@ -25,16 +24,6 @@ def place(tmp_path: Path) -> Path:
     return folder
 
 
-def processes(place: Path) -> dict[psutil.Process, list[str]]:
-    """Those that were started with that place for temporary files, and their commands."""
-    found = {}
-    for process in psutil.process_iter():
-        with contextlib.suppress(psutil.Error):  # it has ended
-            if process.environ().get("TMPDIR") == str(place) and process.status() != psutil.STATUS_ZOMBIE:
-                found[process] = process.cmdline()
-    return found
-
-
 def wait_for(what: Callable[[], object], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while not what():
@@ -42,13 +31,14 @@ def wait_for(what: Callable[[], object], seconds: float) -> None:
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_no_process_and_the_next_command_clears_its_folders(
     manifest: Callable[..., str], store: Store, place: Path, tmp_path: Path
 ) -> None:
     file = manifest([{"id": f"r{n}", "image": drawing(n)} for n in range(3)])
     words = ["decompose", file, "--store", store.uri, "--resolution", "64", "--steps", "2"]
     environment = {"TMPDIR": str(place), "PREFECT_HOME": str(tmp_path / "prefect"), "PREFECT_API_URL": ""}
-    process = command(*words, **environment)
+    process = spawned_command(*words, **environment)
 
     def works() -> bool:
         """Whether its Prefect server and a process that decodes are there."""
@@ -65,7 +55,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_command_clears_its_folders(
             left.kill()
     assert list(place.glob("packshot-*"))
 
-    _, said = (dry := command(*words, "--dry-run", **environment)).communicate(timeout=200)
+    _, said = (dry := spawned_command(*words, "--dry-run", **environment)).communicate(timeout=200)
 
     assert dry.returncode == 0, said
     assert list(place.glob("packshot-*")) == []

@@ -18,9 +18,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from tasks.store import Store
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, store
+from tests.forked import ForkedCommand
 
 __all__ = ["manifest", "store"]  # fixtures
 
+pytestmark = pytest.mark.waits
 ROWS = [{"id": f"r{n:02}", "prompt": f"a red mug number {n}"} for n in range(24)]
 FLAGS = [word for name, value in SMALL.items() for word in (f"--{name}", str(value))]
 
@@ -76,7 +78,7 @@ def drawn(store: Store) -> int:
     return len([*Path(store.uri).glob("masters/*/*/*.png")])
 
 
-def begun(file: str, store: Store, server: Server) -> subprocess.Popen[str]:
+def begun(file: str, store: Store, server: Server) -> ForkedCommand:
     """A run that has drawn something."""
     words = ["generate", file, "--store", store.uri, "--batch", "1", "--shard-rows", "4", *FLAGS]
     process = command(*words, PREFECT_API_URL=server.address)

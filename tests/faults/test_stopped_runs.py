@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tasks.store import Store, open_store
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, prefect_api, run, store
 from tests.faults.fault_proxy import FaultProxy, answer
+from tests.forked import ForkedCommand
 
 __all__ = ["manifest", "prefect_api", "store"]  # fixtures
 
@@ -27,7 +27,7 @@ def pictures(store: Store) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in Path(store.uri).glob("masters/*/*/*.png")}
 
 
-def started(file: str, store: Store, at_least: int) -> subprocess.Popen[str]:
+def started(file: str, store: Store, at_least: int) -> ForkedCommand:
     """A run in a process of its own that has kept so many pictures."""
     words = ["generate", file, "--store", store.uri, "--batch", str(BATCH), "--shard-rows", "8", *FLAGS]
     process, deadline = command(*words), time.monotonic() + 200
