@@ -145,9 +145,8 @@ def check_aspect(width: int, height: int, layers: tuple[int, int]) -> None:
     stretched = layers[0] * height / (layers[1] * width)
     if max(stretched, 1 / stretched) > MOST_STRETCHED:
         raise ValueError(
-            f"A picture of {width} × {height} is too narrow to be decomposed: its layers would come out at "
-            f"{layers[0]} × {layers[1]}, in another aspect; add background to its long sides, crop it, or give another "
-            "resolution."
+            f"The layers of a picture of {width} × {height} would come out at {layers[0]} × {layers[1]}, in another "
+            "aspect; give a higher resolution, add background to its long sides, or crop it."
         )
 
 

@@ -446,7 +446,7 @@ def test_a_picture_whose_layers_would_have_another_aspect_is_refused_with_their_
     for resolution in (256, 640):
         size = layers_size(width, height, resolution, 16)
         with pytest.raises(
-            ValueError, match=f"{width} × {height} is too narrow .* at {size[0]} × {size[1]}, in another"
+            ValueError, match=f"of {width} × {height} would come out at {size[0]} × {size[1]}, in another"
         ):
             check_aspect(width, height, size)
 
