@@ -46,9 +46,9 @@ from models.levers import Levers
 from models.miniature.captions import caption
 from models.miniature.world import FAULTS, random_scene
 from models.sampling import PictureRequest, Shape
-from safety.blocklist import judge_text
 from safety.concepts import judge_prompt
 from safety.policy import Policy
+from safety.texts import judge_text
 from safety.verdict import strictest
 from tasks.encoding import Encoding
 from tasks.job import GenerateJob

@@ -6,6 +6,8 @@ import inspect
 import logging
 import os
 import sys
+import tempfile
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,17 +23,13 @@ from rich.console import Console
 from rich.filesize import decimal
 
 from flows import prefect_settings
-from flows.ending import ending, leave
-from models.temporary_folder import NoTemporaryRoom
-from models.weights import CheckpointError, CheckpointUnreachable
-from safety.credentials import CredentialsError
+from flows.ending import end_before_destructors, ending, leave
+from flows.exits import OK, ROWS_FAILED, command_of, end_of
+from flows.output import open_output
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
 from tasks.outcome import Retry
 from tasks.request import RequestError
-from tasks.stopping import Stopped
-from tasks.store import StoreAddressError, StoreError
 
-OK, ROWS_FAILED, WRONG_REQUEST, OUT_OF_REACH, STOPPED = 0, 1, 2, 3, 130
 FAULTY = 1  # a checkpoint that verify found something wrong with
 NOT_DECIDED = 1  # an answer of somebody else's stands
 REFUSED = 1  # a prompt or picture that was checked
@@ -529,34 +527,58 @@ def main() -> NoReturn:
     """Run the command."""
     for name, value in {**QUIET, **prefect_settings.PATIENT}.items():
         os.environ.setdefault(name, value)
+    if sys._getframe(1).f_globals.get("__name__") == "__main__":  # this process is the command's, and nobody else's
+        end_before_destructors()
+    open_output()
     ending.forget()
+    threading.excepthook = _end_of_thread
     logging.raiseExceptions = False  # or each log that Prefect can't be told is told to the terminal
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            app()
+            with _in_sentences(), _home():
+                app()
         except SystemExit as ended:
             leave(ended.code)
     raise AssertionError("typer's app ends the process itself")
 
 
 @contextmanager
+def _home() -> Iterator[None]:
+    """Give a process of a user whom the system doesn't know a home for as long as it runs: libraries need one."""
+    if os.path.isabs(os.path.expanduser("~")):  # noqa: PTH111, PTH117  Path.home raises where there is none
+        yield
+        return
+    from flows.moving import say
+    from models.temporary_folder import temporary_folder
+
+    with temporary_folder() as home:
+        os.environ["HOME"] = str(home)
+        os.environ.setdefault("XDG_STATE_HOME", tempfile.gettempdir())  # a traceback is to outlast the process
+        say(problems, "There is no home folder, so nothing is remembered from one command to the next: set HOME.")
+        yield
+
+
+@contextmanager
 def _in_sentences() -> Iterator[None]:
-    """End with a sentence and an exit code where the command can't go on."""
+    """End with a sentence and an exit code where the command can't go on, whatever comes up."""
     try:
         yield
-    except (RequestError, CheckpointError, CredentialsError, StoreAddressError) as error:
-        _end(str(error), WRONG_REQUEST)  # what only loading a model or a certificate finds is no RequestError
-    except (StoreError, CheckpointUnreachable, NoTemporaryRoom, prefect_settings.ServerError) as error:
-        _end(str(error), OUT_OF_REACH)
-    except (Stopped, KeyboardInterrupt):
-        _end("Stopped. What was finished is stored; the same command goes on from there.", STOPPED)
-    except Exception as error:
-        from models.failure import DeviceLost  # imports torch, which takes seconds
+    except SystemExit:
+        raise
+    except BaseException as error:  # noqa: BLE001  this is the door: nothing leaves it as a traceback
+        _end(*end_of(error, _command()))
 
-        if not isinstance(error, DeviceLost):
-            raise
-        _end(str(error), OUT_OF_REACH)
+
+def _end_of_thread(failed: threading.ExceptHookArgs) -> None:
+    """Say that a thread ended of what nobody foresaw; whoever waits for what it does goes on without."""
+    if failed.exc_value is not None and not isinstance(failed.exc_value, SystemExit):
+        sentence, _ = end_of(failed.exc_value, f"{_command()}, beside its work,")
+        problems.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+
+def _command() -> str:
+    return command_of(sys.argv[1:], [group.name for group in app.registered_groups if group.name])
 
 
 def _end(sentence: str, code: int) -> NoReturn:

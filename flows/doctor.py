@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -15,7 +16,7 @@ from rich.text import Text
 
 from models.finding import Finding, Status
 from tasks.examine import Check
-from tasks.job import GenerateJob, Job
+from tasks.job import NO_CLIP, GenerateJob, Job
 
 OK, WRONG_REQUEST, OUT_OF_REACH = 0, 2, 3
 COLOURS: dict[Status, str] = {"ok": "green", "warning": "yellow", "failed": "bold red", "left out": "dim"}
@@ -78,7 +79,7 @@ def _triton(job: Job) -> Sequence[Finding]:
 
 
 def _checkpoint(job: Job) -> Sequence[Finding]:
-    from models.checkpoint_check import check_clip, check_controlnet, check_loras, check_model
+    from models.checkpoint_check import check_controlnet, check_loras, check_model
 
     findings: list[Finding] = []
     checkpoint = None
@@ -91,8 +92,24 @@ def _checkpoint(job: Job) -> Sequence[Finding]:
         controlnet = _at_hand("ControlNet", job.controlnet, findings) if job.controlnet else None
         if controlnet:
             findings.append(check_controlnet(controlnet, job.controlnet_revision, checkpoint))
-    if clip := _at_hand("CLIP", job.clip, findings):
-        findings.append(check_clip(clip, job.clip_revision))
+    return [*findings, *_clip(job)]
+
+
+def _clip(job: Job) -> list[Finding]:
+    from models.checkpoint_check import SENTENCE, check_clip
+    from models.identity import CLIP_FOLDER
+    from tasks.judges import check_judge, load_policy, unasked
+    from tasks.request import RequestError
+
+    findings: list[Finding] = []
+    try:
+        if job.clip == NO_CLIP:
+            return [Finding.warning("CLIP", unasked(load_policy(job.policy, job.clip)), "Give a CLIP with --clip.")]
+        if clip := _at_hand("CLIP", job.clip, findings):
+            check_judge(job.clip, CLIP_FOLDER if clip == "miniature" else Path(clip).expanduser(), job.model)
+            findings.append(check_clip(clip, job.clip_revision))
+    except RequestError as error:
+        findings.append(Finding.refused("CLIP", str(error), SENTENCE, "Give another.", "request"))
     return findings
 
 

@@ -27,6 +27,7 @@ def document(policy: Policy, explanations: Iterable[Explanation]) -> dict[str, A
             "read_as": list(one.read_as),
             "listed": [asdict(entry) for entry in one.listed],
             "concepts": [{**asdict(near), "room": near.room} for near in one.near],
+            "unasked": one.unasked,
             "prompt_match": one.match and {"score": one.match[0], "least": one.match[1]},
         }
         for one in explanations
@@ -58,6 +59,8 @@ def show_explanation(console: Console, explanation: Explanation) -> None:
         console.print(rows)
     if explanation.near:
         console.print(_near(explanation.near))
+    if explanation.unasked:
+        console.print(explanation.unasked, markup=False, highlight=False, soft_wrap=True)
     console.print()
 
 

@@ -17,6 +17,7 @@ from models.hub import is_hub_id, pinned
 from models.hub_cache import snapshot
 from models.inventory import INVENTORY, read_inventory
 from models.layout import CLIP, CLIP_WEIGHTS, CONTROLNET, PIPELINE, PIPELINES, components, stem
+from models.other_models import refuse_file, refuse_folder
 from models.sampling import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults
 from models.weights import PICKLES, CheckpointError, check_weights, read_header, read_json
 
@@ -210,6 +211,10 @@ def _find(
     if begun is not None:
         again = f"{begun.origin} --revision {begun.revision}" if begun.revision else begun.origin
         raise CheckpointError(f"{model} holds {begun} in part; go on with packshot models pull {again} --to {model}.")
+    if folder.is_file():
+        refuse_file(folder, entry)
+    if folder.is_dir() and not bundled and not (folder / entry).exists() and not is_hub_id(model):
+        refuse_folder(folder, entry)
     if folder.is_dir() and (bundled or (folder / entry).exists() or not is_hub_id(model)):
         if not hashed:
             check(folder)

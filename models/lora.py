@@ -188,6 +188,21 @@ def _linear_layers(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
     }
 
 
+def prefixed(names: Iterable[str]) -> bool:
+    """Whether a LoRA names its tensors as diffusers does and has alphas, too.
+
+    diffusers (0.42.1) takes such names for another format, and puts its own prefix before theirs.
+    """
+    names = list(names)
+    return any(name.endswith(".alpha") for name in names) and all(name.startswith("transformer.") for name in names)
+
+
+def _module_name(name: str) -> str:
+    for prefix in ("transformer.", "diffusion_model.", "lora_unet_"):
+        name = name.removeprefix(prefix)
+    return name.replace("default.", "")
+
+
 def _check(file: Path, checkpoint: Checkpoint, layers: dict[str, tuple[int, ...]]) -> None:
     """Check that a LoRA's tensors are pairs for layers of this transformer, and that there is nothing else."""
     downs: dict[str, tuple[int, ...]] = defaultdict(tuple)
@@ -239,13 +254,7 @@ def _loaded_names(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
         name.endswith(".alpha") or name.startswith(("lora_unet_", "diffusion_model.")) or "default." in name
         for name in shapes
     ):
-        return {
-            name: (
-                name.removeprefix("diffusion_model.").removeprefix("lora_unet_").replace("default.", ""),
-                shape,
-            )
-            for name, shape in shapes.items()
-        }
+        return {name: (_module_name(name), shape) for name, shape in shapes.items()}
     stray = next((name for name in shapes if not name.startswith("transformer.")), None)
     if stray is not None:
         raise CheckpointError(

@@ -7,10 +7,11 @@ from contextlib import contextmanager
 import torch
 from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+from safetensors.torch import load_file
 
 from models.failure import first_line
-from models.lora import Lora
-from models.weights import CheckpointError
+from models.lora import Lora, prefixed
+from models.weights import CheckpointError, read_shapes
 
 
 def merge(transformer: QwenImageTransformer2DModel, loras: Sequence[Lora]) -> None:
@@ -42,7 +43,7 @@ def _load(pipeline: QwenImagePipeline, lora: Lora, name: str) -> None:
     try:
         with _warnings() as warnings:
             pipeline.load_lora_weights(
-                str(lora.file.parent),
+                _without_prefix(lora) or str(lora.file.parent),
                 weight_name=lora.file.name,
                 adapter_name=name,
                 local_files_only=True,
@@ -54,6 +55,13 @@ def _load(pipeline: QwenImagePipeline, lora: Lora, name: str) -> None:
         raise CheckpointError(f"{lora.file} can't be merged: {first_line(error).rstrip('.')}.") from error
     if warnings:
         raise CheckpointError(f"{lora.file} can't be merged as a whole: {warnings[0].strip()[:300].rstrip('.')}.")
+
+
+def _without_prefix(lora: Lora) -> dict[str, torch.Tensor] | None:
+    """The tensors of a LoRA under names that diffusers reads; None where it reads the file's own."""
+    if not prefixed(read_shapes(lora.file)):
+        return None
+    return {name.removeprefix("transformer."): tensor for name, tensor in load_file(lora.file).items()}
 
 
 @contextmanager

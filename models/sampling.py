@@ -6,6 +6,10 @@ from typing import Any
 
 import numpy as np
 
+MOST_STRETCHED = 1.125
+"""How much longer a side of layers may be, beside the other one, than it is in their source: by so much a picture of
+20 : 1 is rounded at a resolution of 640."""
+
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 
 
@@ -130,6 +134,20 @@ def layers_size(width: int, height: int, resolution: int, multiple: int) -> tupl
     if min(sides) < multiple:
         raise ValueError(f"A picture of {width} × {height} is too narrow to be decomposed at resolution {resolution}.")
     return sides[0], sides[1]
+
+
+def check_aspect(width: int, height: int, layers: tuple[int, int]) -> None:
+    """Refuse a source picture whose layers would come out in another aspect, because their short side is rounded.
+
+    Raises:
+        ValueError: if it is so; `layers` is their size by `layers_size`.
+    """
+    stretched = layers[0] * height / (layers[1] * width)
+    if max(stretched, 1 / stretched) > MOST_STRETCHED:
+        raise ValueError(
+            f"The layers of a picture of {width} × {height} would come out at {layers[0]} × {layers[1]}, in another "
+            "aspect; give a higher resolution, add background to its long sides, or crop it."
+        )
 
 
 def layers_shape(

@@ -13,9 +13,8 @@ from ahocorasick_rs import AhoCorasick
 
 from safety.blocklist_file import Entry, Hit, check_entry, entry_words, read_entries
 from safety.memo import Memo
-from safety.normalise import UNSPACED, Reading, normalise
+from safety.normalise import UNSPACED, Normalised, Reading, normalise
 from safety.spelling import LONG, has_repeats, holds, listed, loose, plurals, spellings, squeezed
-from safety.verdict import Reason, Verdict, allow, refuse
 
 # "g u n": this many single characters in a row spell a word out.
 SPELLED = 3
@@ -112,13 +111,13 @@ class Blocklist:
         """Everything in the lists that decides a verdict, in an order that doesn't depend on the files'."""
         return sorted([entry.language, entry.list, "!" * entry.exception, entry.text] for entry in self.entries)
 
-    def search(self, text: str) -> Hit | None:
+    def search(self, text: str | Normalised) -> Hit | None:
         """The first listed term in `text`, or None. Time grows in proportion to the text."""
         return next((found.entry.hit for found in self.find(text) if not found.entry.exception), None)
 
-    def find(self, text: str) -> Iterator[Found]:
+    def find(self, text: str | Normalised) -> Iterator[Found]:
         """Everything listed in `text`: terms, and the exceptions that allow what they name."""
-        for reading in normalise(text).readings:
+        for reading in (normalise(text) if isinstance(text, str) else text).readings:
             yield from self._find_words(reading)
             yield from self._find_unspaced(reading)
 
@@ -319,12 +318,3 @@ def _means(joined: str, entry: Entry) -> bool:
     if any(map(str.isdigit, entry.text)):
         return joined == "".join(entry_words(entry))
     return sum(map(str.isalpha, joined)) >= 2
-
-
-def judge_text(text: str, blocklist: Blocklist, *, what: str = "text") -> Verdict:
-    """Refuse a text that names something listed. The message calls the text `what` and names the listed term only."""
-    hit = blocklist.search(text)
-    if hit is None:
-        return allow()
-    named = f"The {what} names something on the list “{hit.list}” ({hit.language}): {hit.term}."
-    return refuse(Reason.BLOCKLIST, named)

@@ -54,6 +54,8 @@ def read_entries(path: Path) -> Iterator[Entry]:
         raise BlocklistError(f"{path} isn't UTF-8 text.") from None
     except OSError as error:
         raise BlocklistError(f"{path} can't be read: {error.strerror}.") from None
+    except ValueError:
+        raise BlocklistError(f"{str(path)!r} can't be the path of a list.") from None
     section = ""
     for number, line in enumerate(lines, start=1):
         text = line.partition("#")[0].strip()

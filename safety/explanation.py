@@ -55,6 +55,7 @@ class Explanation:
     listed: tuple[Listed, ...] = ()
     near: tuple[Nearness, ...] = ()  # the nearest first; empty where no classifier was asked, or it failed
     match: tuple[float, float | None] | None = None  # of a picture with its prompt: the cosine, and the least allowed
+    unasked: str | None = None  # what nobody looked for, in a sentence, where no CLIP was asked
 
 
 def probe_nearness(scores: Mapping[str, float], probe: Probe) -> tuple[Nearness, ...]:

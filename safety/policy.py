@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tomllib
 from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -15,10 +14,14 @@ from safety.blocklist import Blocklist
 from safety.blocklist_file import BlocklistError
 from safety.normalise import METHOD
 from safety.probe import Answer, Name, Probe, ProbeError
+from safety.toml_file import TomlError, problems_of, read_toml
 
 SHIPPED = Path(__file__).parent / "policies"
 SHIPPED_BLOCKLISTS = Path(__file__).parent / "blocklists"
 PROMPT_MATCH = "prompt_match"  # the score's name beside the concepts', so no concept may have it
+
+FILE_FIELDS = ("extends", "without", "blocklists", "refuse", "allow", "probe")
+"""Fields of a policy's file that are read before the policy is made of the others."""
 
 Phrase = Annotated[str, Field(min_length=1, max_length=300)]
 Margin = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
@@ -119,7 +122,7 @@ class Policy(BaseModel):
         try:
             return cls(**{"name": path.stem} | fields, blocklist=blocklist, probe=probe)
         except ValidationError as error:
-            raise _wrong(path, error) from None
+            raise _wrong(path, error, cls) from None
 
     @property
     def of_conditions(self) -> Self:
@@ -131,6 +134,13 @@ class Policy(BaseModel):
         return self.model_copy(
             update={"concepts": tuple(concept for concept in self.concepts if concept.prompt_threshold is not None)}
         )
+
+    @property
+    def without_clip(self) -> Self:
+        """What is left of it where no CLIP is asked: its lists and its probe. No concept is looked for anywhere."""
+        nowhere = {"prompt_threshold": None, "picture_threshold": None}
+        concepts = tuple(concept.model_copy(update=nowhere) for concept in self.concepts)
+        return self.model_copy(update={"concepts": concepts, "min_prompt_match": None})
 
     @property
     def digest(self) -> str:
@@ -149,13 +159,11 @@ class Policy(BaseModel):
 
 def _read(path: Path, name: str) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        return read_toml(path)
     except FileNotFoundError:
         raise PolicyError(f"There is no policy {name}; shipped are {_shipped()}.") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PolicyError(f"The policy {path} isn't TOML: {error}.") from None
-    except OSError as error:
-        raise PolicyError(f"The policy {path} can't be read: {error.strerror}.") from None
+    except TomlError as error:
+        raise PolicyError(f"The policy {path} {error}.") from None
 
 
 def _extended(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
@@ -174,7 +182,8 @@ def _extended(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
     if unknown := sorted(set(without) - set(concepts)):
         raise PolicyError(f"The policy {path}, field without: {base} has no concept {unknown[0]}.")
     kept = [concept for name, concept in concepts.items() if name not in without]
-    return {**under, **fields, "concepts": [*kept, *fields.get("concepts", [])]}
+    own = fields.get("concepts", [])
+    return {**under, **fields, "concepts": [*kept, *own] if isinstance(own, list) else own}
 
 
 def _probe(path: Path, value: object) -> Probe | None:
@@ -185,14 +194,13 @@ def _probe(path: Path, value: object) -> Probe | None:
     except ProbeError as error:
         raise PolicyError(f"The policy {path}, field probe: {error}") from None
     except ValidationError as error:
-        raise _wrong(path, error, "probe") from None
+        raise _wrong(path, error, ProbeFile, "probe") from None
 
 
-def _wrong(path: Path, error: ValidationError, *under: str) -> PolicyError:
+def _wrong(path: Path, error: ValidationError, model: type[BaseModel], under: str = "") -> PolicyError:
     """The first thing that is wrong with a policy's fields."""
-    first = error.errors(include_url=False)[0]
-    field = ".".join(str(part) for part in (*under, *first["loc"])) or "concepts"
-    return PolicyError(f"The policy {path}, field {field}: {first['msg']}.")
+    first = next(problems_of(error, model, () if under else FILE_FIELDS))
+    return PolicyError(f"The policy {path}{f', field {under}' if under else ''}: {first}.")
 
 
 def file_of(name_or_path: str) -> Path:

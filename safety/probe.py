@@ -98,6 +98,8 @@ class Probe:
             raise ProbeError(f"There is no probe {path}; packshot probe makes one.") from None
         except OSError as error:
             raise ProbeError(f"The probe {path} can't be read: {error.strerror}.") from None
+        except UnicodeError:
+            raise ProbeError(f"{str(path)!r} can't be the path of a probe.") from None
         except ProbeError as error:
             raise ProbeError(f"The probe {path} can't be used: {error}; train it again with packshot probe.") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -14,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from safety.label import LabelText
 from safety.measures import Box, edge_width, expect_rgb, measure_background, product_box
 from safety.picture_file import EXTENSIONS, PictureFile
+from safety.toml_file import TomlError, problems_of, read_toml
 from safety.verdict import Reason, Verdict, allow, refuse
 
 SHIPPED = Path(__file__).parent / "profiles"
@@ -79,19 +79,14 @@ class Profile(BaseModel):
         is_path = name_or_path.endswith(".toml") or "/" in name_or_path or "\\" in name_or_path
         path = Path(name_or_path) if is_path else SHIPPED / f"{name_or_path}.toml"
         try:
-            fields = tomllib.loads(path.read_text("utf-8"))
-            return cls(**{"name": path.stem} | fields)
+            return cls(**{"name": path.stem} | read_toml(path))
         except FileNotFoundError:
             shipped = ", ".join(sorted(file.stem for file in SHIPPED.glob("*.toml")))
             raise ProfileError(f"There is no profile {name_or_path}; shipped are {shipped}.") from None
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ProfileError(f"The profile {path} isn't TOML: {error}.") from None
-        except OSError as error:
-            raise ProfileError(f"The profile {path} can't be read: {error.strerror}.") from None
+        except TomlError as error:
+            raise ProfileError(f"The profile {path} {error}.") from None
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            field = ".".join(str(part) for part in first["loc"]) or "limits"
-            raise ProfileError(f"The profile {path}, field {field}: {first['msg']}.") from None
+            raise ProfileError(f"The profile {path}: {next(problems_of(error, cls))}.") from None
 
     @property
     def digest(self) -> str:

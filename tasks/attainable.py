@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from safety.policy import Policy
 from safety.profile import Profile, ProfileError
-from tasks.job import DecomposeJob, Job
+from tasks.job import NO_CLIP, DecomposeJob, Job
 from tasks.judges import looked_for
 
 
@@ -15,7 +15,13 @@ def check_attainable(profile: Profile, job: Job, policy: Policy) -> None:
         ProfileError: with a sentence that says what it is.
     """
     is_pictures = not isinstance(job, DecomposeJob)
-    if is_pictures and (beyond := profile.concepts_beyond(looked_for(policy))):
+    beyond = profile.concepts_beyond(looked_for(policy)) if is_pictures else []
+    if beyond and job.clip == NO_CLIP:
+        raise ProfileError(
+            f"The profile {profile.name} wants to know whether a picture shows “{beyond[0]}”, and the job's clip "
+            "is none: give a CLIP and a policy that was measured on it, or take a profile that names no concepts."
+        )
+    if beyond:
         raise ProfileError(
             f"The profile {profile.name} wants to know whether a picture shows “{beyond[0]}”, and the policy "
             f"{job.policy} doesn't look for that in pictures: add the concept there, or take it out of a profile "

@@ -12,10 +12,9 @@ from safety.calibration import Chosen, Figures, TooFew, choose, curve, measure, 
 from safety.held_out import is_held_out
 from safety.policy import PROMPT_MATCH, Concept, Policy, PolicyError, file_of
 from tasks.calibration_page import write_page
-from tasks.checkpoints import find_clip
 from tasks.examples import open_examples
 from tasks.job import Job
-from tasks.judges import Judges
+from tasks.judges import Judges, clip_of
 from tasks.making import Intake
 from tasks.policy_file import with_thresholds, write_policy
 from tasks.request import RequestError
@@ -119,7 +118,10 @@ def calibrate(
         raise RequestError(str(error)) from error
     _check_place(out, job.policy)
     examples = open_examples(name, [concept.name for concept in policy.concepts])
-    judges = Judges(policy, find_clip(job.clip, job.clip_revision), {}, device=job.device)
+    clip = clip_of(job)
+    if clip is None:
+        raise RequestError("Thresholds are those of a CLIP, and the job's clip is none: give one with --clip.")
+    judges = Judges(policy, clip, {}, device=job.device)
     intake = Intake(folder_of(name), job.image_hosts, job.max_image_bytes, job.max_image_pixels)
     sources, page = intake.sources(), out.with_suffix(".html")
     with intake.decoder(DECODERS) as decoder:

@@ -137,7 +137,7 @@ def read_catalogue(store: Store) -> Catalogue:
     content, token = found
     try:
         table = pq.read_table(io.BytesIO(content))
-    except pa.ArrowException as error:
+    except (pa.ArrowException, OSError) as error:  # the latter of a page that doesn't unpack
         raise UnreadableCatalogue(
             f"{store.uri_of(PATH)} is not a Parquet file that can be read: write the catalogue anew with packshot "
             f"rebuild --store {store.uri}."

@@ -30,6 +30,7 @@ from tasks.request import RequestError
 from tasks.reviews import Reviews
 from tasks.run import Run
 from tasks.store import Conflict, Store, open_store
+from tasks.stored_table import naming
 
 
 @dataclass(frozen=True)
@@ -261,9 +262,10 @@ def _neighbours(store: Store, table: pa.Table, rows: list[dict[str, Any]], *, re
     for run in dict.fromkeys(row["run"] for row in rows if row["fingerprint"]):
         found = store.read(Run(run).path("plan.parquet"))
         if found is not None:
-            file = pq.ParquetFile(pa.BufferReader(found[0]))
-            said = (file.metadata.metadata or {}).get(UNLIKE_OTHERS)
-            plan = file.read(columns=["id", "profile"])
+            with naming(store.uri_of(Run(run).path("plan.parquet")), "restore it, or remove that run's folder"):
+                file = pq.ParquetFile(pa.BufferReader(found[0]))
+                said = (file.metadata.metadata or {}).get(UNLIKE_OTHERS)
+                plan = file.read(columns=["id", "profile"])
         else:  # pruned: what the catalogue says of that run is the next best
             said, plan = None, table.filter(pc.equal(table.column("run"), run))
         names = [name for name in pc.unique(plan.column("profile")).drop_null().to_pylist() if name]

@@ -6,18 +6,18 @@ from pathlib import Path
 
 import numpy as np
 
-from safety.blocklist import judge_text
 from safety.concepts import judge_picture, judge_prompt
-from safety.explanation import Explanation, listed_in, nearness, probe_nearness, readings
+from safety.explanation import Explanation, Nearness, listed_in, nearness, probe_nearness, readings
 from safety.layers import WHITE, over
 from safety.picture import inspect
 from safety.policy import PROMPT_MATCH, Policy
 from safety.probe import judge_vectors
-from safety.verdict import Reason, Verdict, strictest
-from tasks.checkpoints import find_checkpoint, find_clip
+from safety.texts import judge_text
+from safety.verdict import Reason, Verdict, allow, strictest
+from tasks.checkpoints import find_checkpoint
 from tasks.decoder import Decoder
 from tasks.job import Job
-from tasks.judges import Judges, load_policy, unjudged
+from tasks.judges import Judges, clip_of, load_policy, unasked, unjudged
 from tasks.probe_check import check_probe
 from tasks.request import RequestError
 from tasks.source import LARGEST
@@ -29,11 +29,11 @@ def judges_of(job: Job) -> Judges:
     """The judges of a job's prompts and pictures, without its profiles.
 
     Raises:
-        RequestError: if the policy can't be used, or was measured on another CLIP.
+        RequestError: if the policy can't be used, or was measured on another CLIP, or the CLIP is for another model.
         CheckpointError, CheckpointUnreachable, StoreError: if the CLIP can't be found.
     """
     policy = load_policy(job.policy, job.clip)
-    return Judges(policy, find_clip(job.clip, job.clip_revision), {}, device=job.device)
+    return Judges(policy, clip_of(job), {}, device=job.device)
 
 
 def ask_probe(prompt: str, job: Job, policy: Policy) -> Verdict | None:
@@ -58,16 +58,25 @@ def explain_prompt(prompt: str, judges: Judges, by_probe: Verdict | None = None)
     """
     policy = judges.policy
     by_list = judge_text(prompt, policy.blocklist, what="prompt")
-    try:
-        windows = judges.prompt_windows([prompt])[0]
-        by_meaning = judge_prompt(windows, judges.concepts, policy)
-        near = nearness(windows, by_meaning.scores, judges.concepts, policy, "prompt")
-    except Exception as error:  # noqa: BLE001  as in a run, what can't be screened is refused
-        by_meaning, near = unjudged(Reason.SCREEN_FAILED, "prompt could not be screened", error), ()
+    by_meaning, near = _meaning_of_prompt(prompt, judges) if judges.asks_clip else (allow(), ())
     verdicts = [by_list, by_meaning]
     if by_probe is not None and policy.probe is not None:
         verdicts, near = [*verdicts, by_probe], (*near, *probe_nearness(by_probe.scores, policy.probe))
-    return Explanation("prompt", strictest(verdicts), readings(prompt), listed_in(prompt, policy.blocklist), near)
+    listed = listed_in(prompt, policy.blocklist)
+    return Explanation("prompt", strictest(verdicts), readings(prompt), listed, near, unasked=_unasked(judges))
+
+
+def _meaning_of_prompt(prompt: str, judges: Judges) -> tuple[Verdict, tuple[Nearness, ...]]:
+    try:
+        windows = judges.prompt_windows([prompt])[0]
+        verdict = judge_prompt(windows, judges.concepts, judges.policy)
+        return verdict, nearness(windows, verdict.scores, judges.concepts, judges.policy, "prompt")
+    except Exception as error:  # noqa: BLE001  as in a run, what can't be screened is refused
+        return unjudged(Reason.SCREEN_FAILED, "prompt could not be screened", error), ()
+
+
+def _unasked(judges: Judges) -> str | None:
+    return None if judges.asks_clip else unasked(judges.policy)
 
 
 def explain_picture(file: Path, prompt: str | None, judges: Judges) -> Explanation:
@@ -78,20 +87,25 @@ def explain_picture(file: Path, prompt: str | None, judges: Judges) -> Explanati
     """
     pixels, policy = _pixels(file), judges.policy
     shown = inspect(pixels)
-    try:
-        (row,) = judges.clip.embed_pictures([pixels])
-        windows = judges.prompt_windows([prompt])[0] if prompt else None
-        by_meaning = judge_picture(row, windows, judges.concepts, policy)
-        near = nearness(row[None], by_meaning.scores, judges.concepts, policy, "picture")
-    except Exception as error:  # noqa: BLE001  likewise
-        by_meaning, near = unjudged(Reason.CLASSIFIER_FAILED, "picture could not be classified", error), ()
+    by_meaning, near = _meaning_of_picture(pixels, prompt, judges) if judges.asks_clip else (allow(), ())
     match = by_meaning.scores.get(PROMPT_MATCH)
     return Explanation(
         "picture",
         strictest([shown, by_meaning]),
         near=near,
         match=None if match is None else (match, policy.min_prompt_match),
+        unasked=_unasked(judges),
     )
+
+
+def _meaning_of_picture(pixels: np.ndarray, prompt: str | None, judges: Judges) -> tuple[Verdict, tuple[Nearness, ...]]:
+    try:
+        (row,) = judges.clip.embed_pictures([pixels])
+        windows = judges.prompt_windows([prompt])[0] if prompt else None
+        verdict = judge_picture(row, windows, judges.concepts, judges.policy)
+        return verdict, nearness(row[None], verdict.scores, judges.concepts, judges.policy, "picture")
+    except Exception as error:  # noqa: BLE001  likewise
+        return unjudged(Reason.CLASSIFIER_FAILED, "picture could not be classified", error), ()
 
 
 def _pixels(file: Path) -> np.ndarray:

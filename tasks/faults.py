@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 
 from tasks.run import Run, write_json
 from tasks.store import Store
+from tasks.stored_table import naming
 
 ROOMS = ("tasks", "models")  # whose modules log as errors what they go on from, with its traceback
 MOST = 100  # faults that a lane tells apart; where there are more, they have one cause
@@ -101,7 +102,10 @@ def faults_path(run: Run, lane: int) -> str:
 def read_faults(store: Store, run: Run, lane: int) -> list[Fault]:
     """The faults of a lane so far."""
     found = store.read(faults_path(run, lane))
-    return [] if found is None else [Fault(**fault) for fault in json.loads(found[0])]
+    if found is None:
+        return []
+    with naming(store.uri_of(faults_path(run, lane)), "delete it; only what went wrong is told by it"):
+        return [Fault(**fault) for fault in json.loads(found[0])]
 
 
 def told(store: Store, run: Run, lane: int) -> list[str]:

@@ -71,7 +71,12 @@ def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = 
         unread=prepared.unread,
         warnings=prepared.warnings,
         expectation=prepared.expectation,
-        faults=[*([] if prepared.complete else told(store, run, 0)), *untold, *_changed_since(prepared)],
+        faults=[
+            *([prepared.unasked] if prepared.unasked else []),
+            *([] if prepared.complete else told(store, run, 0)),
+            *untold,
+            *_changed_since(prepared),
+        ],
     )
     if settled.complete and not prepared.complete:
         from tasks.report import write_report  # a night on which nothing changed writes none
@@ -87,7 +92,7 @@ def settle(store: Store, prepared: Prepared, process: Process) -> Settled:
     with temporary_folder() as folder, process.threads() as pool:
         file = folder / "plan.parquet"
         store.download(run.path("plan.parquet"), file)
-        plan = Plan(file)
+        plan = Plan(file, store.uri_of(run.path("plan.parquet")))
         rows, planned_from = plan.table(), plan.planned_from or 0
         if prepared.complete:
             return Settled(read_catalogue(store), rows, complete=True)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import tomllib
+import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,6 +14,7 @@ from models.lora import EXAMPLE, split_scale
 from models.placement_names import WantedPlacement
 from models.schedule import WantedScheduler
 from safety.provenance import AIGC_TEXT
+from safety.toml_file import TomlError, problems_of, read_toml
 from tasks.request import RequestError
 
 PATH_FIELDS = (
@@ -55,6 +56,8 @@ SAID_BY_THE_KEY = (
 )
 """Fields that decide by what the key says of them, where they are used: see `tasks.key.Maker.additions`."""
 MOST_LAYERS = 16
+NO_CLIP = "none"
+"""The CLIP of a job that is judged by lists, profiles and whatever else its policy names."""
 
 
 class Job(BaseModel):
@@ -75,7 +78,8 @@ class Job(BaseModel):
     )
     clip: str = Field(
         "miniature",
-        description="CLIP that screens and classifies: 'miniature', a folder, s3:// address, or hub id.",
+        description="CLIP that screens and classifies: 'miniature' (for that model alone), a folder, s3:// address, or "
+        "hub id; 'none' leaves it to lists, profiles and whatever else the policy names.",
     )
     clip_revision: str | None = Field(None, description="Commit of a hub CLIP, 40 hex digits.")
     device: str = Field("auto", description="'auto', 'cpu', 'cuda' or 'cuda:1'.")
@@ -140,6 +144,15 @@ class Job(BaseModel):
         None, gt=0, description="Most memory of the GPU to use, such as 24GiB; default: what is free."
     )
     memory_fraction: float = Field(0.9, gt=0, le=1, description="Share of the free GPU memory that batches may fill.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _truth_is_no_number(cls, values: Any) -> Any:
+        for name, value in values.items() if isinstance(values, dict) else ():
+            kind = cls.model_fields[name].annotation if name in cls.model_fields else bool
+            if isinstance(value, bool) and kind is not bool and bool not in get_args(kind):
+                raise ValueError(f"{name} is {str(value).lower()}, and isn't a question of true or false")
+        return values
 
     @model_validator(mode="after")
     def _levers_fit(self) -> Job:
@@ -212,7 +225,7 @@ def load_job(kind: type[AnyJob], file: Path | None, **flags: Any) -> AnyJob:
     Raises:
         RequestError: if the file can't be read or a value is wrong; the sentence names the field.
     """
-    return _job(kind, _values(file, flags))
+    return _job(kind, _values(file, flags), file)
 
 
 def load_job_to_check(file: Path | None, **flags: Any) -> Job:
@@ -224,12 +237,12 @@ def load_job_to_check(file: Path | None, **flags: Any) -> Job:
     values = {"manifest": "", "store": "", **_values(file, flags)}
     generates, decomposes = GenerateJob.model_fields.keys(), DecomposeJob.model_fields.keys()
     if values.keys() & (generates - decomposes):
-        return _job(GenerateJob, values)
+        return _job(GenerateJob, values, file)
     if values.keys() & (decomposes - generates):
-        return _job(DecomposeJob, values)
-    job = _job(GenerateJob, values)
+        return _job(DecomposeJob, values, file)
+    job = _job(GenerateJob, values, file)
     is_layered = declared_pipeline(job.model, job.revision) == "QwenImageLayeredPipeline"
-    return _job(DecomposeJob, values) if is_layered else job
+    return _job(DecomposeJob, values, file) if is_layered else job
 
 
 def _values(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
@@ -237,21 +250,26 @@ def _values(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     return values | {name: value for name, value in flags.items() if value is not None}
 
 
-def _job(kind: type[AnyJob], values: dict[str, Any]) -> AnyJob:
+def _job(kind: type[AnyJob], values: dict[str, Any], file: Path | None) -> AnyJob:
+    where = f" ({file})" if file else ""
     try:
-        return kind(**values)
+        job = kind(**values)
     except ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc'])) or 'job'}: {e['msg']}" for e in error.errors())
-        raise RequestError(f"The job is wrong: {problems}.") from error
+        raise RequestError(f"The job{where} is wrong: {'; '.join(problems_of(error, kind))}.") from error
+    for name in PATH_FIELDS:
+        value = getattr(job, name, None)
+        if isinstance(value, str) and value.startswith("~") and os.path.expanduser(value) == value:  # noqa: PTH111
+            raise RequestError(f"The job{where} is wrong: {name} is {value}, and there is no such user's home folder.")
+    return job
 
 
 def _read_toml(file: Path) -> dict[str, Any]:
     try:
-        values = tomllib.loads(file.read_text(encoding="utf-8"))
+        values = read_toml(file)
     except FileNotFoundError as error:
         raise RequestError(f"There is no job file {file}.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise RequestError(f"The job file {file} can't be read: {error}.") from error
+    except TomlError as error:
+        raise RequestError(f"The job file {file} {error}.") from error
     for name in PATH_FIELDS:
         match values.get(name):
             case str(path):
@@ -263,5 +281,8 @@ def _read_toml(file: Path) -> dict[str, Any]:
 
 def _beside(file: Path, value: str, path: str) -> str:
     """A value as it is to be read from here, if the path in it is there beside the file; else the value as it is."""
-    is_there = "://" not in path and (file.parent / path).exists()
+    try:
+        is_there = "://" not in path and (file.parent / path).exists()
+    except OSError:  # such as a name that is too long
+        is_there = False
     return str(file.parent / value) if is_there else value

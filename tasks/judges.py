@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,16 +16,55 @@ if TYPE_CHECKING:
     from models.clip import Clip
 
 from models.checkpoint import Checkpoint, CheckpointError
+from models.hub import is_hub_id
+from models.identity import is_miniature, is_miniature_clip
+from models.layout import PIPELINE
 from safety.concepts import ConceptEmbeddings, embed_concepts, judge_picture
 from safety.policy import Policy, PolicyError
-from safety.verdict import Reason, Verdict, fail
+from safety.verdict import Reason, Verdict, allow, fail
+from tasks.checkpoints import find_clip, is_bucket
+from tasks.job import NO_CLIP, Job
 from tasks.request import RequestError
 
 logger = logging.getLogger(__name__)
 
 
+def clip_of(job: Job) -> Checkpoint | None:
+    """Find the CLIP of a job; None where it wants none.
+
+    Raises:
+        RequestError: if it is the miniature's, and the job's model is another one's.
+        CheckpointError, CheckpointUnreachable, StoreError: if it can't be found.
+    """
+    if job.clip == NO_CLIP:
+        return None
+    clip = find_clip(job.clip, job.clip_revision)
+    check_judge(job.clip, clip.folder, job.model)
+    return clip
+
+
+def check_judge(clip: str, folder: Path, model: str) -> None:
+    """Refuse the miniature's CLIP, by its weights in `folder`, as the judge of what another model makes.
+
+    A model of the hub or in a bucket is another one, so that this is said before anything is fetched.
+
+    Raises:
+        RequestError: if it is so; where there is no model, whoever opens that says so.
+    """
+    if model == "miniature" or not is_miniature_clip(folder):
+        return
+    place = Path(model).expanduser()
+    is_elsewhere = is_bucket(model) or (is_hub_id(model) and not place.is_dir())
+    if is_elsewhere or ((place / PIPELINE).exists() and not is_miniature(place)):
+        raise RequestError(
+            f"The model {model} needs another CLIP than {clip!r}, which was trained on the miniature's drawings and "
+            "would refuse most of what is real; give --clip MODEL and a policy that was measured on it, or --clip none "
+            "for lists, profiles and whatever else the policy names alone."
+        )
+
+
 def load_policy(policy: str, clip: str) -> Policy:
-    """The policy of a name or path, to be used with a CLIP.
+    """The policy of a name or path, to be used with a CLIP, or without one.
 
     Raises:
         RequestError: if it can't be read, or its thresholds were measured on another CLIP.
@@ -33,6 +73,8 @@ def load_policy(policy: str, clip: str) -> Policy:
         found = Policy.load(policy)
     except PolicyError as error:
         raise RequestError(str(error)) from error
+    if clip == NO_CLIP:
+        return found.without_clip
     if found.calibrated_for not in (None, clip):
         measured = f"the CLIP {found.calibrated_for!r}" if found.calibrated_for else "no CLIP yet"
         raise RequestError(
@@ -42,16 +84,36 @@ def load_policy(policy: str, clip: str) -> Policy:
     return found
 
 
-class Judges:
-    """Holds the CLIP open, with the policy's concepts embedded by it."""
+def unasked(policy: Policy) -> str:
+    """Say what nobody looks for, of a policy that is used without a CLIP."""
+    names = ", ".join(concept.name.replace("_", " ") for concept in policy.concepts)
+    concepts = f"its concepts ({names}) weren't looked for" if names else "it names no concepts"
+    probe = "lists, probe" if policy.probe else "lists"
+    return (
+        f"No CLIP judged, as the job's clip is none: of the policy {policy.name} the {probe} counted, {concepts}, and "
+        "whether a picture fits its prompt wasn't checked."
+    )
 
-    def __init__(self, policy: Policy, clip: Checkpoint, profiles: Mapping[str, Profile], *, device: str) -> None:
+
+class Judges:
+    """Holds the CLIP open, with the policy's concepts embedded by it; without one, no concept is looked for."""
+
+    def __init__(
+        self, policy: Policy, clip: Checkpoint | None, profiles: Mapping[str, Profile], *, device: str
+    ) -> None:
         self.policy, self.profiles = policy, profiles
+        self.asks_clip = clip is not None
         self._clip_checkpoint, self._device = clip, device
 
     @cached_property
     def clip(self) -> Clip:
-        """The CLIP, loaded when it is first asked."""
+        """The CLIP, loaded when it is first asked.
+
+        Raises:
+            CheckpointError: if it can't be opened, or the job has none.
+        """
+        if self._clip_checkpoint is None:
+            raise CheckpointError("The job has no CLIP (clip is none); give one with --clip.")
         from models.clip import Clip  # imports torch, which takes seconds: not where nothing is to be judged
 
         return Clip.load(self._clip_checkpoint, device=self._device)
@@ -75,6 +137,8 @@ class Judges:
         """
         if not pictures:
             return []
+        if not self.asks_clip:
+            return [allow() for _ in pictures]
         try:
             clip, concepts = self.clip, self.concepts
         except Exception as error:
@@ -99,7 +163,17 @@ class Judges:
 
 
 def unjudged(reason: Reason, what: str, error: Exception) -> Verdict:
-    """The refusal of something that a classifier failed of; `what` should have been done to it."""
+    """The refusal of something that a classifier failed of; `what` should have been done to it.
+
+    Raises:
+        DeviceLost: if the classifier's device is lost, which is no row's fault and would refuse all of them.
+    """
+    if isinstance(error, RuntimeError):
+        from models.failure import DeviceLost, blame  # imports torch, as what failed so has done
+
+        if isinstance(error, DeviceLost):
+            raise error
+        blame(error)
     # Only a checkpoint's errors are made to be shown: another one may quote a whole prompt.
     why = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}."
     return fail(reason, f"The {what}: {why}")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import asdict
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 
     AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
+logger = logging.getLogger(__name__)
+
 T = TypeVar("T")
 BATCHES_BETWEEN_STAGES = 2
 SHARDS_BEHIND = 1  # that may still be classified and kept while the next one renders
@@ -62,9 +65,11 @@ def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
     store = open_store(spec.store, dialect=spec.dialect)
     with temporary_folder() as folder:
         file = folder / "plan.parquet"
-        if store.download(Run(spec.run).path("plan.parquet"), file) is None:
+        path = Run(spec.run).path("plan.parquet")
+        if store.download(path, file) is None:
             raise StoreError(f"The plan of run {spec.run} is gone from {store.uri}.")
-        with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, Plan(file), faults) as line:
+        plan = Plan(file, store.uri_of(path))
+        with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, plan, faults) as line:
             try:
                 return line.work(shards)
             finally:
@@ -79,6 +84,7 @@ class Line:
         self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
         self.record = Record(spec.run, spec.model, spec.making.text_column)
         self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
+        self.has_reopened = False  # the model, after the device was lost
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
         self.open = contextlib.ExitStack()
@@ -96,6 +102,10 @@ class Line:
     def _open(self, engine: type[AnyEngine], control: Control | None = None) -> AnyEngine:
         spec = self.spec
         self._give_up_reader()
+        with losing_the_device():
+            return self._loaded(engine, control, spec)
+
+    def _loaded(self, engine: type[AnyEngine], control: Control | None, spec: LaneSpec) -> AnyEngine:
         return engine.load(
             spec.checkpoint,
             device=spec.device,
@@ -212,7 +222,7 @@ class Line:
                     break
                 screened = (ahead or self._start(self._screen, shard)).result()
                 ahead = None if following is None else self._start(self._screen, following)
-                self.behind.append(self._shard(screened))
+                self.behind.append(self._made(screened))
                 self._settle(SHARDS_BEHIND)
                 self.faults.save()
                 done += 1
@@ -221,6 +231,33 @@ class Line:
         if stop.is_set():
             raise Stopped
         return done
+
+    def _made(self, screened: Screened) -> tuple[Future[Any], ...]:
+        """As `_shard`. Where the device is lost, the model is opened again, once, and the shard gone on with.
+
+        Raises:
+            DeviceLost: if it is lost again, or doesn't come back; what was made is stored.
+        """
+        try:
+            return self._shard(screened)
+        except RuntimeError as error:
+            from models.failure import DeviceLost
+
+            if not isinstance(error, DeviceLost) or self.has_reopened:
+                raise
+            logger.exception("The GPU failed, and the model was opened again.")
+            self.has_reopened = True
+            self._close_model()
+        return self._shard(self._screen(screened.shard))  # what was made before that is found
+
+    def _close_model(self) -> None:
+        import torch
+
+        for name in ("generator", "decomposer", "reader"):
+            self.__dict__.pop(name, None)
+        gc.collect()
+        with contextlib.suppress(RuntimeError):  # of a device that is gone for this process
+            torch.cuda.empty_cache()
 
     def _screen(self, shard: int) -> Screened:
         return screen(shard, self.plan.shard(shard), stages=self.stages)
@@ -270,6 +307,22 @@ class Line:
         for going in self.behind:
             if any(future.done() and future.exception() for future in going):
                 _finish(going)
+
+
+@contextlib.contextmanager
+def losing_the_device() -> Iterator[None]:
+    """Have an error of the device while a model is opened say that it is lost, as it does while one draws.
+
+    Raises:
+        DeviceLost: if it is so.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        from models.failure import blame
+
+        blame(error)
+        raise
 
 
 def _finish(going: tuple[Future[Any], ...]) -> None:

@@ -26,7 +26,7 @@ class LaneSpec:
     checkpoint: Checkpoint
     loras: tuple[Lora, ...]
     scheduler: Scheduler
-    clip: Checkpoint
+    clip: Checkpoint | None  # None: no concept is looked for
     policy: Policy
     profiles: Mapping[str, Profile]
     making: Pictures | Decomposition

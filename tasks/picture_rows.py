@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from models.sampling import LayersDefaults, layers_size
+from models.sampling import LayersDefaults, check_aspect, layers_size
 from tasks.job import MOST_LAYERS, DecomposeJob
 from tasks.key import seed_of
 from tasks.known_columns import PICTURES, PROBLEM
@@ -117,6 +117,7 @@ class PictureRows:
             asked, resolution = asked_of(values, self.defaults)
             original = self.originals.look("image", values.get("image"))
             width, height = layers_size(original.width, original.height, resolution, self.defaults.size_multiple)
+            check_aspect(original.width, original.height, (width, height))
             return replace(asked, width=width, height=height, image=original.address, source=original.source)
         except ValueError as error:
             return BadRow(row_id, caption, str(error))

@@ -117,7 +117,7 @@ class PictureStages(Stages):
         opened = list(self.pool.map(self._opened, batch))
         pictures = [thing for thing in opened if isinstance(thing, _Picture)]
         inspected = list(self.pool.map(self._inspected, pictures))
-        windows = [screened.windows[picture.planned.row.id] for picture in pictures]
+        windows = [screened.windows.get(picture.planned.row.id) for picture in pictures]
         meant = self.judges.see([picture.pixels for picture in pictures], windows)
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         demanded = self.pool.map(self._demanded, pictures, meant)

@@ -12,8 +12,9 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from PIL import Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  registers its format
+from PIL import BmpImagePlugin, Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  registers its format
 
+from tasks.other_files import name_of
 from tasks.rgba import UnsupportedMode, is_turned, to_rgba
 
 SIGNATURES = {
@@ -24,8 +25,9 @@ SIGNATURES = {
     b"GIF8": "GIF",
     b"BM": "BMP",
 }
-"""What a file begins with. These, and WebP, are what shops have already: Google Merchant Center takes them all, and
-Amazon four of them; studios deliver TIFF. Everything else stays closed: every decoder more is one more way in."""
+READ = ("PNG", "JPEG", "WebP", "TIFF", "GIF", "BMP")
+"""What is read: what shops have already. Google Merchant Center takes these all, and Amazon four of them; studios
+deliver TIFF. Everything else stays closed: every decoder more is one more way in."""
 
 SUBFILE_TYPE, REDUCED_OR_MASK = 254, 0b101  # TIFF 6.0, section 8
 
@@ -72,10 +74,11 @@ def decode(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
     with _opened(data, limits) as (image, name):
         if name == "PNG":
             _verify(data)
-        image.load()
+        shown = _with_fourth_byte(image, data) if name == "BMP" else image
+        shown.load()
         if name == "PNG":
-            _scale_transparent(image, bits=data[24])
-        return to_rgba(image), name.lower()
+            _scale_transparent(shown, bits=data[24])
+        return to_rgba(shown), name.lower()
 
 
 @contextlib.contextmanager
@@ -86,7 +89,8 @@ def _opened(data: bytes, limits: Limits) -> Iterator[tuple[Image.Image, str]]:
     name = format_of(data)
     if name is None:
         raise Refused(
-            "source_unsupported", "The picture is none of the formats that are read: PNG, JPEG, WebP, TIFF, GIF, BMP."
+            "source_unsupported",
+            f"The picture is {name_of(data)}. It is none of the formats that are read: {', '.join(READ)}.",
         )
     try:
         with warnings.catch_warnings():
@@ -120,6 +124,22 @@ def _verify(data: bytes) -> None:
     """Check a PNG's checksums: Pillow (13) decodes pixels without looking at theirs."""
     with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
         image.verify()
+
+
+def _with_fourth_byte(image: Image.Image, data: bytes) -> Image.Image:
+    """The picture with its alpha, of a BMP of 32 bits whose fourth bytes aren't all zero.
+
+    The format reserves them (BITMAPINFOHEADER: biCompression BI_RGB), many programs write alpha there, and Pillow (13)
+    leaves them out, by which what is transparent gets whatever colour lies below.
+    """
+    assert isinstance(image, BmpImagePlugin.BmpImageFile)
+    (tile,) = image.tile
+    if image.info.get("compression") != 0 or not isinstance(tile.args, tuple) or tile.args[0] != "BGRX":
+        return image
+    _, stride, direction = tile.args
+    whole = data[tile.offset : tile.offset + stride * image.height]
+    rgba = Image.frombytes("RGBA", image.size, whole, "raw", "BGRA", stride, direction)
+    return rgba if rgba.getchannel("A").getbbox() else image
 
 
 def _scale_transparent(image: Image.Image, bits: int) -> None:

@@ -19,6 +19,7 @@ from tasks.key import Maker, reseed
 from tasks.manifest import Manifest
 from tasks.outcome import Status
 from tasks.row import BadRow, Row, RowShape
+from tasks.stored_table import naming, read_table
 from tasks.variant_ids import shared_id
 
 COLUMNS = pa.schema(
@@ -46,6 +47,7 @@ COLUMNS = pa.schema(
     ]
 )
 OF_OTHER_ROWS = ("shard", "problem", "reason", "retryable", "kept_because")  # columns that tell a shard's rows nothing
+REMEDY = "restore it, or remove that run's folder, and the same command plans anew; what was made stays"
 CARRIED = "carried:"  # before the name of a column that the manifest carries to the catalogue
 PLANNED_FROM = b"planned_from"  # in the metadata: the catalogue's version that the plan was made from
 UNLIKE_OTHERS = b"unlike_others"  # and, as JSON, the profiles of its rows that allow no picture like another one's
@@ -277,50 +279,62 @@ def _now() -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan that was written, read from its file as it is needed."""
+    """A plan that was written, read from its file as it is needed.
+
+    Its methods raise StoreError where the file is damaged.
+    """
 
     file: Path
+    uri: str = field(default="", compare=False)  # where it lies in the store, if it does
+
+    def _read(self, **options: Any) -> pa.Table:
+        return read_table(self.file, self.uri or str(self.file), REMEDY, **options)
+
+    @property
+    def _schema(self) -> pa.Schema:
+        with naming(self.uri or str(self.file), REMEDY):
+            return pq.read_schema(self.file)
 
     @property
     def planned_at(self) -> datetime:
-        return datetime.fromisoformat(pq.read_schema(self.file).metadata[b"planned_at"].decode())
+        return datetime.fromisoformat(self._schema.metadata[b"planned_at"].decode())
 
     @property
     def planned_from(self) -> int | None:
         """The catalogue's version that this was made from; None of a plan from before there were versions."""
-        version = pq.read_schema(self.file).metadata.get(PLANNED_FROM)
+        version = self._schema.metadata.get(PLANNED_FROM)
         return None if version is None else int(version)
 
     @property
     def shards(self) -> int:
         """How many shards there are; they are numbered from 0."""
-        highest = pc.max(pq.read_table(self.file, columns=["shard"]).column("shard")).as_py()
+        highest = pc.max(self._read(columns=["shard"]).column("shard")).as_py()
         return 0 if highest is None else int(highest) + 1
 
     @property
     def to_do(self) -> int:
         """How many rows the shards hold."""
-        shards = pq.read_table(self.file, columns=["shard"]).column("shard")
+        shards = self._read(columns=["shard"]).column("shard")
         return int(len(shards) - shards.null_count)
 
     @property
     def unread(self) -> Unread:
         """The rows that are kept as they were because their source can't be read now."""
-        if "kept_because" not in pq.read_schema(self.file).names:  # written by a packshot that kept none
+        if "kept_because" not in self._schema.names:  # written by a packshot that kept none
             return Unread()
-        kept = pq.read_table(self.file, columns=["id", "kept_because"])
+        kept = self._read(columns=["id", "kept_because"])
         kept = kept.filter(pc.is_valid(kept.column("kept_because")))
         return Unread(kept.num_rows, *kept.slice(0, 1).to_pylist()[0].values()) if kept.num_rows else Unread()
 
     def profiles(self) -> list[str]:
         """The profiles that rows name."""
-        names = pc.unique(pq.read_table(self.file, columns=["profile"]).column("profile")).drop_null()
+        names = pc.unique(self._read(columns=["profile"]).column("profile")).drop_null()
         return sorted(names.to_pylist())
 
     def shard(self, number: int) -> list[PlannedRow]:
         """The rows of one shard, in plan order."""
         names = [name for name in COLUMNS.names if name not in OF_OTHER_ROWS]
-        table = pq.read_table(self.file, columns=names, filters=[("shard", "=", number)])
+        table = self._read(columns=names, filters=[("shard", "=", number)])
         rows = []
         for values in table.to_pylist():
             key, judged_by, attempt = (values.pop(name) for name in ("key", "judged_by", "attempt"))
@@ -329,7 +343,7 @@ class Plan:
 
     def table(self) -> pa.Table:
         """Every row, as Arrow."""
-        return pq.read_table(self.file)
+        return self._read()
 
 
 def bad_rows(plan: pa.Table) -> list[BadRow]:

@@ -35,7 +35,7 @@ def with_thresholds(
     """
     file = file_of(base)
     try:
-        document = _whole(tomlkit.parse(file.read_text("utf-8")))
+        document = _whole(tomlkit.parse(file.read_text("utf-8-sig")))
     except (OSError, UnicodeDecodeError, tomlkit.exceptions.TOMLKitError) as error:
         raise RequestError(f"The policy {base} can't be read: {error}.") from None
     _move_files(document, file.parent, out.parent)

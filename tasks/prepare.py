@@ -20,13 +20,12 @@ from safety.profile import Profile, ProfileError
 from safety.provenance import DigitalSourceType
 from tasks.attainable import check_attainable
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
-from tasks.checkpoints import find_clip
 from tasks.decision import Decisions
 from tasks.edit import Edit
 from tasks.expectation import Expectation, expect, shapes_of
 from tasks.fetch import fetch_manifest
-from tasks.job import Job
-from tasks.judges import load_policy
+from tasks.job import NO_CLIP, Job
+from tasks.judges import clip_of, load_policy, unasked
 from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
 from tasks.lane_spec import LaneSpec, model_name
@@ -79,6 +78,7 @@ class Prepared:
     unread: Unread = field(default_factory=Unread)
     warnings: tuple[str, ...] = ()  # of the manifest, in sentences
     expectation: Expectation | None = None  # of drawing all that the plan's shards hold
+    unasked: str | None = None  # what nobody looked for, where no CLIP was asked
 
     @property
     def store(self) -> Store:
@@ -97,7 +97,7 @@ class Checked:
     request: Request
     store: Store
     kind: Kind
-    clip: Checkpoint
+    clip: Checkpoint | None  # None: no concept is looked for
     policy: Policy
     profiles: dict[str, Profile]  # by name, filled as rows name them
     precision: str
@@ -113,9 +113,14 @@ class Checked:
             loaded = Profile.load(profile)
             check_attainable(loaded, self.request.job, self.policy)
             self.profiles[profile] = loaded
-            judges = judgement(self.policy.digest, self.clip.revision, self.profiles[profile].digest)
+            judges = judgement(self.policy.digest, self.clip_revision, self.profiles[profile].digest)
             self._judged_by[profile] = judges
         return self._judged_by[profile]
+
+    @property
+    def clip_revision(self) -> str:
+        """The revision of the CLIP, or that there is none."""
+        return self.clip.revision if self.clip else NO_CLIP
 
     def label_of(self, profile: str) -> str | None:
         """The visible label that a profile wants drawn into pictures; into layers none is drawn."""
@@ -145,7 +150,7 @@ class Checked:
             **self.request.job.deciding(),
             "model": self.kind.checkpoint.revision,
             "precision": self.precision,
-            "clip": self.clip.revision,
+            "clip": self.clip_revision,
             "policy": self.policy.digest,
             "profile": self.profiles[self.request.job.profile].digest,
             **self.maker.additions,
@@ -201,12 +206,13 @@ def check(request: Request) -> Checked:
         raise RequestError("--retire-missing needs the whole manifest: leave out --limit.")
     with _as_request_error():
         store = open_store(job.store)
+        clip = clip_of(job)
         kind = kind_of(job)
         checked = Checked(
             request=request,
             store=store,
             kind=kind,
-            clip=find_clip(job.clip, job.clip_revision),
+            clip=clip,
             policy=load_policy(job.policy, job.clip),
             profiles={},
             precision=resolved_precision(job, kind.checkpoint),
@@ -372,6 +378,7 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tupl
         unread=plan.unread,
         warnings=warnings,
         expectation=None if taken.complete else _expectation(checked, taken.catalogue, shapes_of(plan)),
+        unasked=None if checked.clip else unasked(checked.policy),
     )
 
 
@@ -414,7 +421,7 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
         "controlnet_revision": checked.kind.controlnet.revision if checked.kind.controlnet else None,
         "loras": [{"name": str(lora), "revision": lora.revision} for lora in checked.kind.loras],
         "scheduler": checked.kind.scheduler,
-        "clip_revision": checked.clip.revision,
+        "clip_revision": checked.clip_revision,
         "precision": checked.precision,
         "policy_digest": checked.policy.digest,
     }

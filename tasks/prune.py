@@ -12,7 +12,6 @@ Decisions are kept for ever, and so is whatever isn't called as packshot calls i
 
 from __future__ import annotations
 
-import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -22,7 +21,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from safety.verdict import Reason
 from tasks.catalogue import Catalogue, outcomes_in, read_catalogue, with_rows
@@ -35,6 +33,7 @@ from tasks.request import RequestError
 from tasks.retire import SHOWABLE
 from tasks.run import Run
 from tasks.store import Listed, Store
+from tasks.stored_table import read_table
 
 KEPT_FOR = timedelta(days=30)
 OURS = re.compile(r"(?:masters|images|layers|quarantine|sources)/([0-9a-f]{2})/(\1[0-9a-f]{62})(-[0-9a-f]+)?([./].+)?")
@@ -282,12 +281,8 @@ def _ended(objects: Iterable[Listed]) -> bool:
 def _plan(store: Store, run: str) -> pa.Table | None:
     path = Run(run).path("plan.parquet")
     found = store.read(path)
-    try:
-        return None if found is None else pq.read_table(io.BytesIO(found[0]), columns=["key", "source"])
-    except pa.ArrowException as error:
-        raise RequestError(
-            f"{store.uri_of(path)} can't be read, so nobody knows what that run needs: restore it, or remove the run."
-        ) from error
+    remedy = "restore it, or remove the run; until then nobody knows what it needs"
+    return None if found is None else read_table(found[0], store.uri_of(path), remedy, columns=["key", "source"])
 
 
 def _by(listed: Iterable[Listed], name: Callable[[str], str | None]) -> dict[str, list[Listed]]:

@@ -26,7 +26,7 @@ from tasks.decision import Decisions, Ruling, subject_of, text_of
 from tasks.duplicates import settle_duplicates
 from tasks.edit import Edit, living, strike_command
 from tasks.master import record_path
-from tasks.outcome import CATALOGUE_SCHEMA, LEDGER, ledger
+from tasks.outcome import CATALOGUE_SCHEMA, LEDGER
 from tasks.plan import PLANNED_FROM, UNLIKE_OTHERS
 from tasks.process import Process, this_process
 from tasks.prune import has_no_name_of_its_own, key_of, leftovers, published
@@ -35,8 +35,9 @@ from tasks.request import RequestError
 from tasks.retire import left_behind, retired
 from tasks.reviews import Reviews
 from tasks.row_versions import Merged, merge
-from tasks.run import Run
+from tasks.run import Run, read_ledgers
 from tasks.store import Changed, Listed, Store
+from tasks.stored_table import naming
 
 DOING = "rebuild"
 
@@ -88,9 +89,7 @@ class Past:
 
     def outcomes(self, store: Store, pool: Executor) -> pa.Table:
         """Return its ledgers as one table, with the rows that were bad when they were read."""
-        found = pool.map(store.read, self.ledgers)
-        ended = [ledger(pq.read_table(io.BytesIO(content[0]))) for content in found if content is not None]
-        ledgers = pa.concat_tables([LEDGER.empty_table(), *ended])
+        ledgers = pa.concat_tables([LEDGER.empty_table(), *read_ledgers(store, self.ledgers, pool)])
         models = [*ledgers.column("model").slice(0, 1).to_pylist(), ""]  # of a job.json that doesn't say it yet
         # Jobs of before don't say where their rows' texts stand; of layers alone they said whether a PSD is wanted.
         column: TextColumn = self.job.get("text_column", "caption" if "psd" in self.job.get("job", {}) else "prompt")
@@ -153,11 +152,9 @@ def _past(store: Store, run: Run, ledgers: tuple[str, ...]) -> Past | None:
     found = store.read(path)
     if found is None:  # pruned: nothing of it is in the catalogue
         return None
-    try:
+    with naming(store.uri_of(path), "restore it, or remove that run's folder"):
         file = pq.ParquetFile(io.BytesIO(found[0]))
         plan, metadata = file.read(), file.metadata.metadata or {}
-    except pa.ArrowException as error:
-        raise RequestError(f"{store.uri_of(path)} can't be read: restore it, or remove that run's folder.") from error
     version = metadata.get(PLANNED_FROM)
     return Past(
         run,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from itertools import islice
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from tasks.key import digest
 from tasks.outcome import LEDGER, Outcome, ledger, outcome_table
 from tasks.store import Conflict, Store
+from tasks.stored_table import read_document, read_table
 
 ASKED_AHEAD = 64  # shards
 
@@ -71,7 +72,8 @@ class Run:
         """What its lanes took, of those that made something: see `models.usage`."""
         found: list[dict[str, Any]] = []
         while (written := store.read(self.lane_path(len(found)))) is not None:
-            found.append(json.loads(written[0]))
+            uri = store.uri_of(self.lane_path(len(found)))
+            found.append(read_document(written[0], uri, "delete it; only what the lane took is told by it"))
         return found
 
     def document(self, store: Store, file: str) -> dict[str, Any]:
@@ -85,9 +87,19 @@ class Run:
 
     def outcomes(self, store: Store, shards: int, pool: Executor) -> tuple[pa.Table, int]:
         """Return the ledgers of this run as one table, and how many of its shards have one."""
-        found = pool.map(lambda shard: store.read(self.shard_path(shard)), range(shards))
-        tables = [ledger(pq.read_table(io.BytesIO(content[0]))) for content in found if content is not None]
+        tables = read_ledgers(store, [self.shard_path(shard) for shard in range(shards)], pool)
         return pa.concat_tables([LEDGER.empty_table(), *tables]), len(tables)
+
+
+def read_ledgers(store: Store, paths: Sequence[str], pool: Executor) -> list[pa.Table]:
+    """Read the ledgers that there are at these paths.
+
+    Raises:
+        StoreError: if one is damaged.
+    """
+    again = "delete it, and the command that wrote it does its shard again"
+    found = zip(paths, pool.map(store.read, paths), strict=True)
+    return [ledger(read_table(content[0], store.uri_of(path), again)) for path, content in found if content is not None]
 
 
 def runs_of(name: str) -> Iterator[Run]:

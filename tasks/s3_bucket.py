@@ -42,6 +42,7 @@ T = TypeVar("T")
 
 READ_TIMEOUT = 60.0  # seconds without a byte
 PATIENCE = 120.0  # seconds for which a store that is away, busy or in dispute is asked again
+FIRST_PATIENCE = 8.0  # seconds for which an address is asked again where nobody has answered yet: it may be wrong
 LONGEST_PAUSE = 5.0  # seconds between two tries
 LARGEST = 5 << 30  # bytes that one PutObject takes
 
@@ -75,8 +76,10 @@ class S3Bucket:
         self.patience = patience
         self.read_timeout = read_timeout
         self._dialect = dialect or Dialect()  # Amazon's, until another one is learned
+        self._has_answered = dialect is not None  # somebody, somewhere, learned it there
         self._endpoint = "S3"
         self._connected: S3Client | None = None
+        self._connects_first = False  # the connection is one for an address where nobody has answered yet
         self._connecting = threading.Lock()
 
     @property
@@ -230,14 +233,18 @@ class S3Bucket:
 
     def _persist(self, doing: str, path: str, attempt: Callable[["S3Client"], T], patience: float | None = None) -> T:
         """Attempt something until it works, stops being worth it, or `patience` is over."""
-        deadline = time.monotonic() + (self.patience if patience is None else patience)
+        begun, patience = time.monotonic(), self.patience if patience is None else patience
         pause = 0.1
         while True:
             try:
-                return attempt(self._client())
+                answer = attempt(self._client())
+                self._has_answered = True
+                return answer
             except (BotoCoreError, ClientError, Garbled) as error:
+                self._has_answered = self._has_answered or not isinstance(error, BotoCoreError)
                 wait = random.uniform(0, pause)
-                if not passes(error) or time.monotonic() + wait > deadline:
+                least = patience if self._has_answered else min(patience, FIRST_PATIENCE)
+                if not passes(error) or time.monotonic() + wait > begun + least:
                     where = self.uri_of(path) if path else self.uri
                     raise sentence(error, doing=doing, where=where, endpoint=self._endpoint) from None
             time.sleep(wait)
@@ -245,8 +252,9 @@ class S3Bucket:
 
     def _client(self) -> "S3Client":
         with self._connecting:
-            if self._connected is None:
-                self._connected = connect(self.read_timeout)
+            if self._connected is None or self._connects_first == self._has_answered:
+                self._connects_first = not self._has_answered
+                self._connected = connect(self.read_timeout, is_first=self._connects_first)
                 self._endpoint = endpoint_of(self._connected)
             return self._connected
 

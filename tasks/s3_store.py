@@ -218,7 +218,7 @@ class S3Store(S3Bucket, Store):
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
         def opened(dialect: Dialect) -> Store:
-            return S3Store(
+            store = S3Store(
                 self.bucket,
                 self.prefix,
                 allow_unsafe=self.allow_unsafe,
@@ -226,8 +226,11 @@ class S3Store(S3Bucket, Store):
                 read_timeout=min(self.read_timeout, PROBE_READ_TIMEOUT),
                 dialect=dialect,
             )
+            store._has_answered = self._has_answered
+            return store
 
         self._dialect = learn(opened, passed, unsafe=self.allow_unsafe)
+        self._has_answered = True
         self._has_learned = True
 
     def keeps_versions(self) -> bool:

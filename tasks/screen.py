@@ -11,10 +11,10 @@ import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from safety.blocklist import judge_text
 from safety.concepts import judge_prompt
 from safety.layers import WHITE, over
 from safety.policy import Policy
+from safety.texts import judge_text
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.decision import Decision, Decisions, Ruling
 from tasks.judges import Judges, unjudged
@@ -133,6 +133,8 @@ def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verd
     """
     verdicts = [judge_by_list(planned, judges) for planned in rows]
     windows: list[np.ndarray | None] = [None] * len(rows)
+    if not judges.asks_clip:
+        return verdicts, windows
     open_rows = [index for index, verdict in enumerate(verdicts) if verdict.allowed]
     texts = list(dict.fromkeys(text for index in open_rows for text in conditioning(rows[index])))
     try:

@@ -52,7 +52,7 @@ def take_up(
     planned = store.download(path, file) is not None
     if not planned and not draft(catalogue) and before is not None and before.is_planned(store):
         tidy(store, catalogue, process)
-        return TakenUp(before, Plan(file), True, catalogue, "")
+        return TakenUp(before, Plan(file, store.uri_of(before.path("plan.parquet"))), True, catalogue, "")
     edit = Edit(store, f"run {run.id}", process)
     edit.come_in()
     try:
@@ -67,4 +67,4 @@ def take_up(
     except BaseException:
         edit.leave()
         raise
-    return TakenUp(run, Plan(file), False, catalogue, edit.name)
+    return TakenUp(run, Plan(file, store.uri_of(path)), False, catalogue, edit.name)

@@ -30,10 +30,11 @@ picture_threshold = -1.0
 
 
 @pytest.fixture(scope="session")
-def drawing(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def drawing(tmp_path_factory: pytest.TempPathFactory, another_clip: str) -> dict[str, Any]:
     """What a job says to draw with a tiny checkpoint and its ControlNet, both of random weights."""
     return {
         "model": str(save_qwen_image(tmp_path_factory.mktemp("tiny-qwen-image"))),
+        "clip": another_clip,
         "controlnet": str(save_controlnet(tmp_path_factory.mktemp("tiny-controlnet"))),
         "width": 96,
         "height": 64,
@@ -154,5 +155,5 @@ def test_a_request_that_cannot_be_drawn_is_refused_before_any_work(
 ) -> None:
     file = manifest([{"id": "a", "prompt": "a mug", **row}])
     with pytest.raises(RequestError, match=sentence):
-        estimate(Request(GenerateJob(manifest=file, store=store.uri, **{**drawing, **job})))
+        estimate(Request(GenerateJob(manifest=file, store=store.uri, **{"policy": ROAD, **drawing, **job})))
     assert not Path(store.uri).exists() or not any(Path(store.uri).iterdir())

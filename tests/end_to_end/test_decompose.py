@@ -37,7 +37,12 @@ def layered(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture
 def run(
-    manifest: Callable[..., str], store: Store, layered: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    manifest: Callable[..., str],
+    store: Store,
+    layered: str,
+    another_clip: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[..., Summary]:
     """Decomposes rows, in small, and lets layers of random weights pass."""
     (tmp_path / "any.toml").write_text(PROFILE)
@@ -47,6 +52,7 @@ def run(
     def go(rows: list[dict[str, Any]], *, retry: tuple[Retry, ...] = (), **job: Any) -> Summary:
         small = {
             "model": layered,
+            "clip": another_clip,
             "layers": 2,
             "resolution": 64,
             "steps": 2,
@@ -75,7 +81,7 @@ def layers_of(row: dict[str, Any], name: str) -> Path:
 @pytest.mark.quick
 def test_pictures_end_as_layers_beside_their_source(run: Callable[..., Summary], store: Store, tmp_path: Path) -> None:
     (tmp_path / "shop").mkdir()
-    (tmp_path / "shop" / "wide.png").write_bytes(drawing(1, 320, 256))
+    (tmp_path / "shop" / "wide.png").write_bytes(drawing(1, 320, 160))
     said = {"caption": "a red mug", "title": "Mug"}
     rows = [
         {"id": "wide", "image": {"bytes": None, "path": "shop/wide.png"}, **said},
@@ -84,7 +90,7 @@ def test_pictures_end_as_layers_beside_their_source(run: Callable[..., Summary],
     summary = run(rows, resolution=96)
     assert summary.statuses["done"] == 2, summary.causes
     found = catalogue(store)
-    assert (found["wide"]["width"], found["wide"]["height"]) == (96, 96)
+    assert (found["wide"]["width"], found["wide"]["height"]) == (128, 64)
     for row in found.values():
         assert len(row["layer_uris"]) == 2
         layers = [decode_rgba(Path(uri).read_bytes()) for uri in row["layer_uris"]]

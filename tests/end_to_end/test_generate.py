@@ -119,6 +119,25 @@ def test_a_changed_prompt_makes_exactly_its_row_again(manifest: Callable[..., st
     assert after["mug-0"]["key"] != before["mug-0"]["key"]
 
 
+@pytest.mark.quick
+def test_a_clip_that_comes_later_judges_what_was_drawn_without_one(
+    manifest: Callable[..., str], store: Store, request: pytest.FixtureRequest
+) -> None:
+    file = manifest(MUGS)
+    first = run(file, store, clip="none")
+    assert {row["status"] for row in catalogue(store).values()} == {"done"}
+    assert ["weapon" in dict(row["scores"]) for row in catalogue(store).values()] == [False] * 3
+    (notice,) = first.notices
+    assert "its concepts (weapon) weren't looked for" in notice
+    assert notice.split(",")[0] in Path(first.report).read_text()
+    request.getfixturevalue("no_model")
+
+    again = run(file, store)
+
+    assert (again.rendered, again.kept, again.notices) == (0, 0, [])
+    assert ["weapon" in dict(row["scores"]) for row in catalogue(store).values()] == [True] * 3
+
+
 def test_a_changed_price_shows_in_the_catalogue_and_draws_nothing(
     manifest: Callable[..., str], store: Store, request: pytest.FixtureRequest
 ) -> None:

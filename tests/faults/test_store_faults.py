@@ -789,3 +789,46 @@ def test_a_listing_leaves_out_what_is_being_written(tmp_path: Path) -> None:
 def test_content_that_is_absent_is_not_the_stores_fault(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="no-such-picture"):
         FolderStore(tmp_path / "store").put_once(PATH, tmp_path / "no-such-picture")
+
+
+def test_an_address_where_nobody_has_answered_is_given_up_soon_and_one_that_has_is_waited_for(
+    proxy: FaultProxy, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.s3_bucket.FIRST_PATIENCE", 0.0)
+    monkeypatch.setattr("tasks.s3_connection.FIRST_READ_TIMEOUT", 0.3)
+    met = proxy.inject(hang, times=1)
+    with pytest.raises(StoreUnreachable, match="didn't answer in time"):
+        S3Store(bucket.bucket, bucket.prefix).read(PATH)  # with two minutes of patience, and one for each byte
+    assert met.met == 1
+    bucket.put_once(PATH, b"picture")
+    met = proxy.inject(lost_request, times=4)  # more than boto3 itself would try again
+    assert content_of(bucket) == b"picture"
+    assert met.met == 4
+
+
+def test_the_first_answer_of_a_busy_store_is_waited_on_as_any_other(
+    proxy: FaultProxy, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tasks.s3_bucket.FIRST_PATIENCE", 0.0)
+    met = proxy.inject(answer(503, "SlowDown"), times=5)
+    assert bucket.read(PATH) is None
+    assert met.met == 5
+
+
+def test_credentials_that_cant_be_read_are_named(
+    s3_store_uri: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/shop")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "gone"))
+    with pytest.raises(StoreError, match=r"AWS's settings name .*/gone, which can't be read \(No such file"):
+        open_store(s3_store_uri).probe()
+    monkeypatch.delenv("AWS_WEB_IDENTITY_TOKEN_FILE")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    (tmp_path / "config").write_text("[default\nregion")
+    with pytest.raises(StoreError, match="AWS isn't set up rightly"):
+        open_store(s3_store_uri).probe()
+    (tmp_path / "config").write_text("[default]\ncredential_process = echo nonsense\n")
+    with pytest.raises(StoreError, match="gives none that can be read: mend the profile"):
+        open_store(s3_store_uri).probe()

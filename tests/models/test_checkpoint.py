@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 import huggingface_hub
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from models import digest, patience
 from models.checkpoint import (
@@ -408,3 +410,41 @@ def test_a_controlnet_of_the_hub_must_be_pinned_and_is_found_in_its_cache(
     assert (found.name, found.folder, found.revision) == ("acme/edges", snapshot, COMMIT)
     with pytest.raises(CheckpointError, match="must be pinned"):
         find_controlnet("acme/edges", "main", tiny)
+
+
+def written(file: Path, names: list[str]) -> Path:
+    save_file({name: np.zeros(4, np.float32) for name in names}, file)
+    return file
+
+
+def test_a_single_file_is_refused_as_what_it_is(tmp_path: Path) -> None:
+    weights = written(tmp_path / "qwen_image_fp8.safetensors", ["model.diffusion_model.img_in.weight"])
+    lora = written(tmp_path / "enamel.safetensors", ["transformer_blocks.0.attn.to_q.lora_A.weight"])
+    (tmp_path / "q4.gguf").write_bytes(b"GGUF\3\0\0\0")
+    (tmp_path / "model.ckpt").write_bytes(b"PK\3\4")
+    (tmp_path / "cut.safetensors").write_bytes(b"\xff" * 20)
+    for file, said in (
+        (weights, "is a single file of weights, as other programs take them"),
+        (lora, "is a LoRA, which is given with --loras"),
+        (tmp_path / "q4.gguf", "is a GGUF file, which packshot doesn't read"),
+        (tmp_path / "model.ckpt", "is a pickle, which can run code"),
+        (tmp_path / "cut.safetensors", "is no safetensors file that can be read"),
+    ):
+        with pytest.raises(CheckpointError, match=f"{file.name} {said}.*as diffusers saves it, with model_index.json"):
+            find_checkpoint(str(file))
+    with pytest.raises(CheckpointError, match=r"is a single file .* a CLIP is a folder with open_clip_config\.json"):
+        find_clip(str(weights))
+
+
+def test_a_folder_that_is_no_checkpoint_says_what_it_has_instead(folder: Path, tmp_path: Path) -> None:
+    for name, said in (
+        ("q4.gguf", "GGUF files, which packshot doesn't read"),
+        ("model.ckpt", "pickles, which can run code when they are opened"),
+        ("qwen_image_fp8.safetensors", r"single files of weights \(qwen_image_fp8\.safetensors\)"),
+    ):
+        (tmp_path / name.partition(".")[0]).mkdir()
+        (tmp_path / name.partition(".")[0] / name).touch()
+        with pytest.raises(CheckpointError, match=f"has no model_index.json, but {said}: a checkpoint is a folder"):
+            find_checkpoint(str(tmp_path / name.partition(".")[0]))
+    with pytest.raises(CheckpointError, match=f"shop-model in it has one; give {folder}"):
+        find_checkpoint(str(folder.parent))

@@ -17,7 +17,7 @@ from models.latents import encode
 from models.measure import measure_step
 from models.packed import Packed
 from models.placement_names import WantedPlacement
-from models.sampling import LayersRequest, Shape, layers_shape, layers_size
+from models.sampling import LayersRequest, Shape, check_aspect, layers_shape, layers_size
 
 from .conftest import (
     LEVELS,
@@ -439,6 +439,23 @@ def test_a_picture_that_nothing_would_be_left_of_has_no_size() -> None:
         layers_size(0, 10, 640, 16)
     with pytest.raises(ValueError, match="20000 × 10 is too narrow"):
         layers_size(20000, 10, 640, 16)
+
+
+@pytest.mark.parametrize(("width", "height"), [(4000, 20), (8, 2000), (2, 256), (5000, 30)])
+def test_a_picture_whose_layers_would_have_another_aspect_is_refused_with_their_size(width: int, height: int) -> None:
+    for resolution in (256, 640):
+        size = layers_size(width, height, resolution, 16)
+        with pytest.raises(
+            ValueError, match=f"of {width} × {height} would come out at {size[0]} × {size[1]}, in another"
+        ):
+            check_aspect(width, height, size)
+
+
+def test_layers_of_banners_keep_their_aspect() -> None:
+    for width, height in ((1940, 600), (2000, 200), (200, 2000), (160, 1200), (3000, 150)):
+        layers = layers_size(width, height, 640, 16)
+        check_aspect(width, height, layers)
+        assert layers[0] / layers[1] == pytest.approx(width / height, rel=0.125)
 
 
 def test_a_checkpoint_of_the_other_kind_is_refused(tiny: Checkpoint, tiny_layered: Checkpoint) -> None:

@@ -111,7 +111,7 @@ def test_loras_add_up_in_any_order(tiny: Checkpoint, tiny_folder: Path, enamel: 
     assert min(distance(both, drawn(tiny, enamel)), distance(both, drawn(tiny, f"{glaze}=0.5"))) > 20
 
 
-@pytest.mark.parametrize("prefix", ["lora_unet_", "diffusion_model.", ""])
+@pytest.mark.parametrize("prefix", ["lora_unet_", "diffusion_model.", "transformer.", ""])
 def test_other_trainers_names_and_alphas_make_the_same_picture(
     tiny: Checkpoint, enamel: Path, tmp_path: Path, prefix: str
 ) -> None:

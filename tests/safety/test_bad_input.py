@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safety.blocklist import judge_text
 from safety.policy import Policy
+from safety.texts import judge_text
 from safety.verdict import Reason, Verdict
 
 LONG = 100_000  # characters

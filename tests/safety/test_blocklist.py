@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from safety.blocklist import Blocklist, judge_text
+from safety.blocklist import Blocklist
 from safety.blocklist_file import BlocklistError, Entry
 from safety.policy import Policy
+from safety.texts import judge_text
 from safety.verdict import Reason
 
 LEET = str.maketrans("aeiostbg", "43105789")

@@ -105,7 +105,7 @@ def test_a_missing_or_unreadable_policy_is_refused_with_its_path(tmp_path: Path)
     with pytest.raises(PolicyError, match="TOML"):
         Policy.load(write(tmp_path, "= ="))
     (tmp_path / "latin.toml").write_bytes(b'name = "\xff"')
-    with pytest.raises(PolicyError, match="TOML"):
+    with pytest.raises(PolicyError, match="UTF-8"):
         Policy.load(str(tmp_path / "latin.toml"))
     with pytest.raises(PolicyError, match="can't be read"):
         Policy.load(f"{tmp_path}/")
@@ -209,8 +209,8 @@ def test_a_policy_may_change_a_probes_thresholds_and_answers(tmp_path: Path) -> 
         ('probe = "absent"', r"There is no probe .*absent"),
         ("probe = 3", "field probe"),
         ('probe = {file = "mine.probe.safetensors", thresholds = {drugs = 1.0}}', "has no concept drugs"),
-        ('probe = {file = "mine.probe.safetensors", answers = {weapon = "allow"}}', "field probe.answers.weapon"),
-        ("probe = {thresholds = {weapon = 1.0}}", "field probe.file"),
+        ('probe = {file = "mine.probe.safetensors", answers = {weapon = "allow"}}', "field probe: answers.weapon is"),
+        ("probe = {thresholds = {weapon = 1.0}}", "field probe: file isn't given"),
     ],
 )
 def test_a_probe_that_cannot_be_used_is_refused_with_its_policy(tmp_path: Path, field: str, why: str) -> None:

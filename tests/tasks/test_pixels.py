@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -249,3 +250,64 @@ def test_a_phones_jpeg_with_a_second_picture_behind_it_is_the_first_one(decoder:
     picture = decoder.decode(saved(first, "MPO", save_all=True, append_images=[second]))
     assert picture.format == "jpeg"
     assert colors(picture) == {(0, 0, 0, 255)}
+
+
+def bmp(pixels: np.ndarray, *, upside_down: bool = True) -> bytes:
+    """A BMP of 32 bits, BGRA, as many programs write it: BITMAPINFOHEADER without compression or masks."""
+    height, width = pixels.shape[:2]
+    rows = np.ascontiguousarray((pixels[::-1] if upside_down else pixels)[..., [2, 1, 0, 3]]).tobytes()
+    tall = height if upside_down else -height
+    about = struct.pack("<IiiHHIIiiII", 40, width, tall, 1, 32, 0, len(rows), 2835, 2835, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + len(rows), 0, 0, 54) + about + rows
+
+
+@pytest.mark.parametrize("upside_down", [True, False])
+def test_a_transparent_bmp_is_transparent(decoder: Decoder, upside_down: bool) -> None:
+    assert (decoder.decode(bmp(UNEVEN, upside_down=upside_down)).pixels == UNEVEN).all()
+
+
+def test_a_bmp_whose_fourth_bytes_are_as_reserved_is_opaque(decoder: Decoder) -> None:
+    plain = UNEVEN.copy()
+    plain[..., 3] = 0
+    shown = decoder.decode(bmp(plain)).pixels
+    assert (shown[..., :3] == UNEVEN[..., :3]).all()
+    assert (shown[..., 3] == 255).all()
+
+
+def test_a_transparent_bmp_that_is_cut_off_is_damaged(decoder: Decoder) -> None:
+    refused = refusal(decoder, bmp(UNEVEN)[:-7])
+    assert refused.reason == "source_corrupt"
+
+
+@pytest.mark.parametrize(
+    ("data", "named"),
+    [
+        (b"<!DOCTYPE html><html><head><title>404\nNot Found</title></head></html>", "a web page (“404 Not Found”)"),
+        (b"\xef\xbb\xbf\n  <html><body>Sign in", "a web page"),
+        (b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"/>', "an SVG drawing"),
+        (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "an object store's error (AccessDenied)"),
+        (b"<?xml version='1.0'?><feed/>", "an XML document"),
+        (b'{"error": "not found"}', "a JSON document"),
+        ("Bild nicht verfügbar".encode(), "a text"),
+        (b"   \n", "nothing but spaces"),
+        (b"%PDF-1.7\n%\xe2\xe3", "a PDF document"),
+        (b"\0\0\0\x20ftypavif\0\0\0\0", "an AVIF picture"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "a HEIC picture"),
+        (b"\0\0\0\x20ftypisom\0\0\0\0", "a video (MP4 or QuickTime)"),
+        (b"\x1a\x45\xdf\xa3\0\0", "a video (Matroska or WebM)"),
+        (b"RIFF\0\0\0\0AVI LIST", "a video (AVI)"),
+        (b"RIFF\0\0\0\0WAVEfmt ", "sound (WAV)"),
+        (b"II+\0\x08\0\0\0", "a BigTIFF: save it as an ordinary TIFF"),
+        (b"\x1f\x8b\x08\0\0", "compressed by gzip"),
+        (b"PK\3\4\x14\0", "a ZIP archive"),
+        (b"8BPS\0\1", "a Photoshop file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00", "a pointer to a file in Git LFS"),
+        (b"iVBORw0KGgoAAAANSUhEUg", "a PNG written in base64"),
+        (b"\xde\xad\xbe\xef\0\1", "a file that begins with the bytes de ad be ef 00 01"),
+    ],
+)
+def test_what_is_no_picture_is_named_as_what_it_is(decoder: Decoder, data: bytes, named: str) -> None:
+    refused = refusal(decoder, data)
+    assert refused.reason == "source_unsupported"
+    assert refused.message.startswith(f"The picture is {named}")
+    assert refused.message.endswith("none of the formats that are read: PNG, JPEG, WebP, TIFF, GIF, BMP.")

@@ -232,7 +232,7 @@ def test_a_plan_that_cannot_be_read_is_named(any_store: Store) -> None:
     do(any_store, LAX)
     any_store.overwrite("runs/lax/plan.parquet", b"PAR1")
     any_store.delete(PATH)
-    with pytest.raises(RequestError, match=r"runs/lax/plan\.parquet can't be read"):
+    with pytest.raises(StoreError, match=r"runs/lax/plan\.parquet is damaged"):
         rebuild(any_store)
 
 
