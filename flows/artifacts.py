@@ -35,5 +35,5 @@ def summary_text(summary: Summary) -> str:
     used = ["", *(f"- {sentence}" for sentence in told)] if told else []
     head = f"**{summary.rows} rows**, {summary.rendered} rendered"
     asks = ["", f"{summary.waiting} of them wait for review."] if summary.waiting else []
-    notices = [line for sentence in summary.notices for line in ("", sentence)]
+    notices = [line for sentence in (*summary.notices, *summary.warnings) for line in ("", sentence)]
     return "\n".join([head, "", *table, *why, *asks, *notices, *used])

@@ -71,12 +71,20 @@ READING = ("model", "revision", "device", "precision", "gpu_memory", "memory_fra
 """Those that decide how prompts are read."""
 CHECKING = (*JUDGING, "model", "revision", "precision")
 """Those and what a probe goes by."""
+OF_ROWS = (
+    *("model", "revision", "loras", "scheduler", "policy", "clip", "profile", "aigc_producer", "c2pa_certificate"),
+    *("c2pa_key", "prompt_template", "width", "height", "steps", "guidance", "variants", "controlnet", "layers"),
+    "resolution",
+)
+"""Those that decide which rows of a manifest fail before a picture is looked at."""
 CALIBRATING = (*JUDGING, "image_hosts", "max_image_bytes", "max_image_pixels")
 """Those that decide what is measured, and which pictures are read for it."""
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
 models = typer.Typer(no_args_is_help=True, help="Checkpoints on disk or in a bucket: pulled, pinned, verified.")
 app.add_typer(models, name="models")
+manifests = typer.Typer(no_args_is_help=True, help="What a run would make of a manifest.")
+app.add_typer(manifests, name="manifest")
 policy = typer.Typer(no_args_is_help=True, help="What is refused, and why.")
 app.add_typer(policy, name="policy")
 review = typer.Typer(no_args_is_help=True, help="What waits for a person, and a person's answers.")
@@ -254,6 +262,55 @@ def _check_flags() -> inspect.Signature:
 
 
 _register(check, _check_flags(), policy)
+
+
+def check_manifest(
+    manifest: str,
+    kind: Literal["generate", "decompose"] | None,
+    store: str | None,
+    json: bool,
+    job: Path | None,
+    **fields: Any,
+) -> None:
+    """Say which rows of a manifest would fail and why, and what looks wrong, without a model, in seconds."""
+    with _in_sentences():
+        from flows.manifest_findings import document, show_checked
+        from tasks import manifest_check
+
+        given = {name: value for name, value in fields.items() if value is not None}
+        checked = manifest_check.check_manifest(manifest, job, kind, store=store, **given)
+        if json:
+            typer.echo(dumps(document(checked), indent=2, ensure_ascii=False))
+        else:
+            show_checked(terminal, checked)
+    raise SystemExit(ROWS_FAILED if checked.would_fail else OK)
+
+
+def _manifest_flags() -> inspect.Signature:
+    own = {
+        "manifest": (Annotated[str, typer.Argument(help="Parquet file, folder, or s3:// address.")], ...),
+        "kind": (
+            Annotated[
+                Literal["generate", "decompose"] | None,
+                typer.Option(help="The job that it is for. [default: by its columns]", show_default=False),
+            ],
+            None,
+        ),
+        "store": (
+            Annotated[
+                str | None,
+                typer.Option(help="Whose catalogue the carried columns have to fit, too.", show_default=False),
+            ],
+            None,
+        ),
+        "json": (Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")], False),
+        "job": JOB_FILE,
+    }
+    known = {**DecomposeJob.model_fields, **GenerateJob.model_fields}
+    return _signature({**own, **{name: _flag(known[name]) for name in OF_ROWS}})
+
+
+_register(check_manifest, _manifest_flags(), manifests, name="check")
 
 
 def probe(

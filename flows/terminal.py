@@ -124,6 +124,7 @@ def show_summary(console: Console, summary: Summary) -> None:
         console.print(f"{'expected':10} {escape(summary.expected)}", soft_wrap=True, highlight=False)
     for sentence in summary.notices:
         console.print(f"{'notice':10} {escape(sentence)}", style="bold red", soft_wrap=True, highlight=False)
+    _show_warnings(console, summary.warnings)
     if summary.unjudged:
         unjudged = "1 row was" if summary.unjudged == 1 else f"{summary.unjudged} rows were"
         console.print(
@@ -171,6 +172,13 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
         console.print(f"At most {room} of masters, at {decimal(round(estimate.bytes_a_row))} a row so far.")
     if estimate.published_twice and census.to_do:
         console.print("What is done takes as much room again: it is published as a copy of its master.")
+    _show_warnings(console, estimate.warnings)
+
+
+def _show_warnings(console: Console, warnings: Sequence[str]) -> None:
+    """What looks wrong in a manifest, and was read all the same."""
+    for sentence in warnings:
+        console.print(f"{'manifest':10} {escape(sentence)}", style="yellow", soft_wrap=True, highlight=False)
 
 
 def _duration(estimate: Estimate) -> str:

@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from safety.verdict import Reason
+from tasks.column_types import Lossy, cast, holding
+from tasks.decision import text_of
+from tasks.manifest import Manifest
 from tasks.outcome import ADDED, CATALOGUE_SCHEMA, RENAMED, widened
+from tasks.places import Places
 from tasks.plan import Known
 from tasks.process import Owner
 from tasks.publication import Publication
@@ -70,17 +75,33 @@ class Catalogue:
     token: str | None
     state: State = field(default_factory=State)
 
+    @cached_property
+    def _places(self) -> Places:
+        return Places(self.table.column("id"))
+
+    @cached_property
+    def _known(self) -> pa.Table:
+        """What is known of rows, each column in one piece: rows would be taken from a copy of more pieces each time."""
+        return self.table.select(KNOWN_COLUMNS).combine_chunks()
+
+    @cached_property
+    def _waiting(self) -> dict[int, dict[str, Any]]:
+        """The text of each row that waits for a person, and for which concepts, by the row's place."""
+        waits = pc.fill_null(pc.equal(self.table.column("reason"), Reason.REVIEW), False)
+        rows = outcomes_in(self.table.filter(waits))
+        places = pc.indices_nonzero(waits).to_pylist()
+        return {
+            place: {"text": text_of(row), "asks": tuple(name for name, _ in row["asks"] or ())}
+            for place, row in zip(places, rows, strict=True)
+        }
+
     def known(self, ids: Sequence[str]) -> list[Known | None]:
         """Return what is known of these rows; None for a row that the catalogue doesn't have."""
-        places = pc.index_in(pa.array(ids, pa.string()), value_set=self.table.column("id").combine_chunks())
-        columns = [self.table.column(name).take(places).to_pylist() for name in KNOWN_COLUMNS]
-        texts = pc.coalesce(*(self.table.column(name).take(places) for name in ("caption", "prompt")))
-        waits = pc.equal(self.table.column("reason").take(places), Reason.REVIEW)
-        texts = pc.if_else(pc.fill_null(waits, False), texts, "")  # of all rows they would be much to carry
-        asks = [tuple(name for name, _ in said or ()) for said in self.table.column("asks").take(places).to_pylist()]
+        places = self._places.find(ids)
+        columns = [column.take(places).to_pylist() for column in self._known.columns]
         return [
-            None if place is None else Known(*values, text=said, asks=asked)  # type: ignore[misc]  # they aren't values
-            for place, said, asked, *values in zip(places.to_pylist(), texts.to_pylist(), asks, *columns, strict=True)
+            None if place is None else Known(*values, **self._waiting.get(place, {}))
+            for place, *values in zip(places.to_pylist(), *columns, strict=True)
         ]
 
     def part(self, plan: pa.Table) -> pa.Table:
@@ -184,32 +205,53 @@ def _unpacked(packed: str) -> tuple[Publication, ...]:
     return tuple(Publication(path, int(layers)) for layers, _, path in lines)
 
 
-def check_carried(catalogue: Catalogue, carried: pa.Schema, manifest: str) -> None:
-    """Refuse a manifest whose carried columns can't stand in one table with the catalogue's.
+def check_carried(catalogue: Catalogue, manifest: Manifest) -> None:
+    """Refuse a manifest whose carried columns can't stand in one table with the catalogue's without loss.
 
     Raises:
         RequestError: naming the column and both types.
     """
-    for column in carried:
-        if column.name in catalogue.table.schema.names:
-            before = catalogue.table.schema.field(column.name).type
-            try:
-                pa.unify_schemas(
-                    [pa.schema([pa.field("c", before)]), pa.schema([pa.field("c", column.type)])],
-                    promote_options="permissive",
-                )
-            except pa.ArrowException as error:
-                raise RequestError(
-                    f"The column {column.name!r} of {manifest} holds {column.type}, but {before} in the store's "
-                    "catalogue; give it one type, or use another store."
-                ) from error
+    for column in manifest.carried:
+        if column.name not in catalogue.table.schema.names:
+            continue
+        before = catalogue.table.column(column.name)
+        if not any(_both_fit(before, manifest, column.name, kind) for kind in holding([before.type, column.type])):
+            raise RequestError(
+                f"The column {column.name!r} of {manifest.name} holds {column.type}, but {before.type} in the store's "
+                "catalogue, and no type holds the values of both without loss; give it one type, or another name, or "
+                "use another store."
+            )
 
 
-def with_rows(table: pa.Table, rows: Mapping[int, dict[str, Any]]) -> pa.Table:
-    """Return the table with other rows at these places."""
+def _both_fit(before: pa.ChunkedArray, manifest: Manifest, name: str, kind: pa.DataType) -> bool:
+    try:
+        cast(before, kind)
+        if not manifest.schema.field(name).type.equals(kind):
+            for piece in manifest.column(name):
+                cast(piece, kind)
+    except Lossy:
+        return False
+    return True
+
+
+def outcomes_in(table: pa.Table) -> list[dict[str, Any]]:
+    """Return what the catalogue itself says of rows, as Python values.
+
+    What a manifest carried stays in Arrow: Python can't hold all of it, such as nanoseconds and years after 9999.
+    """
+    said = table.select([name for name in table.schema.names if name in CATALOGUE_SCHEMA.names])
+    return said.to_pylist()  # type: ignore[no-any-return]
+
+
+def with_rows(table: pa.Table, rows: Mapping[int, Mapping[str, Any]]) -> pa.Table:
+    """Return the table with other outcomes, as `outcomes_in` gives them, in the rows at these places."""
     if not rows:
         return table
-    changed = pa.Table.from_pylist([*rows.values()], schema=table.schema)
     order = np.arange(table.num_rows)
     order[[*rows]] = table.num_rows + np.arange(len(rows))
-    return pa.concat_tables([table, changed]).take(pa.array(order))
+    for place, kept in enumerate(table.schema):
+        if kept.name in CATALOGUE_SCHEMA.names:
+            new = pa.array([row[kept.name] for row in rows.values()], kept.type)
+            column = pa.chunked_array([*table.column(place).chunks, new], kept.type).take(pa.array(order))
+            table = table.set_column(place, kept, column)
+    return table

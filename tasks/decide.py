@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from safety.profile import Profile, ProfileError
 from safety.verdict import Reason
-from tasks.catalogue import Catalogue, read_catalogue
+from tasks.catalogue import Catalogue, outcomes_in, read_catalogue
 from tasks.decision import DONE, HELD, Answer, Decision, Decisions, Of, Ruling, readable, text_of
 from tasks.duplicates import settle_duplicates
 from tasks.edit import Edit, tidy
@@ -66,7 +66,7 @@ def waiting(address: str) -> list[Waiting]:
 
 
 def _waiting(table: pa.Table) -> list[Waiting]:
-    rows = table.filter(pc.equal(table.column("reason"), Reason.REVIEW)).to_pylist()
+    rows = outcomes_in(table.filter(pc.equal(table.column("reason"), Reason.REVIEW)))
     return [
         Waiting(
             row["id"],
@@ -158,7 +158,7 @@ def _catalogue(store: Store) -> Catalogue:
 
 
 def _row(table: pa.Table, row_id: str, store: Store) -> dict[str, Any]:
-    found = table.filter(pc.equal(table.column("id"), row_id)).to_pylist()
+    found = outcomes_in(table.filter(pc.equal(table.column("id"), row_id)))
     if not found:
         raise RequestError(f"There is no row {row_id!r} in the catalogue of {store.uri}.")
     return dict(found[0])

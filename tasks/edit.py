@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safety.picture_file import EXTENSIONS
-from tasks.catalogue import PATH, Catalogue, Editor, State, content_of, read_catalogue, with_rows
+from tasks.catalogue import PATH, Catalogue, Editor, State, content_of, outcomes_in, read_catalogue, with_rows
 from tasks.from_before import find_master
 from tasks.master import Master
 from tasks.outcome import FailureReason, Status
@@ -369,9 +369,9 @@ def _without(rows: pa.Table, lacking: dict[str, str], catalogue: Catalogue) -> p
     before = pc.index_in(ids, value_set=catalogue.table.column("id").combine_chunks()).to_pylist()
     changes = {}
     for place, known in zip(places, before, strict=True):
-        (row,) = rows.slice(place, 1).to_pylist()
+        (row,) = outcomes_in(rows.slice(place, 1))
         if known is not None:
-            (old,) = catalogue.table.slice(known, 1).to_pylist()
+            (old,) = outcomes_in(catalogue.table.slice(known, 1))
             if old["key"] == row["key"]:
                 if old["status"] != Status.DONE:
                     changes[place] = {**row, **{name: old[name] for name in old if name in OUTCOME}}

@@ -70,6 +70,7 @@ def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = 
         lanes=[] if prepared.complete else run.lanes(store),
         unread=prepared.unread,
         expectation=prepared.expectation,
+        warnings=prepared.warnings,
         faults=[*([] if prepared.complete else told(store, run, 0)), *untold, *_changed_since(prepared)],
     )
     if settled.complete and not prepared.complete:

@@ -20,8 +20,8 @@ from tasks.checkpoints import find_checkpoint, find_controlnet
 from tasks.controlled_rows import ControlledRows
 from tasks.encoding import Encoding
 from tasks.job import DecomposeJob, GenerateJob, Job
+from tasks.known_columns import CONTROLLED, PICTURES, PROMPTS, Columns
 from tasks.making import Control, Decomposition, Intake, Pictures
-from tasks.manifest import CONTROLLED, PICTURES, PROMPTS, Columns
 from tasks.marking import Marking
 from tasks.originals import Originals
 from tasks.picture_rows import PictureRows, layer_defaults

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from stat import S_ISREG
 
+from tasks.fetch import is_parquet_name, plain_address
 from tasks.key import digest
 from tasks.store import open_store
 
@@ -12,12 +14,21 @@ def manifest_state(address: str) -> str:
     """Name the state of a manifest's files: their sizes, and when they were written or what their bucket calls that.
 
     Raises:
+        ManifestError: if the address is of a kind that isn't read.
         StoreError: if the bucket is out of reach.
     """
-    if address.startswith("s3://"):
-        return digest(_in_bucket(address))
-    path = Path(address).expanduser()
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    plain = plain_address(address)
+    if plain.startswith("s3://"):
+        return digest(_in_bucket(plain))
+    try:
+        path = Path(plain).expanduser()
+    except RuntimeError:  # nobody's home: whoever reads the manifest says so
+        return digest(plain)
+    files = (
+        sorted(file for file in path.rglob("*") if _may_be_read(str(file.relative_to(path))))
+        if path.is_dir()
+        else [path]
+    )
     return digest([[str(file), *_written(file)] for file in files])
 
 
@@ -25,16 +36,23 @@ def _in_bucket(address: str) -> list[list[str | int | None]]:
     from tasks.s3_store import S3Store  # imports boto3
 
     parent, _, name = address.rpartition("/")
-    if name.endswith(".parquet"):
+    if is_parquet_name(name):
         store = open_store(parent)
         assert isinstance(store, S3Store)
         return [[name, store.version(name)]]
-    return sorted([one.path, one.size, one.modified.isoformat()] for one in open_store(address).listing(""))
+    listed = open_store(address).listing("")
+    return sorted([one.path, one.size, one.modified.isoformat()] for one in listed if _may_be_read(one.path))
+
+
+def _may_be_read(name: str) -> bool:
+    """Whether a file of a folder may be one of the manifest's: see `tasks.fetch`."""
+    *_, last = parts = name.split("/")
+    return not any(part.startswith((".", "_")) for part in parts) and ("." not in last or is_parquet_name(last))
 
 
 def _written(file: Path) -> list[int]:
     try:
         found = file.stat()
-    except OSError:  # gone
+    except (OSError, ValueError):  # gone
         return []
-    return [found.st_size, found.st_mtime_ns, found.st_ino]
+    return [found.st_size, found.st_mtime_ns, found.st_ino] if S_ISREG(found.st_mode) else []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,9 +12,21 @@ import pyarrow as pa
 from models.sampling import LayersDefaults, layers_size
 from tasks.job import MOST_LAYERS, DecomposeJob
 from tasks.key import seed_of
-from tasks.manifest import PICTURES, known_values
+from tasks.known_columns import PICTURES, PROBLEM
+from tasks.manifest import known_values
 from tasks.originals import READING_THREADS, Originals
-from tasks.row import MAX_STEPS, BadRow, Row, check_id, check_length, check_steps, given_or, guidance_of, whole
+from tasks.row import (
+    MAX_STEPS,
+    BadRow,
+    Row,
+    check_id,
+    check_length,
+    check_steps,
+    given_or,
+    guidance_of,
+    profile_of,
+    whole,
+)
 from tasks.source_error import SourceError
 
 RESOLUTIONS = range(64, 2049)  # pixels
@@ -57,6 +69,32 @@ def layer_defaults(
     )
 
 
+def asked_of(values: Mapping[str, Any], defaults: LayerDefaults) -> tuple[Row, int]:
+    """What a row asks for, without its picture and its size, and the resolution in pixels.
+
+    Raises:
+        ValueError: with a sentence, if a value is wrong.
+    """
+    row_id, caption = values["id"], values.get("caption") or ""
+    check_id(row_id)
+    if (problem := values.get(PROBLEM)) is not None:
+        raise ValueError(problem)
+    check_length("caption", caption)
+    row = Row(
+        id=row_id,
+        prompt=caption.strip(),
+        negative_prompt=given_or(values.get("negative_prompt"), defaults.negative_prompt),
+        seed=whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63)),
+        width=0,
+        height=0,
+        steps=whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1)),
+        guidance=guidance_of(values, defaults.guidance),
+        profile=profile_of(values, defaults.profile),
+        layers=whole(values, "layers", defaults.layers, range(1, MOST_LAYERS + 1)),
+    )
+    return row, whole(values, "resolution", defaults.resolution, RESOLUTIONS)
+
+
 class PictureRows:
     """Reads the rows of a manifest of source pictures, and each picture once: its content decides the row's key."""
 
@@ -74,31 +112,12 @@ class PictureRows:
         self.originals.keep(row)
 
     def _row(self, values: Mapping[str, Any]) -> Row | BadRow:
-        defaults, row_id, caption = self.defaults, values["id"], values.get("caption") or ""
+        row_id, caption = values["id"], values.get("caption") or ""
         try:
-            check_id(row_id)
-            check_length("caption", caption)
-            seed = whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63))
-            steps = whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1))
-            guidance = guidance_of(values, defaults.guidance)
-            layers = whole(values, "layers", defaults.layers, range(1, MOST_LAYERS + 1))
-            resolution = whole(values, "resolution", defaults.resolution, RESOLUTIONS)
+            asked, resolution = asked_of(values, self.defaults)
             original = self.originals.look("image", values.get("image"))
-            width, height = layers_size(original.width, original.height, resolution, defaults.size_multiple)
-            return Row(
-                id=row_id,
-                prompt=caption.strip(),
-                negative_prompt=given_or(values.get("negative_prompt"), defaults.negative_prompt),
-                seed=seed,
-                width=width,
-                height=height,
-                steps=steps,
-                guidance=guidance,
-                profile=given_or(values.get("profile"), defaults.profile),
-                image=original.address,
-                source=original.source,
-                layers=layers,
-            )
+            width, height = layers_size(original.width, original.height, resolution, self.defaults.size_multiple)
+            return replace(asked, width=width, height=height, image=original.address, source=original.source)
         except ValueError as error:
             return BadRow(row_id, caption, str(error))
         except SourceError as error:

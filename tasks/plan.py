@@ -16,9 +16,10 @@ import pyarrow.parquet as pq
 from safety.verdict import Reason
 from tasks.kept import UNJUDGED
 from tasks.key import Maker, reseed
-from tasks.manifest import Manifest, ManifestError
+from tasks.manifest import Manifest
 from tasks.outcome import Status
 from tasks.row import BadRow, Row, RowShape
+from tasks.variant_ids import shared_id
 
 COLUMNS = pa.schema(
     [
@@ -247,17 +248,14 @@ def write_plan(
     seen: list[pa.Array] = []
     with pq.ParquetWriter(file, schema, compression="zstd") as writer:
         for batch in _first(manifest.batches(), limit):
-            table = planner.table(batch, carried).cast(schema)
+            table = pa.Table.from_arrays(planner.table(batch, carried).columns, schema=schema)
             seen.extend(table.column("id").chunks)
             writer.write_table(table)
         writer.add_key_value_metadata({UNLIKE_OTHERS: json.dumps([*unlike_others()]).encode()})
     counts = pc.value_counts(pa.chunked_array(seen, pa.string()))
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
-        raise ManifestError(
-            f"The variants of a row in {manifest.name} would get the id {repeated.field('values')[0].as_py()!r}, "
-            "which another row has."
-        )
+        raise shared_id(manifest.name, repeated.field("values")[0].as_py())
     return planner.census
 
 

@@ -18,6 +18,7 @@ from safety.credentials import CredentialsError
 from safety.policy import Policy
 from safety.profile import Profile, ProfileError
 from safety.provenance import DigitalSourceType
+from tasks.attainable import check_attainable
 from tasks.catalogue import Catalogue, check_carried, read_catalogue
 from tasks.checkpoints import find_clip
 from tasks.decision import Decisions
@@ -25,12 +26,13 @@ from tasks.edit import Edit
 from tasks.expectation import Expectation, expect, shapes_of
 from tasks.fetch import fetch_manifest
 from tasks.job import Job
-from tasks.judges import load_policy, looked_for
+from tasks.judges import load_policy
 from tasks.key import Maker, judgement
 from tasks.kind import Kind, kind_of
 from tasks.lane_spec import LaneSpec, model_name
 from tasks.making import Pictures
-from tasks.manifest import Manifest, ManifestError, open_manifest
+from tasks.manifest import Manifest, open_manifest
+from tasks.manifest_file import ManifestError
 from tasks.manifest_state import manifest_state
 from tasks.plan import Census, Plan, Planner, Unread, write_plan
 from tasks.probe_check import check_probe
@@ -42,6 +44,7 @@ from tasks.row import RowShape
 from tasks.row_versions import beside
 from tasks.run import Run, run_name
 from tasks.store import Store, StoreAddressError, open_store
+from tasks.suspicions import suspicions
 from tasks.take_up import TakenUp, take_up
 
 MEASURING = 4  # processes that look at the headers of source pictures
@@ -75,6 +78,7 @@ class Prepared:
     limited: bool = False  # the plan is about the manifest's first rows only
     unread: Unread = field(default_factory=Unread)
     expectation: Expectation | None = None  # of drawing all that the plan's shards hold
+    warnings: tuple[str, ...] = ()  # of the manifest, in sentences
 
     @property
     def store(self) -> Store:
@@ -107,26 +111,11 @@ class Checked:
         """
         if profile not in self.profiles:
             loaded = Profile.load(profile)
-            self._check_that_it_can_be_met(loaded)
+            check_attainable(loaded, self.request.job, self.policy)
             self.profiles[profile] = loaded
             judges = judgement(self.policy.digest, self.clip.revision, self.profiles[profile].digest)
             self._judged_by[profile] = judges
         return self._judged_by[profile]
-
-    def _check_that_it_can_be_met(self, profile: Profile) -> None:
-        job, is_pictures = self.request.job, isinstance(self.kind.making, Pictures)
-        if is_pictures and (beyond := profile.concepts_beyond(looked_for(self.policy))):
-            raise ProfileError(
-                f"The profile {profile.name} wants to know whether a picture shows “{beyond[0]}”, and the policy "
-                f"{job.policy} doesn't look for that in pictures: add the concept there, or take it out of a profile "
-                "of your own."
-            )
-        if profile.aigc and not job.aigc_producer:
-            raise ProfileError(f"The profile {profile.name} demands AIGC metadata: give the job's aigc_producer.")
-        if profile.content_credentials and not job.c2pa_certificate:
-            raise ProfileError(
-                f"The profile {profile.name} demands content credentials: give the job's c2pa_certificate and c2pa_key."
-            )
 
     def label_of(self, profile: str) -> str | None:
         """The visible label that a profile wants drawn into pictures; into layers none is drawn."""
@@ -260,8 +249,8 @@ def opened_manifest(checked: Checked) -> Iterator[Manifest]:
     """The request's manifest, opened and checked as a whole."""
     kind, address = checked.kind, checked.request.job.manifest
     with temporary_folder() as folder, _as_request_error():
-        files = fetch_manifest(address, folder)
-        yield open_manifest(address, files, kind.columns, template_columns=kind.template_columns)
+        fetched = fetch_manifest(address, folder)
+        yield open_manifest(address, fetched, kind.columns, template_columns=kind.template_columns)
 
 
 def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path, *, keep: bool = True) -> Census:
@@ -298,6 +287,7 @@ class Estimate:
     published_twice: bool  # a publication takes as much room again
     left: int  # rows that left the manifest, and are published or may be
     retires: bool  # they are withdrawn
+    warnings: tuple[str, ...] = ()  # of the manifest, in sentences
 
 
 def estimate(request: Request) -> Estimate:
@@ -305,7 +295,7 @@ def estimate(request: Request) -> Estimate:
     checked = check(request)
     catalogue = read_catalogue(checked.store)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
-        check_carried(catalogue, manifest.carried, manifest.name)
+        check_carried(catalogue, manifest)
         file = folder / "plan.parquet"
         census = draft(checked, manifest, catalogue, file, keep=False)
         return Estimate(
@@ -316,6 +306,7 @@ def estimate(request: Request) -> Estimate:
             published_twice=checked.store.uri.startswith("s3://"),
             left=0 if request.limit is not None else _left_behind(checked, catalogue, Plan(file)),
             retires=request.retire_missing,
+            warnings=warnings_of(manifest),
         )
 
 
@@ -332,7 +323,7 @@ def prepare(request: Request) -> Prepared:
     state = manifest_state(request.job.manifest)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         file = folder / "plan.parquet"
-        check_carried(read_catalogue(store), manifest.carried, manifest.name)
+        check_carried(read_catalogue(store), manifest)
 
         def plan(catalogue: Catalogue) -> bool:
             census = draft(checked, manifest, catalogue, file)
@@ -347,13 +338,18 @@ def prepare(request: Request) -> Prepared:
         process, document = this_process(), _document(checked, manifest)
         taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
         try:
-            return replace(_prepared(checked, taken, process), manifest_state=state)
+            return replace(_prepared(checked, taken, process, warnings_of(manifest)), manifest_state=state)
         except BaseException:
             Edit(store, f"run {taken.run.id}", process, taken.editor).leave()
             raise
 
 
-def _prepared(checked: Checked, taken: TakenUp, process: Process) -> Prepared:
+def warnings_of(manifest: Manifest) -> tuple[str, ...]:
+    """What a person should know of a manifest that is read all the same, in sentences."""
+    return (*manifest.warnings, *(one.sentence for one in suspicions(manifest)))
+
+
+def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tuple[str, ...]) -> Prepared:
     """What lanes and the end of a run need to know of one that was taken up."""
     request, plan = checked.request, taken.plan
     for profile in plan.profiles():
@@ -375,6 +371,7 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process) -> Prepared:
         limited=request.limit is not None,
         unread=plan.unread,
         expectation=None if taken.complete else _expectation(checked, taken.catalogue, shapes_of(plan)),
+        warnings=warnings,
     )
 
 

@@ -12,9 +12,21 @@ import pyarrow as pa
 from models.sampling import SamplingDefaults
 from tasks.job import GenerateJob
 from tasks.key import seed_of
-from tasks.manifest import PROMPTS, known_values
+from tasks.known_columns import PROBLEM, PROMPTS, texts
+from tasks.manifest import known_values
 from tasks.request import RequestError
-from tasks.row import MAX_STEPS, BadRow, Row, check_id, check_length, check_steps, given_or, guidance_of, whole
+from tasks.row import (
+    MAX_STEPS,
+    BadRow,
+    Row,
+    check_id,
+    check_length,
+    check_steps,
+    given_or,
+    guidance_of,
+    profile_of,
+    whole,
+)
 
 SMALLEST, LARGEST = 64, 4096  # pixels a side
 MAX_VARIANTS = 64
@@ -76,11 +88,7 @@ class PromptRows:
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
         """The rows that a batch asks for, each with the number of its manifest row in the batch."""
-        template = self.defaults.template
-        read = template.columns if template else ()
-        extra = [
-            dict(zip(read, row, strict=True)) for row in zip(*(batch.column(c).to_pylist() for c in read), strict=True)
-        ]
+        extra = extra_values(batch, self.defaults.template)
         for index, values in enumerate(known_values(batch, PROMPTS)):
             for row in rows_of(values, extra[index] if extra else {}, self.defaults):
                 yield index, row
@@ -89,15 +97,35 @@ class PromptRows:
         """Nothing is to be kept: a prompt stands in the plan."""
 
 
+def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list[dict[str, str | None]]:
+    """What a template reads of a batch, one dict a row; none where there is no template.
+
+    PROBLEM is in it where a value can't be written as text.
+    """
+    read = {name: texts(name, batch.column(name)) for name in (template.columns if template else ())}
+    rows: list[dict[str, str | None]] = [
+        dict(zip(read, row, strict=True))
+        for row in zip(*(one.values.to_pylist() for one in read.values()), strict=True)
+    ]
+    for one in read.values():
+        for row, problem in one.problems.items():
+            rows[row].setdefault(PROBLEM, problem)
+    return rows
+
+
 def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Defaults) -> Iterator[Row | BadRow]:
     """The rows that one manifest row asks for: one, or as many as it wants variants."""
     row_id = values["id"]
     prompt = values.get("prompt") or ""
     try:
         check_id(row_id)
+        if (problem := values.get(PROBLEM)) is not None:
+            raise ValueError(problem)
         if not prompt.strip():
             if defaults.template is None:
                 raise ValueError("The prompt is empty.")
+            if (problem := carried.get(PROBLEM)) is not None:
+                raise ValueError(problem)
             prompt = defaults.template.fill({**carried, **values})
         check_length("prompt", prompt)
         seed = whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63))
@@ -111,7 +139,7 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
             height=_side(values, "height", defaults.height, defaults.size_multiple),
             steps=whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1)),
             guidance=guidance_of(values, defaults.guidance),
-            profile=given_or(values.get("profile"), defaults.profile),
+            profile=profile_of(values, defaults.profile),
         )
     except ValueError as error:
         yield BadRow(row_id, prompt, str(error))

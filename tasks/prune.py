@@ -25,7 +25,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from safety.verdict import Reason
-from tasks.catalogue import Catalogue, read_catalogue, with_rows
+from tasks.catalogue import Catalogue, outcomes_in, read_catalogue, with_rows
 from tasks.edit import PRUNING, Edit, named
 from tasks.master import COMPOSITE, Masters
 from tasks.outcome import Retry, Status
@@ -270,7 +270,7 @@ def _without_addresses(table: pa.Table, left: dict[str, set[str]]) -> pa.Table:
         gone = pc.or_(gone, pc.and_not(lies_there, is_there))
     gone = pc.and_(gone, pc.not_equal(table.column("status"), Status.DONE))
     places = pc.indices_nonzero(gone).to_pylist()
-    rows = table.take(pa.array(places, pa.int64())).to_pylist()
+    rows = outcomes_in(table.take(pa.array(places, pa.int64())))
     nowhere: dict[str, Any] = {"uri": None, "layer_uris": [], "changed_in": None}
     return with_rows(table, {place: row | nowhere for place, row in zip(places, rows, strict=True)})
 

@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 
 from safety.profile import Profile, ProfileError
 from tasks.catalogue import PATH, Catalogue, UnreadableCatalogue, content_of, read_catalogue
+from tasks.column_types import stacked
 from tasks.decision import Decisions, Ruling, subject_of, text_of
 from tasks.duplicates import settle_duplicates
 from tasks.edit import Edit, living, strike_command
@@ -124,7 +125,7 @@ def rebuild(store: Store, process: Process | None = None) -> Rebuilt:
             if not added:
                 return before.table
             followed = _followed(store, lacking, decided, pool)
-            whole = pa.concat_tables([before.table, followed], promote_options="permissive")
+            whole = stacked([before.table, followed])
             return _without_duplicates(whole, runs, decided)
 
         edit = Edit(store, DOING, process, from_before=any(past.planned_from is None for past in runs))

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from safety.verdict import Reason
+from tasks.catalogue import outcomes_in
 from tasks.encoding import decode_rgba
 from tasks.layer_shelf import layer_names
 from tasks.master import PSD, SOURCE, Masters
@@ -84,10 +85,10 @@ def render_report(store: Store, mine: pa.Table, summary: Summary, *, up: str) ->
     sections = []
     waits = pc.fill_null(pc.equal(mine.column("reason"), Reason.REVIEW), False)
     waiting, ended = mine.filter(waits), mine.filter(pc.invert(waits))
-    parts = [("Waiting for review", waiting.num_rows, _furthest(waiting.to_pylist())[:WAITING_SHOWN])]
+    parts = [("Waiting for review", waiting.num_rows, _furthest(outcomes_in(waiting))[:WAITING_SHOWN])]
     for status in (Status.DONE, Status.REJECTED, Status.BLOCKED, Status.FAILED):
         rows = ended.filter(pc.equal(ended.column("status"), status))
-        parts.append((status.capitalize(), rows.num_rows, _spread(rows, SHOWN[status]).to_pylist()))
+        parts.append((status.capitalize(), rows.num_rows, outcomes_in(_spread(rows, SHOWN[status]))))
     with ThreadPoolExecutor(READING_THREADS) as pool:
         for title, count, shown in parts:
             cards = list(pool.map(lambda row: _card(store, row, up), shown))

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safety.verdict import Reason
-from tasks.catalogue import with_rows
+from tasks.catalogue import outcomes_in, with_rows
 from tasks.outcome import Status
 from tasks.run import Run
 from tasks.store import Store
@@ -41,7 +41,7 @@ def left_behind(others: pa.Table, manifest: str, store: Store, pool: Executor) -
 def retired(others: pa.Table, which: pa.ChunkedArray, planned_from: int) -> pa.Table:
     """Return the rows with these ones, a mask, rejected because they left the manifest; they have no version."""
     places = pc.indices_nonzero(which).to_pylist()
-    rows = others.take(pa.array(places, pa.int64())).to_pylist()
+    rows = outcomes_in(others.take(pa.array(places, pa.int64())))
     end = {
         "status": Status.REJECTED,
         "reason": Reason.RETIRED,

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from safety.verdict import Reason, Verdict, allow, ask
-from tasks.catalogue import with_rows
+from tasks.catalogue import outcomes_in, with_rows
 from tasks.decision import Decision, Decisions, Of, text_of
 from tasks.outcome import Status
 from tasks.plan import Known
@@ -38,7 +38,7 @@ class Reviews:
     def follow(self, table: pa.Table, which: pa.ChunkedArray) -> pa.Table:
         """Return the table with these rows, a mask, as people decided on them; those that change have no version."""
         places = pc.indices_nonzero(which).to_pylist()
-        rows = table.take(pa.array(places, pa.int64())).to_pylist()
+        rows = outcomes_in(table.take(pa.array(places, pa.int64())))
         followed = list(self.pool.map(self._followed, rows))
         return with_rows(
             table, {place: new for place, old, new in zip(places, rows, followed, strict=True) if new != old}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,12 @@ def check_id(row_id: str) -> None:
         ValueError: with a sentence.
     """
     if not ID.fullmatch(row_id):
-        raise ValueError("The id should be 1 to 128 letters, digits, dots, dashes or underscores.")
+        odd = re.search(r"[^A-Za-z0-9._-]", row_id)
+        seen = f"has {odd[0]!r}" if odd else f"has {len(row_id)} characters"
+        raise ValueError(
+            "The id should be 1 to 128 letters of A to Z and a to z, digits, dots, dashes or underscores; this one "
+            f"{seen}."
+        )
 
 
 def check_steps(steps: int | None, fewest_steps: int) -> None:
@@ -113,3 +119,8 @@ def guidance_of(values: Mapping[str, Any], default: float) -> float:
     if not math.isfinite(value) or not 0 <= value <= 50:
         raise ValueError(f"The guidance is {value}; it should lie between 0 and 50.")
     return value
+
+
+def profile_of(values: Mapping[str, Any], default: str) -> str:
+    """The profile of a row; where it says nothing, or nothing but spaces, the default."""
+    return (values.get("profile") or "").strip() or default

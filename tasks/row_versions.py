@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from tasks.column_types import stacked
 from tasks.kept import kept
 from tasks.outcome import CATALOGUE_SCHEMA, SCHEMA
 from tasks.plan import CARRIED
@@ -26,7 +27,7 @@ class Merged:
 
     def whole(self) -> pa.Table:
         """Return all rows as one table, the run's last and in plan order."""
-        return pa.concat_tables([self.others, self.newer, self.mine], promote_options="permissive")
+        return stacked([self.others, self.newer, self.mine])
 
 
 def merge(before: pa.Table, plan: pa.Table, outcomes: pa.Table, *, run: str, planned_from: int) -> Merged:

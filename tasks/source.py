@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tasks.fetch import is_parquet_name, plain_address
 from tasks.folder_source import read_inside
 from tasks.source_error import SourceError, too_large
 from tasks.store import StoreAddressError, StoreError, StoreUnreachable, open_store
@@ -25,8 +26,9 @@ def folder_of(manifest: str) -> str:
 
     `s3://bucket/prefix`, or an absolute path.
     """
+    manifest = plain_address(manifest)
     if manifest.startswith("s3://"):
-        return manifest.rpartition("/")[0] if manifest.endswith(".parquet") else manifest.rstrip("/")
+        return manifest.rpartition("/")[0] if is_parquet_name(manifest) else manifest.rstrip("/")
     path = Path(manifest).expanduser().absolute()
     return str(path if path.is_dir() else path.parent)
 

@@ -58,6 +58,7 @@ class Summary:
     expectation: Expectation | None  # of rendering all that was to be done, before it
     lanes: tuple[dict[str, Any], ...]  # what each took of its device, beside what was predicted: see `models.usage`
     perhaps_dead: tuple[str, ...]  # processes of other machines that edit the store, in sentences: see `tasks.edit`
+    warnings: tuple[str, ...] = ()  # of the manifest, in sentences
 
     @property
     def failed(self) -> int:
@@ -138,6 +139,7 @@ def summarise(
     unread: Unread = Unread(),  # noqa: B008  frozen
     faults: Sequence[str] = (),
     expectation: Expectation | None = None,
+    warnings: Sequence[str] = (),
 ) -> Summary:
     """Sum up the part of the catalogue that a run's plan is about."""
     of_run = mine.filter(pc.equal(mine.column("run"), run or ""))
@@ -169,6 +171,7 @@ def summarise(
         expectation=expectation,
         lanes=tuple(lanes),
         perhaps_dead=tuple(perhaps_dead),
+        warnings=tuple(warnings),
     )
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tasks.catalogue import check_carried, read_catalogue
+from tasks.fetch import fetch_manifest
+from tasks.manifest import Manifest, open_manifest
 from tasks.outcome import CATALOGUE_SCHEMA, Outcome, Status
 from tasks.request import RequestError
 from tasks.store import Store, open_store
@@ -153,11 +158,50 @@ def test_known_rows_are_found_by_id(store: Store) -> None:
     assert (found.status, found.key, found.attempt) == ("failed", "key of b", 3)
 
 
-def test_a_column_that_changes_its_type_is_refused_with_both_types(store: Store) -> None:
-    commit(store, plan(id=["a"], carried_price=[1.5]), [done(store, "a")])
-    with pytest.raises(RequestError, match=r"'price' of m\.parquet holds string, but double"):
-        check_carried(read_catalogue(store), pa.schema([("price", pa.string())]), "m.parquet")
-    check_carried(read_catalogue(store), pa.schema([("price", pa.int64())]), "m.parquet")
+def manifest_of(tmp_path: Path, column: pa.Array) -> Manifest:
+    file = tmp_path / "m.parquet"
+    rows = [f"m{number}" for number in range(len(column))]
+    pq.write_table(pa.table({"id": rows, "prompt": ["a mug"] * len(column), "price": column}), file)
+    return open_manifest("m.parquet", fetch_manifest(str(file), tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "together"),
+    [
+        (pa.array([7]), pa.array([Decimal("1.50")]), pa.decimal128(21, 2)),
+        (pa.array([-7], pa.int32()), pa.array([2**63], pa.uint64()), pa.decimal128(20, 0)),
+        (pa.array([Decimal("1.5")]), pa.array([0.1]), None),
+        (pa.array([1.5]), pa.array(["dear"]), None),
+        (pa.array([2**60]), pa.array([0.5]), None),
+        (pa.array([1.5]), pa.array([7]), pa.float64()),
+        (pa.array(["dear"]), pa.array(["cheap", "dear"]).dictionary_encode(), pa.string()),
+        (pa.array(["dear"]).dictionary_encode(), pa.array(["cheap", "dear"]).dictionary_encode(), pa.string()),
+        (pa.array(["dear"]), pa.array(["cheap"], pa.string_view()), pa.large_string()),
+        (pa.nulls(1), pa.array([["x"]], pa.list_view(pa.string())), pa.list_view(pa.string())),
+        (pa.array([2**31 - 1], pa.int32()).view(pa.date32()), pa.array([1], pa.timestamp("us")), None),
+        (pa.array([1], pa.timestamp("us", "Mars/Olympus")), pa.array([1], pa.timestamp("ns", "Mars/Olympus")), ...),
+        (pa.array([b"a" * 16], pa.binary(16)).cast(pa.uuid()), pa.array([b"b" * 16], pa.binary(16)), pa.binary(16)),
+    ],
+)
+def test_a_column_of_another_type_is_merged_without_loss_or_refused_with_both_types(
+    tmp_path: Path, first: pa.Array, second: pa.Array, together: Any
+) -> None:
+    store = open_store(str(tmp_path / "store"))
+    commit(store, pa.table({"id": ["a"], "carried:price": first}), [outcome("a", status=Status.BLOCKED)])
+    manifest = manifest_of(tmp_path, second)
+    if together is None:
+        said = f"'price' of m.parquet holds {second.type}, but {first.type} in the store's catalogue"
+        with pytest.raises(RequestError, match=re.escape(said)):
+            check_carried(read_catalogue(store), manifest)
+        return
+    check_carried(read_catalogue(store), manifest)
+    column = pa.concat_arrays(list(manifest.column("price")))
+    ids = [f"m{number}" for number in range(len(column))]
+    commit(store, pa.table({"id": ids, "carried:price": column}), [outcome(i, status=Status.BLOCKED) for i in ids])
+    merged = read_catalogue(store).table
+    assert merged.column("price").type == (second.type if together is ... else together)
+    assert merged.column("price").null_count == first.null_count
+    check_carried(read_catalogue(store), manifest)
 
 
 def test_something_else_named_like_the_catalogue_is_refused(store: Store) -> None:

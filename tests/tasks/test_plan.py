@@ -13,7 +13,8 @@ import pytest
 
 from tasks.fetch import fetch_manifest
 from tasks.key import Maker, reseed, seed_of
-from tasks.manifest import ManifestError, open_manifest
+from tasks.manifest import open_manifest
+from tasks.manifest_file import ManifestError
 from tasks.plan import Census, Known, Plan, Unread, bad_rows, write_plan
 from tasks.prompt_rows import PromptRows
 from tasks.row import BadRow, Row
