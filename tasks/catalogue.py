@@ -34,6 +34,7 @@ from tasks.store import Store
 
 PATH = "catalog.parquet"
 STATE = b"packshot"  # the key of the state in the file's metadata
+OURS = frozenset(CATALOGUE_SCHEMA.names)  # the columns that no manifest carries
 FORMAT = 2  # of the store's layout: 1 had no masters, and no state
 
 
@@ -239,19 +240,21 @@ def outcomes_in(table: pa.Table) -> list[dict[str, Any]]:
 
     What a manifest carried stays in Arrow: Python can't hold all of it, such as nanoseconds and years after 9999.
     """
-    said = table.select([name for name in table.schema.names if name in CATALOGUE_SCHEMA.names])
-    return said.to_pylist()  # type: ignore[no-any-return]
+    return table.select([name for name in table.schema.names if name in OURS]).to_pylist()  # type: ignore[no-any-return]
 
 
 def with_rows(table: pa.Table, rows: Mapping[int, Mapping[str, Any]]) -> pa.Table:
     """Return the table with other outcomes, as `outcomes_in` gives them, in the rows at these places."""
     if not rows:
         return table
+    names = table.schema.names
+    said = table.select([name for name in names if name in OURS])
+    changed = pa.Table.from_pylist([*rows.values()], schema=said.schema)
     order = np.arange(table.num_rows)
     order[[*rows]] = table.num_rows + np.arange(len(rows))
-    for place, kept in enumerate(table.schema):
-        if kept.name in CATALOGUE_SCHEMA.names:
-            new = pa.array([row[kept.name] for row in rows.values()], kept.type)
-            column = pa.chunked_array([*table.column(place).chunks, new], kept.type).take(pa.array(order))
-            table = table.set_column(place, kept, column)
-    return table
+    said = pa.concat_tables([said, changed]).take(pa.array(order))
+    columns = {
+        **dict(zip(names, table.columns, strict=True)),
+        **dict(zip(said.schema.names, said.columns, strict=True)),
+    }
+    return pa.Table.from_arrays([*columns.values()], schema=table.schema)
