@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from stat import S_ISREG
 
-from tasks.fetch import plain_address
+from tasks.fetch import is_parquet_name, plain_address
 from tasks.key import digest
 from tasks.store import open_store
 
@@ -21,10 +22,11 @@ def manifest_state(address: str) -> str:
         return digest(_in_bucket(plain.rstrip("/")))
     try:
         path = Path(plain).expanduser()
-        files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+        inside = path.rglob("*") if path.is_dir() else None
+        files = [path] if inside is None else sorted(f for f in inside if _may_be_read(str(f.relative_to(path))))
         return digest([[str(file), *_written(file)] for file in files])
     except (OSError, RuntimeError, ValueError):  # what can't be read is refused where it is read
-        return digest([])
+        return digest(plain)
 
 
 def _in_bucket(address: str) -> list[list[str | int | None]]:
@@ -34,14 +36,21 @@ def _in_bucket(address: str) -> list[list[str | int | None]]:
     if parent != "s3:/":
         store = open_store(parent)
         assert isinstance(store, S3Store)
-        if (version := store.version(name)) is not None:
-            return [[name, version]]
-    return sorted([one.path, one.size, one.modified.isoformat()] for one in open_store(address).listing(""))
+        if is_parquet_name(name) or store.exists(name):
+            return [[name, store.version(name)]]
+    listed = open_store(address).listing("")
+    return sorted([one.path, one.size, one.modified.isoformat()] for one in listed if _may_be_read(one.path))
+
+
+def _may_be_read(name: str) -> bool:
+    """Whether a file of a folder may be one of the manifest's: see `tasks.fetch`."""
+    *_, last = parts = name.split("/")
+    return not any(part.startswith((".", "_")) for part in parts) and ("." not in last or is_parquet_name(last))
 
 
 def _written(file: Path) -> list[int]:
     try:
         found = file.stat()
-    except OSError:  # gone
+    except (OSError, ValueError):  # gone
         return []
-    return [found.st_size, found.st_mtime_ns, found.st_ino]
+    return [found.st_size, found.st_mtime_ns, found.st_ino] if S_ISREG(found.st_mode) else []

@@ -12,11 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 LIGHT = """
-import atexit, sys
+import sys
 from flows.command import main
 heavy = ("torch", "diffusers", "prefect", "transformers", "boto3")
-atexit.register(lambda: print("imported:", *[name for name in heavy if name in sys.modules], file=sys.stderr))
-main()
+try:
+    main()
+finally:
+    print("imported:", *[name for name in heavy if name in sys.modules], file=sys.stderr)
 """
 
 

@@ -43,5 +43,6 @@ def summary_of(
         rendering=0.0,
         expectation=None,
         lanes=(),
+        warnings=(),
         perhaps_dead=(),
     )

@@ -13,7 +13,7 @@ import pytest
 from tasks import prepare as preparing
 from tasks.finish import finish
 from tasks.job import GenerateJob
-from tasks.manifest import ManifestError
+from tasks.manifest_file import ManifestError
 from tasks.manifest_state import manifest_state
 from tasks.prepare import Request, prepare
 from tasks.store import open_store
@@ -37,6 +37,9 @@ def test_a_state_is_another_after_every_write(tmp_path: Path) -> None:
     files.append(manifest_state(file))
     folders.append(manifest_state(folder))
     assert (len(set(files)), len(set(folders))) == (len(files), len(folders)) == (3, 4)
+    (tmp_path / "_SUCCESS").touch()
+    (tmp_path / "notes.txt").touch()
+    assert manifest_state(folder) == folders[-1]  # they are nobody's, or no manifest's
 
 
 def test_a_state_in_a_bucket_is_another_after_a_write(s3_store_uri: str) -> None:
