@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Tests run side by side in this many processes: one more than there are cores, for they also wait, for servers and for
-# processes that they kill. Each takes up to 3 GB. Bytecode is written, for they start many processes.
-WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(os.cpu_count() + 1, 8))")
+# Tests run side by side in this many processes: two a core, for they also wait, for servers and for processes that they
+# kill. Each takes up to 3 GB. Bytecode is written, for they start many processes.
+WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(2 * os.cpu_count(), 8))")
 PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: help install demo test quick check format lock clean

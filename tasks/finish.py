@@ -72,7 +72,6 @@ def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = 
         warnings=prepared.warnings,
         expectation=prepared.expectation,
         faults=[
-            *([prepared.unasked] if prepared.unasked else []),
             *([] if prepared.complete else told(store, run, 0)),
             *untold,
             *_changed_since(prepared),

@@ -76,9 +76,8 @@ class Prepared:
     retires: bool = False  # rows that left the manifest are withdrawn
     limited: bool = False  # the plan is about the manifest's first rows only
     unread: Unread = field(default_factory=Unread)
-    warnings: tuple[str, ...] = ()  # of the manifest, in sentences
+    warnings: tuple[str, ...] = ()  # of the manifest and of what judges it, in sentences
     expectation: Expectation | None = None  # of drawing all that the plan's shards hold
-    unasked: str | None = None  # what nobody looked for, where no CLIP was asked
 
     @property
     def store(self) -> Store:
@@ -293,7 +292,7 @@ class Estimate:
     published_twice: bool  # a publication takes as much room again
     left: int  # rows that left the manifest, and are published or may be
     retires: bool  # they are withdrawn
-    warnings: tuple[str, ...] = ()  # of the manifest, in sentences
+    warnings: tuple[str, ...] = ()  # of the manifest and of what judges it, in sentences
 
 
 def estimate(request: Request) -> Estimate:
@@ -312,7 +311,7 @@ def estimate(request: Request) -> Estimate:
             published_twice=checked.store.uri.startswith("s3://"),
             left=0 if request.limit is not None else _left_behind(checked, catalogue, Plan(file)),
             retires=request.retire_missing,
-            warnings=warnings_of(manifest),
+            warnings=_warnings(checked, manifest),
         )
 
 
@@ -344,15 +343,16 @@ def prepare(request: Request) -> Prepared:
         process, document = this_process(), _document(checked, manifest)
         taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
         try:
-            return replace(_prepared(checked, taken, process, warnings_of(manifest)), manifest_state=state)
+            return replace(_prepared(checked, taken, process, _warnings(checked, manifest)), manifest_state=state)
         except BaseException:
             Edit(store, f"run {taken.run.id}", process, taken.editor).leave()
             raise
 
 
-def warnings_of(manifest: Manifest) -> tuple[str, ...]:
-    """What a person should know of a manifest that is read all the same, in sentences."""
-    return (*manifest.warnings, *(one.sentence for one in suspicions(manifest)))
+def _warnings(checked: Checked, manifest: Manifest) -> tuple[str, ...]:
+    """What a person should know of a request that is followed all the same, in sentences."""
+    nobody_judges = [] if checked.clip else [unasked(checked.policy)]
+    return (*nobody_judges, *manifest.warnings, *(one.sentence for one in suspicions(manifest)))
 
 
 def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tuple[str, ...]) -> Prepared:
@@ -378,7 +378,6 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tupl
         unread=plan.unread,
         warnings=warnings,
         expectation=None if taken.complete else _expectation(checked, taken.catalogue, shapes_of(plan)),
-        unasked=None if checked.clip else unasked(checked.policy),
     )
 
 

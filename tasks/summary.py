@@ -58,7 +58,7 @@ class Summary:
     expectation: Expectation | None  # of rendering all that was to be done, before it
     lanes: tuple[dict[str, Any], ...]  # what each took of its device, beside what was predicted: see `models.usage`
     perhaps_dead: tuple[str, ...]  # processes of other machines that edit the store, in sentences: see `tasks.edit`
-    warnings: tuple[str, ...] = ()  # of the manifest, in sentences
+    warnings: tuple[str, ...] = ()  # of the manifest and of what judges it, in sentences
 
     @property
     def failed(self) -> int:

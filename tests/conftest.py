@@ -5,6 +5,7 @@ Each server is one for all tests of a process, brought up by the first of them t
 
 import gc
 import os
+import shutil
 import signal
 import threading
 import urllib.request
@@ -13,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -84,6 +86,23 @@ def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def another_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A CLIP that isn't the miniature's and sees all as that does: another one scales its logits, which nobody asks."""
+    import numpy as np
+    from safetensors.numpy import load_file, save_file
+
+    from models.identity import CLIP_FOLDER
+
+    folder = tmp_path_factory.mktemp("clip") / "another"
+    shutil.copytree(CLIP_FOLDER, folder)
+    weights = load_file(folder / "open_clip_model.safetensors")
+    save_file(
+        {**weights, "logit_scale": np.asarray(weights["logit_scale"] + 1)}, folder / "open_clip_model.safetensors"
+    )
+    return str(folder)
+
+
+@pytest.fixture(scope="session")
 def prefect_address(prefect_home: Path) -> Iterator[str]:
     """Address of a Prefect server that lives as long as the tests; whoever is to use it has to be told of it."""
     from prefect.logging.handlers import APILogHandler
@@ -134,6 +153,8 @@ def s3_environment(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "absent"))
     monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    # The credentials that boto3 found for its first client are those of every later one of the same session.
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
     return s3_server
 
 

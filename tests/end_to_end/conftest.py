@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from safetensors.numpy import load_file, save_file
 
 from flows.generate import generate
-from models.identity import CLIP_FOLDER
 from tasks.job import GenerateJob
 from tasks.master import SOURCE, Masters
 from tasks.outcome import Retry
@@ -39,18 +35,6 @@ def prefect_api(prefect_address: str, tmp_path_factory: pytest.TempPathFactory) 
         environment.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         environment.setenv("PREFECT_API_URL", prefect_address)
         yield prefect_address
-
-
-@pytest.fixture(scope="session")
-def another_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A CLIP that isn't the miniature's and sees all as that does: another one scales its logits, which nobody asks."""
-    folder = tmp_path_factory.mktemp("clip") / "another"
-    shutil.copytree(CLIP_FOLDER, folder)
-    weights = load_file(folder / "open_clip_model.safetensors")
-    save_file(
-        {**weights, "logit_scale": np.asarray(weights["logit_scale"] + 1)}, folder / "open_clip_model.safetensors"
-    )
-    return str(folder)
 
 
 @pytest.fixture

@@ -20,10 +20,12 @@ from models.clip import Clip
 from models.generator import Generator
 from safety.provenance import digital_source_type
 from tasks.encoding import decode
+from tasks.job import GenerateJob
 from tasks.outcome import Retry
+from tasks.prepare import Request, estimate
 from tasks.store import Store, open_store
 
-from .conftest import catalogue, run
+from .conftest import SMALL, catalogue, run
 
 SHOWN = {"width": None, "height": None, "steps": None, "guidance": None, "policy": "default"}
 """Pictures as the miniature draws them by default, under the default policy."""
@@ -127,14 +129,16 @@ def test_a_clip_that_comes_later_judges_what_was_drawn_without_one(
     first = run(file, store, clip="none")
     assert {row["status"] for row in catalogue(store).values()} == {"done"}
     assert ["weapon" in dict(row["scores"]) for row in catalogue(store).values()] == [False] * 3
-    (notice,) = first.notices
-    assert "its concepts (weapon) weren't looked for" in notice
-    assert notice.split(",")[0] in Path(first.report).read_text()
+    (warning,) = first.warnings
+    assert "its concepts (weapon) aren't looked for" in warning
+    assert warning.split(",")[0] in Path(first.report).read_text()
+    (said,) = estimate(Request(GenerateJob(manifest=file, store=store.uri, clip="none", **SMALL))).warnings
+    assert said == warning
     request.getfixturevalue("no_model")
 
     again = run(file, store)
 
-    assert (again.rendered, again.kept, again.notices) == (0, 0, [])
+    assert (again.rendered, again.kept, again.warnings) == (0, 0, ())
     assert ["weapon" in dict(row["scores"]) for row in catalogue(store).values()] == [True] * 3
 
 

@@ -14,6 +14,7 @@ __all__ = ["prefect_api"]  # a fixture
 KILLS = 8
 
 
+@pytest.mark.waits
 @pytest.mark.parametrize("where", ["folder", "radosgw"])
 def test_nothing_is_lost_doubled_or_left_behind_by_commands_that_are_killed(
     where: str, tmp_path: Path, prefect_api: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch

@@ -9,7 +9,7 @@ from .scenes import FLAKY, LARGE, MORTAL, SMALL
 from .schedule import at_random, every
 
 THROUGH = {name: scene for group in (SMALL, MORTAL, FLAKY) for name, (scene, _) in group.items()}
-SEEDS = 60  # schedules of each larger scene
+SEEDS = 40  # schedules of each larger scene
 
 
 @pytest.mark.parametrize("scene", THROUGH.values(), ids=THROUGH.keys())

@@ -246,12 +246,13 @@ DOINGS: dict[str, Callable[[Store], None]] = {
 def test_what_is_killed_after_any_write_is_ended_by_the_same_command(
     old_folder: Store, tmp_path: Path, doing: str
 ) -> None:
+    """After every second write, of which neighbours in the list have the even and the odd ones: they share most."""
     template = tmp_path / "template"
     shutil.copytree(old_folder.uri, template)
     digests = {hashlib.sha256(picture(name)).hexdigest() for name in "abcdef"}
     DOINGS[doing](old_folder)
     expected, objects = told(old_folder), {path.partition("-")[0] for path in paths(old_folder, "images", "layers")}
-    for most in itertools.count():
+    for most in itertools.count([*DOINGS].index(doing) % 2, 2):
         shutil.rmtree(old_folder.uri)
         shutil.copytree(template, old_folder.uri)
         with killed_after(most) as writes:
