@@ -55,7 +55,8 @@ def show_checked(console: Console, checked: ManifestChecked) -> None:
         console.print(f"{'look at':10} {escape(sentence)}", style="yellow", highlight=False, soft_wrap=True)
     good = checked.rows - checked.would_fail
     if checked.would_fail:
-        console.print(f"[bold magenta]{checked.would_fail:,} rows would fail[/], {good:,} would not.", highlight=False)
+        bad = "1 row" if checked.would_fail == 1 else f"{checked.would_fail:,} rows"
+        console.print(f"[bold magenta]{bad} would fail[/], {good:,} would not.", highlight=False)
     else:
         console.print("[bold green]No row would fail[/] for what the manifest says of it.", highlight=False)
 

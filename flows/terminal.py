@@ -178,7 +178,7 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
 def _show_warnings(console: Console, warnings: Sequence[str]) -> None:
     """What looks wrong in a manifest, and was read all the same."""
     for sentence in warnings:
-        console.print(f"{'manifest':10} {escape(sentence)}", style="yellow", soft_wrap=True, highlight=False)
+        console.print(f"{'look at':10} {escape(sentence)}", style="yellow", soft_wrap=True, highlight=False)
 
 
 def _duration(estimate: Estimate) -> str:

@@ -88,9 +88,9 @@ def unasked(policy: Policy) -> str:
     """Say what nobody looks for, of a policy that is used without a CLIP."""
     names = ", ".join(concept.name.replace("_", " ") for concept in policy.concepts)
     concepts = f"its concepts ({names}) aren't looked for" if names else "it names no concepts"
-    probe = "lists, probe" if policy.probe else "lists"
+    probe = "lists and the probe" if policy.probe else "lists"
     return (
-        f"No CLIP judges, as the job's clip is none: of the policy {policy.name} the {probe} counts, {concepts}, and "
+        f"No CLIP judges, as the job's clip is none: of the policy {policy.name} the {probe} count, {concepts}, and "
         "whether a picture fits its prompt isn't checked."
     )
 

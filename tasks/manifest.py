@@ -128,7 +128,7 @@ def _check_columns(schema: pa.Schema, name: str, columns: Columns, template_colu
     if repeated:
         raise ManifestError(f"The manifest {name} has two columns named {repeated[0]!r}.")
     there = f"it has {', '.join(map(_shown, names)) or 'none'}"
-    near = {known: f"; rename {one!r}, which isn't read as that" for one, known in _near(schema, columns).items()}
+    near = {known: f"; rename {one!r} to {known!r}" for one, known in _near(schema, columns).items()}
     if "id" not in names:
         raise ManifestError(f"The manifest {name} has no column 'id'; {there}{near.get('id', '')}.")
     for column in columns.image:

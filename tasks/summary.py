@@ -19,6 +19,9 @@ from tasks.plan import Unread
 GIB = 2**30
 
 
+WORTH_TELLING = 10.0  # seconds of rendering
+
+
 @dataclass(frozen=True)
 class Cause:
     """Rows that ended in the same way for the same reason."""
@@ -101,10 +104,12 @@ class Summary:
 
     @property
     def expected(self) -> str | None:
-        """How far off it was what the rendering was expected to take, in a sentence."""
+        """How far off it was what the rendering was expected to take, in a sentence; of seconds nobody asks."""
         if self.expectation is None or not self.rendered or self.expectation.rows < self.rendered:
             return None
         expected = self.expectation.of(self.rendered)
+        if max(self.rendering, expected.seconds) < WORTH_TELLING:
+            return None
         off = round(100 * (self.rendering / expected.seconds - 1))
         than = f"{abs(off)} % {'more' if off > 0 else 'less'} than" if off else "as much as"
         return f"rendering took {lasting(self.rendering)}, {than} expected: {expected.sentence}"

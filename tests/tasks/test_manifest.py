@@ -67,7 +67,7 @@ def test_a_manifest_that_a_bucket_lacks_is_said_to_be_missing(s3_store_uri: str,
     [
         ([{"prompt": "x"}], "has no column 'id'; it has prompt"),
         ([{"id": "a", "title": "x"}], "has no column 'prompt', and the job has no prompt_template"),
-        ([{"id": "a", " prompt": "x"}], "it has id, ' prompt'; rename ' prompt', which isn't read as that"),
+        ([{"id": "a", " prompt": "x"}], "it has id, ' prompt'; rename ' prompt' to 'prompt'"),
         ([{"id": True, "prompt": "x"}], "holds bool in its column 'id', not text, whole numbers or UUIDs"),
         ([{"id": n, "prompt": "x"} for n in (1.0, 2.5)], "column 'id', row 1 .*: Id is 2.5; it should be a whole"),
         ([{"id": n, "prompt": "x"} for n in (b"a", b"\xff")], "column 'id', row 1 .*: The id isn't text in UTF-8"),
