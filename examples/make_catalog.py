@@ -153,7 +153,7 @@ def rows() -> list[dict[str, object]]:
 
     add(title="Mug", color="red", prompt="a red mug", width=250)
     add(title="Mug", color="red", prompt="a red mug", steps=0)
-    add(title="Mug", color="red", prompt="a red mug", guidance=float("nan"))
+    add(title="Mug", color="red", prompt="a red mug", guidance=-1.0)
     add(title="Mug", color="red", prompt="a red mug", seed=-7)
     add(title="Lamp", color=None)  # the template has no colour to work with
     add(title="Mug", color="red", prompt="a red mug", profile="moon")
