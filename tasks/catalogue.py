@@ -23,9 +23,9 @@ import pyarrow.parquet as pq
 from safety.verdict import Reason
 from tasks.column_types import Lossy, cast, holding
 from tasks.decision import text_of
+from tasks.id_index import IdIndex
 from tasks.manifest import Manifest
 from tasks.outcome import ADDED, CATALOGUE_SCHEMA, RENAMED, widened
-from tasks.places import Places
 from tasks.plan import Known
 from tasks.process import Owner
 from tasks.publication import Publication
@@ -77,8 +77,8 @@ class Catalogue:
     state: State = field(default_factory=State)
 
     @cached_property
-    def _places(self) -> Places:
-        return Places(self.table.column("id"))
+    def _places(self) -> IdIndex:
+        return IdIndex(self.table.column("id"))
 
     @cached_property
     def _known(self) -> pa.Table:

@@ -1,4 +1,4 @@
-"""Places of ids in a column of a million, sorted once and not hashed anew for each batch."""
+"""IdIndex of ids in a column of a million, sorted once and not hashed anew for each batch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 
-class Places:
+class IdIndex:
     """Finds texts in a column, whose values are unique: 16 bytes a row."""
 
     def __init__(self, column: pa.ChunkedArray) -> None:
