@@ -6,7 +6,6 @@ python -m benchmarks.idle --rows 100 100000
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
@@ -15,9 +14,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.figures import show_figures
 from tasks.catalogue import PATH as CATALOGUE
 from tasks.catalogue import State, content_of
 from tasks.job import GenerateJob
@@ -81,14 +79,7 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         figures = [figure for rows in arguments.rows for figure in measure(rows, Path(folder))]
-    table = Table(title="A night on which nothing changed")
-    for name in figures[0]:
-        table.add_column(name, justify="right")
-    for figure in figures:
-        table.add_row(*(value if isinstance(value, str) else f"{value:,}" for value in figure.values()))
-    Console().print(table)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(figures, indent=2) + "\n")
+    show_figures("A night on which nothing changed", figures, arguments.out)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
+
+from benchmarks.figures import show_figures
 
 BAD = 1000  # one row of so many has a width that isn't allowed
 COMMAND = "from flows.command import main; main()"
@@ -68,14 +68,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="write the figures as JSON, too")
     arguments = parser.parse_args()
     figures = [measure(rows) for rows in arguments.rows]
-    table = Table(title="Checking a manifest")
-    for name in figures[0]:
-        table.add_column(name, justify="right")
-    for row in figures:
-        table.add_row(*(f"{value:,}" for value in row.values()))
-    Console().print(table)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(figures, indent=2))
+    show_figures("Checking a manifest", figures, arguments.out)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ python -m benchmarks.plan --rows 100000 1000000
 from __future__ import annotations
 
 import argparse
-import json
 import multiprocessing
 import resource
 import tempfile
@@ -15,9 +14,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.figures import show_figures
 from tasks.catalogue import Catalogue
 from tasks.fetch import fetch_manifest
 from tasks.key import Maker
@@ -107,14 +105,7 @@ def main() -> None:
     for rows in arguments.rows:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
             figures.append(pool.apply(measure, (rows,)))
-    table = Table(title="Planning a manifest")
-    for name in figures[0]:
-        table.add_column(name, justify="right")
-    for row in figures:
-        table.add_row(*(f"{value:,}" for value in row.values()))
-    Console().print(table)
-    if arguments.out:
-        arguments.out.write_text(json.dumps(figures, indent=2))
+    show_figures("Planning a manifest", figures, arguments.out)
 
 
 if __name__ == "__main__":
