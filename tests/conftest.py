@@ -171,7 +171,6 @@ def s3_store_uri(s3_environment: str) -> str:
 @pytest.fixture
 def radosgw_store_uri(s3_environment: str, radosgw: Radosgw, monkeypatch: pytest.MonkeyPatch) -> str:
     """Address of an empty store in a bucket of the real S3 server, to which boto3 is pointed."""
-    import boto3
 
     del s3_environment  # the same but for its address
     monkeypatch.setenv("AWS_ENDPOINT_URL", radosgw.address)
