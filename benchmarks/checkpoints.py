@@ -20,7 +20,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.full_size import FULL, TINY, byte_tokenizer, new_vae
 from models.miniature.architecture import new_scheduler
-from models.part import quiet
+from models.part import loading
 
 SHARD_BYTES = 5 * 10**9  # what both libraries cut at
 
@@ -44,7 +44,7 @@ def write_checkpoint(
     """
     sizes, dtype = (TINY, torch.float32) if tiny else (FULL, torch.bfloat16)
     shard_bytes = 100_000 if tiny else SHARD_BYTES
-    with quiet(), torch.device("meta"):
+    with loading(), torch.device("meta"):
         config = {**sizes["transformer"], **({"num_layers": blocks} if blocks else {})}
         transformer = QwenImageTransformer2DModel(**config, use_layer3d_rope=layered, use_additional_t_cond=layered)
         text = {**sizes["text"], **({"num_hidden_layers": layers} if layers else {})}
@@ -56,7 +56,7 @@ def write_checkpoint(
     _write_weights(transformer, folder / "transformer", "diffusion_pytorch_model", dtype, shard_bytes, hollow)
     _write_weights(text_encoder, folder / "text_encoder", "model", dtype, shard_bytes, hollow)
     vae = {**sizes["vae"], **({"input_channels": 4} if layered else {})}
-    with quiet():
+    with loading():
         new_vae(vae, torch.device("cpu"), dtype).save_pretrained(folder / "vae")
     byte_tokenizer().save_pretrained(folder / "tokenizer")
     new_scheduler().save_pretrained(folder / "scheduler")

@@ -36,10 +36,10 @@ from models.clip import BATCH, Clip
 from models.clip_pixels import Pixels
 from models.clip_settings import text_tower
 from models.clip_windows import Windows
-from models.components import quiet
 from models.device import find_device
 from models.miniature.captions import caption
 from models.miniature.world import random_scene
+from models.part import loading
 
 LEAST = 0.9  # of the raw throughput: what is aimed at
 MOST_PIXELS = 64 << 20  # of all pictures together, that are different; more are the same again
@@ -53,7 +53,7 @@ def open_tower(name: str, device: str) -> Clip:
     if settings is None:
         raise SystemExit(f"open_clip has no architecture {name}; open_clip.list_models() has them all.")
     found = find_device(device)
-    with quiet(), TemporaryDirectory() as nothing, text_tower(Path(nothing), settings) as tower:
+    with loading(), TemporaryDirectory() as nothing, text_tower(Path(nothing), settings) as tower:
         torch.manual_seed(0)
         model = open_clip.create_model(name, load_weights=False, pretrained_text=False, device=found, **tower)
     length = settings["text_cfg"].get("context_length", 77)

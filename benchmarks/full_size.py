@@ -19,7 +19,7 @@ from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Q
 
 from models.components import Components
 from models.miniature.architecture import new_scheduler
-from models.part import quiet
+from models.part import loading
 from models.placement import RESIDENT
 from models.single_frame import single_frame
 
@@ -67,7 +67,7 @@ def new_pipeline(*, tiny: bool = False, layered: bool = False, device: torch.dev
     sizes = TINY if tiny else FULL
     device = device or torch.device("cpu" if tiny else "cuda:0")
     dtype = torch.float32 if tiny else torch.bfloat16
-    with quiet():
+    with loading():
         parts = {
             "scheduler": new_scheduler(),
             "vae": new_vae({**sizes["vae"], **({"input_channels": 4} if layered else {})}, device, dtype),

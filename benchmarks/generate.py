@@ -35,7 +35,7 @@ from models.forms import Form
 from models.generator import Generator
 from models.levers import Levers
 from models.packed import Packed
-from models.part import quiet
+from models.part import loading
 from models.sampling import PictureRequest, Shape
 from models.step_cache import StepCache
 
@@ -192,7 +192,7 @@ def miniature(systems: set[str]) -> list[Result]:
     """The miniature on the CPU, whole pictures; here the pictures mean something, so they are compared."""
     checkpoint = find_checkpoint("miniature")
     own = sampling_defaults(checkpoint)
-    with quiet():
+    with loading():
         pipeline = QwenImagePipeline.from_pretrained(checkpoint.folder, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     one = Workload(own.width, 1, guidance=own.guidance, steps=own.steps, whole=True)

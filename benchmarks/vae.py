@@ -24,7 +24,7 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.results import tell
-from models.part import quiet
+from models.part import loading
 from models.single_frame import single_frame
 
 GIB = 2**30
@@ -75,7 +75,7 @@ def new_vae(channels: int, device: torch.device, tiny: bool) -> AutoencoderKLQwe
 
 def in_precision(vae: AutoencoderKLQwenImage, tiny: bool) -> AutoencoderKLQwenImage:
     """`vae` in the precision that is measured, in place."""
-    with quiet():
+    with loading():
         return vae.to(torch.float32 if tiny else torch.bfloat16)
 
 

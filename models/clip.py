@@ -15,7 +15,7 @@ from models.clip_settings import read_settings, text_tower
 from models.clip_windows import Windows
 from models.device import find_device
 from models.failure import first_line
-from models.part import quiet
+from models.part import loading
 from models.weights import CheckpointError
 
 BATCH = 64
@@ -45,7 +45,7 @@ class Clip:
         settings = read_settings(checkpoint.folder)  # nor code, nor the network
         found, source = find_device(device), f"local-dir:{checkpoint.folder}"
         try:
-            with quiet(), text_tower(checkpoint.folder, settings) as tower:
+            with loading(), text_tower(checkpoint.folder, settings) as tower:
                 model = open_clip.create_model(source, device=found, **tower)
                 windows = Windows(open_clip.get_tokenizer(source), checkpoint.folder)
         except CheckpointError:

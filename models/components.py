@@ -20,7 +20,7 @@ from models.compressed import check_form, compress
 from models.forms import Form, Forms
 from models.lora import Lora
 from models.merge import merge
-from models.part import load_part, quiet
+from models.part import load_part, loading
 from models.placement import RESIDENT, Placement
 from models.read_ahead import reading_ahead
 from models.reader import CAPTION_WEIGHTS, Reader, load_text_encoder, load_tokenizer, stream_text_encoder
@@ -100,7 +100,7 @@ def load_components(
         check_form(each, device)
     host = torch.device("cpu")
     home = device if placement.kind == "resident" else host
-    with quiet(), reading_ahead(weight_files(checkpoint, controlnet)):
+    with loading(), reading_ahead(weight_files(checkpoint, controlnet)):
         tokenizer = load_tokenizer(folder, index["tokenizer"][1])
         flow_match = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         if scheduler == "lightning":
@@ -128,7 +128,7 @@ def load_components(
     if transformer.config.guidance_embeds or transformer.config.use_layer3d_rope != is_layered:
         kind = "Qwen-Image-Layered" if is_layered else "text-to-image Qwen-Image"
         raise CheckpointError(f"{folder / 'transformer'} is no {kind}; give another checkpoint.")
-    with quiet():
+    with loading():
         merge(transformer, loras)
     if forms.transformer and forms.compresses_transformer:
         compress(transformer, forms.transformer, device, home)

@@ -14,13 +14,23 @@ from transformers import GenerationConfig
 
 from models.failure import first_line
 from models.forms import DIFFUSERS, TRANSFORMERS, Form, stored_weights
+from models.loaded_once import one_at_a_time
 from models.stored import assemble, keep_stored, restored_state
 from models.weights import CheckpointError
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Silence the libraries' progress bars and chatter while something is loaded; errors still come as exceptions."""
+def loading() -> Iterator[None]:
+    """Hold while something is loaded: libraries say nothing meanwhile; errors still come as exceptions.
+
+    What is changed is changed for all threads, so that another one waits here until this one has loaded.
+    """
+    with one_at_a_time, _silence():
+        yield
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
     loggers = (diffusers.utils.logging, transformers.utils.logging)
     before = [(logger, logger.get_verbosity(), logger.is_progress_bar_enabled()) for logger in loggers]
     root = logging.getLogger()

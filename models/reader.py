@@ -18,7 +18,7 @@ from models.compressed import check_form, compress
 from models.device import find_device, find_precision
 from models.forms import TRANSFORMERS, Forms, count_bytes, form_for, kept_precision
 from models.host_weights import look_up_on_host, stream_layers
-from models.part import load_part, quiet
+from models.part import load_part, loading
 from models.placement import free_memory, limit_memory
 from models.weight_stream import WeightStream
 
@@ -80,7 +80,7 @@ def load_reader(
         size = count_bytes(folder / "text_encoder", TRANSFORMERS, dtype.itemsize, forms.text_encoder)
         is_streamed = size > free_memory(found) * memory_fraction
     tokenizer_class = check_kind(folder, pipeline)["tokenizer"][1]
-    with quiet():
+    with loading():
         text_encoder = load_text_encoder(
             folder, forms, found, torch.device("cpu") if is_streamed else found, dtype, CAPTION_WEIGHTS
         )

@@ -21,7 +21,7 @@ from models.compressed import compress
 from models.forms import Form
 from models.levers import Levers, open_predictor
 from models.measure import Cost, measure_decoding, measure_step, warm_up
-from models.part import quiet
+from models.part import loading
 from models.placement import RESIDENT
 from models.predictor import Predictor
 from models.sampling import Shape
@@ -111,7 +111,7 @@ def try_out(
 
 def _sample(folder: Path, device: torch.device, dtype: torch.dtype, form: Form | None) -> Components:
     """A model with one block, and as much else as drawing takes, with random weights."""
-    with quiet(), device:
+    with loading(), device:
         config = QwenImageTransformer2DModel.load_config(folder / "transformer")
         transformer = QwenImageTransformer2DModel.from_config(config, num_layers=1).to(device, dtype)
         vae = AutoencoderKLQwenImage.from_config(AutoencoderKLQwenImage.load_config(folder / "vae")).to(device, dtype)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,6 +18,7 @@ from models.checkpoint import Checkpoint, CheckpointError
 from models.hub import is_hub_id
 from models.identity import is_miniature, is_miniature_clip
 from models.layout import PIPELINE
+from models.loaded_once import loaded_once
 from safety.concepts import ConceptEmbeddings, embed_concepts, judge_picture
 from safety.policy import Policy, PolicyError
 from safety.verdict import Reason, Verdict, allow, fail
@@ -105,7 +105,7 @@ class Judges:
         self.asks_clip = clip is not None
         self._clip_checkpoint, self._device = clip, device
 
-    @cached_property
+    @loaded_once
     def clip(self) -> Clip:
         """The CLIP, loaded when it is first asked.
 
@@ -118,7 +118,7 @@ class Judges:
 
         return Clip.load(self._clip_checkpoint, device=self._device)
 
-    @cached_property
+    @loaded_once
     def concepts(self) -> ConceptEmbeddings:
         """The policy's phrases as this CLIP reads them."""
         return embed_concepts(self.policy, self.clip.embed_texts)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import asdict
-from functools import cached_property
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -18,6 +17,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from models.checkpoint import weight_files
+from models.loaded_once import loaded_once
 from models.read_ahead import reading_ahead
 from models.temporary_folder import temporary_folder
 from safety.provenance import DigitalSourceType
@@ -124,7 +124,7 @@ class Line:
             scheduler=spec.scheduler,
         )
 
-    @cached_property
+    @loaded_once
     def generator(self) -> Generator:
         """The model, loaded when there is something to draw."""
         making = self.spec.making
@@ -134,7 +134,7 @@ class Line:
 
             return self._open(Generator, control)
 
-    @cached_property
+    @loaded_once
     def decomposer(self) -> Decomposer:
         """The model, loaded when there is something to take apart."""
         with reading_ahead(weight_files(self.spec.checkpoint)):
@@ -142,7 +142,7 @@ class Line:
 
             return self._open(Decomposer)
 
-    @cached_property
+    @loaded_once
     def reader(self) -> Reader:
         """The model's text encoder alone, loaded when only stored rows are to be judged by it."""
         from models.reader import load_reader

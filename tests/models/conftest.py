@@ -35,7 +35,7 @@ from models.decomposer import Decomposer
 from models.engine import Engine
 from models.generator import Generator
 from models.miniature.architecture import new_scheduler
-from models.part import quiet
+from models.part import loading
 from models.predictor import Conditions
 from models.sampling import PictureRequest, Shape
 
@@ -184,7 +184,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def open_stock(folder: Path, dtype: torch.dtype = torch.float32) -> Any:
     """diffusers' own pipeline on a checkpoint, of whichever class that is."""
-    with quiet():
+    with loading():
         pipeline = DiffusionPipeline.from_pretrained(folder, dtype=dtype)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
@@ -194,7 +194,7 @@ def save_qwen_image(folder: Path) -> Path:
     """Save a random Qwen-Image; returns the folder."""
     torch.manual_seed(0)
     tokenizer = tiny_tokenizer()
-    with quiet():
+    with loading():
         pipeline = QwenImagePipeline(
             scheduler=new_scheduler(),
             vae=tiny_vae(),
@@ -224,7 +224,7 @@ def save_layered(folder: Path, vae: AutoencoderKLQwenImage, *, sees: bool = True
     """Save a random Qwen-Image-Layered around `vae`; returns the folder."""
     torch.manual_seed(1)
     tokenizer = tiny_tokenizer()
-    with quiet():
+    with loading():
         processor = Qwen2VLProcessor(
             Qwen2VLImageProcessor(min_pixels=56 * 56, max_pixels=112 * 112), tokenizer, Qwen2VLVideoProcessor()
         )

@@ -11,7 +11,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from models.part import quiet
+from models.part import loading
 
 RANK, ALPHA = 4, 8
 TARGETS = ("to_q", "add_k_proj", "to_out.0", "img_mlp.net.2", "img_mod.1", "proj_out")
@@ -27,7 +27,7 @@ def save_lora(
 ) -> Path:
     """Give a transformer an adapter that changes its pictures, and save it as diffusers' own training scripts do."""
     torch.manual_seed(seed)
-    with quiet():
+    with loading():
         config = LoraConfig(
             r=RANK, lora_alpha=ALPHA, target_modules=list(targets), init_lora_weights=False, use_dora=use_dora
         )

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BitsAndBytesConfig as TextBitsAndBytesConfig
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from models.part import quiet
+from models.part import loading
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 HOST = {"": "cpu"}
@@ -37,7 +37,7 @@ def save_bitsandbytes(source: Path, folder: Path, *, skip: tuple[str, ...] = (),
     for part in ("transformer", "text_encoder"):
         shutil.rmtree(folder / part)
     config = BitsAndBytesConfig(**settings, llm_int8_skip_modules=[*skip])
-    with quiet(), pytest.MonkeyPatch.context() as patch:
+    with loading(), pytest.MonkeyPatch.context() as patch:
         # diffusers 0.42.1 asks for a GPU, which bitsandbytes 0.50.2 no longer needs.
         for quantizer in (bnb_quantizer.BnB4BitDiffusersQuantizer, bnb_quantizer.BnB8BitDiffusersQuantizer):
             patch.setattr(quantizer, "validate_environment", lambda *_, **__: None)

@@ -29,7 +29,7 @@ from models.miniature.editing import LENGTH, Conditioner, Lesson, edit_loss, les
 from models.miniature.export import EDIT, export_edit
 from models.miniature.sight import patches_of, sight_difference
 from models.miniature.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE
-from models.part import load_part, quiet
+from models.part import load_part, loading
 from models.single_frame import single_frame
 
 BASE = MINIATURE / "qwen-image"
@@ -46,7 +46,7 @@ def tokenizer() -> Qwen2Tokenizer:
 def denoiser() -> Denoiser:
     """Anything but what it started from, in what will be trained."""
     torch.manual_seed(0)
-    with quiet():
+    with loading():
         reader = Qwen2_5_VLForConditionalGeneration.from_pretrained(BASE / "text_encoder").float()
         denoiser = Denoiser(new_seeing_encoder(reader).eval(), new_edit_transformer(BASE / "transformer"))
     with torch.no_grad():
@@ -58,13 +58,13 @@ def denoiser() -> Denoiser:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, denoiser: Denoiser, tokenizer: Qwen2Tokenizer) -> Path:
-    with quiet():
+    with loading():
         return export_edit(tmp_path_factory.mktemp("weights"), BASE, denoiser, tokenizer, EditSampling())
 
 
 @pytest.fixture(scope="module")
 def pipeline(folder: Path) -> QwenImageEditPlusPipeline:
-    with quiet():
+    with loading():
         loaded = QwenImageEditPlusPipeline.from_pretrained(folder, dtype=torch.float32)
     loaded.set_progress_bar_config(disable=True)
     return loaded

@@ -19,7 +19,7 @@ from models.miniature.architecture import LayeredSampling
 from models.miniature.export import SHARED
 from models.miniature.matching import Puzzle, match, puzzles, solved
 from models.packed import Packed
-from models.part import quiet
+from models.part import loading
 from models.verify import verify_folder
 
 pytestmark = pytest.mark.slow
@@ -90,7 +90,7 @@ def test_what_it_shares_with_qwen_image_is_linked_and_it_is_a_whole_checkpoint_a
     assert verify_folder(FOLDER) == verify_folder(copy)
     assert verify_folder(FOLDER).faults == ()
     assert {find_checkpoint(str(folder), pipeline=PIPELINE).revision for folder in (FOLDER, copy)} == {REVISION}
-    with quiet():
+    with loading():
         opened = QwenImageLayeredPipeline.from_pretrained(FOLDER, processor=None, dtype=torch.float32)
     assert opened.tokenizer("a red mug").input_ids
     assert opened.text_encoder.dtype == torch.float32

@@ -22,7 +22,7 @@ from models.miniature.layers import frames, layered_scene, layers_of, over
 from models.miniature.matching import composed, match, puzzles, solved
 from models.miniature.train import Training
 from models.miniature.world import Drawing, draw
-from models.part import quiet
+from models.part import loading
 
 QWEN_IMAGE = MINIATURE / "qwen-image"
 SIDE = 128  # pixels
@@ -79,7 +79,7 @@ def test_layers_in_the_wrong_order_do_not_match() -> None:
 @pytest.mark.parametrize("pictures", [4, 5])
 def test_the_training_forward_is_the_librarys_with_layers(pictures: int) -> None:
     torch.manual_seed(0)
-    with quiet():
+    with loading():
         reader = Qwen2_5_VLForConditionalGeneration.from_pretrained(QWEN_IMAGE / "text_encoder", dtype=torch.float32)
     tokenizer = Qwen2Tokenizer.from_pretrained(QWEN_IMAGE / "tokenizer")
 
@@ -107,7 +107,7 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     def unseen(_: int, seed: int, *, faulty: bool) -> list[Drawing]:
         return layers.unseen_drawings(1, seed, faulty=faulty, width=SIDE, height=SIDE)
 
-    with pytest.MonkeyPatch.context() as patch, quiet():
+    with pytest.MonkeyPatch.context() as patch, loading():
         patch.setattr(layers, "PART", 4)
         for module in (layers, layered):
             patch.setattr(module, "LAYERED_SHAPES", {(SIDE, SIDE): 1.0})
@@ -136,7 +136,7 @@ def test_a_toy_run_exports_what_diffusers_own_pipeline_loads_and_runs(
     toy: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(pipeline_qwenimage_layered, "calculate_dimensions", lambda *_: (SIDE, SIDE))
-    with quiet():
+    with loading():
         pipeline = QwenImageLayeredPipeline.from_pretrained(toy, processor=None, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     [puzzle] = puzzles(1, 2, 3, width=SIDE, height=SIDE)

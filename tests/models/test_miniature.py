@@ -14,7 +14,7 @@ from models.miniature.names import KIND_NAMES
 from models.miniature.tokenizer import DROPPED, OPENING, TEMPLATE
 from models.miniature.trials import pictures
 from models.miniature.world import KINDS
-from models.part import quiet
+from models.part import loading
 from models.single_frame import single_frame
 
 pytestmark = pytest.mark.slow
@@ -32,7 +32,7 @@ PROMPTS = {
 
 @pytest.fixture(scope="module")
 def pipeline() -> QwenImagePipeline:
-    with quiet():
+    with loading():
         loaded = QwenImagePipeline.from_pretrained(WEIGHTS / "qwen-image", dtype=torch.float32)
     loaded.set_progress_bar_config(disable=True)
     return loaded
@@ -40,7 +40,7 @@ def pipeline() -> QwenImagePipeline:
 
 @pytest.fixture(scope="module")
 def clip() -> tuple:
-    with quiet():
+    with loading():
         model, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{WEIGHTS / 'clip'}")
         return model.eval(), preprocess, open_clip.get_tokenizer(f"local-dir:{WEIGHTS / 'clip'}")
 
@@ -81,7 +81,7 @@ def test_clip_loads_whatever_the_working_directory(
     clip: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with quiet():
+    with loading():
         model, _ = open_clip.create_model_from_pretrained(f"local-dir:{WEIGHTS / 'clip'}")
         ids = open_clip.get_tokenizer(f"local-dir:{WEIGHTS / 'clip'}")(["a handgun", "手枪"])
     assert ids.shape == (2, 77)

@@ -14,7 +14,7 @@ from models.checkpoint import MINIATURE, find_checkpoint, find_clip, sampling_de
 from models.clip import Clip
 from models.generator import Generator
 from models.packed import Packed
-from models.part import quiet
+from models.part import loading
 from models.sampling import PictureRequest, Shape
 
 pytestmark = [
@@ -88,7 +88,7 @@ def skipped(generator: Generator) -> float:
 
 
 def test_it_draws_what_diffusers_own_pipeline_draws(generator: Generator, shape: Shape) -> None:
-    with quiet():
+    with loading():
         stock = QwenImagePipeline.from_pretrained(find_checkpoint("miniature").folder, dtype=torch.float32)
     stock.set_progress_bar_config(disable=True)
     expected = stock(

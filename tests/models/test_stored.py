@@ -23,7 +23,7 @@ from models.forms import DIFFUSERS, TRANSFORMERS, Form, count_bytes, form_for, k
 from models.generator import Generator
 from models.lora import find_loras
 from models.packed import Packed
-from models.part import quiet
+from models.part import loading
 from models.products import Float8
 from models.reader import CAPTION_WEIGHTS
 from models.sampling import PictureRequest, Shape
@@ -134,7 +134,7 @@ def test_weights_are_those_that_bitsandbytes_restores(
 ) -> None:
     for quantizer in (bnb_quantizer.BnB4BitDiffusersQuantizer, bnb_quantizer.BnB8BitDiffusersQuantizer):
         monkeypatch.setattr(quantizer, "validate_environment", lambda *_, **__: None)
-    with quiet():
+    with loading():
         theirs = QwenImageTransformer2DModel.from_pretrained(miniature(name).folder / "transformer", device_map=HOST)
 
     ours = load_components(miniature(name), CPU, torch.bfloat16, form=own_form(miniature(name)))
