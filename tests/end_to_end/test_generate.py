@@ -229,8 +229,8 @@ def test_two_runs_of_one_job_at_once_end_with_every_row_once(manifest: Callable[
 
     found = catalogue(store)
 
-    assert {row["id"]: (row["status"], row["reason"], row["detail"]) for row in found.values()} == {
-        row["id"]: ("done", None, None) for row in rows
+    assert {row["id"]: (row["status"], row["message"]) for row in found.values()} == {
+        row["id"]: ("done", None) for row in rows
     }
     assert len(list(Path(store.uri).glob("runs/*"))) == 1
     for row in found.values():
