@@ -26,15 +26,17 @@ TURN = 20  # schedules of one scene before it is the next one's turn
 
 def searched(scene: Scene, first_seed: int) -> Iterator[str]:
     """Play schedules at random for ever; say which seed each had."""
+    play = scene.opened()
     for seed in itertools.count(first_seed):
-        scene(at_random(seed))
+        play(at_random(seed))
         yield f"seed {seed}"
 
 
 def played_through(scene: Scene) -> Iterator[str]:
     """Play all schedules with no interruption, then with one, two and so on; say what was chosen in each."""
+    play = scene.opened()
     for interruptions in itertools.count():
-        for choices in every(scene, interruptions=interruptions):
+        for choices in every(play, interruptions=interruptions):
             yield f"{interruptions} interruptions: {choices}"
 
 

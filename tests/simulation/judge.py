@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -92,10 +92,17 @@ class Scene:
         Raises:
             Wrong: a promise was broken; the message has the schedule.
         """
+        return self.opened()(choose)
+
+    def opened(self) -> Callable[[Choose], Play]:
+        """Play what comes before, once, for as many schedules as are wanted of the rest."""
         bucket, machine = Bucket(), Machine()
-        watch = Watch(bucket, any(isinstance(one, Prune) for one in (*self.before, *self.at_once)))
         for command in self.before:
             command(bucket, machine.process(command.name))
+        return lambda choose: self._played(choose, bucket.copy(), Machine(machine.count))
+
+    def _played(self, choose: Choose, bucket: Bucket, machine: Machine) -> Play:
+        watch = Watch(bucket, any(isinstance(one, Prune) for one in (*self.before, *self.at_once)))
         processes = [machine.process(command.name) for command in self.at_once]
         works = zip(self.at_once, processes, strict=True)
         actors = [

@@ -37,6 +37,9 @@ class Bucket:
     tokens: dict[str, str] = field(default_factory=dict)
     writes: int = 0
 
+    def copy(self) -> Bucket:
+        return Bucket(dict(self.objects), dict(self.tokens), self.writes)
+
     def put(self, path: str, data: bytes) -> None:
         self.writes += 1
         self.objects[path], self.tokens[path] = data, f"version {self.writes}"

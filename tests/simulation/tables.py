@@ -1,7 +1,7 @@
 """Tables in a simulation pass as they are: most of its time would go into writing and reading them as Parquet.
 
-What is written is a number, and what is read is the very table that has this number. Plans, which are files, stay
-Parquet; so do the stores of every other test.
+What is written is a number, and what is read is the very table that has this number. The stores of every other test
+hold Parquet.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
@@ -18,25 +20,81 @@ import pytest
 MARK = b"table "
 
 
-@contextmanager
-def passing_as_they_are() -> Iterator[None]:
-    """Write tables in memory as numbers, as long as this lasts."""
-    read, write, tables = pq.read_table, pq.write_table, list[pa.Table]()
+class Numbered:
+    """Tables by their numbers, in the place of files and buffers of Parquet."""
 
-    def write_table(table: pa.Table, sink: Any, **options: Any) -> None:
-        if not isinstance(sink, io.BytesIO):
-            write(table, sink, **options)
-            return
-        sink.write(MARK + str(len(tables)).encode())
-        tables.append(table)
+    def __init__(self) -> None:
+        self._tables: list[pa.Table] = []
+        self._read_parquet, self._open_parquet = pq.read_table, pq.ParquetFile
 
-    def read_table(source: Any, columns: list[str] | None = None, **options: Any) -> pa.Table:
-        if not isinstance(source, io.BytesIO) or not source.getvalue().startswith(MARK):
-            return read(source, columns=columns, use_threads=False, **options)
-        table = tables[int(source.getvalue().removeprefix(MARK))]
+    def write_table(self, table: pa.Table, sink: io.BytesIO, **_: Any) -> None:
+        sink.write(self.written(table))
+
+    def written(self, table: pa.Table) -> bytes:
+        self._tables.append(table)
+        return MARK + str(len(self._tables) - 1).encode()
+
+    def read_table(
+        self, source: io.BytesIO | Path, columns: list[str] | None = None, filters: Any = None, **options: Any
+    ) -> pa.Table:
+        table = self._found(source)
+        if table is None:  # damaged, as some tests leave it
+            return self._read_parquet(source, columns=columns, filters=filters, use_threads=False, **options)
+        if filters is not None:
+            table = table.filter(pq.filters_to_expression(filters))
         return table if columns is None else table.select(columns)
 
+    def read_schema(self, source: Path) -> pa.Schema:
+        table = self._found(source)
+        assert table is not None
+        return table.schema
+
+    def open(self, source: io.BytesIO | pa.BufferReader) -> Any:
+        table = self._found(source)
+        if table is None:
+            return self._open_parquet(source)
+        metadata = SimpleNamespace(metadata=table.schema.metadata)
+        return SimpleNamespace(metadata=metadata, read=lambda columns=None: table.select(columns or table.column_names))
+
+    def _found(self, source: io.BytesIO | pa.BufferReader | Path) -> pa.Table | None:
+        if isinstance(source, pa.BufferReader):
+            content = source.read()
+            source.seek(0)
+        else:
+            content = source.read_bytes() if isinstance(source, Path) else source.getvalue()
+        return self._tables[int(content.removeprefix(MARK))] if content.startswith(MARK) else None
+
+
+class Writer:
+    """A file that is written table by table, as `pyarrow.parquet.ParquetWriter` does it."""
+
+    def __init__(self, numbered: Numbered, file: Path, schema: pa.Schema, **_: Any) -> None:
+        self._numbered, self._file, self._schema = numbered, file, schema
+        self._parts: list[pa.Table] = []
+        self._metadata: dict[bytes, bytes] = dict(schema.metadata or {})
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def write_table(self, table: pa.Table) -> None:
+        self._parts.append(table)
+
+    def add_key_value_metadata(self, metadata: dict[bytes, bytes]) -> None:
+        self._metadata |= metadata
+
+    def __exit__(self, *_: object) -> None:
+        whole = pa.concat_tables(self._parts) if self._parts else self._schema.empty_table()
+        self._file.write_bytes(self._numbered.written(whole.replace_schema_metadata(self._metadata)))
+
+
+@contextmanager
+def passing_as_they_are() -> Iterator[None]:
+    """Pass tables by their numbers, as long as this lasts."""
+    numbered = Numbered()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pq, "read_table", read_table)
-        patch.setattr(pq, "write_table", write_table)
+        patch.setattr(pq, "read_table", numbered.read_table)
+        patch.setattr(pq, "read_schema", numbered.read_schema)
+        patch.setattr(pq, "ParquetFile", numbered.open)
+        patch.setattr(pq, "write_table", numbered.write_table)
+        patch.setattr(pq, "ParquetWriter", lambda file, schema, **options: Writer(numbered, file, schema, **options))
         yield
