@@ -37,16 +37,16 @@ def plan(request: Request) -> Beginning:
 
 def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool = False) -> State[Any]:
     """Take the rows of a job's manifest to their ends, and say how that went; called inside a flow."""
-    telling = Telling()
-    try:
-        ending.summary = _travelled(Request(job, limit, frozenset(retry), retire_missing), telling)
-    except BaseException as error:
-        ending.error = error
-        if not isinstance(error, Stopped):
-            raise
-        return stopped_state()
-    finally:
-        telling.hurry()
+    with Telling() as telling:
+        try:
+            ending.summary = _travelled(Request(job, limit, frozenset(retry), retire_missing), telling)
+        except BaseException as error:
+            ending.error = error
+            if not isinstance(error, Stopped):
+                raise
+            return stopped_state()
+        finally:
+            telling.hurry()
     return final_state(ending.summary, job.fail_beyond)
 
 

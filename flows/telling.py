@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import copy_context
+from functools import cached_property
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
-from prefect.context import FlowRunContext, SyncClientContext
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES, temporary_settings
+from prefect.context import FlowRunContext, SettingsContext, SyncClientContext, get_settings_context
+from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
 from tasks.outcome import Outcome
 from tasks.prepare import Prepared
@@ -34,6 +35,14 @@ class Telling:
         self._told = time.monotonic()  # when Prefect answered last
         self._away, self._trouble, self.is_away = 0.0, "", False
         self._attempting = threading.Lock()
+        self._open = ExitStack()  # the client, until an attempt with it fails
+
+    def __enter__(self) -> Telling:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._attempting:
+            self._open.close()
 
     def hurry(self) -> None:
         """Have the flow's own client wait but briefly for the answer of a server that was away a moment ago.
@@ -59,18 +68,27 @@ class Telling:
 
     def attempt(self, step: Callable[[SyncPrefectClient], None]) -> None:
         """Tell Prefect something, once; or note that it couldn't be told."""
-        settings = {"timeout": PATIENCE}
         with self._attempting:
             try:
-                with (
-                    temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-                    get_client(httpx_settings=settings, sync_client=True) as client,
-                ):
-                    step(client)
+                with self._without_retries:
+                    step(self._client)
             except Exception as error:  # noqa: BLE001  whatever Prefect's client fails of is no trouble of the run's
                 self._trouble, self.is_away = type(error).__name__, True
+                self.__dict__.pop("_client", None)
+                self._open.close()
             else:
                 self._away, self._told, self.is_away = self._seconds_away, time.monotonic(), False
+
+    @cached_property
+    def _client(self) -> SyncPrefectClient:
+        return self._open.enter_context(get_client(httpx_settings={"timeout": PATIENCE}, sync_client=True))
+
+    @cached_property
+    def _without_retries(self) -> SettingsContext:
+        """Prefect's settings but for its client's patience; to copy them takes Prefect a while."""
+        context = get_settings_context()
+        settings = context.settings.copy_with_update(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
+        return SettingsContext(profile=context.profile, settings=settings)
 
 
 @contextmanager

@@ -55,8 +55,7 @@ def until(what: Callable[[], object], seconds: float = 20.0) -> None:
 
 def test_a_server_that_is_there_is_told(server: BadServer) -> None:
     server.answers |= {CREATE: [CREATED], UPDATE: [UPDATED]}
-    told = Telling()
-    with telling_progress(told, prepared()):
+    with Telling() as told, telling_progress(told, prepared()):
         until(lambda: UPDATE in server.targets())
     assert server.targets().count(CREATE) == 1
     assert (told.is_away, told.sentences) == (False, ())
@@ -72,10 +71,10 @@ def test_a_server_that_is_away_stops_nobody_and_is_told_when_it_is_back(server: 
         "speaks HTML": sends(b"<html>", content_type="text/html"),
     }
     server.answers |= {CREATE: [bad[how]], UPDATE: [UPDATED]}
-    told, heard = Telling(), []
+    heard: list[object] = []
     token = listener.set(heard.append)
     try:
-        with telling_progress(told, prepared()):
+        with Telling() as told, telling_progress(told, prepared()):
             until(lambda: told.is_away)
             began = time.monotonic()
             for row in range(5):
@@ -96,9 +95,8 @@ def test_a_server_that_is_away_stops_nobody_and_is_told_when_it_is_back(server: 
 def test_a_run_ends_in_time_beside_a_server_that_hangs(server: BadServer) -> None:
     over = threading.Event()
     server.answers[CREATE] = [forever(b"", b"", 0.1, over)]
-    told = Telling()
     began = time.monotonic()
-    with telling_progress(told, prepared()):
+    with Telling() as told, telling_progress(told, prepared()):
         pass
     assert time.monotonic() - began < 3
     over.set()
