@@ -34,6 +34,11 @@ PATIENT = {
     "PREFECT_CLIENT_MAX_RETRIES": "2",
     "PREFECT_API_REQUEST_TIMEOUT": "30",
 }
+UNUSED_SERVICES = (
+    # Deployments, automations and old runs are what these look after; a server that ends with its command has none.
+    *("CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS"),
+    *("REPOSSESSOR", "SCHEDULER", "TRIGGERS"),
+)
 LOOPBACK = "127.0.0.1"
 
 
@@ -128,6 +133,7 @@ def environment_of_our_own(folder: Path, environment: Mapping[str, str] = os.env
         **_home(kept, folder),
         **settings_of_our_own(folder),
         "PREFECT__SERVER_EPHEMERAL": "1",
+        **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in UNUSED_SERVICES},
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",  # nobody sees it, and it says why a server doesn't start
     }
 

@@ -88,7 +88,7 @@ def own_server(folder: Path) -> Iterator[str]:
     """
     database = folder / DATABASE
     try:
-        _bring_empty(database)
+        bring_empty(database)
         with _listening() as listening:
             port = listening.getsockname()[1]
             process = start_child(
@@ -176,7 +176,8 @@ def _empty() -> Path:
     return cache_folder() / f"prefect-{prefect.__version__}.db"
 
 
-def _bring_empty(database: Path) -> None:
+def bring_empty(database: Path) -> None:
+    """Begin with the database of an earlier server that nobody had told anything yet, where one was kept."""
     with contextlib.suppress(OSError):
         shutil.copyfile(_empty(), database)
     if database.exists() and not _is_whole(database):

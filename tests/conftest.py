@@ -48,9 +48,13 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def pytest_collection_finish() -> None:
-    """Spare the garbage collector all that the imports made, which stays: it took a quarter of the tests' time."""
+    """Spare the garbage collector all that the imports made, which stays: it took a quarter of the tests' time.
+
+    What tests make is collected less often than usual, which takes another thirtieth of it.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 50, 1000)
 
 
 def pytest_sessionfinish() -> None:

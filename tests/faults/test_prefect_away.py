@@ -16,6 +16,7 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
+from flows.server import DATABASE, bring_empty
 from tasks.store import Store
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, store
 from tests.forked import ForkedCommand
@@ -35,6 +36,8 @@ class Server:
             listening.bind(("127.0.0.1", 0))
             self.port = listening.getsockname()[1]
         self.home, self.address = home, f"http://127.0.0.1:{self.port}/api"
+        home.mkdir()
+        bring_empty(home / DATABASE)
         self.start()
 
     def start(self) -> None:
@@ -61,7 +64,8 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
+def server(tmp_path: Path, prefect_address: str) -> Iterator[Server]:
+    del prefect_address  # of the tests' own server, which leaves an empty database for this one
     server = Server(tmp_path / "prefect")
     yield server
     server.kill()

@@ -54,7 +54,7 @@ class TakenApart:
 @pytest.fixture(scope="module")
 def taken_apart(sampling: LayeredSampling) -> Callable[..., TakenApart]:
     """Takes drawings apart with a lever, once for all tests that look at what comes out."""
-    drawings = puzzles(4, 2, 7)
+    drawings = puzzles(2, 2, 7)
 
     @functools.cache
     def taken_apart(**lever: Any) -> TakenApart:
@@ -101,7 +101,7 @@ def test_it_takes_drawings_apart_that_it_never_saw(
     decomposer: Decomposer, sampling: LayeredSampling, parts: int
 ) -> None:
     torch.manual_seed(0)
-    posed = puzzles(6, parts, 7)
+    posed = puzzles(4, parts, 7)
 
     result = match(solved(decomposer, posed, sampling), posed)
 
