@@ -1,12 +1,13 @@
 """The columns that a job reads: what each may hold, and its values in the one type that rows are read in.
 
-What casts without loss is cast: 12.0 to 12, NaN to nothing, integers and UUIDs to ids, categories to text. A value that
-doesn't is left out, and `PROBLEM` says of its row what it was.
+What casts without loss is cast: 12.0 and "12" to 12, NaN to nothing, integers and UUIDs to ids, categories to text. A
+value that doesn't is left out, and `PROBLEM` says of its row what it was.
 """
 
 from __future__ import annotations
 
 import math
+import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -23,6 +24,8 @@ PROBLEM = "packshot:problem"  # the column of a batch that says what is wrong wi
 UNKNOWN = (ValueError, OverflowError, KeyError, pa.ArrowException)  # what Python says of values that it can't hold
 EXACT = 2**53  # up to which every whole number is a double
 LARGEST = 2**63 - 1  # that a column of whole numbers holds
+WRITTEN = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,3})?")  # numbers, as programs write them
+LONGEST_SHOWN = 40  # characters of a value that is none
 
 
 @dataclass(frozen=True)
@@ -56,9 +59,12 @@ class Columns:
         if column in self.image:
             return is_text(kind) or is_binary(kind) or _is_picture(kind)
         if column in self.text:
-            is_word = is_text(kind) or (is_binary(kind) and not pa.types.is_fixed_size_binary(kind))
-            return is_word or (column == "id" and (_is_uuid(kind) or _is_number(kind)))
-        return _is_number(kind)
+            return _is_word(kind) or (column == "id" and (_is_uuid(kind) or _is_number(kind)))
+        return _is_number(kind) or _is_word(kind)
+
+    def is_number_as_text(self, column: str, kind: pa.DataType) -> bool:
+        """Whether a column of this type holds numbers, if it does, as they are written."""
+        return column in (*self.whole, *self.real) and _is_word(plain(kind))
 
 
 PROMPTS = Columns(
@@ -87,6 +93,8 @@ def read_known(columns: Columns, name: str, array: pa.Array) -> Read:
     kind = plain(array.type)
     if name == "id":
         return read_id(array)
+    if columns.is_number_as_text(name, kind):
+        return _written(name, array, is_whole=name in columns.whole)
     if name in columns.whole:
         return _whole(name, array)
     if name in columns.real:
@@ -156,6 +164,33 @@ def _whole(name: str, array: pa.Array) -> Read:
     if wrong:
         array = pc.if_else(fits, array, None)
     return Read(array.cast(pa.int64()), problems)
+
+
+def _written(name: str, array: pa.Array, *, is_whole: bool) -> Read:
+    """Bring a column of numbers that are written as text to numbers."""
+    read = read_text(name, array)
+    texts = read.values.dictionary_encode()
+    found = [_number(name, text, is_whole=is_whole) for text in texts.dictionary.to_pylist()]
+    values = pa.array([value for value, _ in found], pa.int64() if is_whole else pa.float64())
+    bad = {number: problem for number, (_, problem) in enumerate(found) if problem}
+    rows = enumerate(texts.indices.to_pylist()) if bad else ()
+    problems = {row: bad[number] for row, number in rows if number in bad}
+    return Read(values.take(texts.indices), problems | read.problems)
+
+
+def _number(name: str, text: str, *, is_whole: bool) -> tuple[float | None, str | None]:
+    """The number that is written, if any is, and what is wrong with a text that says something else."""
+    text = text.strip()
+    if not text or text.lower() == "nan":
+        return None, None
+    if len(text) > LONGEST_SHOWN or not WRITTEN.fullmatch(text):
+        shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
+        wanted = "a whole number" if is_whole else "a number"
+        return None, f"{name.capitalize()} is {shown!r}; it should be {wanted}."
+    if not is_whole:
+        return float(text), None
+    value = _from_decimal(Decimal(text))
+    return (None, _not_whole(name, value)) if isinstance(value, Decimal) else (value, None)
 
 
 def _not_whole(name: str, value: float | Decimal) -> str:
@@ -245,6 +280,11 @@ def _is_utf8(value: bytes) -> bool:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind))
+
+
+def _is_word(kind: pa.DataType) -> bool:
+    """Whether a type is text, or the bytes of texts."""
+    return is_text(kind) or (is_binary(kind) and not pa.types.is_fixed_size_binary(kind))
 
 
 def _is_uuid(kind: pa.DataType) -> bool:

@@ -113,6 +113,9 @@ def open_manifest(
     if rows == 0:
         raise ManifestError(f"The manifest {name} has no rows.")
     _check_ids(files, name)
+    for column in schema.names:
+        if any(columns.is_number_as_text(column, one.field(column).type) for one in schemas):
+            _check_numbers(files, name, columns, column)
     marks = [
         f"The column {mark!r} is read without the byte order mark before its name."
         for mark in dict.fromkeys(mark for file in files for mark in file.marked)
@@ -248,6 +251,23 @@ def _check_ids(files: Sequence[ManifestFile], name: str) -> None:
         more = f"; {len(repeated) - 1} more ids are repeated" if len(repeated) > 1 else ""
         where = _numbered(places, starts, files)
         raise ManifestError(f"The manifest {name} repeats the id {value.as_py()!r} in {where}{more}.")
+
+
+def _check_numbers(files: Sequence[ManifestFile], name: str, columns: Columns, column: str) -> None:
+    """Refuse a column of texts, none of which is the number that is looked for there: it is about something else."""
+    example = ""
+    for file in files:
+        for batch in file.batches(BATCH_ROWS, [column]):
+            _check_structure(file, batch)
+            read = read_known(columns, column, batch.column(0))
+            if read.values.null_count < batch.num_rows:
+                return
+            example = example or next(iter(read.problems.values()), "")
+    if example:
+        raise ManifestError(
+            f"The manifest {name} holds text in its column {column!r}, and in no row {columns.wanted(column)}: "
+            f"{example[0].lower()}{example[1:].rstrip('.')}, or the column be named otherwise to carry it."
+        )
 
 
 def _numbered(rows: Sequence[int], starts: Sequence[int], files: Sequence[ManifestFile]) -> str:

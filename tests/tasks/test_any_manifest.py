@@ -28,7 +28,7 @@ from .catalogues import commit
 from .conftest import defaults, planner
 
 TEXTS = [pa.string(), pa.large_string(), pa.string_view(), pa.binary(), pa.dictionary(pa.int8(), pa.string())]
-NUMBERS = [pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float64(), pa.decimal128(10, 2), pa.null()]
+NUMBERS = [pa.int8(), pa.int64(), pa.uint64(), pa.float16(), pa.float64(), pa.decimal128(10, 2), pa.null(), *TEXTS]
 KNOWN = {
     **dict.fromkeys(["seed", "width", "guidance", "variants"], NUMBERS),
     **dict.fromkeys(["profile", "negative_prompt"], TEXTS),

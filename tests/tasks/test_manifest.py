@@ -71,8 +71,12 @@ def test_a_manifest_that_a_bucket_lacks_is_said_to_be_missing(s3_store_uri: str,
         ([{"id": True, "prompt": "x"}], "holds bool in its column 'id', not text, whole numbers or UUIDs"),
         ([{"id": n, "prompt": "x"} for n in (1.0, 2.5)], "column 'id', row 1 .*: Id is 2.5; it should be a whole"),
         ([{"id": n, "prompt": "x"} for n in (b"a", b"\xff")], "column 'id', row 1 .*: The id isn't text in UTF-8"),
-        ([{"id": "a", "prompt": "x", "seed": "7"}], "holds string in its column 'seed', not whole numbers"),
-        ([{"id": "a", "prompt": "x", "guidance": "2"}], "holds string in its column 'guidance', not numbers"),
+        ([{"id": "a", "prompt": "x", "seed": True}], "holds bool in its column 'seed', not whole numbers"),
+        ([{"id": "a", "prompt": "x", "guidance": [2]}], "holds list.* in its column 'guidance', not numbers"),
+        (
+            [{"id": n, "prompt": "x", "width": w} for n, w in (("a", "wide"), ("b", ""), ("c", "1,024"))],
+            "holds text in its column 'width', and in no row whole numbers: width is 'wide'; it should be a whole",
+        ),
         ([{"id": "a", "prompt": "x", "sha256": "2"}], "has a column 'sha256', which the catalogue uses itself"),
         ([{"id": "a", "prompt": "x", "changed_in": 2}], "has a column 'changed_in', which the catalogue uses itself"),
         ([{"id": "a", "prompt": "x", "judged_by": 2}], "has a column 'judged_by', which the catalogue uses itself"),
@@ -195,6 +199,24 @@ def test_ids_of_every_type_without_loss_are_text(tmp_path: Path, ids: pa.Array, 
         ("guidance", pa.array([2, None], pa.int8()), [2.0, None], None),
         ("guidance", pa.array([math.nan, 2.5]), [None, 2.5], None),
         ("guidance", pa.array([Decimal("2.50")]), [2.5], None),
+        ("width", pa.array(["1024", " 12.0 ", "", "nan", None]), [1024, 12, None, None, None], None),
+        (
+            "width",
+            pa.array(["-0.0", "2.048e3", "wide"]),
+            [0, 2048, None],
+            "Width is 'wide'; it should be a whole number.",
+        ),
+        ("seed", pa.array([str(2**63 - 1), str(2**63)]), [2**63 - 1, None], f"Seed is {2**63}; it should be a whole"),
+        ("seed", pa.array(["7", "7.5"]).dictionary_encode(), [7, None], "Seed is 7.5; it should be a whole number."),
+        (
+            "seed",
+            pa.array(["7", "1_000"], pa.string_view()),
+            [7, None],
+            "Seed is '1_000'; it should be a whole number.",
+        ),
+        ("seed", pa.array([b"7", b"\xff"]), [7, None], "The seed isn't text in UTF-8."),
+        ("guidance", pa.array(["2.5", "NaN", "4"]), [2.5, None, 4.0], None),
+        ("guidance", pa.array(["2.5", "2,5"]), [2.5, None], "Guidance is '2,5'; it should be a number."),
         ("profile", pa.array(["none", None]).dictionary_encode(), ["none", None], None),
         ("prompt", pa.array([b"a mug", b"\xff"]).view(pa.string()), ["a mug", None], "The prompt isn't text in UTF-8."),
         ("prompt", pa.array([b"a mug", b"\xff"], pa.binary_view()), ["a mug", None], "The prompt isn't text in UTF-8."),
@@ -282,8 +304,8 @@ def test_a_repeated_id_is_named_with_its_files(write_manifest: Write, tmp_path: 
 
 def test_a_type_that_does_not_fit_names_its_file(write_manifest: Write, tmp_path: Path) -> None:
     write_manifest([{"id": "a", "prompt": "x", "seed": 1}], "folder/1.parquet")
-    write_manifest([{"id": "b", "prompt": "x", "seed": "1"}], "folder/2.parquet")
-    with pytest.raises(ManifestError, match=r"holds string in its column 'seed' of 2\.parquet, not whole numbers"):
+    write_manifest([{"id": "b", "prompt": "x", "seed": True}], "folder/2.parquet")
+    with pytest.raises(ManifestError, match=r"holds bool in its column 'seed' of 2\.parquet, not whole numbers"):
         opened(tmp_path / "folder")
 
 

@@ -113,6 +113,16 @@ def test_rows_that_would_fail_are_counted_by_what_is_said_of_them(write_manifest
     }
 
 
+def test_numbers_that_came_as_text_are_read_and_what_is_none_fails_its_row_alone(write_manifest: Write) -> None:
+    widths = ["1024", "12.0", "wide", "64.5", "", None]
+    rows = [{"id": str(n), "prompt": "a mug", "width": width, "guidance": "2.5"} for n, width in enumerate(widths)]
+    found = checked(write_manifest(rows))
+    assert sorted(failing(found)) == [
+        ("The width is 12; it should be a multiple of 32 between 64 and 4096.", 1, ["1"]),
+        ("Width is 'wide'; it should be a whole number.", 2, ["2", "3"]),
+    ]
+
+
 def test_a_template_fills_prompts_in_a_check(write_manifest: Write) -> None:
     rows = [{"id": "a", "title": "mug"}, {"id": "b", "title": None}]
     found = checked(write_manifest(rows), prompt_template="{title}, on white")
