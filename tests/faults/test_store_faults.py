@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.credentials
 import pytest
 
 import tasks.folder_store
@@ -39,6 +40,7 @@ from tasks.store import (
     sha256_of,
 )
 from tests.faults.fault_proxy import (
+    Answer,
     Exchange,
     Fault,
     FaultProxy,
@@ -830,5 +832,78 @@ def test_credentials_that_cant_be_read_are_named(
     with pytest.raises(StoreError, match="AWS isn't set up rightly"):
         open_store(s3_store_uri).probe()
     (tmp_path / "config").write_text("[default]\ncredential_process = echo nonsense\n")
-    with pytest.raises(StoreError, match="gives none that can be read: mend the profile"):
+    with pytest.raises(StoreError, match=r"gives none that can be used \(JSONDecodeError\): mend the profile"):
         open_store(s3_store_uri).probe()
+
+
+@pytest.fixture
+def renewed_every_time(monkeypatch: pytest.MonkeyPatch, s3_store_uri: str) -> str:
+    """Has credentials that expire be renewed with every request, and gives a store that has others no more."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    for window in ("_advisory_refresh_timeout", "_mandatory_refresh_timeout"):
+        monkeypatch.setattr(botocore.credentials.RefreshableCredentials, window, 10**8)
+    return s3_store_uri
+
+
+def test_a_token_that_vanishes_during_a_run_is_named(
+    renewed_every_time: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token = tmp_path / "token"
+    token.write_text("a token of this machine's")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/shop")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(token))
+    bucket = open_store(renewed_every_time)
+    bucket.overwrite(PATH, b"picture")
+    token.unlink()
+    with pytest.raises(StoreError, match=r"AWS's settings name .*/token, which can't be read \(No such file"):
+        bucket.read(PATH)
+    token.write_text("a token of this machine's")
+    assert bucket.read(PATH)
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("nonsense", r"gives none that can be used \(JSONDecodeError\)"),
+        ("[]", "gives none that can be used"),
+        ('{"Version": 1}', "credentials to read .* can't be had"),
+        (
+            '{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "Expiration": "2020-01-01T00:00:00Z"}',
+            "gives expired ones: renew them",
+        ),
+    ],
+)
+def test_credentials_that_cant_be_renewed_during_a_run_are_a_sentence_and_nothing_else(
+    renewed_every_time: str,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    given: str,
+    sentence: str,
+) -> None:
+    file, config = tmp_path / "credentials", tmp_path / "config"
+    file.write_text('{"Version": 1, "AccessKeyId": "a", "SecretAccessKey": "b", "Expiration": "2999-01-01T00:00:00Z"}')
+    config.write_text(f"[default]\ncredential_process = cat {file}\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    bucket = open_store(renewed_every_time)
+    bucket.overwrite(PATH, b"picture")
+    file.write_text(given)
+    with pytest.raises(StoreError, match=sentence):
+        bucket.read(PATH)
+    assert caplog.records == []
+
+
+def test_a_server_that_gives_no_credentials_any_more_is_a_sentence(
+    renewed_every_time: str, proxy: FaultProxy, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("a token of this machine's")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/shop")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", proxy.address)
+    bucket = open_store(renewed_every_time)
+    bucket.overwrite(PATH, b"picture")
+    said = b"<ErrorResponse><Error><Code>ExpiredTokenException</Code></Error></ErrorResponse>"
+    proxy.inject(lambda exchange: exchange.reply(Answer(400, {}, said)), method="POST")
+    with pytest.raises(StoreError, match=r"AWS gives us no credentials \(ExpiredTokenException\)"):
+        bucket.read(PATH)
