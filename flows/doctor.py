@@ -187,15 +187,17 @@ def _store(job: Job) -> Sequence[Finding]:
 
 
 def _prefect(job: Job) -> Sequence[Finding]:  # noqa: ARG001 as the others
-    from flows.prefect_settings import ServerError, import_prefect
+    from flows.prefect_settings import ServerError, find_server, import_prefect
 
+    do = "Mend them, or set PREFECT_API_URL: to a server's address, or to nothing for one of each run's own."
     try:
+        passed_over = [Finding.warning("Prefect", sentence, do) for sentence in find_server().passed_over]
         import_prefect()
     except ServerError as error:
-        return [Finding.failed("Prefect", str(error), "Mend them, or unset PREFECT_API_URL: runs bring up their own.")]
+        return [Finding.failed("Prefect", str(error), do)]
     from tasks.prefect_check import check_prefect
 
-    return check_prefect()
+    return [*passed_over, *check_prefect()]
 
 
 def _pipeline(job: Job) -> str:

@@ -12,6 +12,7 @@ import os
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
+from dataclasses import dataclass, field
 from importlib import import_module
 from io import StringIO
 from pathlib import Path
@@ -39,6 +40,7 @@ UNUSED_SERVICES = (
     *("CANCELLATION_CLEANUP", "CLEANUP_RECONCILER", "EVENT_PERSISTER", "FOREMAN", "LATE_RUNS", "PAUSE_EXPIRATIONS"),
     *("REPOSSESSOR", "SCHEDULER", "TRIGGERS"),
 )
+SHIPPED_PROFILES = ("ephemeral", "local", "cloud", "test")  # which come with Prefect 3.8.8 and name no server
 LOOPBACK = "127.0.0.1"
 
 
@@ -69,23 +71,53 @@ def _of_settings(error: Exception) -> str:
     return f"{type(error).__name__}, {error}".splitlines()[0].rstrip(".")
 
 
-def named_server(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The address of the server that a person's settings name, looked for in Prefect's own order; None if none does.
+@dataclass(frozen=True)
+class PersonsServer:
+    """What a person's settings say of the server to use."""
 
-    A file that can't be read names none.
+    address: str | None  # None: they name none
+    passed_over: tuple[str, ...] = ()  # what they say that nobody can follow, in sentences
+
+
+def named_server(environment: Mapping[str, str] = os.environ) -> str | None:
+    """The address of the server that a person's settings name; None if none does.
+
+    Raises:
+        ServerError: as `find_server`.
+    """
+    return find_server(environment).address
+
+
+def find_server(environment: Mapping[str, str] = os.environ) -> PersonsServer:
+    """Look for a server in a person's settings, in Prefect's own order.
+
+    Raises:
+        ServerError: if a file can't be read that may name it.
     """
     given = {name.upper(): value for name, value in environment.items()}
     if ADDRESS in given:
-        return given[ADDRESS] or None
+        return PersonsServer(given[ADDRESS] or None)
     dotenv = _dotenv()
-    prefect, project = _toml(Path("prefect.toml")), _below(_toml(Path("pyproject.toml")), "tool", "prefect")
+    prefect, project = _toml(Path("prefect.toml"), "url"), _toml(Path("pyproject.toml"), "tool.prefect")
+    of_project = _below(project.table, "tool", "prefect")
+    profiles = _profiles(given, dotenv.table, prefect.table, of_project)
+    profile, missing = _profile(profiles, given)
     found = (
-        dotenv.get(ADDRESS),
-        _below(prefect, "api").get("url"),
-        _below(project, "api").get("url"),
-        _profile(_profiles(given, dotenv, prefect, project), given).get(ADDRESS),
+        (dotenv, dotenv.table.get(ADDRESS)),
+        (prefect, _below(prefect.table, "api").get("url")),
+        (project, _below(of_project, "api").get("url")),
+        (profiles, profile.get(ADDRESS)),
     )
-    return next((str(address) for address in found if address), None)
+    passed_over = tuple(file.sentence for file, _ in found if file.trouble)
+    for file, address in found:
+        if address:
+            return PersonsServer(str(address), passed_over)
+        if file.may_name_server:
+            raise ServerError(
+                f"Prefect's settings in {file.path} can't be read ({file.trouble}), and may name a server: mend them, "
+                f"or set {ADDRESS} (to nothing for a server of the command's own)."
+            )
+    return PersonsServer(None, (*passed_over, *missing))
 
 
 @contextmanager
@@ -98,7 +130,7 @@ def nobodys_settings(folder: Path) -> Iterator[None]:
         del os.environ[name]
     os.environ.update(beside | settings_of_our_own(folder))
     try:
-        with _files_unread(folder):
+        with _files_unread(folder), _proxies_unread():
             yield
     finally:
         for name in settings_of_our_own(folder):
@@ -164,6 +196,18 @@ def _files_unread(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def _proxies_unread() -> Iterator[None]:
+    """Keep Prefect's client from proxies: it gets ready for each that is set, and fails where it can't (httpx 0.28).
+
+    Nobody but Prefect uses this httpx.
+    """
+    from httpx import _client
+
+    with _replaced(_client, "get_environment_proxies", dict):
+        yield
+
+
+@contextmanager
 def _replaced(owner: object, name: str, function: Callable[..., Any]) -> Iterator[None]:
     before = getattr(owner, name)
     setattr(owner, name, function)
@@ -187,18 +231,44 @@ def _home(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
     return {} if "HOME" in environment else {"HOME": str(folder)}
 
 
-def _dotenv() -> Mapping[str, str | None]:
-    try:
-        return {name.upper(): value for name, value in dotenv_values(".env").items()}
-    except (OSError, ValueError):
-        return {}
+@dataclass(frozen=True)
+class _File:
+    """A file of settings, as far as it can be read."""
+
+    path: Path
+    table: Mapping[str, Any] = field(default_factory=dict)
+    trouble: str = ""  # why it can't be read
+    may_name_server: bool = False  # what can't be read of it
+    is_there: bool = True
+
+    @property
+    def sentence(self) -> str:
+        return f"Prefect's settings in {self.path} are passed over, because they can't be read: {self.trouble}."
 
 
-def _toml(file: Path) -> dict[str, Any]:
+def _dotenv() -> _File:
+    return _read(
+        Path(".env"), ADDRESS, lambda text: {n.upper(): v for n, v in dotenv_values(stream=StringIO(text)).items()}
+    )
+
+
+def _toml(path: Path, of_server: str) -> _File:
+    return _read(path, of_server, tomllib.loads)
+
+
+def _read(path: Path, of_server: str, parse: Callable[[str], Mapping[str, Any]]) -> _File:
+    """Read a file; `of_server` is a text in it without which it names no server."""
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+        content = path.read_bytes()
+    except OSError as error:
+        if not os.path.isfile(path):  # noqa: PTH113  Path.is_file raises where a folder may not be looked into
+            return _File(path, is_there=False)
+        return _File(path, trouble=error.strerror or type(error).__name__, may_name_server=True)
+    try:
+        return _File(path, parse(content.decode()))
+    except ValueError as error:
+        trouble = "it isn't UTF-8" if isinstance(error, UnicodeDecodeError) else str(error).splitlines()[0]
+        return _File(path, trouble=trouble, may_name_server=of_server.encode() in content)
 
 
 def _below(table: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
@@ -212,10 +282,10 @@ def _below(table: Mapping[str, Any], *names: str) -> Mapping[str, Any]:
 
 def _profiles(
     given: Mapping[str, str],
-    dotenv: Mapping[str, str | None],
+    dotenv: Mapping[str, Any],
     prefect: Mapping[str, Any],
     project: Mapping[str, Any],
-) -> Mapping[str, Any]:
+) -> _File:
     """The file of profiles, which may be anywhere."""
     home = given.get("PREFECT_HOME")
     named = (
@@ -225,12 +295,21 @@ def _profiles(
         project.get("profiles_path"),
         home and f"{home}/profiles.toml",
     )
+    path = Path(next((str(path) for path in named if path), "~/.prefect/profiles.toml"))
     try:
-        return _toml(Path(next((str(path) for path in named if path), "~/.prefect/profiles.toml")).expanduser())
+        return _toml(path.expanduser(), ADDRESS)
     except RuntimeError:  # nobody's home
-        return {}
+        return _File(path, is_there=False)
 
 
-def _profile(profiles: Mapping[str, Any], given: Mapping[str, str]) -> Mapping[str, Any]:
-    """The settings of the active profile; those that come with Prefect name no server."""
-    return _below(profiles, "profiles", str(given.get("PREFECT_PROFILE") or profiles.get("active")))
+def _profile(profiles: _File, given: Mapping[str, str]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
+    """The settings of the active profile, and what to say where there is no such profile."""
+    if not profiles.is_there and given.get("PREFECT_PROFILES_PATH"):
+        return {}, (f"There is no file {profiles.path}, which PREFECT_PROFILES_PATH names, so no profile is used.",)
+    named = given.get("PREFECT_PROFILE") or profiles.table.get("active")
+    settings = _below(profiles.table, "profiles", str(named))
+    if named is None or named in SHIPPED_PROFILES or profiles.trouble or settings:
+        return settings, ()
+    if isinstance(_below(profiles.table, "profiles").get(str(named)), dict):  # an empty one
+        return settings, ()
+    return {}, (f"Prefect's active profile, {named!r}, isn't in {profiles.path}, so none is used.",)

@@ -63,14 +63,17 @@ def run_in_terminal(
         # These take a second to import: the bar is up before that.
         from flows.beginning import Beginning, handing_over
         from flows.ending import ending
-        from flows.prefect_settings import import_prefect, named_server
+        from flows.prefect_settings import find_server, import_prefect
         from tasks.finish import finish
         from tasks.prepare import Request, prepare
 
+        server = find_server()
+        for sentence in server.passed_over:
+            say(console, sentence)
         started_at, request = datetime.now(UTC), Request(job, limit, retry, retire_missing)
         with heard_by(Words(lambda words: bar.update(shown, description=words), partial(say, console))):
             prepared = prepare(request)
-        if prepared.complete and named_server() is None:
+        if prepared.complete and server.address is None:
             return finish(prepared, started_at=started_at)  # nobody could watch it
         bar.update(shown, description="starting")
 

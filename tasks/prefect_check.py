@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from json import JSONDecodeError
 from typing import Literal
 from urllib.parse import urlsplit
 
@@ -54,14 +55,11 @@ def read_prefect() -> PrefectFacts:
         refuses = status in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN)
         trouble: Trouble = "refuses" if refuses else "silent" if status >= 500 else "stranger"
         return PrefectFacts(shown, client_version, trouble=trouble, answer=f"status {status}")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except httpx.HTTPError as error:
         return PrefectFacts(shown, client_version, trouble="silent", answer=type(error).__name__)
-    except ValueError:
+    except (JSONDecodeError, UnicodeDecodeError):
         return PrefectFacts(shown, client_version, trouble="stranger", answer="no JSON")
-    except (
-        OSError,
-        ImportError,
-    ) as error:  # a file of certificates that isn't there, a proxy that needs more installed
+    except (OSError, ImportError, ValueError, httpx.InvalidURL) as error:  # of certificates, and of proxies' addresses
         return PrefectFacts(shown, client_version, trouble="unasked", answer=str(error).splitlines()[0].rstrip("."))
     if not isinstance(version, str) or _numbers(version) is None:
         return PrefectFacts(shown, client_version, trouble="stranger", answer="no version")
@@ -94,7 +92,7 @@ def judge_prefect(facts: PrefectFacts) -> Finding:
             return Finding.failed(
                 "Prefect",
                 f"{where} can't be asked: {facts.answer}.",
-                "Mend PREFECT_API_SSL_CERT_FILE, or the variables that name proxies.",
+                "Mend PREFECT_API_URL, PREFECT_API_SSL_CERT_FILE, or the variables that name proxies.",
             )
     if not facts.address:
         return Finding.ok("Prefect", "PREFECT_API_URL isn't set: every run brings up a server of its own.")

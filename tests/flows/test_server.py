@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import ssl
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import prefect
@@ -23,9 +24,12 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.prefect_settings import ServerError, named_server
+from flows.doctor import checks_of
+from flows.prefect_settings import ServerError, find_server, named_server
 from flows.server import own_server, prefect_server
+from models.finding import Finding
 from tasks.catalogue import read_catalogue
+from tasks.job import GenerateJob
 from tasks.prefect_check import check_prefect
 from tasks.store import open_store
 from tests.certificates import certificate
@@ -91,9 +95,9 @@ def test_a_server_of_its_own_uses_nothing_of_the_persons(tmp_path: Path) -> None
         PREFECT_LOGGING_SETTINGS_PATH=str(tmp_path / "logging.yml"),
         PREFECT_CLIENT_CUSTOM_HEADERS="no JSON",
         HTTP_PROXY=dead,
-        http_proxy=dead,
-        HTTPS_PROXY=dead,
-        ALL_PROXY=dead,
+        http_proxy="http://a b:port",
+        HTTPS_PROXY="foo://bar",
+        ALL_PROXY="socks5://127.0.0.1:9",
         NO_PROXY="example.com",
     )
 
@@ -162,6 +166,19 @@ def test_a_named_server_is_reached_through_a_proxy(monkeypatch: pytest.MonkeyPat
             assert [finding.status for finding in check_prefect()] == ["ok"]
 
 
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "foo://bar", "http://127.0.0.1:port"])
+def test_a_named_server_whose_proxy_is_none_cant_be_asked(monkeypatch: pytest.MonkeyPatch, proxy: str) -> None:
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    address = "http://prefect.invalid/api"
+    sentence = rf"^The Prefect server at {address} can't be asked: .*\. Mend .*, or the variables that name proxies\.$"
+    with (
+        temporary_settings({PREFECT_API_URL: address}),
+        pytest.raises(ServerError, match=sentence),
+        prefect_server(),
+    ):
+        pass
+
+
 def test_a_named_server_is_trusted_as_prefect_was_told_to(tmp_path: Path) -> None:
     files = tmp_path / "chain.pem", tmp_path / "key.pem"
     for file, content in zip(files, certificate(), strict=True):
@@ -217,6 +234,104 @@ def test_a_server_is_named_wherever_prefect_looks_for_it(
 
     assert named_server() == address
     assert Settings().api.url == address  # as Prefect itself finds it
+
+
+def seen_by_doctor() -> Sequence[Finding]:
+    (check,) = (one for one in checks_of(GenerateJob(manifest="", store="")) if one.name == "Prefect")
+    return check.look()
+
+
+@pytest.fixture
+def nobodys_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to give commands in, and Prefect's home, without settings."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PREFECT_HOME", str(tmp_path))
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "sentence"),
+    [
+        (
+            "profiles.toml",
+            b"active = [broken",
+            r"settings in .*/profiles\.toml are passed over, .* \(?at line 1|end of",
+        ),
+        (
+            "profiles.toml",
+            b"active = 'gone'\n[profiles.b]\nA = 'x'",
+            "active profile, 'gone', isn't in .*/profiles.toml",
+        ),
+        ("profiles.toml", b"profiles = 3\nactive = 'gone'", "active profile, 'gone', isn't in"),
+        ("profiles.toml", b"# \xff", "are passed over, because they can't be read: it isn't UTF-8"),
+        ("prefect.toml", b"[api]\nrequest_timeout = ", "settings in prefect.toml are passed over"),
+        ("pyproject.toml", b"[project", "settings in pyproject.toml are passed over"),
+        (".env", b"\xff", "settings in .env are passed over"),
+    ],
+)
+def test_settings_that_cant_be_read_are_passed_over_with_a_word(
+    nobodys_folder: Path, file: str, content: bytes, sentence: str
+) -> None:
+    (nobodys_folder / file).write_bytes(content)
+    found = find_server()
+    assert found.address is None
+    (said,) = found.passed_over
+    assert re.search(sentence, said), said
+    (finding, _) = seen_by_doctor()
+    assert (finding.status, finding.found) == ("warning", said)
+
+
+@pytest.mark.parametrize(
+    ("file", "content"),
+    [
+        ("profiles.toml", b"[profiles.a]\nPREFECT_API_URL = 'http://a/api'\nactive = [broken"),
+        ("prefect.toml", b"[api]\nurl = http://a/api"),
+        ("pyproject.toml", b"[tool.prefect]\napi = http://a/api"),
+        (".env", b"PREFECT_API_URL=http://a/\xff"),
+    ],
+)
+def test_settings_that_cant_be_read_and_may_name_a_server_are_refused(
+    nobodys_folder: Path, monkeypatch: pytest.MonkeyPatch, file: str, content: bytes
+) -> None:
+    (nobodys_folder / file).write_bytes(content)
+    with pytest.raises(ServerError, match=rf"{file} can't be read \(.*\), and may name a server: mend them, or set"):
+        find_server()
+    (finding,) = seen_by_doctor()
+    assert finding.status == "failed"
+    for address in ("", "http://b/api"):
+        monkeypatch.setenv("PREFECT_API_URL", address)
+        assert named_server() == (address or None)
+
+
+@pytest.mark.parametrize(
+    ("profiles", "code", "sentences"),
+    [
+        ("active = [broken", 2, ["profiles.toml are passed over", "There is no manifest"]),
+        ("PREFECT_API_URL = broken", 3, ["and may name a server"]),
+    ],
+)
+def test_a_command_says_what_it_cant_read_of_prefects_settings(
+    tmp_path: Path, profiles: str, code: int, sentences: list[str]
+) -> None:
+    (tmp_path / "profiles.toml").write_text(profiles)
+    words = "import sys; sys.argv[1:] = 'generate rows.parquet --store out --device cpu'.split()"
+    ended = python(f"{words}; from flows.command import main; main()", tmp_path, PREFECT_HOME=str(tmp_path))
+    assert ended.returncode == code, ended.stderr
+    for sentence, line in zip(sentences, ended.stderr.splitlines(), strict=True):
+        assert sentence in line
+
+
+def test_profiles_that_are_not_where_they_are_said_to_be_are_told(
+    nobodys_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PREFECT_PROFILES_PATH", str(nobodys_folder / "absent.toml"))
+    (said,) = find_server().passed_over
+    assert "absent.toml, which PREFECT_PROFILES_PATH names" in said
+    monkeypatch.delenv("PREFECT_PROFILES_PATH")
+    monkeypatch.setenv("PREFECT_PROFILE", "local")
+    assert find_server().passed_over == ()
 
 
 @pytest.mark.parametrize(
