@@ -33,8 +33,17 @@ def patient_hub(listener: Listener = silent, given_up: threading.Event | None = 
     Args:
         listener: is told of waiting.
         given_up: ends the waiting when it is set.
+
+    Raises:
+        CheckpointUnreachable: if the environment names proxies that can't be used.
     """
-    hooks = get_session().event_hooks  # huggingface_hub's own: they keep to HF_HUB_OFFLINE
+    try:
+        hooks = get_session().event_hooks  # huggingface_hub's own: they keep to HF_HUB_OFFLINE
+    except (ImportError, ValueError, httpx2.InvalidURL) as error:
+        raise CheckpointUnreachable(
+            f"The hub can't be asked through the proxies that are set ({_reason(error)}): mend HTTP_PROXY, HTTPS_PROXY "
+            "and ALL_PROXY."
+        ) from None
     set_client_factory(partial(PatientClient, hooks, listener, given_up or threading.Event()))
     try:
         yield

@@ -22,6 +22,7 @@ BAD_CREDENTIALS = (
     "TokenRefreshRequired",
 )
 ELSEWHERE = ("PermanentRedirect", "AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "301", "400")
+PROXIES = "HTTP_PROXY and HTTPS_PROXY"
 FULL = ("QuotaExceeded", "EntityTooLarge", "XMinioStorageFull", "InsufficientCapacity", "507")
 
 
@@ -60,6 +61,8 @@ def passes(error: Exception) -> bool:
             return status_of(error) in PASSING_STATUS or code_of(error) in PASSING_CODE
         case exceptions.SSLError():
             return False
+        case exceptions.HTTPClientError() if _is_of_addresses(error):
+            return False
         case exceptions.ConnectionError() | exceptions.HTTPClientError() | exceptions.IncompleteReadError():
             return True
         case _:
@@ -87,6 +90,15 @@ def sentence(error: Exception, *, doing: str, where: str, endpoint: str) -> Stor
         case exceptions.SSLError():
             return StoreUnreachable(
                 f"{endpoint} has no certificate we trust: set AWS_CA_BUNDLE to the one that signed it."
+            )
+        case exceptions.ProxyConnectionError():
+            return StoreUnreachable(
+                f"The proxy on the way to {endpoint} can't be reached to {doing} {where}: is it up, and its address "
+                f"right in {PROXIES}? Where none is needed, name the store's host in NO_PROXY."
+            )
+        case exceptions.InvalidProxiesConfigError() | exceptions.HTTPClientError() if _is_of_addresses(error):
+            return StoreError(
+                f"{endpoint} can't be reached to {doing} {where}, because no proxy has such an address: mend {PROXIES}."
             )
         case exceptions.ReadTimeoutError() | exceptions.ConnectTimeoutError():
             return StoreUnreachable(f"{endpoint} didn't answer in time to {doing} {where}: is it up, and not blocked?")
@@ -130,6 +142,13 @@ def _answer(code: str, error: ClientError, doing: str, where: str, endpoint: str
     if code in ELSEWHERE:
         return StoreError(f"{endpoint} doesn't serve {where} ({code}): set AWS_REGION to the bucket's region.")
     return StoreError(f"{endpoint} refuses to {doing} {where} ({code}): check the bucket's policy.")
+
+
+def _is_of_addresses(error: Exception) -> bool:
+    """Whether an address can't be read: that of the store was before, so that it is a proxy's (botocore 1.44)."""
+    return isinstance(error, exceptions.InvalidProxiesConfigError) or (
+        isinstance(error, exceptions.HTTPClientError) and isinstance(error.kwargs.get("error"), ValueError)
+    )
 
 
 def _name(error: Exception) -> str:

@@ -907,3 +907,36 @@ def test_a_server_that_gives_no_credentials_any_more_is_a_sentence(
     proxy.inject(lambda exchange: exchange.reply(Answer(400, {}, said)), method="POST")
     with pytest.raises(StoreError, match=r"AWS gives us no credentials \(ExpiredTokenException\)"):
         bucket.read(PATH)
+
+
+@pytest.mark.parametrize(
+    ("proxy_address", "sentence"),
+    [
+        ("http://127.0.0.1:9", r"The proxy on the way to http://127\.0\.0\.1:\d+ can't be reached to write"),
+        ("socks5://127.0.0.1:9", "The proxy on the way to"),
+        ("http://a b", r"because no proxy has such an address: mend HTTP_PROXY and HTTPS_PROXY"),
+        ("http://[bad", "because no proxy has such an address"),
+        ("http://127.0.0.1:port", "because no proxy has such an address"),
+        ("::::", "because no proxy has such an address"),
+        ("http://user:hünter2@127.0.0.1:9", "because no proxy has such an address"),
+    ],
+)
+def test_a_proxy_that_leads_nowhere_is_named_as_the_trouble(
+    s3_store_uri: str, monkeypatch: pytest.MonkeyPatch, proxy_address: str, sentence: str
+) -> None:
+    monkeypatch.delenv("NO_PROXY")
+    for name in ("HTTP_PROXY", "http_proxy"):
+        monkeypatch.setenv(name, proxy_address)
+    bucket = S3Store(*s3_store_uri.removeprefix("s3://").split("/"), patience=0.0)
+    with pytest.raises(StoreError, match=sentence) as refused:
+        bucket.overwrite(PATH, b"picture")
+    assert "hünter2" not in str(refused.value)
+
+
+def test_a_proxy_for_everything_is_none_that_a_store_needs(s3_store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "socks5://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY")
+    bucket = open_store(s3_store_uri)
+    bucket.overwrite(PATH, b"picture")
+    assert bucket.read(PATH)

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from huggingface_hub.utils import close_session
 
 from models import digest, patience
 from models.checkpoint import MINIATURE, find_checkpoint
@@ -460,3 +461,14 @@ def test_an_inventory_that_leaves_its_folder_is_refused() -> None:
     content = json.dumps({"origin": "acme/shop", "revision": COMMIT, "files": files}).encode()
     with pytest.raises(CheckpointError, match="outside its own folder"):
         Inventory.decode(content, "inventory.json")
+
+
+@pytest.mark.parametrize("proxy", ["socks5://127.0.0.1:9", "foo://bar", "http://127.0.0.1:port"])
+def test_a_hub_beyond_a_proxy_that_is_none_is_a_sentence(
+    hub_server: HubServer, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
+    del hub_server  # which closes the client that the proxy is meant for
+    close_session()
+    monkeypatch.setenv("ALL_PROXY", proxy)
+    with pytest.raises(CheckpointUnreachable, match=r"through the proxies .*\): mend HTTP_PROXY"), patient_hub():
+        pass

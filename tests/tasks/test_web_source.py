@@ -64,9 +64,12 @@ def test_without_the_tests_own_leave_this_machine_is_never_asked(server: BadServ
     assert server.requests == []
 
 
-def test_proxies_of_the_environment_are_not_used(server: BadServer, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("proxy", ["http://127.0.0.1:9", "socks5://127.0.0.1:9", "http://a b:port"])
+def test_proxies_of_the_environment_are_not_used(
+    server: BadServer, monkeypatch: pytest.MonkeyPatch, proxy: str
+) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        monkeypatch.setenv(name, proxy)
     monkeypatch.delenv("NO_PROXY", raising=False)
     server.answers["/"] = [sends(PICTURE)]
     assert source(server).read(server.address("/"), LIMIT) == PICTURE
