@@ -21,9 +21,10 @@ from pydantic import ByteSize
 from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.filesize import decimal
+from typer.core import TyperGroup
 
 from flows import prefect_settings
-from flows.ending import end_before_destructors, ending, leave
+from flows.ending import MOST_LOSSES, ending, leave, lost_gpus, own_process
 from flows.exits import OK, ROWS_FAILED, command_of, end_of
 from flows.output import open_output
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
@@ -78,7 +79,29 @@ OF_ROWS = (
 CALIBRATING = (*JUDGING, "image_hosts", "max_image_bytes", "max_image_pixels")
 """Those that decide what is measured, and which pictures are read for it."""
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False)
+AGAIN = "the command begins again in a new process."
+FOR_GOOD = (
+    "that was loss {} of this command, so see what the driver says of it (nvidia-smi, dmesg). What was finished is "
+    "stored; the same command goes on from there."
+)
+
+
+class Door(TyperGroup):
+    """The command with all that are below it: whatever comes up in one ends it with a sentence and an exit code."""
+
+    def invoke(self, context: typer.Context) -> Any:  # type: ignore[override]
+        try:
+            with _home():
+                return super().invoke(context)
+        except (SystemExit, typer.Exit, typer.TyperException):  # the last say what is wrong with the words
+            raise
+        except BaseException as error:  # noqa: BLE001  nothing leaves this as a traceback
+            _end(error)
+
+
+app = typer.Typer(
+    cls=Door, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+)
 models = typer.Typer(no_args_is_help=True, help="Checkpoints on disk or in a bucket: pulled, pinned, verified.")
 app.add_typer(models, name="models")
 manifests = typer.Typer(no_args_is_help=True, help="What a run would make of a manifest.")
@@ -106,19 +129,18 @@ def run_job(
     **fields: Any,
 ) -> None:
     """Run a job, or say what it would do."""
-    with _in_sentences():
-        whole = load_job(kind, job, manifest=manifest, **fields)
-        again = frozenset(retry or ())
-        if dry_run:
-            from flows.terminal import show_estimate
-            from tasks.prepare import Request, estimate
+    whole = load_job(kind, job, manifest=manifest, **fields)
+    again = frozenset(retry or ())
+    if dry_run:
+        from flows.terminal import show_estimate
+        from tasks.prepare import Request, estimate
 
-            show_estimate(terminal, estimate(Request(whole, limit, again, retire_missing)))
-            return
-        from flows.terminal import run_in_terminal, show_summary
+        show_estimate(terminal, estimate(Request(whole, limit, again, retire_missing)))
+        return
+    from flows.terminal import run_in_terminal, show_summary
 
-        summary = run_in_terminal(problems, whole, limit, again, retire_missing=retire_missing)
-        show_summary(terminal, summary)
+    summary = run_in_terminal(problems, whole, limit, again, retire_missing=retire_missing)
+    show_summary(terminal, summary)
     raise SystemExit(ROWS_FAILED if summary.is_partial else OK)
 
 
@@ -191,24 +213,22 @@ _register(decompose, _job_flags(DecomposeJob))
 @app.command()
 def report(store: Annotated[str, typer.Option(help="s3://bucket/prefix, or a folder.")]) -> None:
     """Show what a store's catalogue holds, and write the page about all of it."""
-    with _in_sentences():
-        from flows.terminal import show_summary
-        from tasks.finish import report_store
+    from flows.terminal import show_summary
+    from tasks.finish import report_store
 
-        show_summary(terminal, report_store(store))
+    show_summary(terminal, report_store(store))
 
 
 def doctor(json: bool, job: Path | None, **fields: Any) -> None:
     """Say what will work and what won't, from the GPU's driver to the store, and what to do about it."""
-    with _in_sentences():
-        examined = load_job_to_check(job, **fields)
-        from flows.doctor import checks_of, document, exit_code, show_findings
-        from tasks.examine import examine
+    examined = load_job_to_check(job, **fields)
+    from flows.doctor import checks_of, document, exit_code, show_findings
+    from tasks.examine import examine
 
-        coming = examine(checks_of(examined))
-        findings = list(coming) if json else show_findings(terminal, coming)
-        if json:
-            typer.echo(dumps(document(findings), indent=2, ensure_ascii=False))
+    coming = examine(checks_of(examined))
+    findings = list(coming) if json else show_findings(terminal, coming)
+    if json:
+        typer.echo(dumps(document(findings), indent=2, ensure_ascii=False))
     raise SystemExit(exit_code(findings))
 
 
@@ -225,24 +245,23 @@ _register(doctor, _doctor_flags())
 
 def check(prompt: str | None, picture: Path | None, json: bool, job: Path | None, **fields: Any) -> None:
     """Say what the policy makes of a prompt, of a picture, or of a picture beside its prompt: which rule, how near."""
-    with _in_sentences():
-        if prompt is None and picture is None:
-            raise RequestError("There is nothing to check: give a prompt, or a picture with --picture FILE.")
-        judged = load_job_to_check(job, **fields)
-        from flows.explanations import document, show_explanation
-        from tasks.explain import ask_probe, explain_picture, explain_prompt, judges_of
+    if prompt is None and picture is None:
+        raise RequestError("There is nothing to check: give a prompt, or a picture with --picture FILE.")
+    judged = load_job_to_check(job, **fields)
+    from flows.explanations import document, show_explanation
+    from tasks.explain import ask_probe, explain_picture, explain_prompt, judges_of
 
-        judges = judges_of(judged)
-        said = []
-        if prompt is not None:
-            said.append(explain_prompt(prompt, judges, ask_probe(prompt, judged, judges.policy)))
-        if picture is not None:
-            said.append(explain_picture(picture, prompt, judges))
-        if json:
-            typer.echo(dumps(document(judges.policy, said), indent=2, ensure_ascii=False))
-        else:
-            for one in said:
-                show_explanation(terminal, one)
+    judges = judges_of(judged)
+    said = []
+    if prompt is not None:
+        said.append(explain_prompt(prompt, judges, ask_probe(prompt, judged, judges.policy)))
+    if picture is not None:
+        said.append(explain_picture(picture, prompt, judges))
+    if json:
+        typer.echo(dumps(document(judges.policy, said), indent=2, ensure_ascii=False))
+    else:
+        for one in said:
+            show_explanation(terminal, one)
     raise SystemExit(OK if all(one.verdict.allowed for one in said) else REFUSED)
 
 
@@ -271,16 +290,15 @@ def check_manifest(
     **fields: Any,
 ) -> None:
     """Say which rows of a manifest would fail and why, and what looks wrong, without a model, in seconds."""
-    with _in_sentences():
-        from flows.manifest_findings import document, show_checked
-        from tasks import manifest_check
+    from flows.manifest_findings import document, show_checked
+    from tasks import manifest_check
 
-        given = {name: value for name, value in fields.items() if value is not None}
-        checked = manifest_check.check_manifest(manifest, job, kind, store=store, **given)
-        if json:
-            typer.echo(dumps(document(checked), indent=2, ensure_ascii=False))
-        else:
-            show_checked(terminal, checked)
+    given = {name: value for name, value in fields.items() if value is not None}
+    checked = manifest_check.check_manifest(manifest, job, kind, store=store, **given)
+    if json:
+        typer.echo(dumps(document(checked), indent=2, ensure_ascii=False))
+    else:
+        show_checked(terminal, checked)
     raise SystemExit(ROWS_FAILED if checked.would_fail else OK)
 
 
@@ -315,15 +333,12 @@ def probe(
     examples: str, out: Path, false_positives: float, review: list[str] | None, job: Path | None, **fields: Any
 ) -> None:
     """Train a probe for a policy: what the model's own text encoder makes of labelled prompts, weighed by concept."""
-    with _in_sentences():
-        trained_for = load_job_to_check(job, **fields)
-        from flows.probe import show_probe
-        from tasks.train_probe import train_probe
+    trained_for = load_job_to_check(job, **fields)
+    from flows.probe import show_probe
+    from tasks.train_probe import train_probe
 
-        trained = train_probe(
-            trained_for, examples, out, max_false_positives=false_positives, review=tuple(review or ())
-        )
-        show_probe(terminal, trained, out)
+    trained = train_probe(trained_for, examples, out, max_false_positives=false_positives, review=tuple(review or ()))
+    show_probe(terminal, trained, out)
 
 
 def _probe_flags() -> inspect.Signature:
@@ -350,12 +365,11 @@ def calibrate(
     examples: str, out: Path, false_positives: float, held_out: float, job: Path | None, **fields: Any
 ) -> None:
     """Choose a policy's thresholds by labelled prompts and pictures, and write it with a page about its mistakes."""
-    with _in_sentences():
-        base = load_job_to_check(job, **fields)
-        from flows.calibrations import show_calibration
-        from tasks.calibrate import calibrate
+    base = load_job_to_check(job, **fields)
+    from flows.calibrations import show_calibration
+    from tasks.calibrate import calibrate
 
-        show_calibration(terminal, *calibrate(examples, base, out, false_positives=false_positives, held_out=held_out))
+    show_calibration(terminal, *calibrate(examples, base, out, false_positives=false_positives, held_out=held_out))
 
 
 def _calibrate_flags() -> inspect.Signature:
@@ -398,15 +412,14 @@ def list_(
     store: STORE, json: Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")] = False
 ) -> None:
     """Show what waits for a person: which concept asks, how near it is, and where the picture lies."""
-    with _in_sentences():
-        from flows.reviewing import document, show_waiting
-        from tasks.decide import waiting
+    from flows.reviewing import document, show_waiting
+    from tasks.decide import waiting
 
-        rows = waiting(store)
-        if json:
-            typer.echo(dumps(document(rows), indent=2, ensure_ascii=False))
-        else:
-            show_waiting(terminal, rows, store)
+    rows = waiting(store)
+    if json:
+        typer.echo(dumps(document(rows), indent=2, ensure_ascii=False))
+    else:
+        show_waiting(terminal, rows, store)
 
 
 @review.command()
@@ -432,13 +445,12 @@ def takedown(
     note: NOTE = "",
 ) -> None:
     """Withdraw what is published of rows, at once: for good, or until somebody approves it."""
-    with _in_sentences():
-        from flows.reviewing import show_answered, user
-        from tasks.decide import take_down
+    from flows.reviewing import show_answered, user
+    from tasks.decide import take_down
 
-        by = user() if by is None else by
-        answered = take_down(store, ids, until_approved=until_approved, by=by, note=note)
-        show_answered(terminal, answered, "hold" if until_approved else "reject")
+    by = user() if by is None else by
+    answered = take_down(store, ids, until_approved=until_approved, by=by, note=note)
+    show_answered(terminal, answered, "hold" if until_approved else "reject")
     raise SystemExit(OK if all(one.holds for one in answered) else NOT_DECIDED)
 
 
@@ -456,31 +468,28 @@ def prune(
     json: Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")] = False,
 ) -> None:
     """Delete what nothing refers to any more: masters, source pictures, runs, and publications that nobody names."""
-    with _in_sentences():
-        from flows.storekeeping import prune_store, strike_from
+    from flows.storekeeping import prune_store, strike_from
 
-        if strike is not None:
-            strike_from(terminal, store, strike, dry_run=dry_run)
-        else:
-            prune_store(terminal, store, older_than=older_than, statuses=status or (), dry_run=dry_run, as_json=json)
+    if strike is not None:
+        strike_from(terminal, store, strike, dry_run=dry_run)
+    else:
+        prune_store(terminal, store, older_than=older_than, statuses=status or (), dry_run=dry_run, as_json=json)
 
 
 @app.command()
 def rebuild(store: STORE) -> None:
     """Write the catalogue anew from the ledgers of all runs and what people decided, where it is gone or damaged."""
-    with _in_sentences():
-        from flows.storekeeping import rebuild_store
+    from flows.storekeeping import rebuild_store
 
-        rebuild_store(terminal, store)
+    rebuild_store(terminal, store)
 
 
 def _decide(ids: list[str], answer: Literal["approve", "reject"], store: str, by: str | None, note: str) -> None:
-    with _in_sentences():
-        from flows.reviewing import show_answered, user
-        from tasks.decide import decide
+    from flows.reviewing import show_answered, user
+    from tasks.decide import decide
 
-        answered = decide(store, ids, answer, by=user() if by is None else by, note=note)
-        show_answered(terminal, answered, answer)
+    answered = decide(store, ids, answer, by=user() if by is None else by, note=note)
+    show_answered(terminal, answered, answer)
     raise SystemExit(OK if all(one.holds for one in answered) else NOT_DECIDED)
 
 
@@ -491,12 +500,11 @@ def pull(
     revision: Annotated[str | None, typer.Option(help="Commit of a hub id, 40 hex digits.")] = None,
 ) -> None:
     """Fetch a checkpoint whole, or go on with fetching it: safetensors and settings, with an inventory of hashes."""
-    with _in_sentences():
-        from flows.moving import Bars
-        from tasks.pull import pull
+    from flows.moving import Bars
+    from tasks.pull import pull
 
-        with Bars(problems) as bars:
-            inventory = pull(model, revision, to, bars)
+    with Bars(problems) as bars:
+        inventory = pull(model, revision, to, bars)
     terminal.print(
         f"{to} holds {inventory}: {len(inventory.files)} files, {decimal(inventory.size)}.",
         markup=False,
@@ -511,13 +519,12 @@ def verify(
     revision: Annotated[str | None, typer.Option(help="Commit of a hub id, 40 hex digits.")] = None,
 ) -> None:
     """Read a checkpoint through: every file there and right, safetensors only, no code of its own."""
-    with _in_sentences():
-        from flows.findings import show_findings
-        from flows.moving import Bars
-        from tasks.verify import verify
+    from flows.findings import show_findings
+    from flows.moving import Bars
+    from tasks.verify import verify
 
-        with Bars(problems) as bars:
-            found = verify(model, revision, bars)
+    with Bars(problems) as bars:
+        found = verify(model, revision, bars)
     for name, findings in found.items():
         show_findings(terminal, name, findings)
     raise SystemExit(FAULTY if any(findings.faults for findings in found.values()) else OK)
@@ -525,10 +532,10 @@ def verify(
 
 def main() -> NoReturn:
     """Run the command."""
+    if sys._getframe(1).f_globals.get("__name__") == "__main__":
+        own_process()
     for name, value in {**QUIET, **prefect_settings.PATIENT}.items():
         os.environ.setdefault(name, value)
-    if sys._getframe(1).f_globals.get("__name__") == "__main__":  # this process is the command's, and nobody else's
-        end_before_destructors()
     open_output()
     ending.forget()
     threading.excepthook = _end_of_thread
@@ -536,8 +543,7 @@ def main() -> NoReturn:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with _in_sentences(), _home():
-                app()
+            app()
         except SystemExit as ended:
             leave(ended.code)
     raise AssertionError("typer's app ends the process itself")
@@ -559,17 +565,6 @@ def _home() -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _in_sentences() -> Iterator[None]:
-    """End with a sentence and an exit code where the command can't go on, whatever comes up."""
-    try:
-        yield
-    except SystemExit:
-        raise
-    except BaseException as error:  # noqa: BLE001  this is the door: nothing leaves it as a traceback
-        _end(*end_of(error, _command()))
-
-
 def _end_of_thread(failed: threading.ExceptHookArgs) -> None:
     """Say that a thread ended of what nobody foresaw; whoever waits for what it does goes on without."""
     if failed.exc_value is not None and not isinstance(failed.exc_value, SystemExit):
@@ -581,6 +576,11 @@ def _command() -> str:
     return command_of(sys.argv[1:], [group.name for group in app.registered_groups if group.name])
 
 
-def _end(sentence: str, code: int) -> NoReturn:
+def _end(error: BaseException) -> NoReturn:
+    """End with a sentence and an exit code; or, where a new process is what the command needs, with one of that."""
+    sentence, code = end_of(error, _command())
+    if losses := lost_gpus(error):
+        ending.begins_again = losses <= MOST_LOSSES
+        sentence = f"{sentence.rstrip('.')}; {AGAIN if ending.begins_again else FOR_GOOD.format(losses)}"
     problems.print(sentence, style="bold red", markup=False, highlight=False, soft_wrap=True)
     sys.exit(code)

@@ -10,14 +10,21 @@ import atexit
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
+
+from models.lost_device import DeviceLost
+from tasks.stopping import stop
 
 if TYPE_CHECKING:
     from prefect.client.schemas.objects import State
 
     from tasks.summary import Summary
+
+
+LOSSES = "PACKSHOT_GPU_LOSSES"  # variable that counts the times that a command lost its GPU before it was begun again
+MOST_LOSSES = 2  # after which it is begun again
 
 
 @dataclass
@@ -29,6 +36,8 @@ class Ending:
     is_told: bool = True  # Prefect knows, or there was nothing to tell
     is_server_gone: bool = False  # that it was told to: it was there for this run alone
     code: int = 1  # that the process ends with
+    given: Mapping[str, str] | None = None  # the environment of a command to whom this process belongs; None of others
+    begins_again: bool = False  # as a new process
 
     def forget(self) -> None:
         """Begin another run."""
@@ -59,6 +68,18 @@ def run_to_its_end(flow: Callable[[], State[Summary]]) -> Summary:
     return state.result()  # the flow ended before its run began, and raises why
 
 
+def lost_gpus(error: BaseException) -> int:
+    """How many times the GPU was lost to the run of this command, if that is what ended it and it may begin again.
+
+    0 for every other error, in a process that isn't the command's own, and where somebody asked the run to stop.
+    """
+    is_of_run = isinstance(error, DeviceLost) and error is ending.error
+    if not is_of_run or ending.given is None or stop.is_set():
+        return 0
+    before = ending.given.get(LOSSES, "")
+    return 1 + (int(before) if before.isdecimal() else 0)
+
+
 def leave(code: object) -> NoReturn:
     """End the process; at once, where there is no server any more, or it doesn't know of the run's end.
 
@@ -71,18 +92,34 @@ def leave(code: object) -> NoReturn:
     _end()
 
 
-def end_before_destructors() -> None:
-    """Have this process end as soon as Python is through with its threads and all that is registered for its exit.
+def own_process() -> None:
+    """Have a command's own process end as soon as Python is through with its threads and all that is registered for it.
 
     What C++ libraries do after that goes wrong at times: of 48 commands that had read one small Parquet file on a busy
     machine, 7 were aborted when all was done, with SIGABRT for an exit code (pyarrow 26.0.1: "terminate called without
     an active exception").
     """
+    ending.given = dict(os.environ)
     atexit.register(_end)  # what is registered later, as libraries are imported, is called before
 
 
 def _end() -> NoReturn:
     logging.shutdown()
+    if ending.begins_again:
+        _begin_again()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(ending.code)
+
+
+def _begin_again() -> None:
+    """Become a new process with the same words; nothing of a GPU's state is left in it. Returns where that fails."""
+    assert ending.given is not None
+    assert ending.error is not None
+    environment = {**ending.given, LOSSES: str(lost_gpus(ending.error))}
+    sys.stdout.flush()
+    sys.stderr.flush()
+    try:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    except OSError as error:
+        sys.stderr.write(f"It can't be begun again ({error.strerror}): give the command once more.\n")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from flows.traceback_file import step_of, write_traceback
+from models.lost_device import DeviceLost
 from models.temporary_folder import NoTemporaryRoom
 from models.weights import CheckpointError, CheckpointUnreachable
 from safety.credentials import CredentialsError
@@ -33,7 +34,6 @@ ELSEWHERE = {
     ("safety.policy", "PolicyError"): "wrong",
     ("safety.profile", "ProfileError"): "wrong",
     ("flows.prefect_settings", "ServerError"): "away",
-    ("models.failure", "DeviceLost"): "away",
     ("botocore.exceptions", "BotoCoreError"): "AWS",
     ("botocore.exceptions", "ClientError"): "AWS",
 }
@@ -45,7 +45,7 @@ def end_of(error: BaseException, command: str) -> tuple[str, int]:
     match error:
         case RequestError() | CheckpointError() | CredentialsError() | StoreAddressError():
             return str(error), WRONG_REQUEST  # what only loading a model or a certificate finds is no RequestError
-        case StoreError() | CheckpointUnreachable() | NoTemporaryRoom():
+        case StoreError() | CheckpointUnreachable() | NoTemporaryRoom() | DeviceLost():
             return str(error), OUT_OF_REACH
         case Stopped() | KeyboardInterrupt():
             return "Stopped. What was finished is stored; the same command goes on from there.", STOPPED

@@ -15,6 +15,7 @@ from flows.beginning import Beginning, taken_over
 from flows.ending import ending
 from flows.final_state import final_state, stopped_state
 from flows.telling import Telling, telling_progress
+from models.lost_device import DeviceLost
 from tasks import finish as finishing
 from tasks.job import Job
 from tasks.lane import lane
@@ -60,7 +61,7 @@ def _travelled(request: Request, telling: Telling) -> Summary:
                 with telling_progress(telling, prepared):
                     try:
                         lane(0, prepared.spec, range(prepared.shards))
-                    except Stopped:
+                    except (Stopped, DeviceLost):
                         finish(prepared, started_at=started_at)
                         raise
             summary = finish(prepared, started_at=started_at, untold=telling.sentences)

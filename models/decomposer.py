@@ -6,8 +6,9 @@ import torch
 
 from models.captioner import CAPTION_ROWS, Caption, caption_pictures
 from models.engine import Admit, Engine, Picture
-from models.failure import DeviceLost, Failure
+from models.failure import Failure
 from models.latents import encode
+from models.lost_device import DeviceLost
 from models.sampling import LayersRequest, Pixels
 from models.weights import CheckpointError
 

@@ -7,16 +7,14 @@ from typing import Literal, TypeVar
 
 import torch
 
+from models.lost_device import DeviceLost
+
 Value = TypeVar("Value")
 
 logger = logging.getLogger(__name__)
 
 Cause = Literal["out_of_memory", "internal"]
 Reason = Literal["prompt_too_long", "not_finite", "out_of_memory", "internal"]
-
-
-class DeviceLost(RuntimeError):  # noqa: N818 it is what happened, not what was wrong
-    """The GPU is in a state that only a new process leaves; no row is to blame."""
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,9 @@ from dataclasses import replace
 import torch
 
 from models.engine import Admit, Engine, Picture
-from models.failure import DeviceLost, Failure
+from models.failure import Failure
 from models.latents import encode
+from models.lost_device import DeviceLost
 from models.sampling import PictureRequest
 
 __all__ = ["Admit", "DeviceLost", "Failure", "Generator", "Picture"]

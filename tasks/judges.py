@@ -19,6 +19,7 @@ from models.hub import is_hub_id
 from models.identity import is_miniature, is_miniature_clip
 from models.layout import PIPELINE
 from models.loaded_once import loaded_once
+from models.lost_device import DeviceLost
 from safety.concepts import ConceptEmbeddings, embed_concepts, judge_picture
 from safety.policy import Policy, PolicyError
 from safety.verdict import Reason, Verdict, allow, fail
@@ -168,11 +169,11 @@ def unjudged(reason: Reason, what: str, error: Exception) -> Verdict:
     Raises:
         DeviceLost: if the classifier's device is lost, which is no row's fault and would refuse all of them.
     """
+    if isinstance(error, DeviceLost):
+        raise error
     if isinstance(error, RuntimeError):
-        from models.failure import DeviceLost, blame  # imports torch, as what failed so has done
+        from models.failure import blame  # imports torch, as what failed so has done
 
-        if isinstance(error, DeviceLost):
-            raise error
         blame(error)
     # Only a checkpoint's errors are made to be shown: another one may quote a whole prompt.
     why = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}."

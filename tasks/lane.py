@@ -18,6 +18,7 @@ from prefect.cache_policies import NO_CACHE
 
 from models.checkpoint import weight_files
 from models.loaded_once import loaded_once
+from models.lost_device import DeviceLost
 from models.read_ahead import reading_ahead
 from models.temporary_folder import temporary_folder
 from safety.provenance import DigitalSourceType
@@ -61,7 +62,12 @@ DECODERS = 4  # processes that decode source pictures
 
 @task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)
 def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
-    """Take these shards to their ledgers; those that have one are left alone. Returns how many shards it did."""
+    """Take these shards to their ledgers; those that have one are left alone. Returns how many shards it did.
+
+    Raises:
+        Stopped: if a person or the system asked for it.
+        DeviceLost: if the GPU is in a state that only a new process leaves. What was made before that is stored.
+    """
     store = open_store(spec.store, dialect=spec.dialect)
     with temporary_folder() as folder:
         file = folder / "plan.parquet"
@@ -72,6 +78,9 @@ def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
         with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, plan, faults) as line:
             try:
                 return line.work(shards)
+            except DeviceLost:
+                logger.exception("The GPU failed, and the run had to be begun again.")
+                raise
             finally:
                 if (usage := line.usage) is not None:
                     write_json(store, Run(spec.run).lane_path(number), asdict(usage))
@@ -84,7 +93,6 @@ class Line:
         self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
         self.record = Record(spec.run, spec.model, spec.making.text_column)
         self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
-        self.has_reopened = False  # the model, after the device was lost
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
         self.open = contextlib.ExitStack()
@@ -222,7 +230,7 @@ class Line:
                     break
                 screened = (ahead or self._start(self._screen, shard)).result()
                 ahead = None if following is None else self._start(self._screen, following)
-                self.behind.append(self._made(screened))
+                self.behind.append(self._shard(screened))
                 self._settle(SHARDS_BEHIND)
                 self.faults.save()
                 done += 1
@@ -231,33 +239,6 @@ class Line:
         if stop.is_set():
             raise Stopped
         return done
-
-    def _made(self, screened: Screened) -> tuple[Future[Any], ...]:
-        """As `_shard`. Where the device is lost, the model is opened again, once, and the shard gone on with.
-
-        Raises:
-            DeviceLost: if it is lost again, or doesn't come back; what was made is stored.
-        """
-        try:
-            return self._shard(screened)
-        except RuntimeError as error:
-            from models.failure import DeviceLost
-
-            if not isinstance(error, DeviceLost) or self.has_reopened:
-                raise
-            logger.exception("The GPU failed, and the model was opened again.")
-            self.has_reopened = True
-            self._close_model()
-        return self._shard(self._screen(screened.shard))  # what was made before that is found
-
-    def _close_model(self) -> None:
-        import torch
-
-        for name in ("generator", "decomposer", "reader"):
-            self.__dict__.pop(name, None)
-        gc.collect()
-        with contextlib.suppress(RuntimeError):  # of a device that is gone for this process
-            torch.cuda.empty_cache()
 
     def _screen(self, shard: int) -> Screened:
         return screen(shard, self.plan.shard(shard), stages=self.stages)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -9,65 +12,76 @@ import pytest
 import torch
 
 from models.clip import Clip
-from models.failure import DeviceLost
+from models.failure import blame
 from models.generator import Generator
+from models.lost_device import DeviceLost
+from tasks.catalogue import read_catalogue
 from tasks.store import Store
 
-from .conftest import catalogue, run
+from .conftest import SMALL, catalogue, run
 
-LOST = "The GPU failed and this process can't go on with it: CUDA error: an illegal memory access was encountered"
+LOST = "CUDA error: an illegal memory access was encountered"
 ROWS = [{"id": f"mug-{number}", "prompt": f"a red mug, number {number}"} for number in range(4)]
-ONE_BY_ONE = {"batch": 1, "shard_rows": 2}
+FLAGS = [word for name, value in {**SMALL, "batch": 1}.items() for word in (f"--{name}", str(value))]
+LOSING = """
+import os
+from models.failure import blame
+from models.generator import Generator
+
+real = Generator.render
+
+def render(self, requests, **more):
+    for pictures in real(self, requests, **more):
+        yield pictures
+        if "PACKSHOT_GPU_LOSSES" not in os.environ:
+            blame(RuntimeError(os.environ["LOST"]))
+
+Generator.render = render
+from flows.command import main
+main()
+"""
 
 
-@pytest.fixture
-def losing(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], list[int]]:
-    """Have the GPU be lost after the first picture of so many renderings; gives how many pictures each one made."""
-    real = Generator.render
-
-    def lose(times: int) -> list[int]:
-        made: list[int] = []
-
-        def render(self: Generator, requests: Any, **more: Any) -> Iterator[Any]:
-            made.append(0)
-            for pictures in real(self, requests, **more):
-                yield pictures
-                made[-1] += len(pictures)
-                if len(made) <= times:
-                    raise DeviceLost(LOST)
-
-        monkeypatch.setattr(Generator, "render", render)
-        return made
-
-    return lose
-
-
-def test_a_model_whose_gpu_failed_is_opened_again_once_and_no_row_is_lost(
-    manifest: Callable[..., str], store: Store, losing: Callable[[int], list[int]], monkeypatch: pytest.MonkeyPatch
+def test_a_command_that_loses_its_gpu_begins_again_as_a_new_process_and_ends_with_every_row_done(
+    manifest: Callable[..., str], store: Store
 ) -> None:
-    real, opened = Generator.load.__func__, []  # type: ignore[attr-defined]
-    monkeypatch.setattr(Generator, "load", classmethod(lambda kind, *a, **k: opened.append(1) or real(kind, *a, **k)))
-    losing(1)
-
-    summary = run(manifest(ROWS), store, **ONE_BY_ONE)
-
+    ended = subprocess.run(
+        [sys.executable, "-c", LOSING, "generate", manifest(ROWS), "--store", store.uri, "--shard-rows", "2", *FLAGS],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "LOST": LOST},
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stderr == (
+        f"The GPU failed and this process can't go on with it: {LOST}; the command begins again in a new process.\n"
+    )
     assert {row["status"] for row in catalogue(store).values()} == {"done"}
-    assert len(opened) == 2
-    assert any("the model was opened again, 1 time: DeviceLost" in notice for notice in summary.notices)
+    assert "the run had to be begun again, 1 time: DeviceLost" in ended.stdout
+    assert "4 rows, 3 rendered" in ended.stdout  # what was made before is found
 
 
-def test_a_gpu_that_is_lost_again_ends_the_run_and_its_rows_go_on_with_the_next(
-    manifest: Callable[..., str], store: Store, losing: Callable[[int], list[int]], monkeypatch: pytest.MonkeyPatch
+def test_a_flow_that_loses_its_gpu_fails_when_what_it_finished_is_in_the_catalogue_and_the_next_goes_on(
+    manifest: Callable[..., str], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    real, made = Generator.render, []
+
+    def render(self: Generator, requests: Any, **more: Any) -> Iterator[Any]:
+        for pictures in real(self, requests, **more):
+            made.append(len(pictures))
+            if sum(made) > 3:
+                blame(RuntimeError(LOST))
+            yield pictures
+
     file = manifest(ROWS)
-    losing(2)
+    monkeypatch.setattr(Generator, "render", render)
     with pytest.raises(DeviceLost, match="an illegal memory access"):
-        run(file, store, **ONE_BY_ONE)
+        run(file, store, batch=1, shard_rows=2)
     monkeypatch.undo()
 
-    summary = run(file, store, **ONE_BY_ONE)
-
-    assert summary.failed == 0
+    assert [row["status"] for row in catalogue(store).values()] == ["done", "done"]
+    assert not read_catalogue(store).state.editors
+    assert run(file, store, batch=1, shard_rows=2).complete
     assert {row["status"] for row in catalogue(store).values()} == {"done"}
 
 

@@ -133,6 +133,63 @@ def test_a_fault_anywhere_in_a_command_ends_it_with_70(tmp_path: Path) -> None:
     assert f"(KeyError); please report it with its traceback, which is in {file}." in ended.stderr
 
 
+LOSING = """
+import os
+from flows import terminal
+from flows.ending import ending
+from models.lost_device import DeviceLost
+from tasks.stopping import stop
+
+def lose(*_, **__):
+    print(os.getpid(), os.environ["HOME"])
+    {first}
+    ending.error = DeviceLost("The GPU failed: CUDA error: an illegal memory access")
+    raise {error}
+
+terminal.run_in_terminal = lose
+from flows.command import main
+main()
+"""
+
+
+def losing(
+    folder: Path, error: str = "ending.error", first: str = "pass", **settings: str
+) -> tuple[list[str], int, str]:
+    """What a command that loses its GPU every time says of its processes, how it ends, and its last sentence."""
+    ended = subprocess.run(
+        [sys.executable, "-c", LOSING.format(error=error, first=first), "generate", "rows.parquet", "--store", "out"],
+        capture_output=True,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), **settings},
+        check=False,
+    )
+    assert "Traceback" not in ended.stderr
+    return ended.stdout.splitlines(), ended.returncode, ended.stderr.splitlines()[-1]
+
+
+def test_a_command_whose_gpu_is_lost_each_time_is_begun_again_twice_and_then_ends_with_3(tmp_path: Path) -> None:
+    processes, code, sentence = losing(tmp_path)
+    assert code == 3
+    assert len(processes) == 3
+    assert len(set(processes)) == 1  # of one number and one environment, for whoever waits for it
+    assert sentence.startswith("The GPU failed: CUDA error: an illegal memory access; that was loss 3 of this command")
+    assert sentence.endswith("What was finished is stored; the same command goes on from there.")
+
+
+@pytest.mark.parametrize(
+    ("error", "first"),
+    [('DeviceLost("of another task")', "pass"), ("ending.error", "stop.set()")],
+    ids=["no run", "stop"],
+)
+def test_a_command_is_begun_again_for_its_run_alone_and_not_where_it_was_asked_to_stop(
+    tmp_path: Path, error: str, first: str
+) -> None:
+    processes, code, sentence = losing(tmp_path, error, first, PACKSHOT_GPU_LOSSES="none")
+    assert (len(processes), code) == (1, 3)
+    assert "begins again" not in sentence
+
+
 @pytest.mark.parametrize("settings", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}])
 def test_characters_that_the_output_lacks_are_replaced(tmp_path: Path, settings: dict[str, str]) -> None:
     ended = command("review", "list", "--store", str(catalogue(tmp_path / "store", 1)), **settings)
