@@ -113,7 +113,7 @@ def own_server(folder: Path) -> Iterator[str]:
         if trouble := _trouble(address, process):
             process.kill()
             hearing.join(STOP_SECONDS)
-            raise ServerError(f"Prefect's temporary server {trouble}: {_error_of(said)}")
+            raise ServerError(f"Prefect's temporary server {trouble}: {_error_of(said)}{_remedy(said, folder)}")
         _keep_empty(database)
         yield address
     finally:
@@ -169,6 +169,13 @@ def _error_of(said: Iterable[str]) -> str:
     lines = [line for line in said if line]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b.*", line)]
     return " / ".join(errors[-1:] or lines[-SHOWN_LINES:] or ["it said nothing"]).rstrip(".") + "."
+
+
+def _remedy(said: Iterable[str], folder: Path) -> str:
+    """What to do about it, where its database can't be written."""
+    if any("sqlite3.OperationalError" in line for line in said):
+        return f" Its database is in {folder.parent}: make room there, or set TMPDIR to another folder."
+    return ""
 
 
 def _empty() -> Path:

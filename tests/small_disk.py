@@ -27,7 +27,12 @@ def small_disk(size: str) -> Iterator[Path]:
 
 def grow(disk: Path, size: str) -> None:
     """Give a small disk another size."""
-    _run("mount", "-o", f"remount,size={size}", str(disk))
+    remount(disk, f"size={size}")
+
+
+def remount(disk: Path, option: str) -> None:
+    """Give a small disk another option of mount(8), such as ro."""
+    _run("mount", "-o", f"remount,{option}", str(disk))
 
 
 def _run(*command: str) -> None:

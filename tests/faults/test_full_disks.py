@@ -7,17 +7,19 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from models.generator import Generator
 from models.temporary_folder import NoTemporaryRoom, temporary_folder
 from tasks.job import GenerateJob
 from tasks.prepare import Request, estimate
 from tasks.store import StoreError, open_store
 from tests.end_to_end.conftest import catalogue, manifest, prefect_api, run
-from tests.small_disk import grow, small_disk
+from tests.small_disk import grow, remount, small_disk
 
 __all__ = ["manifest", "prefect_api"]  # fixtures
 
@@ -53,6 +55,52 @@ def test_a_folder_for_temporary_files_that_is_full_is_named(
         assert not list(disk.iterdir())
         grow(disk, "20m")
         assert estimate(request).census.to_do == 2000
+
+
+@pytest.mark.parametrize(
+    ("trouble", "sentence"),
+    [
+        ("full", r"The folder for temporary files, {disk}, is full \(No space left on device\)"),
+        ("read-only", r"No folder for temporary files can be made \(Read-only file system\): set TMPDIR"),
+    ],
+)
+def test_a_folder_for_temporary_files_that_fails_during_a_run_ends_it_and_the_next_goes_on(
+    manifest: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trouble: str, sentence: str
+) -> None:
+    file, store = manifest(ROWS[:4]), open_store(str(tmp_path / "store"))
+    real, made = Generator.render, []
+
+    with small_disk("1m") as disk:
+        if trouble == "read-only":
+            remount(disk, "ro")
+        else:
+            (disk / "ballast").write_bytes(bytes(1 << 20))
+
+        def render(self: Generator, requests: Any, **more: Any) -> Iterator[Any]:
+            monkeypatch.setattr(tempfile, "tempdir", str(disk))
+            for pictures in real(self, requests, **more):
+                made.append(len(pictures))
+                yield pictures
+
+        monkeypatch.setattr(Generator, "render", render)
+        with pytest.raises(NoTemporaryRoom, match=sentence.format(disk=disk)):
+            run(file, store, batch=2)
+        remount(disk, "rw")
+        (disk / "ballast").unlink(missing_ok=True)
+
+        run(file, store, batch=2)
+
+    assert sum(made) == 4
+    assert {row["status"] for row in catalogue(store).values()} == {"done"}
+
+
+def test_a_disk_that_is_full_where_an_object_is_downloaded_to_is_not_taken_for_the_store(tmp_path: Path) -> None:
+    store = open_store(str(tmp_path / "store"))
+    for size in (8 << 10, 3 << 20):
+        store.overwrite("object", bytes(size))
+        with small_disk("4k") as disk, pytest.raises(OSError, match="No space left") as full:
+            store.download("object", disk / "file")
+        assert str(full.value.filename).startswith(str(disk))
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
