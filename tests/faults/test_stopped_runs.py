@@ -30,10 +30,10 @@ def pictures(store: Store) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in Path(store.uri).glob("masters/*/*/*.png")}
 
 
-def started(file: str, store: Store, at_least: int) -> ForkedCommand:
+def started(file: str, store: Store, at_least: int, **environment: str) -> ForkedCommand:
     """A run in a process of its own that has kept so many pictures."""
     words = ["generate", file, "--store", store.uri, "--batch", str(BATCH), "--shard-rows", "8", *FLAGS]
-    process, deadline = command(*words), time.monotonic() + 200
+    process, deadline = command(*words, **environment), time.monotonic() + 200
     while len(pictures(store)) < at_least:
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -75,6 +75,16 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert summary.complete
     for row in found.values():
         assert hashlib.sha256(Path(row["uri"]).read_bytes()).hexdigest() == row["sha256"]
+
+
+def test_a_command_with_a_server_of_its_own_ends_within_five_seconds_of_saying_that_it_stopped(
+    manifest: Callable[..., str], store: Store
+) -> None:
+    process = started(manifest(ROWS), store, 1, PREFECT_API_URL="")
+    process.send_signal(signal.SIGINT)
+    assert process.stderr.readline().startswith("Stopped. What was finished is stored")
+    assert process.wait(timeout=5.0) == 130
+    assert process.communicate() == ("", "")
 
 
 def test_a_store_that_goes_away_ends_the_run_in_a_sentence_and_loses_nothing(

@@ -133,6 +133,35 @@ def test_a_fault_anywhere_in_a_command_ends_it_with_70(tmp_path: Path) -> None:
     assert f"(KeyError); please report it with its traceback, which is in {file}." in ended.stderr
 
 
+def test_a_thread_that_ends_of_a_fault_is_one_line_and_the_command_goes_on(tmp_path: Path) -> None:
+    threaded = """
+import threading, tasks.finish
+from tasks.request import RequestError
+
+def report_store(store):
+    thread = threading.Thread(target=lambda: {}["nothing"])
+    thread.start()
+    thread.join()
+    raise RequestError("The command went on.")
+
+tasks.finish.report_store = report_store
+"""
+    ended = subprocess.run(
+        [sys.executable, "-c", threaded + DOOR, "report", "--store", "out"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "XDG_STATE_HOME": str(tmp_path)},
+        check=False,
+    )
+    (file,) = (tmp_path / "packshot").iterdir()
+    assert ended.returncode == 2
+    assert ended.stderr.splitlines() == [
+        "packshot report, beside its work, came upon a fault of its own (KeyError); please report it with its "
+        f"traceback, which is in {file}.",
+        "The command went on.",
+    ]
+
+
 LOSING = """
 import os
 from flows import terminal
