@@ -20,6 +20,7 @@ OK, ROWS_FAILED, WRONG_REQUEST, OUT_OF_REACH, FAULT, STOPPED = 0, 1, 2, 3, 70, 1
 REMEDIES = {
     errno.ENOSPC: "make room there, or set TMPDIR to a folder that has some",
     errno.EDQUOT: "make room within the quota, or set TMPDIR to a folder that has some",
+    errno.EFBIG: "raise the limit of a file's size (ulimit -f)",
     errno.EROFS: "set TMPDIR, HOME or the address to a place that can be written",
     errno.EACCES: "allow it, or give another place",
     errno.EPERM: "allow it, or give another place",

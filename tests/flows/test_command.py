@@ -147,6 +147,23 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.parametrize(
+    ("words", "step"),
+    [(["report"], "tasks.finish.report_store"), (["review", "list"], "tasks.decide.waiting")],
+    ids=["command", "command of a group"],
+)
+def test_ctrl_c_ends_every_command_in_a_sentence(
+    packshot: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, words: list[str], step: str
+) -> None:
+    def interrupted(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(step, interrupted)
+    ended = packshot(*words, "--store", "out")
+    assert ended.code == 130
+    assert ended.err == "Stopped. What was finished is stored; the same command goes on from there.\n"
+
+
 def test_a_wrong_flag_shows_how_the_command_is_used(packshot: Callable[..., Ended], manifest: str) -> None:
     ended = packshot("generate", manifest, "--stor", "out")
     assert ended.code == 2

@@ -92,6 +92,7 @@ def test_a_state_folder_that_cant_be_written_leaves_the_traceback_in_the_tempora
         (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/a"), ["No space left on device: /tmp/a", "TMPDIR"]),
         (OSError(errno.EDQUOT, os.strerror(errno.EDQUOT)), ["quota"]),
         (PermissionError(errno.EACCES, os.strerror(errno.EACCES), "/root/x"), ["Permission denied: /root/x"]),
+        (OSError(errno.EFBIG, os.strerror(errno.EFBIG)), ["File too large", "ulimit -f"]),
         (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), ["ulimit -n"]),
     ],
 )
