@@ -24,7 +24,7 @@ from rich.filesize import decimal
 from typer.core import TyperGroup
 
 from flows import prefect_settings
-from flows.ending import MOST_LOSSES, ending, leave, lost_gpus, own_process
+from flows.ending import MOST_LOSSES, ending, kept_on_gpu, leave, lost_gpus, own_process
 from flows.exits import OK, ROWS_FAILED, command_of, end_of
 from flows.output import open_output
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
@@ -139,7 +139,7 @@ def run_job(
         return
     from flows.terminal import run_in_terminal, show_summary
 
-    summary = run_in_terminal(problems, whole, limit, again, retire_missing=retire_missing)
+    summary = run_in_terminal(problems, kept_on_gpu(whole), limit, again, retire_missing=retire_missing)
     show_summary(terminal, summary)
     raise SystemExit(ROWS_FAILED if summary.is_partial else OK)
 

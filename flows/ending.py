@@ -14,7 +14,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
+from models.gpu_presence import surely_no_gpu
 from models.lost_device import DeviceLost
+from tasks.job import Job
 from tasks.stopping import stop
 
 if TYPE_CHECKING:
@@ -78,6 +80,24 @@ def lost_gpus(error: BaseException) -> int:
         return 0
     before = ending.given.get(LOSSES, "")
     return 1 + (int(before) if before.isdecimal() else 0)
+
+
+def kept_on_gpu(job: Job) -> Job:
+    """Keep the job of a command that was begun again, because its GPU was lost, from going on without any.
+
+    On a CPU it would be slow, and of another precision, in which all pictures are others.
+
+    Raises:
+        DeviceLost: if the GPU hasn't come back.
+    """
+    if job.device != "auto" or LOSSES not in os.environ:
+        return job
+    if surely_no_gpu():
+        raise DeviceLost(
+            "The GPU that was lost hasn't come back: see what the driver says of it (nvidia-smi, dmesg). What was "
+            "finished is stored; the same command goes on from there."
+        )
+    return job.model_copy(update={"device": "cuda"})
 
 
 def leave(code: object) -> NoReturn:

@@ -22,7 +22,7 @@ from .conftest import SMALL, catalogue, run
 
 LOST = "CUDA error: an illegal memory access was encountered"
 ROWS = [{"id": f"mug-{number}", "prompt": f"a red mug, number {number}"} for number in range(4)]
-FLAGS = [word for name, value in {**SMALL, "batch": 1}.items() for word in (f"--{name}", str(value))]
+FLAGS = [word for name, value in {**SMALL, "batch": 1, "device": "cpu"}.items() for word in (f"--{name}", str(value))]
 LOSING = """
 import os
 from models.failure import blame

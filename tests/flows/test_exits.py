@@ -12,8 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from flows import ending as ending_module
+from flows.ending import kept_on_gpu
 from flows.exits import command_of, end_of
 from flows.traceback_file import step_of
+from models.lost_device import DeviceLost
+from tasks.job import GenerateJob
 from tasks.outcome import CATALOGUE_SCHEMA
 
 DOOR = "from flows.command import main; main()"
@@ -182,12 +186,15 @@ main()
 """
 
 
+LOSING_RUN = "generate rows.parquet --store out --device cpu"
+
+
 def losing(
     folder: Path, error: str = "ending.error", first: str = "pass", **settings: str
 ) -> tuple[list[str], int, str]:
     """What a command that loses its GPU every time says of its processes, how it ends, and its last sentence."""
     ended = subprocess.run(
-        [sys.executable, "-c", LOSING.format(error=error, first=first), "generate", "rows.parquet", "--store", "out"],
+        [sys.executable, "-c", LOSING.format(error=error, first=first), *LOSING_RUN.split()],
         capture_output=True,
         text=True,
         cwd=folder,
@@ -205,6 +212,20 @@ def test_a_command_whose_gpu_is_lost_each_time_is_begun_again_twice_and_then_end
     assert len(set(processes)) == 1  # of one number and one environment, for whoever waits for it
     assert sentence.startswith("The GPU failed: CUDA error: an illegal memory access; that was loss 3 of this command")
     assert sentence.endswith("What was finished is stored; the same command goes on from there.")
+
+
+def test_a_command_whose_lost_gpu_doesnt_come_back_is_not_given_a_cpu_instead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = GenerateJob(manifest="rows.parquet", store="out")
+    assert kept_on_gpu(job) == job
+    monkeypatch.setenv("PACKSHOT_GPU_LOSSES", "1")
+    monkeypatch.setattr(ending_module, "surely_no_gpu", lambda: True)
+    with pytest.raises(DeviceLost, match="hasn't come back"):
+        kept_on_gpu(job)
+    monkeypatch.setattr(ending_module, "surely_no_gpu", lambda: False)
+    assert kept_on_gpu(job).device == "cuda"
+    assert kept_on_gpu(job.model_copy(update={"device": "cpu"})).device == "cpu"
 
 
 @pytest.mark.parametrize(
