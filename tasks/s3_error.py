@@ -3,6 +3,8 @@
 Only codes are repeated in the sentences, never S3's own messages: those can quote requests and keys.
 """
 
+from urllib.parse import urlsplit
+
 from botocore import exceptions
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -89,7 +91,7 @@ def sentence(error: Exception, *, doing: str, where: str, endpoint: str) -> Stor
             return StoreError(f"AWS isn't set up rightly to {doing} {where}: {' '.join(str(error).split())}.")
         case exceptions.SSLError():
             return StoreUnreachable(
-                f"{endpoint} has no certificate we trust: set AWS_CA_BUNDLE to the one that signed it."
+                f"{_asked(error, endpoint)} has no certificate we trust: set AWS_CA_BUNDLE to the one that signed it."
             )
         case exceptions.ProxyConnectionError():
             return StoreUnreachable(
@@ -101,10 +103,12 @@ def sentence(error: Exception, *, doing: str, where: str, endpoint: str) -> Stor
                 f"{endpoint} can't be reached to {doing} {where}, because no proxy has such an address: mend {PROXIES}."
             )
         case exceptions.ReadTimeoutError() | exceptions.ConnectTimeoutError():
-            return StoreUnreachable(f"{endpoint} didn't answer in time to {doing} {where}: is it up, and not blocked?")
+            return StoreUnreachable(
+                f"{_asked(error, endpoint)} didn't answer in time to {doing} {where}: is it up, and not blocked?"
+            )
         case BotoCoreError() if passes(error):
             return StoreUnreachable(
-                f"{endpoint} can't be reached to {doing} {where} ({_name(error)}): is its address right?"
+                f"{_asked(error, endpoint)} can't be reached to {doing} {where} ({_name(error)}): is its address right?"
             )
         case _:
             return StoreError(f"S3 at {endpoint} can't {doing} {where} ({_name(error)}): check how AWS is set up.")
@@ -142,6 +146,12 @@ def _answer(code: str, error: ClientError, doing: str, where: str, endpoint: str
     if code in ELSEWHERE:
         return StoreError(f"{endpoint} doesn't serve {where} ({code}): set AWS_REGION to the bucket's region.")
     return StoreError(f"{endpoint} refuses to {doing} {where} ({code}): check the bucket's policy.")
+
+
+def _asked(error: BotoCoreError, endpoint: str) -> str:
+    """The server that was asked: the store's, or one that gives the credentials for it."""
+    address = urlsplit(str(error.kwargs.get("endpoint_url", "")))
+    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}" if address.netloc else endpoint
 
 
 def _is_of_addresses(error: Exception) -> bool:

@@ -909,6 +909,19 @@ def test_a_server_that_gives_no_credentials_any_more_is_a_sentence(
         bucket.read(PATH)
 
 
+def test_a_server_of_credentials_that_is_away_is_blamed_itself(
+    renewed_every_time: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "token").write_text("a token of this machine's")
+    monkeypatch.setenv("AWS_ROLE_ARN", "arn:aws:iam::123456789012:role/shop")
+    monkeypatch.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "token"))
+    monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:9")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    bucket = S3Store(*renewed_every_time.removeprefix("s3://").split("/"), patience=0.0)
+    with pytest.raises(StoreUnreachable, match=r"^http://127\.0\.0\.1:9 can't be reached to read s3://"):
+        bucket.read(PATH)
+
+
 @pytest.mark.parametrize(
     ("proxy_address", "sentence"),
     [
