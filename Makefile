@@ -13,7 +13,7 @@ PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(WORKERS) --dist
 help:
 	@echo "make demo     draw examples/catalog.parquet into out/demo, take examples/pictures.parquet apart into out/layers"
 	@echo "make test     check format, lint, types and imports, and run the tests"
-	@echo "make quick    run the tests of what a change is likely to break: all but those marked as slow, and few whole runs"
+	@echo "make quick    run the tests of what a change is likely to break: all but slow tests and most whole runs"
 	@echo "make check    check format, lint, types and imports"
 	@echo "make format   format the code"
 	@echo "make lock     resolve requirements.lock again"

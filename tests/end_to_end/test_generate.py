@@ -121,7 +121,6 @@ def test_a_changed_prompt_makes_exactly_its_row_again(manifest: Callable[..., st
     assert after["mug-0"]["key"] != before["mug-0"]["key"]
 
 
-@pytest.mark.quick
 def test_a_clip_that_comes_later_judges_what_was_drawn_without_one(
     manifest: Callable[..., str], store: Store, request: pytest.FixtureRequest
 ) -> None:
@@ -216,7 +215,6 @@ def test_a_limit_does_the_first_rows_and_the_rest_later(manifest: Callable[..., 
     assert len(catalogue(store)) == 3
 
 
-@pytest.mark.quick
 def test_two_runs_of_one_job_at_once_end_with_every_row_once(manifest: Callable[..., str], store: Store) -> None:
     rows = [{"id": f"r{n}", "prompt": f"a red mug number {n}"} for n in range(8)]
     file = manifest(rows)

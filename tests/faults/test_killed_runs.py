@@ -24,7 +24,6 @@ def place(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.slow
 def test_a_killed_run_leaves_no_process_and_the_next_command_clears_its_folders(
     manifest: Callable[..., str], store: Store, place: Path, tmp_path: Path
 ) -> None:

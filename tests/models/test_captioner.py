@@ -16,8 +16,6 @@ from models.sampling import layers_size
 
 from .conftest import collect, picture, save_layered, tiny_vae
 
-pytestmark = pytest.mark.slow
-
 SIZES = [(90, 90), (200, 80), (64, 64), (90, 90), (210, 80)]  # two aspects, at 64 pixels two sizes
 
 
