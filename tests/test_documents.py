@@ -9,14 +9,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
+from typing import get_args
 from urllib.parse import unquote
 
 import pytest
 import typer
+from pydantic import BaseModel
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from flows.command import app
+from safety.policy import FILE_FIELDS, Policy
+from safety.profile import Profile
+from tasks.job import DecomposeJob, GenerateJob
 
 Command = TyperCommand | TyperGroup
 
@@ -37,6 +42,7 @@ SPAN = re.compile(r"`((?:[^`\n]|\n(?!\n))+)`")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 BENCHMARK = re.compile(r"\bbenchmarks\.(\w+)((?: +[\w./-]+)*)")
+SETTING = re.compile(r"^(\w+) = ")
 TARGET = re.compile(r"\bmake ([a-z]+)\b")
 MOST_LINES = 180
 """Of the README: a newcomer reads it in one sitting."""
@@ -182,6 +188,23 @@ def benchmark_flags() -> Iterator[str]:
     """The flags of all benchmarks."""
     for file in ROOT.glob("benchmarks/*.py"):
         yield from re.findall(r'add_argument\("(--[\w-]+)"', file.read_text(encoding="utf-8"))
+
+
+def test_every_setting_in_backticks_is_one_of_a_job_a_policy_or_a_profile(pages: list[Page]) -> None:
+    known = fields_of(GenerateJob) | fields_of(DecomposeJob) | fields_of(Profile) | fields_of(Policy) | {*FILE_FIELDS}
+    named = [(page.file.name, *found) for page in pages for span in page.spans if (found := SETTING.findall(span))]
+    assert len(named) > 10
+    for page, setting in named:
+        assert setting in known, (page, setting)
+
+
+def fields_of(model: type[BaseModel]) -> set[str]:
+    """The names of a model's fields, and of those of models that its fields hold."""
+    names = set(model.model_fields)
+    for field in model.model_fields.values():
+        kinds = [field.annotation, *get_args(field.annotation)]
+        names.update(*(fields_of(kind) for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)))
+    return names
 
 
 def test_every_link_leads_to_a_file_of_the_tree_and_to_a_heading_of_it(pages: list[Page]) -> None:
