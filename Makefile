@@ -6,14 +6,16 @@ INSTALLED := $(VENV)/.installed
 # Tests run side by side in this many processes: two a core, for they also wait, for servers and for processes that they
 # kill. Each takes up to 3 GB. Bytecode is written, for they start many processes.
 WORKERS ?= $(shell $(PYTHON) -c "import os; print(min(2 * os.cpu_count(), 8))")
-PYTEST = PYTHONDONTWRITEBYTECODE= $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
+# glibc keeps what is freed for the next tensor: given back to the system each time, it costs 20 million page faults.
+MALLOC = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824
+PYTEST = PYTHONDONTWRITEBYTECODE= $(MALLOC) $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
 .PHONY: help install demo test quick check format lock clean
 
 help:
 	@echo "make demo     draw examples/catalog.parquet into out/demo, take examples/pictures.parquet apart into out/layers"
 	@echo "make test     check format, lint, types and imports, and run the tests"
-	@echo "make quick    run the tests of what a change is likely to break: all but those marked as slow, and few whole runs"
+	@echo "make quick    run the tests of what a change is likely to break: all but slow tests and most whole runs"
 	@echo "make check    check format, lint, types and imports"
 	@echo "make format   format the code"
 	@echo "make lock     resolve requirements.lock again"

@@ -166,6 +166,9 @@ def environment_of_our_own(folder: Path, environment: Mapping[str, str] = os.env
         **settings_of_our_own(folder),
         "PREFECT__SERVER_EPHEMERAL": "1",
         **{f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in UNUSED_SERVICES},
+        # Task runs are written together, instead of each change of each of them by itself.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "100",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "1",
         "PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL": "ERROR",  # nobody sees it, and it says why a server doesn't start
     }
 

@@ -1,4 +1,4 @@
-"""What makes a transformer fast, and can be switched off: see the README for what each is worth."""
+"""What makes a transformer fast, and can be switched off: docs/speed.md says what each is worth."""
 
 from __future__ import annotations
 

@@ -1,16 +1,26 @@
-"""Which tests `make quick` leaves out: those that are marked as slow, and whole runs, whoever writes them.
+"""Which tests `make quick` leaves out: those that `slow.txt` names, and what needs a server that takes long to start.
 
-That nobody forgets the mark, the summary of every run of the tests names those that took long and don't have it. Those
-that mostly wait come first, so that the others run beside them, and none is left for the end, when nothing does.
+`pytest --name-slow` writes the file anew from what it runs: each test of more than `SECONDS` of the processor, whatever
+its parameters; the summary of every run names those that took thrice as long and aren't in it. Tests that mostly wait
+come first, then slow ones, so that the others run beside them, and none is left for the end, when nothing does.
 """
+
+from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from pathlib import Path
 
 import pytest
 
-SECONDS = 3.0  # of the processor, in this process and its children; a busy machine leaves them nearly as they are
+SECONDS = 0.3  # of the processor, in this process and its children; a busy machine leaves them nearly as they are
 TOOK = "seconds of the processor"
+SERVERS = {"prefect_address", "radosgw"}  # fixtures; whole runs have the first one
+NAMES = Path(__file__).with_name("slow.txt")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--name-slow", action="store_true", help="write anew which tests are slow")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -21,12 +31,22 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark whole runs as slow: they need the Prefect server. Those that wait come first, then what is slow."""
+    """Mark what is slow. Those that wait come first, then these."""
+    slow = {*NAMES.read_text(encoding="utf-8").split()}
     for item in items:
-        whole_run = "prefect_address" in getattr(item, "fixturenames", ()) and item.get_closest_marker("quick") is None
-        if whole_run or item.get_closest_marker("waits"):
+        is_slow = (
+            not SERVERS.isdisjoint(getattr(item, "fixturenames", ()))
+            or item.get_closest_marker("waits") is not None
+            or name(item.nodeid) in slow
+        )
+        if is_slow and item.get_closest_marker("quick") is None:
             item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("waits", "slow")])
+
+
+def name(nodeid: str) -> str:
+    """The test's file and function, wherever the file lies and whatever the parameters."""
+    return nodeid.partition("[")[0].rpartition("/")[2]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -37,13 +57,22 @@ def pytest_runtest_call(item: pytest.Item) -> Generator[None, None, None]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    took = {
+    if terminalreporter.config.getoption("--name-slow"):
+        names = {name(test) for test in took(terminalreporter, SECONDS, beside={"waits"})}
+        NAMES.write_text("\n".join(sorted(names)) + "\n", encoding="utf-8")
+        return
+    left = took(terminalreporter, 3 * SECONDS, beside={"slow", "quick"})
+    if left:
+        terminalreporter.section("tests that make `make quick` slow: pytest --name-slow names them in slow.txt")
+    for test, seconds in sorted(left.items(), key=lambda one: -one[1]):
+        terminalreporter.line(f"{seconds:5.1f} s {test}")
+
+
+def took(terminalreporter: pytest.TerminalReporter, least: float, *, beside: set[str]) -> dict[str, float]:
+    """The tests that took longer than `least` seconds of the processor, but for those with one of these marks."""
+    return {
         report.nodeid: seconds
         for report in terminalreporter.getreports("passed")
-        for name, seconds in report.user_properties
-        if name == TOOK and seconds > SECONDS and not {"slow", "quick"} & set(report.keywords)
+        for property_, seconds in report.user_properties
+        if property_ == TOOK and seconds > least and not beside & set(report.keywords)
     }
-    if took:
-        terminalreporter.section("slow tests that aren't marked as such, and make `make quick` slow")
-    for test, seconds in sorted(took.items(), key=lambda one: -one[1]):
-        terminalreporter.line(f"{seconds:5.1f} s {test}")

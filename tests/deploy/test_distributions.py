@@ -40,7 +40,6 @@ def test_the_tree_has_links() -> None:
     assert [file for file in files(ROOT / WEIGHTS) if file.is_symlink()]
 
 
-@pytest.mark.slow
 def test_a_wheel_holds_every_file_of_the_weights(tree: Path, weights: dict[str, bytes], tmp_path: Path) -> None:
     build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*build, "--wheel-dir", str(tmp_path), str(tree)], check=True)
@@ -51,7 +50,6 @@ def test_a_wheel_holds_every_file_of_the_weights(tree: Path, weights: dict[str, 
     assert found == weights
 
 
-@pytest.mark.slow
 def test_a_source_distribution_holds_every_file_of_the_weights(
     tree: Path, weights: dict[str, bytes], tmp_path: Path
 ) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tasks.store import Store
 from tests.end_to_end.conftest import manifest, spawned_command, store
 from tests.end_to_end.test_decompose import drawing
 from tests.faults.killing import processes
+from tests.waiting import wait_for
 
 __all__ = ["manifest", "store"]  # fixtures
 
@@ -24,14 +24,6 @@ def place(tmp_path: Path) -> Path:
     return folder
 
 
-def wait_for(what: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-@pytest.mark.slow
 def test_a_killed_run_leaves_no_process_and_the_next_command_clears_its_folders(
     manifest: Callable[..., str], store: Store, place: Path, tmp_path: Path
 ) -> None:

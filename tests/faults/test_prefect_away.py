@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from flows.server import DATABASE, bring_empty
 from tasks.store import Store
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, store
 from tests.forked import ForkedCommand
+from tests.waiting import wait_for
 
 __all__ = ["manifest", "store"]  # fixtures
 
@@ -69,13 +69,6 @@ def server(tmp_path: Path, prefect_address: str) -> Iterator[Server]:
     server = Server(tmp_path / "prefect")
     yield server
     server.kill()
-
-
-def wait_for(what: Callable[[], object], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def drawn(store: Store) -> int:

@@ -95,7 +95,6 @@ def write_parquet(file: Path, rows: list[dict[str, Any]]) -> str:
     return file.name
 
 
-@pytest.mark.slow
 def test_prompts_of_a_csv_give_a_policy_with_its_comments_and_a_page(
     calibrate: Callable[..., Ended], tmp_path: Path, world: list[dict[str, Any]]
 ) -> None:
@@ -127,7 +126,6 @@ def test_prompts_of_a_csv_give_a_policy_with_its_comments_and_a_page(
     assert (tmp_path / "newer.toml").read_text() == text.replace("see new.html", "see newer.html")
 
 
-@pytest.mark.slow
 def test_pictures_with_prompts_of_a_parquet_also_give_the_least_match(
     calibrate: Callable[..., Ended], tmp_path: Path, world: list[dict[str, Any]]
 ) -> None:
@@ -167,7 +165,6 @@ def test_whatever_a_prompt_holds_stays_text_on_the_page(
     assert "&lt;script&gt;alert(" in page
 
 
-@pytest.mark.slow
 def test_with_too_few_examples_it_says_how_many_it_takes_and_writes_nothing(
     calibrate: Callable[..., Ended], tmp_path: Path, world: list[dict[str, Any]]
 ) -> None:
@@ -238,7 +235,6 @@ def test_a_picture_that_cant_be_read_ends_with_its_row(
     assert sentence in ended.err
 
 
-@pytest.mark.slow
 def test_thresholds_of_another_clip_arent_carried_over(
     calibrate: Callable[..., Ended], tmp_path: Path, world: list[dict[str, Any]]
 ) -> None:

@@ -227,7 +227,6 @@ def test_a_checked_prompt_is_explained_to_machines(packshot: Callable[..., Ended
 
 
 @needs_clip
-@pytest.mark.slow
 def test_a_checked_picture_is_judged_beside_its_prompt(packshot: Callable[..., Ended]) -> None:
     sneaker = str(Path(__file__).parents[2] / "examples" / "pictures" / "sneaker.jpg")
 
@@ -254,7 +253,6 @@ def quiet_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("quiet_surroundings")
-@pytest.mark.slow
 def test_a_doctor_looks_at_everything_and_leaves_nothing(
     packshot: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -274,7 +272,6 @@ def test_a_doctor_looks_at_everything_and_leaves_nothing(
 
 
 @pytest.mark.usefixtures("quiet_surroundings")
-@pytest.mark.slow
 def test_a_doctor_tells_machines_what_fails_and_whose_fault_it_is(
     packshot: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

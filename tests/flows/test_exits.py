@@ -273,7 +273,6 @@ def test_closed_output_ends_nothing(tmp_path: Path) -> None:
     assert subprocess.run(["sh", "-c", line, sys.executable, DOOR], check=False).returncode == 0
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "words", [["review", "list", "--store", "{store}"], ["generate", "{manifest}", "--store", "{new}", "--dry-run"]]
 )

@@ -174,7 +174,6 @@ def process(hub: HubServer) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
 
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGINT])
-@pytest.mark.slow
 def test_a_pull_that_was_ended_is_gone_on_with_and_nothing_of_it_looks_whole(
     hub: HubServer, process: Callable[..., subprocess.Popen[str]], tmp_path: Path, end: signal.Signals
 ) -> None:

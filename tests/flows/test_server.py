@@ -71,7 +71,6 @@ def python(script: str, folder: Path, **environment: str) -> subprocess.Complete
     )
 
 
-@pytest.mark.slow
 def test_a_server_of_its_own_uses_nothing_of_the_persons(tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
@@ -106,7 +105,6 @@ def test_a_server_of_its_own_uses_nothing_of_the_persons(tmp_path: Path) -> None
     assert sorted(home.iterdir()) == before
 
 
-@pytest.mark.slow
 def test_a_server_that_does_not_start_says_why(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     sentence = r"^Prefect's temporary server didn't start: .*disk.* Its database is in .*: make room there, or set"

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -24,6 +24,7 @@ from flows.telling import Telling, telling_progress
 from tasks.progress import listener, tell
 from tasks.summary import Summary
 from tests.tasks.bad_server import Answer, BadServer, forever, resets, sends, serving
+from tests.waiting import wait_for
 
 ARTIFACT = str(uuid.uuid4())
 CREATE, UPDATE = "/api/artifacts/", f"/api/artifacts/{ARTIFACT}"
@@ -46,17 +47,10 @@ def prepared() -> Any:
     return SimpleNamespace(run=SimpleNamespace(id="run"), ended=0, to_do=10)
 
 
-def until(what: Callable[[], object], seconds: float = 20.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
 def test_a_server_that_is_there_is_told(server: BadServer) -> None:
     server.answers |= {CREATE: [CREATED], UPDATE: [UPDATED]}
     with Telling() as told, telling_progress(told, prepared()):
-        until(lambda: UPDATE in server.targets())
+        wait_for(lambda: UPDATE in server.targets())
     assert server.targets().count(CREATE) == 1
     assert (told.is_away, told.sentences) == (False, ())
 
@@ -75,7 +69,7 @@ def test_a_server_that_is_away_stops_nobody_and_is_told_when_it_is_back(server: 
     token = listener.set(heard.append)
     try:
         with Telling() as told, telling_progress(told, prepared()):
-            until(lambda: told.is_away)
+            wait_for(lambda: told.is_away)
             began = time.monotonic()
             for row in range(5):
                 tell([row])  # type: ignore[list-item]
@@ -83,7 +77,7 @@ def test_a_server_that_is_away_stops_nobody_and_is_told_when_it_is_back(server: 
             assert told.is_away
             server.answers[CREATE] = [CREATED]
             over.set()
-            until(lambda: not told.is_away)
+            wait_for(lambda: not told.is_away)
     finally:
         listener.reset(token)
     assert heard == [[0], [1], [2], [3], [4]]

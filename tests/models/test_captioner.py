@@ -8,6 +8,7 @@ import pytest
 import torch
 from diffusers import QwenImageLayeredPipeline
 from PIL import Image
+from transformers import GenerationMixin
 
 from models.captioner import Caption
 from models.checkpoint import Checkpoint, CheckpointError, find_checkpoint, writes_captions
@@ -16,8 +17,7 @@ from models.sampling import layers_size
 
 from .conftest import collect, picture, save_layered, tiny_vae
 
-pytestmark = pytest.mark.slow
-
+TOKENS = 40  # of a caption
 SIZES = [(90, 90), (200, 80), (64, 64), (90, 90), (210, 80)]  # two aspects, at 64 pixels two sizes
 
 
@@ -42,6 +42,15 @@ def watch_generate(model: Decomposer, monkeypatch: pytest.MonkeyPatch, most: int
 
 
 @pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model with random weights never ends a caption by itself."""
+    generate = GenerationMixin.generate
+    monkeypatch.setattr(
+        GenerationMixin, "generate", lambda self, **inputs: generate(self, **inputs | {"max_new_tokens": TOKENS})
+    )
+
+
+@pytest.fixture
 def sources() -> list[np.ndarray]:
     return [picture(width, height, seed) for seed, (width, height) in enumerate(SIZES)]
 
@@ -63,6 +72,7 @@ def test_a_caption_is_the_one_that_diffusers_would_write_without_chance(
     assert len({one.text for one in written}) == 3
 
 
+@pytest.mark.usefixtures("short")
 def test_a_caption_is_the_same_again_alone_and_among_others_even_if_the_checkpoint_samples(
     decomposer: Decomposer, sources: list[np.ndarray]
 ) -> None:
@@ -77,6 +87,7 @@ def test_a_caption_is_the_same_again_alone_and_among_others_even_if_the_checkpoi
     assert settings.do_sample  # the checkpoint's own settings stay as they are
 
 
+@pytest.mark.usefixtures("short")
 def test_pictures_of_one_aspect_are_captioned_together_and_none_is_padded(
     decomposer: Decomposer, sources: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,6 +98,7 @@ def test_pictures_of_one_aspect_are_captioned_together_and_none_is_padded(
     assert sizes == [3, 2]
 
 
+@pytest.mark.usefixtures("short")
 def test_out_of_memory_halves_the_batch_and_every_picture_is_captioned(
     decomposer: Decomposer, sources: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -99,6 +111,7 @@ def test_out_of_memory_halves_the_batch_and_every_picture_is_captioned(
     assert sizes == [3, 1, 1, 1, 2, 1, 1]
 
 
+@pytest.mark.usefixtures("short")
 @pytest.mark.parametrize(
     ("bad", "reason"),
     [

@@ -265,7 +265,6 @@ def test_a_seed_means_the_same_noise_in_every_precision(tiny_layered: Checkpoint
 
 
 @pytest.mark.parametrize("placement", ["staged", "streamed"])
-@pytest.mark.slow
 def test_wherever_the_weights_live_layers_and_captions_are_the_same(
     tiny_layered: Checkpoint, decomposer: Decomposer, placement: WantedPlacement
 ) -> None:

@@ -128,7 +128,6 @@ def test_pictures_are_cut_as_the_processor_cuts_them(tokenizer: Qwen2Tokenizer, 
     assert float((found - expected).abs().mean()) < 0.02
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("guidance", [1.0, 2.0])
 def test_many_are_edited_together_as_the_pipeline_edits_one(
     pipeline: QwenImageEditPlusPipeline, trials: list[EditTrial], guidance: float
@@ -151,7 +150,6 @@ def test_many_are_edited_together_as_the_pipeline_edits_one(
     assert np.abs(np.asarray(stock).astype(int) - made[1].numpy()).max() <= 1
 
 
-@pytest.mark.slow
 def test_training_changes_what_is_its_own_alone_and_goes_on_where_it_stopped(
     denoiser: Denoiser,
     tokenizer: Qwen2Tokenizer,

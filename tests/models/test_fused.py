@@ -15,7 +15,6 @@ pytest.importorskip("triton", reason="Triton comes with torch's builds for CUDA 
 KERNELS = Path(__file__).with_name("kernels_in_interpreter.py")
 
 
-@pytest.mark.slow
 def test_kernels_compute_what_torch_computes() -> None:
     """In a process of its own: Triton decides when it is imported whether it interprets."""
     ended = subprocess.run(

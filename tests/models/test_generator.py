@@ -106,7 +106,6 @@ def test_a_seed_means_the_same_noise_in_every_precision(tiny: Checkpoint) -> Non
 
 @pytest.mark.parametrize("fused", [True, False])
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-@pytest.mark.slow
 def test_in_low_precision_a_picture_is_as_near_to_float32_as_diffusers_own(
     tiny: Checkpoint, tiny_folder: Path, generator: Generator, precision: str, fused: bool
 ) -> None:
@@ -625,7 +624,6 @@ FIFTY_SMALL = Shape(32, 32, 50, 4.0)
         (None, 400, 0.01, 1),  # not even one: tried all the same
     ],
 )
-@pytest.mark.slow
 def test_on_a_gpu_a_batch_is_as_large_as_memory_and_its_use_allow(
     generator: Generator,
     monkeypatch: pytest.MonkeyPatch,

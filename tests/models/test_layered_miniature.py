@@ -22,8 +22,6 @@ from models.packed import Packed
 from models.part import loading
 from models.verify import verify_folder
 
-pytestmark = pytest.mark.slow
-
 LEVELS = 2  # of 255: by so much rounding moves a pixel
 FOLDER = MINIATURE / "qwen-image-layered"
 PIPELINE = "QwenImageLayeredPipeline"

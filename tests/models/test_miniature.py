@@ -17,8 +17,6 @@ from models.miniature.world import KINDS
 from models.part import loading
 from models.single_frame import single_frame
 
-pytestmark = pytest.mark.slow
-
 WEIGHTS = Path(__file__).parents[2] / "models" / "miniature" / "weights"
 PROMPTS = {
     "vase": "a purple vase on a white background",

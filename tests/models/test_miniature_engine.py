@@ -19,7 +19,6 @@ from models.sampling import PictureRequest, Shape
 
 pytestmark = [
     pytest.mark.skipif(not (MINIATURE / "qwen-image").exists(), reason="the miniature isn't trained yet"),
-    pytest.mark.slow,
 ]
 
 LEVELS = 2  # of 255

@@ -18,7 +18,6 @@ def test_every_schedule_with_one_interruption_keeps_every_promise(scene: Scene) 
     assert played > 5
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("scene", LARGE.values(), ids=LARGE.keys())
 def test_schedules_at_random_keep_every_promise(scene: Scene) -> None:
     play = scene.opened()

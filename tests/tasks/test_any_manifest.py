@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -110,7 +109,6 @@ def committed(folder: Path, template: str | None) -> None:
     waiting(store.uri)
 
 
-@pytest.mark.slow
 @settings(max_examples=50)
 @given(st.data())
 def test_any_folder_of_parquet_files_is_planned_and_catalogued_or_refused_in_a_sentence(data: st.DataObject) -> None:

@@ -240,7 +240,6 @@ DOINGS: dict[str, Callable[[Store], None]] = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("nothing_is_drawn")
 @pytest.mark.parametrize("doing", [*DOINGS])
 def test_what_is_killed_after_any_write_is_ended_by_the_same_command(

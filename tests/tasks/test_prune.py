@@ -311,7 +311,6 @@ def test_what_a_plan_is_made_from_is_planned_again_when_the_store_was_pruned_mea
     Edit(any_store, "run other", name=taken.editor).leave()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("statuses", [frozenset(), frozenset({Retry.REJECTED})], ids=["unneeded", "rejected"])
 def test_a_prune_that_is_killed_after_any_write_is_ended_by_the_next_one(
     folder: Store, tmp_path: Path, statuses: frozenset[Retry], monkeypatch: pytest.MonkeyPatch

@@ -96,7 +96,6 @@ def check(store: Store) -> None:
     assert (state.owed, state.editors) == ((), {})
 
 
-@pytest.mark.slow
 def test_rows_are_what_they_were_when_the_catalogue_is_lost(any_store: Store) -> None:
     a_lot_happens(any_store)
     before, version = told(any_store), read_catalogue(any_store).state.version

@@ -40,7 +40,6 @@ def weapons(count: int, seed: int) -> list[dict[str, str]]:
     return rows[:count]
 
 
-@pytest.mark.slow
 def test_a_probe_of_the_miniatures_captions_finds_weapons_in_new_ones(tmp_path: Path) -> None:
     rows, out = captions(280, 1) + weapons(60, 2), tmp_path / "mine.probe.safetensors"
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "examples.parquet")
