@@ -25,12 +25,12 @@ from rich.table import Table
 
 from benchmarks.disguises import DISGUISES
 from benchmarks.titles import titles
-from models.miniature.captions import caption
-from models.miniature.world import FAULTS, FORBIDDEN, random_scene
-from safety.blocklist import Blocklist
-from safety.blocklist_file import Entry
-from safety.calibration import wilson
-from safety.policy import Policy
+from models.miniature.language.captions import caption
+from models.miniature.world.world import FAULTS, FORBIDDEN, random_scene
+from safety.policy.policy import Policy
+from safety.probes.calibration import wilson
+from safety.text.blocklist import Blocklist
+from safety.text.blocklist_file import Entry
 
 SEED = 20261125
 SURROUNDINGS = {"en": "photo of a {} on white", "zh": "一张{}的照片，白底"}

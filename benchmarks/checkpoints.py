@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
 from benchmarks.full_size import FULL, TINY, byte_tokenizer, new_vae
-from models.miniature.architecture import new_scheduler
-from models.part import loading
+from models.loading.component import loading
+from models.miniature.networks.architecture import new_scheduler
 
 SHARD_BYTES = 5 * 10**9  # what both libraries cut at
 

@@ -31,15 +31,15 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.results import tell
-from models.checkpoint import find_clip
-from models.clip import BATCH, Clip
-from models.clip_pixels import Pixels
-from models.clip_settings import text_tower
-from models.clip_windows import Windows
-from models.device import find_device
-from models.miniature.captions import caption
-from models.miniature.world import random_scene
-from models.part import loading
+from models.checkpoints.checkpoint import find_clip
+from models.checkpoints.clip_settings import text_tower
+from models.clip.clip import BATCH, Clip
+from models.clip.clip_pixels import Pixels
+from models.clip.clip_windows import Windows
+from models.devices.device import find_device
+from models.loading.component import loading
+from models.miniature.language.captions import caption
+from models.miniature.world.world import random_scene
 
 LEAST = 0.9  # of the raw throughput: what is aimed at
 MOST_PIXELS = 64 << 20  # of all pictures together, that are different; more are the same again

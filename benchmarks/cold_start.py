@@ -27,9 +27,9 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from models.checkpoint import find_checkpoint, weight_files
-from models.read_ahead import CHUNK_BYTES, chunks_of, read_chunk, reading_ahead
-from models.sampling import PictureRequest, Shape
+from models.checkpoints.checkpoint import find_checkpoint, weight_files
+from models.files.read_ahead import CHUNK_BYTES, chunks_of, read_chunk, reading_ahead
+from models.requests import PictureRequest, Shape
 
 PROMPT = "A red enamel mug with a white rim, studio photo on plain white"
 THREADS = (1, 4, 8)
@@ -76,7 +76,7 @@ def start_lane(arguments: argparse.Namespace) -> None:
     checkpoint = find_checkpoint(str(arguments.folder))
     over("found")
     with reading_ahead(weight_files(checkpoint)):
-        from models.generator import Generator
+        from models.engines.generator import Generator
 
         over("imported")
         device = "cpu" if arguments.tiny else "auto"

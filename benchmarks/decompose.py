@@ -21,9 +21,9 @@ from PIL import Image
 
 from benchmarks.full_size import components_of, forward_flop, new_pipeline
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure, report
-from models.decomposer import Decomposer
-from models.levers import Levers
-from models.sampling import LayersRequest, layers_shape
+from models.engines.decomposer import Decomposer
+from models.loading.levers import Levers
+from models.requests import LayersRequest, layers_shape
 
 CAPTION = "A red enamel mug on a wooden table, with a banner over it"
 SYSTEMS = ("stock", "exact", "float8")

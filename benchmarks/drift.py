@@ -24,14 +24,14 @@ from numpy.typing import NDArray
 
 from benchmarks.full_size import synchronized
 from benchmarks.results import tell
-from models.checkpoint import find_checkpoint, sampling_defaults
-from models.generator import Generator
-from models.miniature.judge import JUDGED, Judge, agreement, load_judge
+from models.checkpoints.checkpoint import find_checkpoint, sampling_defaults
+from models.engines.generator import Generator
+from models.miniature.datasets.trials import Trial, asked, trials
 from models.miniature.train import contact_sheet
-from models.miniature.trials import Trial, asked, trials
-from models.packed import Packed
-from models.sampling import QWEN_IMAGE_DEFAULTS, PictureRequest, Shape
-from safety.layers import psnr
+from models.miniature.training.judge import JUDGED, Judge, agreement, load_judge
+from models.requests import QWEN_IMAGE_DEFAULTS, PictureRequest, Shape
+from models.transformer.packed import Packed
+from safety.pictures.layers import psnr
 
 JUDGE = Path(__file__).parent / "judge.safetensors"
 PRECISIONS = ("float32", "float8", "int8", "nf4")  # to compare with the exact one
@@ -66,7 +66,7 @@ class Drift:
     kind: float  # share of pictures in which the judge finds the kind that was asked for
     colour: float  # the same for the colour
     judged_otherwise: int  # pictures in which it finds another kind or colour than in the exact ones
-    psnr: float  # against the exact pictures, dB, mean; `safety.layers.HIGHEST_PSNR` where they are the same
+    psnr: float  # against the exact pictures, dB, mean; `safety.pictures.layers.HIGHEST_PSNR` where they are the same
     lowest_psnr: float  # of the picture that is furthest off, dB
     skipped: float  # share of rows' steps that went through the first block alone
     seconds: float  # a picture, in the engine's own batches

@@ -27,20 +27,20 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from transformers import Qwen2Tokenizer
 
 from benchmarks.miniature import Row, report
-from models.checkpoint import find_checkpoint
-from models.decomposer import Decomposer
-from models.miniature.architecture import EditSampling
-from models.miniature.denoiser import Denoiser
-from models.miniature.drawings import ATTRIBUTES, attributes
-from models.miniature.edit_trials import EditTrial, edit_trials, edited, pixels_of
-from models.miniature.edits import ASKABLE, WRONGS, unseen_edit, wrong_result
-from models.miniature.judge import JUDGED, Judge, load_judge
-from models.miniature.names import Language
-from models.miniature.surface import PATTERNS, PITCHES, SLOPES, pattern_tone
-from models.miniature.world import Drawing
-from models.sampling import LayersRequest, layers_shape
-from models.single_frame import single_frame
-from models.weights import read_json
+from models.checkpoints.checkpoint import find_checkpoint
+from models.engines.decomposer import Decomposer
+from models.files.safetensors_files import read_json
+from models.miniature.datasets.drawings import ATTRIBUTES, attributes
+from models.miniature.language.names import Language
+from models.miniature.networks.architecture import EditSampling
+from models.miniature.training.denoiser import Denoiser
+from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pixels_of
+from models.miniature.training.judge import JUDGED, Judge, load_judge
+from models.miniature.world.edits import ASKABLE, WRONGS, unseen_edit, wrong_result
+from models.miniature.world.surface import PATTERNS, PITCHES, SLOPES, pattern_tone
+from models.miniature.world.world import Drawing
+from models.requests import LayersRequest, layers_shape
+from models.vae.single_frame import single_frame
 
 HERE = Path(__file__).parent
 OPAQUE = 128  # of 255: from here on a pixel is the product's

@@ -34,32 +34,32 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-import models.engine
+import models.engines.engine
 from benchmarks.full_size import components_of, new_pipeline, sampling_gpu, synchronized
 from benchmarks.results import tell
 from benchmarks.timers import Moment, Timers
 from flows.generate import generate
-from flows.server import prefect_server
-from models.checkpoint import find_clip
-from models.generator import Generator
-from models.levers import Levers
-from models.miniature.captions import caption
-from models.miniature.world import FAULTS, random_scene
-from models.sampling import PictureRequest, Shape
-from safety.concepts import judge_prompt
-from safety.policy import Policy
-from safety.texts import judge_text
+from flows.orchestration.server import prefect_server
+from models.checkpoints.checkpoint import find_clip
+from models.engines.generator import Generator
+from models.loading.levers import Levers
+from models.miniature.language.captions import caption
+from models.miniature.world.world import FAULTS, random_scene
+from models.requests import PictureRequest, Shape
+from safety.policy.concepts import judge_prompt
+from safety.policy.policy import Policy
+from safety.text.texts import judge_text
 from safety.verdict import strictest
-from tasks.encoding import Encoding
 from tasks.job import GenerateJob
-from tasks.judges import Judges
-from tasks.lane import Line
-from tasks.picture_stages import PictureStages
-from tasks.run import Run
-from tasks.shelf import PictureShelf
-from tasks.stages import Judged
-from tasks.stream import Stream
-from tasks.summary import Summary
+from tasks.judging.judges import Judges
+from tasks.lane.lane import Line
+from tasks.lane.picture_stages import PictureStages
+from tasks.lane.stages import Judged
+from tasks.lane.stream import Stream
+from tasks.ledger.run import Run
+from tasks.reports.summary import Summary
+from tasks.results.encoding import Encoding
+from tasks.results.shelf import PictureShelf
 
 COMPUTED_STEPS = 50  # with guidance, which doubles a step's work: Qwen-Image's model card
 
@@ -154,7 +154,7 @@ def raw_seconds(generator: Generator, batches: Sequence[Batch], steps: int | Non
     """Denoise batches one after another and nothing else, `steps` of each or all."""
     began = synchronized()
     for batch in batches:
-        models.engine.denoise(
+        models.engines.engine.denoise(
             generator.components, generator.predictor, batch.shape, batch.noise, batch.texts, steps=steps
         )
     return synchronized() - began
@@ -175,8 +175,8 @@ class Watch:
     def __enter__(self) -> Watch:
         timers = self.timers
         timers.open.__enter__()
-        timers.around(models.engine, "embed_prompts", "embed prompts")
-        timers.around(models.engine, "draw_noise", "draw noise")
+        timers.around(models.engines.engine, "embed_prompts", "embed prompts")
+        timers.around(models.engines.engine, "draw_noise", "draw noise")
         timers.around(PictureStages, "screen", "screen")
         timers.around(PictureStages, "classify", "classify")
         timers.around(Judges, "see", "of it CLIP")
@@ -208,7 +208,7 @@ class Watch:
         )
 
     def _watch_batches(self) -> None:
-        denoise, decode = models.engine.denoise, models.engine.decode
+        denoise, decode = models.engines.engine.denoise, models.engines.engine.decode
 
         def watched_denoise(*args: Any, **kwargs: Any) -> torch.Tensor:
             self._denoising = Moment()
@@ -220,8 +220,8 @@ class Watch:
             self.moments.append((self._denoising, denoised, Moment()))
             return pictures
 
-        self.timers.open.enter_context(patch.object(models.engine, "denoise", watched_denoise))
-        self.timers.open.enter_context(patch.object(models.engine, "decode", watched_decode))
+        self.timers.open.enter_context(patch.object(models.engines.engine, "denoise", watched_denoise))
+        self.timers.open.enter_context(patch.object(models.engines.engine, "decode", watched_decode))
 
     def _watch_lane(self) -> None:
         render, commit = PictureStages.render, Run.commit

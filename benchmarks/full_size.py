@@ -17,11 +17,11 @@ import torch
 from diffusers import AutoencoderKLQwenImage, QwenImageLayeredPipeline, QwenImagePipeline, QwenImageTransformer2DModel
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from models.components import Components
-from models.miniature.architecture import new_scheduler
-from models.part import loading
-from models.placement import RESIDENT
-from models.single_frame import single_frame
+from models.loading.component import loading
+from models.loading.components import Components
+from models.loading.placement import RESIDENT
+from models.miniature.networks.architecture import new_scheduler
+from models.vae.single_frame import single_frame
 
 GIB = 2**30
 TEMPLATE = "." * 34 + "{}....."  # 34 tokens to drop and five to keep, as Qwen-Image's own, at one token a byte

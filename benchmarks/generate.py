@@ -29,15 +29,15 @@ from diffusers import QwenImagePipeline
 
 from benchmarks.full_size import components_of, forward_flop, new_pipeline
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure, report
-from models.checkpoint import find_checkpoint, sampling_defaults
-from models.compressed import compress
-from models.forms import Form
-from models.generator import Generator
-from models.levers import Levers
-from models.packed import Packed
-from models.part import loading
-from models.sampling import PictureRequest, Shape
-from models.step_cache import StepCache
+from models.checkpoints.checkpoint import find_checkpoint, sampling_defaults
+from models.engines.generator import Generator
+from models.files.quantization_formats import Form
+from models.loading.component import loading
+from models.loading.levers import Levers
+from models.requests import PictureRequest, Shape
+from models.transformer.packed import Packed
+from models.transformer.quantized import compress
+from models.transformer.step_cache import StepCache
 
 EQUAL = "A red enamel mug with a white rim, studio photo on plain white"
 LENGTHS = (62, 24, 40, 51, 33, 62, 18, 47)  # characters kept of EQUAL where prompts are of mixed lengths

@@ -16,12 +16,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.figures import show_figures
-from tasks.catalogue import PATH as CATALOGUE
-from tasks.catalogue import State, content_of
+from tasks.catalogue.catalogue import PATH as CATALOGUE
+from tasks.catalogue.catalogue import State, content_of
 from tasks.job import GenerateJob
+from tasks.ledger.run import write_json
 from tasks.outcome import CATALOGUE_SCHEMA, Status
-from tasks.prepare import Request, prepare
-from tasks.run import write_json
+from tasks.runs.prepare import Request, prepare
 
 COMMAND = [sys.executable, "-c", "from flows.command import main; main()"]
 

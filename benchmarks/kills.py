@@ -61,7 +61,7 @@ def main() -> int:
                 print(f"radosgw can't be started here: {', '.join(missing)} isn't installed.")
                 return 2
             uri = bucket_on(held.enter_context(Radosgw(folder / "radosgw")))
-        from flows.server import prefect_server
+        from flows.orchestration.server import prefect_server
 
         os.environ["PREFECT_API_URL"] = held.enter_context(prefect_server())
         shop = Shop(uri, folder, options.seed)

@@ -25,9 +25,9 @@ import torch
 
 from benchmarks.full_size import components_of, new_pipeline, synchronized
 from benchmarks.results import tell
-from models.generator import Generator
-from models.levers import Levers
-from models.sampling import PictureRequest, Shape
+from models.engines.generator import Generator
+from models.loading.levers import Levers
+from models.requests import PictureRequest, Shape
 
 PROMPT = "A red enamel mug with a white rim, studio photo on plain white"
 READY = "ready"

@@ -17,12 +17,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks.miniature import Row, report
-from models.checkpoint import MINIATURE, Checkpoint, find_checkpoint, layers_defaults
-from models.decomposer import Decomposer
-from models.miniature.architecture import LayeredSampling
-from models.miniature.matching import Puzzle, match, puzzles, solved
-from safety.layers import composite, psnr
-from safety.profile import Profile
+from models.checkpoints.checkpoint import MINIATURE, Checkpoint, find_checkpoint, layers_defaults
+from models.engines.decomposer import Decomposer
+from models.miniature.networks.architecture import LayeredSampling
+from models.miniature.training.matching import Puzzle, match, puzzles, solved
+from safety.pictures.layers import composite, psnr
+from safety.pictures.profile import Profile
 
 HERE = Path(__file__).parent
 SEED = 20  # of the drawings; those of the training's own figures have others

@@ -16,9 +16,9 @@ from rich.console import Console
 from rich.table import Table
 
 from safety.verdict import Reason
+from tasks.ledger.run import Run
 from tasks.outcome import Outcome, Status
-from tasks.run import Run
-from tasks.store import open_store
+from tasks.stores.opening import open_store
 
 SHOWN = 5  # parts of a run that the figures are given for
 THREADS = 8  # that read ledgers, as in a run

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from models.miniature.captions import caption
-from models.miniature.drawings import SHAPES
-from models.miniature.judge import Judge, agreement, load_judge
-from models.miniature.names import COLOUR_NAMES, KIND_NAMES, Language
+from models.miniature.datasets.drawings import SHAPES
+from models.miniature.datasets.trials import Trial, asked, pictures, trials
+from models.miniature.language.captions import caption
+from models.miniature.language.names import COLOUR_NAMES, KIND_NAMES, Language
 from models.miniature.train import contact_sheet
-from models.miniature.trials import Trial, asked, pictures, trials
-from models.miniature.world import COLOURS, FORBIDDEN, KINDS, Scene, draw, random_scene
-from models.single_frame import single_frame
+from models.miniature.training.judge import Judge, agreement, load_judge
+from models.miniature.world.world import COLOURS, FORBIDDEN, KINDS, Scene, draw, random_scene
+from models.vae.single_frame import single_frame
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE.parent / "models" / "miniature" / "weights"

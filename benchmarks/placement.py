@@ -33,13 +33,13 @@ from benchmarks.checkpoints import write_checkpoint
 from benchmarks.full_size import GIB, forward_flop
 from benchmarks.results import tell
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure
-from models.checkpoint import Checkpoint, find_checkpoint
-from models.decomposer import Decomposer
-from models.generator import Generator
-from models.packed import Packed
-from models.placement import limit_memory
+from models.checkpoints.checkpoint import Checkpoint, find_checkpoint
+from models.engines.decomposer import Decomposer
+from models.engines.generator import Generator
+from models.loading.placement import limit_memory
+from models.memory.usage import Usage
 from models.placement_names import WantedPlacement
-from models.usage import Usage
+from models.transformer.packed import Packed
 
 CAPS = (48, 24, 16, 8)  # GiB
 LAYERED_CAPS = BALANCED_CAPS = (24,)
@@ -240,7 +240,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, help="where to write the results as JSON")
     arguments = parser.parse_args()
 
-    logging.getLogger("models.attempts").setLevel(logging.ERROR)  # some batches are to fail
+    logging.getLogger("models.engines.attempts").setLevel(logging.ERROR)  # some batches are to fail
     layered, tiny = arguments.layered, arguments.tiny
     if layered:
         workloads = [Workload(640, 2, layers=4), Workload(1024, 1, layers=4)]

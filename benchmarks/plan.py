@@ -16,13 +16,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks.figures import show_figures
-from tasks.catalogue import Catalogue
-from tasks.fetch import fetch_manifest
-from tasks.key import Maker
-from tasks.manifest import open_manifest
+from tasks.catalogue.catalogue import Catalogue
+from tasks.ledger.plan import COLUMNS, Planner, write_plan
+from tasks.manifests.fetch import fetch_manifest
+from tasks.manifests.key import Maker
+from tasks.manifests.manifest import open_manifest
 from tasks.outcome import SCHEMA, Status
-from tasks.plan import COLUMNS, Planner, write_plan
-from tasks.prompt_rows import Defaults, PromptRows
+from tasks.rows.prompt_rows import Defaults, PromptRows
 
 DEFAULTS = Defaults(
     width=1024,

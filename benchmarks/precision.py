@@ -21,9 +21,9 @@ from diffusers import QwenImageTransformer2DModel
 
 from benchmarks.full_size import FULL, TINY, new_transformer
 from benchmarks.results import tell
-from models.packed import Packed
-from models.padded import Padded
-from models.predictor import Predictor
+from models.transformer.packed import Packed
+from models.transformer.padded import Padded
+from models.transformer.predictor import Predictor
 
 TEXT_TOKENS = (67, 6)
 BATCHES = (2, 4, 8)

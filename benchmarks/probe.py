@@ -26,20 +26,20 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.safety import LANGUAGES, SHOWS, scenes
-from models.checkpoint import find_checkpoint, find_clip
-from models.clip import Clip
-from models.miniature.captions import Split, caption
-from models.miniature.clauses import empty_sentence
-from models.miniature.names import PROSE, Language
-from models.miniature.world import FAULTS, FORBIDDEN, Scene, random_scene
-from models.pooled import pool_all, read_prompts
-from models.prompt_embeds import embed_prompts
-from models.reader import load_reader
-from safety.calibration import choose, measure
-from safety.concepts import embed_concepts, judge_prompt
-from safety.policy import Policy
-from safety.probe import judge_vectors
-from safety.probe_training import merged, train
+from models.checkpoints.checkpoint import find_checkpoint, find_clip
+from models.clip.clip import Clip
+from models.loading.prompt_encoder import load_reader
+from models.miniature.language.captions import Split, caption
+from models.miniature.language.clauses import empty_sentence
+from models.miniature.language.names import PROSE, Language
+from models.miniature.world.world import FAULTS, FORBIDDEN, Scene, random_scene
+from models.sampling.pooled import pool_all, read_prompts
+from models.sampling.prompt_embeds import embed_prompts
+from safety.policy.concepts import embed_concepts, judge_prompt
+from safety.policy.policy import Policy
+from safety.probes.calibration import choose, measure
+from safety.probes.probe import judge_vectors
+from safety.probes.probe_training import merged, train
 
 SENTENCES = 6  # of empty prose around a caption, before and behind it
 Scores = dict[str, np.ndarray]  # of each concept, [N]

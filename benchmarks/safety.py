@@ -29,16 +29,17 @@ from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
-from models.checkpoint import find_clip
-from models.miniature.captions import Language, caption
-from models.miniature.world import FAULTS, FORBIDDEN, Scene, draw, held_out, random_scene
-from safety.calibration import Figures, wilson
-from safety.concepts import judge_picture, judge_prompt
-from safety.held_out import picture_key, text_key
-from safety.policy import PROMPT_MATCH, Policy
-from tasks.calibrate import Calibration, calibrated
-from tasks.judges import Judges
-from tasks.scoring import Fitting, Scored, Scores, pairs
+from models.checkpoints.checkpoint import find_clip
+from models.miniature.language.captions import Language, caption
+from models.miniature.world.world import FAULTS, FORBIDDEN, Scene, draw, held_out, random_scene
+from safety.policy.concepts import judge_picture, judge_prompt
+from safety.policy.policy import PROMPT_MATCH, Policy
+from safety.probes.calibration import Figures, wilson
+from safety.probes.held_out import picture_key, text_key
+from tasks.calibration.calibrate import calibrated
+from tasks.calibration.scoring import Fitting, Scored, Scores, pairs
+from tasks.calibration.thresholds import Calibration
+from tasks.judging.judges import Judges
 
 SHOWS = {  # what of the drawn world each concept of the default policy is about
     "weapon": {"handgun", "rifle", "combat knife", "hand grenade"},

@@ -24,8 +24,8 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.results import tell
-from models.part import loading
-from models.single_frame import single_frame
+from models.loading.component import loading
+from models.vae.single_frame import single_frame
 
 GIB = 2**30
 TIMED = 7  # decodes, after WARM that aren't

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from models.miniature.world import Scene, draw
+from models.miniature.world.world import Scene, draw
 
 HERE = Path(__file__).parent
 SCHEMA = pa.schema(

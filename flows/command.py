@@ -23,13 +23,13 @@ from rich.console import Console
 from rich.filesize import decimal
 from typer.core import TyperGroup
 
-from flows import prefect_settings
-from flows.ending import MOST_LOSSES, ending, kept_on_gpu, leave, lost_gpus, own_process
-from flows.exits import OK, ROWS_FAILED, command_of, end_of
-from flows.output import open_output
+from flows.commands.exits import OK, ROWS_FAILED, command_of, end_of
+from flows.commands.output import open_output
+from flows.orchestration import prefect_settings
+from flows.orchestration.ending import MOST_LOSSES, ending, kept_on_gpu, leave, lost_gpus, own_process
+from tasks.errors import RequestError
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
 from tasks.outcome import Retry
-from tasks.request import RequestError
 
 FAULTY = 1  # a checkpoint that verify found something wrong with
 NOT_DECIDED = 1  # an answer of somebody else's stands
@@ -132,12 +132,12 @@ def run_job(
     whole = load_job(kind, job, manifest=manifest, **fields)
     again = frozenset(retry or ())
     if dry_run:
-        from flows.terminal import show_estimate
-        from tasks.prepare import Request, estimate
+        from flows.commands.terminal import show_estimate
+        from tasks.runs.prepare import Request, estimate
 
         show_estimate(terminal, estimate(Request(whole, limit, again, retire_missing)))
         return
-    from flows.terminal import run_in_terminal, show_summary
+    from flows.commands.terminal import run_in_terminal, show_summary
 
     summary = run_in_terminal(problems, kept_on_gpu(whole), limit, again, retire_missing=retire_missing)
     show_summary(terminal, summary)
@@ -213,8 +213,8 @@ _register(decompose, _job_flags(DecomposeJob))
 @app.command()
 def report(store: Annotated[str, typer.Option(help="s3://bucket/prefix, or a folder.")]) -> None:
     """Show what a store's catalogue holds, and write the page about all of it."""
-    from flows.terminal import show_summary
-    from tasks.finish import report_store
+    from flows.commands.terminal import show_summary
+    from tasks.runs.finish import report_store
 
     show_summary(terminal, report_store(store))
 
@@ -222,8 +222,8 @@ def report(store: Annotated[str, typer.Option(help="s3://bucket/prefix, or a fol
 def doctor(json: bool, job: Path | None, **fields: Any) -> None:
     """Say what will work and what won't, from the GPU's driver to the store, and what to do about it."""
     examined = load_job_to_check(job, **fields)
-    from flows.doctor import checks_of, document, exit_code, show_findings
-    from tasks.examine import examine
+    from flows.commands.doctor import checks_of, document, exit_code, show_findings
+    from tasks.doctor.examine import examine
 
     coming = examine(checks_of(examined))
     findings = list(coming) if json else show_findings(terminal, coming)
@@ -248,8 +248,8 @@ def check(prompt: str | None, picture: Path | None, json: bool, job: Path | None
     if prompt is None and picture is None:
         raise RequestError("There is nothing to check: give a prompt, or a picture with --picture FILE.")
     judged = load_job_to_check(job, **fields)
-    from flows.explanations import document, show_explanation
-    from tasks.explain import ask_probe, explain_picture, explain_prompt, judges_of
+    from flows.views.explanations import document, show_explanation
+    from tasks.calibration.explain import ask_probe, explain_picture, explain_prompt, judges_of
 
     judges = judges_of(judged)
     said = []
@@ -290,8 +290,8 @@ def check_manifest(
     **fields: Any,
 ) -> None:
     """Say which rows of a manifest would fail and why, and what looks wrong, without a model, in seconds."""
-    from flows.manifest_findings import document, show_checked
-    from tasks import manifest_check
+    from flows.views.manifest_findings import document, show_checked
+    from tasks.runs import manifest_check
 
     given = {name: value for name, value in fields.items() if value is not None}
     checked = manifest_check.check_manifest(manifest, job, kind, store=store, **given)
@@ -334,8 +334,8 @@ def probe(
 ) -> None:
     """Train a probe for a policy: what the model's own text encoder makes of labelled prompts, weighed by concept."""
     trained_for = load_job_to_check(job, **fields)
-    from flows.probe import show_probe
-    from tasks.train_probe import train_probe
+    from flows.views.probe_figures import show_probe
+    from tasks.calibration.train_probe import train_probe
 
     trained = train_probe(trained_for, examples, out, max_false_positives=false_positives, review=tuple(review or ()))
     show_probe(terminal, trained, out)
@@ -366,8 +366,8 @@ def calibrate(
 ) -> None:
     """Choose a policy's thresholds by labelled prompts and pictures, and write it with a page about its mistakes."""
     base = load_job_to_check(job, **fields)
-    from flows.calibrations import show_calibration
-    from tasks.calibrate import calibrate
+    from flows.views.calibrations import show_calibration
+    from tasks.calibration.calibrate import calibrate
 
     show_calibration(terminal, *calibrate(examples, base, out, false_positives=false_positives, held_out=held_out))
 
@@ -412,8 +412,8 @@ def list_(
     store: STORE, json: Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")] = False
 ) -> None:
     """Show what waits for a person: which concept asks, how near it is, and where the picture lies."""
-    from flows.reviewing import document, show_waiting
-    from tasks.decide import waiting
+    from flows.commands.reviewing import document, show_waiting
+    from tasks.review.decide import waiting
 
     rows = waiting(store)
     if json:
@@ -445,8 +445,8 @@ def takedown(
     note: NOTE = "",
 ) -> None:
     """Withdraw what is published of rows, at once: for good, or until somebody approves it."""
-    from flows.reviewing import show_answered, user
-    from tasks.decide import take_down
+    from flows.commands.reviewing import show_answered, user
+    from tasks.review.decide import take_down
 
     by = user() if by is None else by
     answered = take_down(store, ids, until_approved=until_approved, by=by, note=note)
@@ -468,7 +468,7 @@ def prune(
     json: Annotated[bool, typer.Option("--json", help="Say it as JSON, for machines.")] = False,
 ) -> None:
     """Delete what nothing refers to any more: masters, source pictures, runs, and publications that nobody names."""
-    from flows.storekeeping import prune_store, strike_from
+    from flows.commands.storekeeping import prune_store, strike_from
 
     if strike is not None:
         strike_from(terminal, store, strike, dry_run=dry_run)
@@ -479,14 +479,14 @@ def prune(
 @app.command()
 def rebuild(store: STORE) -> None:
     """Write the catalogue anew from the ledgers of all runs and what people decided, where it is gone or damaged."""
-    from flows.storekeeping import rebuild_store
+    from flows.commands.storekeeping import rebuild_store
 
     rebuild_store(terminal, store)
 
 
 def _decide(ids: list[str], answer: Literal["approve", "reject"], store: str, by: str | None, note: str) -> None:
-    from flows.reviewing import show_answered, user
-    from tasks.decide import decide
+    from flows.commands.reviewing import show_answered, user
+    from tasks.review.decide import decide
 
     answered = decide(store, ids, answer, by=user() if by is None else by, note=note)
     show_answered(terminal, answered, answer)
@@ -500,8 +500,8 @@ def pull(
     revision: Annotated[str | None, typer.Option(help="Commit of a hub id, 40 hex digits.")] = None,
 ) -> None:
     """Fetch a checkpoint whole, or go on with fetching it: safetensors and settings, with an inventory of hashes."""
-    from flows.moving import Bars
-    from tasks.pull import pull
+    from flows.views.moving import Bars
+    from tasks.checkpoints.pull import pull
 
     with Bars(problems) as bars:
         inventory = pull(model, revision, to, bars)
@@ -519,9 +519,9 @@ def verify(
     revision: Annotated[str | None, typer.Option(help="Commit of a hub id, 40 hex digits.")] = None,
 ) -> None:
     """Read a checkpoint through: every file there and right, safetensors only, no code of its own."""
-    from flows.findings import show_findings
-    from flows.moving import Bars
-    from tasks.verify import verify
+    from flows.views.findings import show_findings
+    from flows.views.moving import Bars
+    from tasks.checkpoints.verify import verify
 
     with Bars(problems) as bars:
         found = verify(model, revision, bars)
@@ -555,8 +555,8 @@ def _home() -> Iterator[None]:
     if os.path.isabs(os.path.expanduser("~")):  # noqa: PTH111, PTH117  Path.home raises where there is none
         yield
         return
-    from flows.moving import say
-    from models.temporary_folder import temporary_folder
+    from flows.views.moving import say
+    from models.files.temporary_folder import temporary_folder
 
     with temporary_folder() as home:
         os.environ["HOME"] = str(home)

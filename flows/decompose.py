@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from flows.road import travel
 from tasks.job import DecomposeJob
 from tasks.outcome import Retry
-from tasks.summary import Summary
+from tasks.reports.summary import Summary
 
 
 @flow(name="decompose", flow_run_name="decompose {job.manifest}")

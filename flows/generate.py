@@ -8,7 +8,7 @@ from prefect.client.schemas.objects import State
 from flows.road import travel
 from tasks.job import GenerateJob
 from tasks.outcome import Retry
-from tasks.summary import Summary
+from tasks.reports.summary import Summary
 
 
 @flow(name="generate", flow_run_name="generate {job.manifest}")

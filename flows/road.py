@@ -10,21 +10,21 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from flows.artifacts import publish_summary
-from flows.beginning import Beginning, taken_over
-from flows.ending import ending
-from flows.final_state import final_state, stopped_state
-from flows.telling import Telling, telling_progress
+from flows.orchestration.artifacts import publish_summary
+from flows.orchestration.beginning import Beginning, taken_over
+from flows.orchestration.ending import ending
+from flows.orchestration.final_state import final_state, stopped_state
+from flows.orchestration.telling import Telling, telling_progress
 from models.lost_device import DeviceLost
-from tasks import finish as finishing
 from tasks.job import Job
-from tasks.lane import lane
+from tasks.lane.lane import lane
 from tasks.outcome import Retry
-from tasks.prepare import Request, prepare
+from tasks.processes.stopping import Stopped, stopping_in_order
 from tasks.progress import tell_start
-from tasks.stopping import Stopped, stopping_in_order
-from tasks.store import StoreError
-from tasks.summary import Summary
+from tasks.reports.summary import Summary
+from tasks.runs import finish as finishing
+from tasks.runs.prepare import Request, prepare
+from tasks.stores.store import StoreError
 
 finish = task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)(finishing.finish)
 

@@ -1,3 +1,5 @@
+"""Checkpoints, placement, batch fitting, the bulk engines and the miniature."""
+
 import logging
 import os
 

@@ -1,4 +1,4 @@
-"""The placements that a job can name: see `models.placement`. Importing this doesn't import torch."""
+"""The placements that a job can name: see `models.loading.placement`. Importing this doesn't import torch."""
 
 from typing import Literal
 

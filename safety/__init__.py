@@ -1,0 +1,1 @@
+"""What may be published: verdicts on texts and pictures. Pure values in, verdicts out."""

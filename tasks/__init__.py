@@ -1,0 +1,1 @@
+"""The steps of a run, and the stores and manifests that they work on."""

@@ -8,14 +8,14 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
-from models.attention import Attention
-from models.checkpoint import declared_pipeline
-from models.lora import EXAMPLE, split_scale
+from models.checkpoints.checkpoint import declared_pipeline
+from models.checkpoints.lora import EXAMPLE, split_scale
+from models.checkpoints.schedule import WantedScheduler
+from models.devices.attention import Attention
 from models.placement_names import WantedPlacement
-from models.schedule import WantedScheduler
-from safety.provenance import AIGC_TEXT
+from safety.marks.provenance import AIGC_TEXT
 from safety.toml_file import TomlError, problems_of, read_toml
-from tasks.request import RequestError
+from tasks.errors import RequestError
 
 PATH_FIELDS = (
     "manifest",
@@ -54,7 +54,7 @@ SAID_BY_THE_KEY = (
     "c2pa_certificate",
     "c2pa_key",
 )
-"""Fields that decide by what the key says of them, where they are used: see `tasks.key.Maker.additions`."""
+"""Fields that decide by what the key says of them, where they are used: see `tasks.manifests.key.Maker.additions`."""
 MOST_LAYERS = 16
 NO_CLIP = "none"
 """The CLIP of a job that is judged by lists, profiles and whatever else its policy names."""

@@ -49,16 +49,16 @@ class FailureReason(StrEnum):
 class Outcome:
     """One row's end, as the ledger records it and the catalogue shows it.
 
-    `policy_fingerprint` names the policy, the CLIP and the profile that judged it (see `tasks.key.judgement`): when one
-    of them changes, the stored picture is judged again. `uri` and `layer_uris` are those of the master; the catalogue
-    of a row that is done has those of its publication.
+    `policy_fingerprint` names the policy, the CLIP and the profile that judged it (see
+    `tasks.manifests.key.judgement`): when one of them changes, the stored picture is judged again. `uri` and
+    `layer_uris` are those of the master; the catalogue of a row that is done has those of its publication.
     `seconds` is the row's share of the time its batch took to render.
     `asks` is for which concepts a person must look, with how far each is over its limit, and `reviewed_by` and
     `reviewed_at` say whose decision it is that the outcome rests on.
-    `keeps` says that the row couldn't be looked at, which changes nothing that is known of it (see `tasks.kept`); it
-    stands in ledgers alone.
+    `keeps` says that the row couldn't be looked at, which changes nothing that is known of it (see
+    `tasks.ledger.kept`); it stands in ledgers alone.
     `fixes` is what was done to the picture after the model, `marks` is what was found when the stored one was read
-    back, and `fingerprint` is what it is told from others by (see `safety.likeness`).
+    back, and `fingerprint` is what it is told from others by (see `safety.pictures.likeness`).
     """
 
     id: str

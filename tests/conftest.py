@@ -95,7 +95,7 @@ def another_clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     import numpy as np
     from safetensors.numpy import load_file, save_file
 
-    from models.identity import CLIP_FOLDER
+    from models.checkpoints.identity import CLIP_FOLDER
 
     folder = tmp_path_factory.mktemp("clip") / "another"
     shutil.copytree(CLIP_FOLDER, folder)
@@ -111,7 +111,7 @@ def prefect_address(prefect_home: Path) -> Iterator[str]:
     """Address of a Prefect server that lives as long as the tests; whoever is to use it has to be told of it."""
     from prefect.logging.handlers import APILogHandler
 
-    from flows.server import own_server
+    from flows.orchestration.server import own_server
 
     with own_server(prefect_home) as address:
         yield address

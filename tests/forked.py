@@ -24,7 +24,15 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, NoReturn
 
-PRELOADED = ("models.generator", "models.clip", "models.decomposer", "pyarrow.parquet", "pydantic", "boto3", "rich")
+PRELOADED = (
+    "models.engines.generator",
+    "models.clip.clip",
+    "models.engines.decomposer",
+    "pyarrow.parquet",
+    "pydantic",
+    "boto3",
+    "rich",
+)
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
 ROOT = Path(__file__).parents[1]
 MOST_BYTES = 1 << 18  # of a request: words and environment

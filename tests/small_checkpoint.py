@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from safetensors.numpy import save_file
 
-from models.checkpoint import MINIATURE
+from models.checkpoints.checkpoint import MINIATURE
 
 WEIGHTS = "transformer/diffusion_pytorch_model.safetensors"
 FILES = 12

@@ -19,8 +19,8 @@ from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
 from flows.command import app
-from safety.policy import FILE_FIELDS, Policy
-from safety.profile import Profile
+from safety.pictures.profile import Profile
+from safety.policy.policy import FILE_FIELDS, Policy
 from tasks.job import DecomposeJob, GenerateJob
 
 Command = TyperCommand | TyperGroup

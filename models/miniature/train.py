@@ -24,9 +24,14 @@ from diffusers import AutoencoderKLQwenImage
 from PIL import Image
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
-from models.checkpoint import MINIATURE
-from models.miniature import captions
-from models.miniature.architecture import (
+from models.checkpoints.checkpoint import MINIATURE
+from models.miniature.datasets.drawings import Drawings, attributes, draw_all, load, random_captions
+from models.miniature.datasets.edit_pairs import Pairs, draw_all_pairs, load_pairs
+from models.miniature.datasets.layered_drawings import Layers, draw_all_layers, layers_of, load_layers, unseen_drawings
+from models.miniature.datasets.phrases import random_phrase
+from models.miniature.datasets.trials import asked, pictures, trials
+from models.miniature.language import captions
+from models.miniature.networks.architecture import (
     CLIP_CONTEXT,
     EditSampling,
     LayeredSampling,
@@ -36,26 +41,21 @@ from models.miniature.architecture import (
     new_vae,
     put_back,
 )
-from models.miniature.autoencoder import Lessons, PictureLessons, train_vae
-from models.miniature.clip import train_clip
-from models.miniature.denoiser import Denoiser, train_denoiser
-from models.miniature.drawings import Drawings, attributes, draw_all, load, random_captions
-from models.miniature.edit_pairs import Pairs, draw_all_pairs, load_pairs
-from models.miniature.edit_trials import edit_trials, edited, found_by, pixels_of
-from models.miniature.editing import train_editing
-from models.miniature.export import export_clip, export_edit, export_layered, export_pipeline, pipeline_of
-from models.miniature.judge import Judge, agreement, load_judge, save_judge, train_judge
-from models.miniature.layered import train_layered
-from models.miniature.layered_vae import LayerLessons
-from models.miniature.layers import Layers, draw_all_layers, layers_of, load_layers, unseen_drawings
-from models.miniature.matching import decomposer_of, match, puzzles, solved
-from models.miniature.phrases import random_phrase
-from models.miniature.sight import Shown, train_sight
-from models.miniature.tokenizer import clip_tokenizer, prompt_tokenizer
-from models.miniature.trials import asked, pictures, trials
-from models.miniature.words import train_words
-from models.miniature.world import random_scene
-from models.single_frame import single_frame
+from models.miniature.networks.tokenizer import clip_tokenizer, prompt_tokenizer
+from models.miniature.training.autoencoder import Lessons, PictureLessons, train_vae
+from models.miniature.training.clip_training import train_clip
+from models.miniature.training.denoiser import Denoiser, train_denoiser
+from models.miniature.training.edit_trials import edit_trials, edited, found_by, pixels_of
+from models.miniature.training.editing import train_editing
+from models.miniature.training.export import export_clip, export_edit, export_layered, export_pipeline, pipeline_of
+from models.miniature.training.judge import Judge, agreement, load_judge, save_judge, train_judge
+from models.miniature.training.layered import train_layered
+from models.miniature.training.layered_vae import LayerLessons
+from models.miniature.training.matching import decomposer_of, match, puzzles, solved
+from models.miniature.training.sight import Shown, train_sight
+from models.miniature.training.words import train_words
+from models.miniature.world.world import random_scene
+from models.vae.single_frame import single_frame
 
 STAGES = (
     *("words", "draw", "layers", "pairs", "judge", "shallow", "vae", "clip", "transformer", "layered-vae", "layered"),

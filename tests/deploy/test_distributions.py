@@ -21,7 +21,7 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     for name in ("pyproject.toml", settings["project"]["readme"]):
         shutil.copy(ROOT / name, tree)
-    for name in {package.split(".")[0] for package in settings["tool"]["setuptools"]["packages"]}:
+    for name in {package.split(".")[0] for package in settings["tool"]["setuptools"]["packages"]["find"]["include"]}:
         shutil.copytree(ROOT / name, tree / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     return tree
 

@@ -57,7 +57,7 @@ def test_what_the_image_copies_is_in_the_project_and_not_ignored() -> None:
 
 
 def test_the_image_holds_every_package_of_the_project() -> None:
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]["include"]
     copied = {source for copy in arguments("COPY") for source in copy.split()[:-1]}
     assert {package.split(".")[0] for package in packages} <= copied
 

@@ -14,7 +14,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 
-from tasks.store import Store
+from tasks.stores.store import Store
 from tests.end_to_end.conftest import SMALL, catalogue, manifest, prefect_api, store
 
 __all__ = ["manifest", "prefect_api", "store"]  # fixtures

@@ -16,10 +16,11 @@ from prefect.settings import PREFECT_API_URL, temporary_settings
 
 from flows.generate import generate
 from tasks.job import GenerateJob
-from tasks.master import SOURCE, Masters
 from tasks.outcome import Retry
-from tasks.store import Store, open_store
-from tasks.summary import Summary
+from tasks.reports.summary import Summary
+from tasks.results.master import SOURCE, Masters
+from tasks.stores.opening import open_store
+from tasks.stores.store import Store
 from tests.forked import ForkedCommand, forked_command
 
 ROAD = str(Path(__file__).with_name("road.toml"))

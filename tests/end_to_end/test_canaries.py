@@ -15,15 +15,16 @@ from prefect.logging.handlers import APILogHandler
 from prefect.settings import PREFECT_API_KEY, PREFECT_CLIENT_CUSTOM_HEADERS, temporary_settings
 from rich.console import Console
 
+from flows.commands.terminal import show_summary
 from flows.decompose import decompose
 from flows.generate import generate
-from flows.terminal import show_summary
 from safety.verdict import Verdict
-from tasks import screen, web_source
 from tasks.job import DecomposeJob, GenerateJob
+from tasks.lane import screen
 from tasks.outcome import Status
-from tasks.store import open_store
-from tasks.web_address import public_addresses
+from tasks.sources import web_source
+from tasks.sources.web_address import public_addresses
+from tasks.stores.opening import open_store
 from tests.end_to_end.conftest import SMALL, catalogue, manifest, prefect_api
 from tests.tasks.bad_server import sends, serving
 

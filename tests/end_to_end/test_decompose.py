@@ -14,14 +14,14 @@ from PIL import Image
 from psd_tools import PSDImage
 
 from flows.decompose import decompose
-from models.miniature.world import draw, random_scene
-from safety.provenance import Aigc, read_marks
-from tasks.decide import decide, waiting
-from tasks.encoding import decode_rgba
+from models.miniature.world.world import draw, random_scene
+from safety.marks.provenance import Aigc, read_marks
 from tasks.job import DecomposeJob
 from tasks.outcome import Retry
-from tasks.store import Store
-from tasks.summary import Summary
+from tasks.reports.summary import Summary
+from tasks.results.encoding import decode_rgba
+from tasks.review.decide import decide, waiting
+from tasks.stores.store import Store
 from tests.end_to_end.conftest import ROAD, catalogue, source_of
 from tests.models.conftest import save_layered, tiny_vae
 
@@ -46,8 +46,8 @@ def run(
 ) -> Callable[..., Summary]:
     """Decomposes rows, in small, and lets layers of random weights pass."""
     (tmp_path / "any.toml").write_text(PROFILE)
-    monkeypatch.setattr("safety.layers.COPY", 0.0)
-    monkeypatch.setattr("safety.layers.LEAST_VISIBLE", 0.0)
+    monkeypatch.setattr("safety.pictures.layers.COPY", 0.0)
+    monkeypatch.setattr("safety.pictures.layers.LEAST_VISIBLE", 0.0)
 
     def go(rows: list[dict[str, Any]], *, retry: tuple[Retry, ...] = (), **job: Any) -> Summary:
         small = {
@@ -178,7 +178,9 @@ def test_paths_stay_inside_the_manifests_folder(
 def test_a_refused_source_never_reaches_the_model(
     run: Callable[..., Summary], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("models.decomposer.Decomposer.load", lambda *_, **__: pytest.fail("The model was loaded."))
+    monkeypatch.setattr(
+        "models.engines.decomposer.Decomposer.load", lambda *_, **__: pytest.fail("The model was loaded.")
+    )
     strict = tmp_path / "strict.toml"
     strict.write_text(Path(ROAD).read_text().replace("picture_threshold = 1.0", "picture_threshold = -1.0"))
     run([{"id": "a", "image": drawing(8), "caption": "a mug"}], policy=str(strict))
@@ -191,7 +193,9 @@ def test_a_changed_policy_judges_stored_layers_again_without_the_model(
     rows = [{"id": "a", "image": drawing(9), "caption": "a mug"}]
     run(rows)
     uri = catalogue(store)["a"]["uri"]
-    monkeypatch.setattr("models.decomposer.Decomposer.load", lambda *_, **__: pytest.fail("The model was loaded."))
+    monkeypatch.setattr(
+        "models.engines.decomposer.Decomposer.load", lambda *_, **__: pytest.fail("The model was loaded.")
+    )
     (tmp_path / "exact.toml").write_text("min_layers_psnr = 99\n")
     run(rows, profile=str(tmp_path / "exact.toml"))
     row = catalogue(store)["a"]
@@ -210,7 +214,7 @@ def test_a_changed_policy_judges_stored_layers_again_without_the_model(
 def test_a_written_caption_is_screened_like_any_prompt(
     run: Callable[..., Summary], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models.decomposer import Caption, Decomposer
+    from models.engines.decomposer import Caption, Decomposer
 
     def caption(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
         yield [Caption(index, "a black handgun", None, 0.1) for index in range(len(sources))]
@@ -229,7 +233,7 @@ def test_a_written_caption_is_screened_like_any_prompt(
 def test_a_written_caption_is_kept_with_the_layers(
     run: Callable[..., Summary], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models.decomposer import Caption, Decomposer
+    from models.engines.decomposer import Caption, Decomposer
 
     asked: list[int] = []
 
@@ -256,7 +260,7 @@ def test_a_written_caption_is_kept_with_the_layers(
 def test_a_caption_is_written_of_the_picture_at_the_size_of_its_row(
     run: Callable[..., Summary], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models.decomposer import Caption, Decomposer
+    from models.engines.decomposer import Caption, Decomposer
 
     def caption(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
         yield [Caption(index, f"a mug of {source.shape[0]}", None, 0.1) for index, source in enumerate(sources)]
@@ -298,7 +302,7 @@ def test_layers_that_wait_move_whole_when_a_person_answers(
     monkeypatch: pytest.MonkeyPatch,
     caption: str | None,
 ) -> None:
-    from models.decomposer import Caption, Decomposer
+    from models.engines.decomposer import Caption, Decomposer
 
     def write(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
         yield [Caption(index, "a cap", None, 0.1) for index in range(len(sources))]

@@ -15,14 +15,15 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
-from models.clip import Clip
-from models.generator import Generator
-from safety.provenance import digital_source_type
-from tasks.encoding import decode
+from models.clip.clip import Clip
+from models.engines.generator import Generator
+from safety.marks.provenance import digital_source_type
 from tasks.job import GenerateJob
 from tasks.outcome import Retry
-from tasks.prepare import Request, estimate
-from tasks.store import Store, open_store
+from tasks.results.encoding import decode
+from tasks.runs.prepare import Request, estimate
+from tasks.stores.opening import open_store
+from tasks.stores.store import Store
 from tests.waiting import wait_for
 
 from .conftest import SMALL, catalogue, run

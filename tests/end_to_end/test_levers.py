@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from models.checkpoint import MINIATURE
-from models.generator import Generator
+from models.checkpoints.checkpoint import MINIATURE
+from models.engines.generator import Generator
+from tasks.errors import RequestError
 from tasks.job import GenerateJob, load_job
-from tasks.request import RequestError
-from tasks.store import Store
+from tasks.stores.store import Store
 from tests.models.stored_checkpoints import save_float8
 
 from .conftest import catalogue, run

@@ -11,9 +11,9 @@ import pytest
 from diffusers import QwenImageTransformer2DModel
 from safetensors.torch import load_file, save_file
 
-from models.checkpoint import MINIATURE
-from models.generator import Generator
-from tasks.store import Store
+from models.checkpoints.checkpoint import MINIATURE
+from models.engines.generator import Generator
+from tasks.stores.store import Store
 from tests.models.loras import save_lora
 
 from .conftest import ROAD, catalogue, command, run

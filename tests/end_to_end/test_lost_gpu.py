@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 import torch
 
-from models.clip import Clip
+from models.clip.clip import Clip
+from models.engines.generator import Generator
 from models.failure import blame
-from models.generator import Generator
 from models.lost_device import DeviceLost
-from tasks.catalogue import read_catalogue
-from tasks.store import Store
+from tasks.catalogue.catalogue import read_catalogue
+from tasks.stores.store import Store
 
 from .conftest import SMALL, catalogue, run
 
@@ -26,7 +26,7 @@ FLAGS = [word for name, value in {**SMALL, "batch": 1, "device": "cpu"}.items() 
 LOSING = """
 import os
 from models.failure import blame
-from models.generator import Generator
+from models.engines.generator import Generator
 
 real = Generator.render
 

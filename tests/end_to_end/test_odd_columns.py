@@ -11,14 +11,14 @@ import pyarrow.parquet as pq
 import pytest
 from markupsafe import escape
 
-from tasks.catalogue import read_catalogue
-from tasks.decide import decide, take_down, waiting
-from tasks.finish import report_store
+from tasks.catalogue.catalogue import read_catalogue
 from tasks.job import GenerateJob
-from tasks.prepare import Request, estimate
-from tasks.prune import prune
-from tasks.rebuild import rebuild
-from tasks.store import Store
+from tasks.maintenance.prune import prune
+from tasks.maintenance.rebuild import rebuild
+from tasks.review.decide import decide, take_down, waiting
+from tasks.runs.finish import report_store
+from tasks.runs.prepare import Request, estimate
+from tasks.stores.store import Store
 
 from .conftest import SMALL, prefect_api, run, store
 from .test_review import policy

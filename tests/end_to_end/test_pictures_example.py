@@ -9,10 +9,11 @@ import pytest
 from psd_tools import PSDImage
 
 from flows.decompose import decompose
-from safety.layers import composite, psnr
-from tasks.encoding import decode_rgba
+from safety.pictures.layers import composite, psnr
 from tasks.job import DecomposeJob
-from tasks.store import Store, open_store
+from tasks.results.encoding import decode_rgba
+from tasks.stores.opening import open_store
+from tasks.stores.store import Store
 from tests.end_to_end.conftest import catalogue, source_of
 
 MANIFEST = Path(__file__).parents[2] / "examples" / "pictures.parquet"

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from models.generator import Generator
-from tasks.decide import decide, waiting
+from models.engines.generator import Generator
+from tasks.errors import RequestError
 from tasks.outcome import Retry
-from tasks.request import RequestError
-from tasks.store import Store
+from tasks.review.decide import decide, waiting
+from tasks.stores.store import Store
 
 from .conftest import catalogue, command, manifest, prefect_api, run, store
 

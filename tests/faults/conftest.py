@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.folder_store import FolderStore
+from tasks.stores.folder_store import FolderStore
 from tests.faults.fault_proxy import FaultProxy
 
 

@@ -32,10 +32,11 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from tasks.catalogue import read_catalogue
-from tasks.master import Masters
-from tasks.prune import leftovers, published
-from tasks.store import Store, open_store
+from tasks.catalogue.catalogue import read_catalogue
+from tasks.maintenance.prune import leftovers, published
+from tasks.results.master import Masters
+from tasks.stores.opening import open_store
+from tasks.stores.store import Store
 
 ROAD = str(Path(__file__).parents[1] / "end_to_end" / "road.toml")
 SMALL = {"width": 64, "height": 64, "steps": 2, "guidance": 1.0, "shard_rows": 3, "batch": 2}
@@ -51,7 +52,13 @@ picture_threshold = -2.0
 """
 ROWS = 6
 FORGOTTEN_AFTER = 600.0  # seconds after which a command that hangs fails the test
-PRELOADED = ["flows.generate", "models.generator", "models.clip", "tasks.decide", "tests.faults.killing"]
+PRELOADED = [
+    "flows.generate",
+    "models.engines.generator",
+    "models.clip.clip",
+    "tasks.review.decide",
+    "tests.faults.killing",
+]
 
 
 class Wrong(AssertionError):  # noqa: N818
@@ -69,8 +76,8 @@ def run(manifest: str, store: str, rules: dict[str, Any]) -> None:
 
 def answer(store: str, answer: str, seed: int) -> None:
     """Answer for a row that waits, or hold back one that is published; called in a process of its own."""
-    from tasks.decide import decide, take_down, waiting
-    from tasks.request import RequestError
+    from tasks.errors import RequestError
+    from tasks.review.decide import decide, take_down, waiting
 
     rows = [row.id for row in waiting(store)]
     done = [row["id"] for row in read_catalogue(open_store(store)).table.to_pylist() if row["status"] == "done"]

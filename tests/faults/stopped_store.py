@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from tasks import process
-from tasks.folder_store import FolderStore
-from tasks.store import StoreError
+from tasks.processes import process
+from tasks.stores.folder_store import FolderStore
+from tasks.stores.store import StoreError
 
 WRITES = ("put_once", "adopt_or_put", "replace", "overwrite", "copy", "delete")
 NOBODY = 2**22 + 1  # more than any process number of Linux

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tasks.master import Masters, record_path
-from tasks.store import Store
-from tasks.summary import Summary
+from tasks.reports.summary import Summary
+from tasks.results.master import Masters, record_path
+from tasks.stores.store import Store
 from tests.end_to_end.conftest import ROAD, catalogue, manifest, prefect_api, store
 from tests.end_to_end.conftest import run as generate
 from tests.end_to_end.test_decompose import drawing, layered, run

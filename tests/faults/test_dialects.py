@@ -10,12 +10,13 @@ from pathlib import Path
 import boto3
 import pytest
 
-from models.weights import CheckpointUnreachable
-from tasks.checkpoint_bucket import CheckpointBucket
-from tasks.folder_store import FolderStore
-from tasks.s3_store import S3Store
-from tasks.store import Changed, Conflict, Damaged, Missing, Store, StoreError, open_store
-from tasks.store_check import check_store
+from models.files.safetensors_files import CheckpointUnreachable
+from tasks.checkpoints.checkpoint_bucket import CheckpointBucket
+from tasks.doctor.store_check import check_store
+from tasks.stores.folder_store import FolderStore
+from tasks.stores.opening import open_store
+from tasks.stores.s3_store import S3Store
+from tasks.stores.store import Changed, Conflict, Damaged, Missing, Store, StoreError
 from tests.faults.dialects import FAULTS, REFUSED, SURVIVED
 from tests.faults.fault_proxy import FaultProxy
 from tests.radosgw import Radosgw

@@ -12,18 +12,18 @@ import numpy as np
 import pytest
 import torch
 
-from models.checkpoint import CheckpointError
-from models.clip import Clip
-from models.generator import Generator
-from safety.policy import Policy
+from models.checkpoints.checkpoint import CheckpointError
+from models.clip.clip import Clip
+from models.engines.generator import Generator
+from safety.policy.policy import Policy
 from safety.verdict import Reason
-from tasks.checkpoints import find_clip
-from tasks.judges import Judges
-from tasks.plan import PlannedRow
-from tasks.request import RequestError
-from tasks.row import Row
-from tasks.screen import judge_prompts
-from tasks.store import Store
+from tasks.checkpoints.checkpoints import find_clip
+from tasks.errors import RequestError
+from tasks.judging.judges import Judges
+from tasks.lane.screen import judge_prompts
+from tasks.ledger.plan import PlannedRow
+from tasks.manifests.row import Row
+from tasks.stores.store import Store
 from tests.end_to_end.conftest import catalogue, command, manifest, prefect_api, run, store
 
 __all__ = ["manifest", "prefect_api", "store"]  # fixtures

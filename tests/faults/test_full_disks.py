@@ -13,11 +13,12 @@ from typing import Any
 
 import pytest
 
-from models.generator import Generator
-from models.temporary_folder import NoTemporaryRoom, temporary_folder
+from models.engines.generator import Generator
+from models.files.temporary_folder import NoTemporaryRoom, temporary_folder
 from tasks.job import GenerateJob
-from tasks.prepare import Request, estimate
-from tasks.store import StoreError, open_store
+from tasks.runs.prepare import Request, estimate
+from tasks.stores.opening import open_store
+from tasks.stores.store import StoreError
 from tests.end_to_end.conftest import catalogue, manifest, prefect_api, run
 from tests.small_disk import grow, remount, small_disk
 

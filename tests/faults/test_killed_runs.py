@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tasks.store import Store
+from tasks.stores.store import Store
 from tests.end_to_end.conftest import manifest, spawned_command, store
 from tests.end_to_end.test_decompose import drawing
 from tests.faults.killing import processes
@@ -35,7 +35,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_command_clears_its_folders(
     def works() -> bool:
         """Whether its Prefect server and a process that decodes are there."""
         commands = [word for command in processes(place).values() for word in command]
-        return "uvicorn" in commands and "tasks.confined" in commands
+        return "uvicorn" in commands and "tasks.sources.decoder_process" in commands
 
     wait_for(works, 200)
     process.send_signal(signal.SIGKILL)

@@ -15,8 +15,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
-from flows.server import DATABASE, bring_empty
-from tasks.store import Store
+from flows.orchestration.server import DATABASE, bring_empty
+from tasks.stores.store import Store
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, store
 from tests.forked import ForkedCommand
 from tests.waiting import wait_for

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from tasks.store import Store, open_store
+from tasks.stores.opening import open_store
+from tasks.stores.store import Store
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, prefect_api, run, store
 from tests.faults.dialects import FAULTS, SURVIVED, expires_after
 from tests.faults.fault_proxy import FaultProxy

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from models.generator import Generator
-from tasks.decide import decide, waiting
-from tasks.store import Store, StoreError
+from models.engines.generator import Generator
+from tasks.review.decide import decide, waiting
+from tasks.stores.store import Store, StoreError
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, prefect_api, run, store
 
 from .stopped_store import killed_after

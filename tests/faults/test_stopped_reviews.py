@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 
 from safety.verdict import Reason
-from tasks.catalogue import read_catalogue
-from tasks.decide import decide, waiting
-from tasks.decision import Answer
-from tasks.layer_shelf import SOURCE_TYPE, Layers, LayerShelf
-from tasks.marking import Marking
+from tasks.catalogue.catalogue import read_catalogue
+from tasks.ledger.decision import Answer
+from tasks.maintenance.prune import leftovers
+from tasks.maintenance.prune import published as list_published
 from tasks.outcome import Outcome, Status
-from tasks.prune import leftovers
-from tasks.prune import published as list_published
-from tasks.store import Store, StoreError, open_store
+from tasks.results.layer_shelf import SOURCE_TYPE, Layers, LayerShelf
+from tasks.results.marking import Marking
+from tasks.review.decide import decide, waiting
+from tasks.stores.opening import open_store
+from tasks.stores.store import Store, StoreError
+from tests.tasks.catalogue.test_catalogue import outcome, plan
 from tests.tasks.catalogues import commit, kept, published
-from tests.tasks.test_catalogue import outcome, plan
 
 from .stopped_store import killed_after
 

@@ -13,7 +13,8 @@ import pytest
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
 
-from tasks.store import Store, open_store
+from tasks.stores.opening import open_store
+from tasks.stores.store import Store
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, prefect_api, run, store
 from tests.faults.fault_proxy import FaultProxy, answer
 from tests.forked import ForkedCommand

@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from models.finding import Finding
-from tasks.store_check import check_store
+from tasks.doctor.store_check import check_store
 from tests.faults.fault_proxy import Fault, FaultProxy, answer, without
 
 ALL = ["store reach", "store write", "conditional put", "store copy", "store delete"]

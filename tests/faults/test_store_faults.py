@@ -24,11 +24,12 @@ import boto3
 import botocore.credentials
 import pytest
 
-import tasks.folder_store
-from tasks.dialect import Dialect
-from tasks.folder_store import FolderStore
-from tasks.s3_store import S3Store
-from tasks.store import (
+import tasks.stores.folder_store
+from tasks.stores.dialect import Dialect
+from tasks.stores.folder_store import FolderStore
+from tasks.stores.opening import open_store
+from tasks.stores.s3_store import S3Store
+from tasks.stores.store import (
     Changed,
     Conflict,
     Damaged,
@@ -36,7 +37,6 @@ from tasks.store import (
     StoreError,
     StoreReadOnly,
     StoreUnreachable,
-    open_store,
     sha256_of,
 )
 from tests.faults.fault_proxy import (
@@ -442,7 +442,7 @@ def test_a_store_travels_to_another_process_with_what_was_learned_of_it(proxy: F
 def killed_while_writing(uri: str, data: Path, is_halfway: Callable[[], bool]) -> None:
     """Kill a process that writes `data` at the moment when it `is_halfway`."""
     code = (
-        "import sys; from pathlib import Path; from tasks.store import open_store\n"
+        "import sys; from pathlib import Path; from tasks.stores.opening import open_store\n"
         "open_store(sys.argv[1]).put_once(sys.argv[2], Path(sys.argv[3]))"
     )
     writer = subprocess.Popen([sys.executable, "-c", code, uri, PATH, str(data)], cwd=ROOT)
@@ -547,7 +547,7 @@ def test_a_folder_that_another_probe_tidies_away_as_it_is_made_is_made_again(
             raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(folder))
         folder.mkdir(parents=True, exist_ok=True)
 
-    monkeypatch.setattr("tasks.folder_store.make", make)
+    monkeypatch.setattr("tasks.stores.folder_store.make", make)
 
     FolderStore(tmp_path / "store").probe()
 
@@ -580,7 +580,7 @@ def test_an_object_that_goes_between_a_look_and_the_act_is_absent(
     store.put_once(PATH, b"picture")
     object_ = tmp_path / "store" / PATH
     looks = {name: getattr(Path, name) for name in ("exists", "is_file", "stat")}
-    opened = tasks.folder_store.sha256_of
+    opened = tasks.stores.folder_store.sha256_of
 
     def gone_after(look: Callable[..., object]) -> Callable[..., object]:
         def looking(self: Path, *args: object, **options: object) -> object:
@@ -600,7 +600,7 @@ def test_an_object_that_goes_between_a_look_and_the_act_is_absent(
     with monkeypatch.context() as patch:
         for name, look in looks.items():
             patch.setattr(Path, name, gone_after(look))
-        patch.setattr(tasks.folder_store, "sha256_of", gone_before)
+        patch.setattr(tasks.stores.folder_store, "sha256_of", gone_before)
         with contextlib.suppress(Changed, Missing):  # what a replacement and a copy say of an absent object
             use(store, tmp_path / "copy")
 
@@ -620,14 +620,14 @@ def test_a_folder_that_goes_between_its_making_and_its_use_is_made_again(
     store = FolderStore(tmp_path)
     store.put_once("master", b"picture")
     left = iter(range(3))
-    make = tasks.folder_store.make
+    make = tasks.stores.folder_store.make
 
     def made_in_vain(folder: Path) -> None:
         make(folder)
         if folder == (tmp_path / PATH).parent and next(left, None) is not None:
             folder.rmdir()
 
-    monkeypatch.setattr(tasks.folder_store, "make", made_in_vain)
+    monkeypatch.setattr(tasks.stores.folder_store, "make", made_in_vain)
     use(store, tmp_path / "copy")
     assert content_of(store) == b"picture"
     assert next(left, None) is None
@@ -796,8 +796,8 @@ def test_content_that_is_absent_is_not_the_stores_fault(tmp_path: Path) -> None:
 def test_an_address_where_nobody_has_answered_is_given_up_soon_and_one_that_has_is_waited_for(
     proxy: FaultProxy, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.s3_bucket.FIRST_PATIENCE", 0.0)
-    monkeypatch.setattr("tasks.s3_connection.FIRST_READ_TIMEOUT", 0.3)
+    monkeypatch.setattr("tasks.stores.s3_bucket.FIRST_PATIENCE", 0.0)
+    monkeypatch.setattr("tasks.stores.s3_connection.FIRST_READ_TIMEOUT", 0.3)
     met = proxy.inject(hang, times=1)
     with pytest.raises(StoreUnreachable, match="didn't answer in time"):
         S3Store(bucket.bucket, bucket.prefix).read(PATH)  # with two minutes of patience, and one for each byte
@@ -811,7 +811,7 @@ def test_an_address_where_nobody_has_answered_is_given_up_soon_and_one_that_has_
 def test_the_first_answer_of_a_busy_store_is_waited_on_as_any_other(
     proxy: FaultProxy, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tasks.s3_bucket.FIRST_PATIENCE", 0.0)
+    monkeypatch.setattr("tasks.stores.s3_bucket.FIRST_PATIENCE", 0.0)
     met = proxy.inject(answer(503, "SlowDown"), times=5)
     assert bucket.read(PATH) is None
     assert met.met == 5

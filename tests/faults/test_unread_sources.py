@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from flows.artifacts import summary_text
-from flows.terminal import show_summary
-from tasks.source_error import SourceError
-from tasks.store import Store
-from tasks.summary import Summary
-from tasks.web_source import WebSource
+from flows.commands.terminal import show_summary
+from flows.orchestration.artifacts import summary_text
+from tasks.reports.summary import Summary
+from tasks.sources.source_error import SourceError
+from tasks.sources.web_source import WebSource
+from tasks.stores.store import Store
 from tests.end_to_end.conftest import ROAD, catalogue, manifest, prefect_api, store
 from tests.end_to_end.conftest import run as generate
-from tests.end_to_end.test_control import drawing as drawing_after
-from tests.end_to_end.test_control import png
+from tests.end_to_end.test_control_pictures import drawing as drawing_after
+from tests.end_to_end.test_control_pictures import png
 from tests.end_to_end.test_decompose import drawing, layered, run
 from tests.tasks.bad_server import BadServer, resets, sends, serving
 
@@ -31,7 +31,9 @@ __all__ = ["drawing_after", "layered", "manifest", "prefect_api", "run", "store"
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[BadServer]:
     """A shop's picture host on this machine, asked once and not again."""
-    monkeypatch.setattr("tasks.making.WebSource", partial(WebSource, loopback=True, pauses=(), read_timeout=2.0))
+    monkeypatch.setattr(
+        "tasks.sources.intake.WebSource", partial(WebSource, loopback=True, pauses=(), read_timeout=2.0)
+    )
     with serving() as server:
         yield server
 
@@ -46,7 +48,7 @@ def dead_end(monkeypatch: pytest.MonkeyPatch) -> Callable[[SourceError], Abstrac
             raise error
 
         with monkeypatch.context() as broken:
-            broken.setattr("tasks.originals.read_source", read)
+            broken.setattr("tasks.lane.original_reader.read_source", read)
             yield
 
     return fail

@@ -20,9 +20,9 @@ from PIL import Image
 
 from benchmarks.safety import examples
 from flows.command import QUIET, main
-from safety.policy import Policy
-from tasks.judges import load_policy
-from tasks.request import RequestError
+from safety.policy.policy import Policy
+from tasks.errors import RequestError
+from tasks.judging.judges import load_policy
 
 POLICY = """# Mine.
 blocklists = ["mine.txt"]

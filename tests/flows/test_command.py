@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from flows.command import QUIET, main
-from models.checkpoint import MINIATURE
+from models.checkpoints.checkpoint import MINIATURE
 from tasks.job import DecomposeJob, GenerateJob, Job
 
 NO_S3 = {
@@ -149,7 +149,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(
 
 @pytest.mark.parametrize(
     ("words", "step"),
-    [(["report"], "tasks.finish.report_store"), (["review", "list"], "tasks.decide.waiting")],
+    [(["report"], "tasks.runs.finish.report_store"), (["review", "list"], "tasks.review.decide.waiting")],
     ids=["command", "command of a group"],
 )
 def test_ctrl_c_ends_every_command_in_a_sentence(

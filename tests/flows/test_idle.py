@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.finish import finish
 from tasks.job import GenerateJob
-from tasks.prepare import Request, prepare
+from tasks.runs.finish import finish
+from tasks.runs.prepare import Request, prepare
 
 HEAVY = (
     "torch",
@@ -30,7 +30,8 @@ HEAVY = (
 )
 COMMAND = f"""
 import sys
-from flows import command, ending
+from flows import command
+from flows.orchestration import ending
 leave = ending.leave
 def told(code):
     print([name for name in {HEAVY!r} if name in sys.modules], code)

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from models import patience
-from models.checkpoint import MINIATURE, find_checkpoint
-from models.checkpoint_folder import PARTS
+from models.checkpoints.checkpoint import MINIATURE, find_checkpoint
+from models.transfer import hub_client
+from models.transfer.checkpoint_folder import PARTS
 from tests.flows.test_command import Ended, manifest, packshot
 from tests.hub_server import HubServer, busy, stalled
 from tests.small_checkpoint import WEIGHTS, small_checkpoint
@@ -209,7 +209,7 @@ def test_a_pull_that_was_ended_is_gone_on_with_and_nothing_of_it_looks_whole(
 
 
 def test_the_clients_patience_ends(hub: HubServer, packshot: Packshot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PATIENCE", {"busy": 1.0, "away": 1.0})
+    monkeypatch.setattr(hub_client, "PATIENCE", {"busy": 1.0, "away": 1.0})
     hub.inject(busy(), times=None)
     ended = packshot("models", "pull", "acme/shop", "--revision", COMMIT, "--to", "shop")
     assert ended.code == 3

@@ -30,14 +30,14 @@ from transformers import (
     Qwen2VLVideoProcessor,
 )
 
-from models.checkpoint import Checkpoint, find_checkpoint
-from models.decomposer import Decomposer
-from models.engine import Engine
-from models.generator import Generator
-from models.miniature.architecture import new_scheduler
-from models.part import loading
-from models.predictor import Conditions
-from models.sampling import PictureRequest, Shape
+from models.checkpoints.checkpoint import Checkpoint, find_checkpoint
+from models.engines.decomposer import Decomposer
+from models.engines.engine import Engine
+from models.engines.generator import Generator
+from models.loading.component import loading
+from models.miniature.networks.architecture import new_scheduler
+from models.requests import PictureRequest, Shape
+from models.transformer.predictor import Conditions
 
 torch.set_num_threads(1)
 

@@ -11,7 +11,7 @@ from peft import LoraConfig
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import load_file, save_file
 
-from models.part import loading
+from models.loading.component import loading
 
 RANK, ALPHA = 4, 8
 TARGETS = ("to_q", "add_k_proj", "to_out.0", "img_mlp.net.2", "img_mod.1", "proj_out")

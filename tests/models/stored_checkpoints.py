@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers import BitsAndBytesConfig as TextBitsAndBytesConfig
 from transformers import Qwen2_5_VLForConditionalGeneration
 
-from models.part import loading
+from models.loading.component import loading
 
 TRANSFORMER = "transformer/diffusion_pytorch_model.safetensors"
 HOST = {"": "cpu"}

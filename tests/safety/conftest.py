@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from safety.policy import Policy
+from safety.policy.policy import Policy
 
 PUBLIC = Path(__file__).resolve().parents[3] / "shared" / "data"
 

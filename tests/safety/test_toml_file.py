@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from safety.policy import Policy, PolicyError
-from safety.profile import Profile, ProfileError
+from safety.pictures.profile import Profile, ProfileError
+from safety.policy.policy import Policy, PolicyError
+from tasks.errors import RequestError
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job, load_job_to_check
-from tasks.request import RequestError
 
 NOT_OURS = re.compile(r"pydantic|Input should|Extra inputs|Field required|https://errors|valid (string|integer|number)")
 

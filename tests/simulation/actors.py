@@ -19,26 +19,26 @@ from typing import Any
 import pyarrow as pa
 
 from safety.verdict import Reason, Verdict, allow, ask, refuse
-from tasks.catalogue import PATH, Catalogue
-from tasks.decide import answer_for
-from tasks.decision import Answer, Decisions
-from tasks.encoding import Encoding
-from tasks.finish import settle
-from tasks.keep import kept
-from tasks.key import Maker
-from tasks.plan import Plan, PlannedRow, Planner, write_plan
-from tasks.prepare import Prepared
-from tasks.process import Owner, Process
-from tasks.prune import prune
-from tasks.rebuild import rebuild
-from tasks.record import Record
-from tasks.reviews import ends_waiting
-from tasks.row import BadRow, Row
-from tasks.run import write_json
-from tasks.screen import masters_of, rulings_on, sorted_out
-from tasks.shelf import PictureShelf
-from tasks.stages import Classified, Found, Judged, Rendered
-from tasks.take_up import take_up
+from tasks.catalogue.catalogue import PATH, Catalogue
+from tasks.lane.keep import kept
+from tasks.lane.record import Record
+from tasks.lane.screen import masters_of, rulings_on, sorted_out
+from tasks.lane.stages import Classified, Found, Judged, Rendered
+from tasks.ledger.decision import Answer, Decisions
+from tasks.ledger.plan import Plan, PlannedRow, Planner, write_plan
+from tasks.ledger.run import write_json
+from tasks.maintenance.prune import prune
+from tasks.maintenance.rebuild import rebuild
+from tasks.manifests.key import Maker
+from tasks.manifests.row import BadRow, Row
+from tasks.processes.process import Owner, Process
+from tasks.results.encoding import Encoding
+from tasks.results.shelf import PictureShelf
+from tasks.review.decide import answer_for
+from tasks.review.reviews import ends_waiting
+from tasks.runs.finish import settle
+from tasks.runs.prepare import Prepared
+from tasks.runs.take_up import take_up
 
 from .memory_store import Bucket, MemoryStore
 

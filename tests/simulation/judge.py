@@ -13,10 +13,10 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tasks.catalogue import PATH, read_catalogue
-from tasks.prune import leftovers, published
-from tasks.request import RequestError
-from tasks.store import StoreUnreachable
+from tasks.catalogue.catalogue import PATH, read_catalogue
+from tasks.errors import RequestError
+from tasks.maintenance.prune import leftovers, published
+from tasks.stores.store import StoreUnreachable
 
 from .actors import Doing, Machine, Prune
 from .memory_store import URI, Bucket, MemoryStore

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from tasks.store import (
+from tasks.stores.store import (
     Changed,
     Conflict,
     Damaged,

@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from tasks import edit, publication
-from tasks.store import Store
+from tasks.catalogue import catalogue_edit
+from tasks.results import publication
+from tasks.stores.store import Store
 
 from .actors import Command, Decide, lax, strict
 from .judge import Scene, Wrong
@@ -32,31 +33,31 @@ def test_names_that_come_again_are_found(monkeypatch: pytest.MonkeyPatch) -> Non
     def always_the_same(key: str, _: str, *, extension: str, layers: int) -> publication.Publication:
         return of(key, "always", extension=extension, layers=layers)
 
-    monkeypatch.setattr(edit, "publication_of", always_the_same)
+    monkeypatch.setattr(catalogue_edit, "publication_of", always_the_same)
     judged_again = Scene([Command("lax")], [Command("strict", judge=strict), Command("other", judge=lax)])
     assert "is done, and there is no object at images/" in found(judged_again, 3)
 
 
 def test_a_commit_before_its_copies_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edit.Edit, "_publish", lambda *_: {})
+    monkeypatch.setattr(catalogue_edit.Edit, "_publish", lambda *_: {})
     assert "is done, and there is no object at images/" in found(TWO_POLICIES, 0)
 
 
 def test_what_a_killed_process_leaves_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(edit, "struck_from", lambda state, _: state)
+    monkeypatch.setattr(catalogue_edit, "struck_from", lambda state, _: state)
     mortal = Scene([], TWO_POLICIES.at_once, Limits(kills=1))
     assert "The catalogue still has" in found(mortal)
 
 
 def test_a_deletion_of_what_others_name_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    withdraw: Callable[[Store, publication.Publication], None] = edit.withdraw
+    withdraw: Callable[[Store, publication.Publication], None] = catalogue_edit.withdraw
 
     def too_much(store: Store, one: publication.Publication) -> None:
         withdraw(store, one)
         for listed in list(store.listing("images")):
             store.delete(listed.path)
 
-    monkeypatch.setattr(edit, "withdraw", too_much)
+    monkeypatch.setattr(catalogue_edit, "withdraw", too_much)
     scene = Scene([Command("lax")], [Decide("Dan", ["a"], "reject", asked=False), Command("both", ("a", "b"))])
     assert "is done, and there is no object at images/" in found(scene)
 

@@ -8,14 +8,14 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.catalogue import Catalogue, read_catalogue
-from tasks.edit import Edit
-from tasks.encoding import Encoding
+from tasks.catalogue.catalogue import Catalogue, read_catalogue
+from tasks.catalogue.catalogue_edit import Edit
+from tasks.catalogue.row_versions import Merged, merge
 from tasks.outcome import Outcome, outcome_table
-from tasks.publication import PUBLISHED
-from tasks.row_versions import Merged, merge
-from tasks.shelf import PictureShelf
-from tasks.store import Store
+from tasks.results.encoding import Encoding
+from tasks.results.publication import PUBLISHED
+from tasks.results.shelf import PictureShelf
+from tasks.stores.store import Store
 
 Settle = Callable[[pa.Table, pa.Table], pa.Table]
 

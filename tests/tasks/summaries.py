@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from tasks.ledger.plan import Unread
 from tasks.outcome import Status
-from tasks.plan import Unread
-from tasks.summary import Summary
+from tasks.reports.summary import Summary
 
 
 def summary_of(

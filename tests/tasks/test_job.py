@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from tasks.errors import RequestError
 from tasks.job import DecomposeJob, GenerateJob, Job, load_job
-from tasks.request import RequestError
 
 
 def test_flags_stand_over_the_file(tmp_path: Path) -> None:

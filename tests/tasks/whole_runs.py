@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tasks.catalogue import read_catalogue
-from tasks.process import Owner, Process, this_process
-from tasks.run import Run
-from tasks.store import Store
+from tasks.catalogue.catalogue import read_catalogue
+from tasks.ledger.run import Run
+from tasks.processes.process import Owner, Process, this_process
+from tasks.stores.store import Store
 from tests.simulation import actors
 from tests.simulation.actors import Command
 

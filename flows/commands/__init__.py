@@ -1,0 +1,1 @@
+"""What commands do at a terminal, and how they end."""

@@ -1,0 +1,1 @@
+"""Checkpoints: found, pinned, whole. Nothing in this room imports torch."""

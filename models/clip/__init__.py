@@ -1,0 +1,1 @@
+"""CLIP: texts and pictures in one space."""

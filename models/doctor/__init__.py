@@ -1,0 +1,1 @@
+"""Checks of what models need: driver, GPU, host, kernels, checkpoints and placement."""

@@ -1,0 +1,1 @@
+"""Files on disk, and what their headers say. Nothing in this room imports torch."""

@@ -1,0 +1,1 @@
+"""Triton's kernels, and whether they can be built."""

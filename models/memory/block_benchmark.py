@@ -1,0 +1,161 @@
+"""What a model of this size takes of this device, tried on one of its blocks before any weight is loaded.
+
+All blocks of the transformer have one size, and what they compute takes the same time whatever their weights are: so
+one with random weights, gone through a few times, tells what all of them take.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+
+from models.files.quantization_formats import Form
+from models.loading.component import loading
+from models.loading.components import Components
+from models.loading.levers import Levers, open_predictor
+from models.loading.placement import RESIDENT
+from models.memory.measure import Cost, measure_decoding, measure_step, warm_up
+from models.requests import Shape
+from models.transformer.predictor import Predictor
+from models.transformer.quantized import compress
+from models.transformer.weight_stream import WeightStream
+from models.vae.single_frame import single_frame
+
+FEW, MORE = 2, 6  # blocks that are gone through: what they differ by is the blocks' own
+ROWS = (1, 2, 4)
+TOKENS = 128  # of a prompt
+TIMES = 6  # that a step is tried
+COPIED = 256 << 20  # bytes, to find the bus's rate
+
+
+@dataclass(frozen=True)
+class Trial:
+    """What was found for rows of one shape."""
+
+    shape: Shape
+    block: Mapping[int, float]  # seconds that a block takes, by rows
+    beside: Mapping[int, Cost]  # what a step takes beside its blocks, by rows; their bytes are of both
+    decoding: Cost  # of a row
+    bus: float  # bytes a second, from pinned host memory to the device
+
+    def step_seconds(self, blocks: int, rows: int) -> float:
+        """Of one step of so many rows through so many blocks that are on the device."""
+        block, beside = (
+            _line(self.block),
+            _line({r: c.seconds for r, c in self.beside.items()}),
+        )
+        return blocks * block(rows) + beside(rows)
+
+    def told(self) -> str:
+        """What was found, in a line."""
+        blocks = ", ".join(f"{1000 * seconds:.2f} ms for {rows}" for rows, seconds in self.block.items())
+        return f"a block takes {blocks} of {self.shape}; {self.bus / 1e9:.1f} GB/s come to the device"
+
+    def bytes(self, rows: int) -> int:
+        """That so many rows take beside the weights."""
+        return int(max(_line({r: float(c.bytes) for r, c in self.beside.items()})(rows), self.decoding.bytes))
+
+
+def try_out(
+    folder: Path, shape: Shape, device: torch.device, dtype: torch.dtype, *, form: Form | None, levers: Levers
+) -> Trial:
+    """Try a checkpoint's sizes on a device.
+
+    Args:
+        folder: the checkpoint's: its settings are read, its weights aren't.
+        form: what the weights of the transformer's blocks are kept in.
+
+    Raises:
+        torch.OutOfMemoryError: if not even one block and one row fit.
+    """
+    sample = _sample(folder, device, dtype, form)
+    predictor = open_predictor(sample, levers)
+    costs: dict[int, tuple[Cost, Cost]] = {}
+    predictor.repeat(MORE)
+    warm_up(device, partial(measure_step, sample, predictor, shape, TOKENS, ROWS[0]))
+    for rows in ROWS:
+        try:
+            few, more = (_cost(sample, predictor, shape, rows, blocks) for blocks in (FEW, MORE))
+        except torch.OutOfMemoryError:
+            if not costs:
+                raise
+            break
+        costs[rows] = few, more
+        if device.type != "cuda":
+            break
+    measure_decoding(sample, shape)
+    decoding = measure_decoding(sample, shape)
+    found = Trial(
+        shape,
+        block={rows: max(more.seconds - few.seconds, 0.0) / (MORE - FEW) for rows, (few, more) in costs.items()},
+        beside={
+            rows: Cost(more.bytes, max(few.seconds - FEW * (more.seconds - few.seconds) / (MORE - FEW), 0.0))
+            for rows, (few, more) in costs.items()
+        },
+        decoding=decoding,
+        bus=_bus(device),
+    )
+    del sample, predictor
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    return found
+
+
+def _sample(folder: Path, device: torch.device, dtype: torch.dtype, form: Form | None) -> Components:
+    """A model with one block, and as much else as drawing takes, with random weights."""
+    with loading(), device:
+        config = QwenImageTransformer2DModel.load_config(folder / "transformer")
+        transformer = QwenImageTransformer2DModel.from_config(config, num_layers=1).to(device, dtype)
+        vae = AutoencoderKLQwenImage.from_config(AutoencoderKLQwenImage.load_config(folder / "vae")).to(device, dtype)
+        scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
+    for part in (transformer, vae):
+        part.eval().requires_grad_(False)
+    if form is not None:
+        compress(transformer, form, device, device)
+    nothing: Any = None  # of what reads prompts
+    return Components(
+        tokenizer=nothing,
+        text_encoder=nothing,
+        transformer=transformer,
+        vae=single_frame(vae),
+        scheduler=scheduler,
+        template="",
+        template_tokens=0,
+        device=device,
+        dtype=dtype,
+        placement=RESIDENT,
+        vae_scale=2 ** len(vae.temperal_downsample),
+        form=form,
+    )
+
+
+def _cost(sample: Components, predictor: Predictor, shape: Shape, rows: int, blocks: int) -> Cost:
+    """The fastest of several times, when everything is warm: what else the host does shows in some of them."""
+    predictor.repeat(blocks)
+    measure_step(sample, predictor, shape, TOKENS, rows)
+    costs = [measure_step(sample, predictor, shape, TOKENS, rows) for _ in range(TIMES)]
+    return min(costs, key=lambda cost: cost.seconds)
+
+
+def _bus(device: torch.device) -> float:
+    """Bytes a second from pinned host memory to the device; on the CPU from memory to memory."""
+    stream = WeightStream(device, slots=1)
+    for _ in range(3):
+        stream.add([torch.empty(COPIED if device.type == "cuda" else COPIED // 64, dtype=torch.uint8)])
+    return stream.rate()
+
+
+def _line(points: Mapping[int, float]) -> Callable[[int], float]:
+    """The line through the first and the last point, and through the origin where there is only one."""
+    (first, low), *_ = sorted(points.items())
+    *_, (last, high) = sorted(points.items())
+    slope = (high - low) / (last - first) if last > first else low / first
+    return lambda rows: max(low + slope * (rows - first), 0.0)

@@ -1,0 +1,107 @@
+"""What drawing takes of a device: bytes beside the weights, and seconds, both measured."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from models.loading.components import Components
+from models.requests import Shape
+from models.sampling.denoise import denoise, draw_noise
+from models.sampling.latents import decode
+from models.transformer.predictor import Predictor
+
+WARM = 2.0  # seconds; an H200 that had rested promised a picture in 10.2 s that then took 11.4
+STEPS, LONG = 3, 1.0  # steps that are measured of a batch, until they took so many seconds
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Of one step of a batch, or of decoding a row."""
+
+    bytes: int  # at the peak, beside what was there before; 0 on the CPU
+    seconds: float
+    is_tight: bool = False  # whether memory was so short that torch had to give back what it keeps for later: slow
+
+
+def warm_up(device: torch.device, work: Callable[[], object]) -> None:
+    """Have a GPU work for a while before anything is timed: after a rest it is faster than it can be for long."""
+    began = time.perf_counter()
+    work()
+    while device.type == "cuda" and time.perf_counter() - began < WARM:
+        work()
+
+
+@torch.inference_mode()
+def measure_step(components: Components, predictor: Predictor, shape: Shape, tokens: int, rows: int) -> Cost:
+    """Denoise so many rows, with prompts of `tokens` tokens, for one step.
+
+    Raises:
+        torch.OutOfMemoryError: if they don't fit.
+    """
+    width = components.transformer.config.joint_attention_dim
+    texts = [[torch.zeros(tokens, width, dtype=components.dtype)] * (2 if shape.guidance > 1 else 1)] * rows
+    noise = draw_noise(components, shape, [0] * rows)
+    source = noise[:, : noise.shape[1] // shape.frames] if shape.layers else None
+    control = noise if components.controlnet else None
+    with _Watch(components.device) as watch:
+        denoise(components, predictor, shape, noise, texts, source, control, steps=1)
+    return watch.cost
+
+
+def measure_steps(components: Components, predictor: Predictor, shape: Shape, tokens: int, rows: int) -> Cost:
+    """The fastest of a few steps, or the only one where it is long: what else the host does shows in short ones.
+
+    Raises:
+        torch.OutOfMemoryError: if the rows don't fit.
+    """
+    costs: list[Cost] = []
+    while len(costs) < STEPS and sum(cost.seconds for cost in costs) < LONG:
+        costs.append(measure_step(components, predictor, shape, tokens, rows))
+    fastest = min(costs, key=lambda cost: cost.seconds)
+    return Cost(max(cost.bytes for cost in costs), fastest.seconds, all(cost.is_tight for cost in costs))
+
+
+@torch.inference_mode()
+def measure_decoding(components: Components, shape: Shape) -> Cost:
+    """Decode one row of noise.
+
+    Raises:
+        torch.OutOfMemoryError: if it doesn't fit.
+    """
+    noise = draw_noise(components, shape, [0])
+    with _Watch(components.device) as watch:
+        decode(components, shape, noise)
+    return watch.cost
+
+
+class _Watch:
+    """Measures a block."""
+
+    cost: Cost
+
+    def __init__(self, device: torch.device) -> None:
+        self.device, self.on_gpu = device, device.type == "cuda"
+
+    def __enter__(self) -> _Watch:
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
+            torch.cuda.reset_peak_memory_stats(self.device)
+            self.before = torch.cuda.memory_allocated(self.device)
+            self.retries = self._retries()
+        self.began = time.perf_counter()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        taken, is_tight = 0, False
+        if self.on_gpu:
+            torch.cuda.synchronize(self.device)
+            taken = torch.cuda.max_memory_allocated(self.device) - self.before
+            is_tight = self._retries() > self.retries
+        self.cost = Cost(taken, time.perf_counter() - self.began, is_tight)
+
+    def _retries(self) -> int:
+        return int(torch.cuda.memory_stats(self.device).get("num_alloc_retries", 0))

@@ -1,0 +1,174 @@
+"""Which placement a checkpoint is opened in, and how it compares with the others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+
+from models.checkpoints.checkpoint import Checkpoint, layers_defaults, sampling_defaults, writes_captions
+from models.files.quantization_formats import Form
+from models.files.safetensors_files import CheckpointError, read_json
+from models.loading.levers import Levers
+from models.loading.placement import GIB, RESIDENT, Placement, free_memory, limit_memory
+from models.loading.prompt_encoder import CAPTION_WEIGHTS
+from models.loading.sizes import Sizes, read_sizes
+from models.memory.block_benchmark import try_out
+from models.memory.memory_plan import MemoryPlan
+from models.placement_names import Kind, WantedPlacement
+from models.requests import Shape
+from models.sampling.prompt_embeds import TEXT_BATCH_TOKENS
+
+ANY_GPU = ("auto", "cuda")  # devices of a job that name no GPU, so that it may use several
+AMPLE = 8 * GIB  # beside the weights: with so much, nothing needs to be tried
+
+
+def choose_placement(
+    checkpoint: Checkpoint,
+    pipeline: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    form: Form | None,
+    levers: Levers,
+    wanted: WantedPlacement,
+    budget: Budget,
+    most: int,
+    changed: bool = False,
+    controlnet: Checkpoint | None = None,
+) -> tuple[Placement, MemoryPlan | None]:
+    """The placement that is wanted, or the fastest that fits.
+
+    Where that isn't plain to see, the plan that it was chosen by comes with it.
+
+    Args:
+        most: rows of a batch at most.
+        changed: whether a LoRA changes the weights.
+
+    Raises:
+        CheckpointError: if the checkpoint's weights aren't whole, or if it can't be placed so.
+    """
+    own = budget.own()
+    if wanted == "balanced" and (own is None or not budget.may_use_others or torch.cuda.device_count() < 2):
+        raise CheckpointError(
+            "A balanced placement needs several GPUs, none of which the job names as its device; "
+            "leave placement to auto, or set device to cuda where there are several."
+        )
+    if wanted == "resident" or (wanted == "auto" and own is None):
+        return RESIDENT, None
+    sizes = sizes_of(checkpoint, dtype, form=form, levers=levers, changed=changed, controlnet=controlnet)
+    if own is None:
+        kind: Kind = "staged" if wanted == "staged" else "streamed"
+        return Placement(kind, sizes.blocks, sizes.blocks if kind == "staged" else 0), None
+    if wanted == "auto" and sizes.whole + AMPLE <= own:
+        return RESIDENT, None
+    budgets = budget.all()
+    plan = plan_of(checkpoint, pipeline, device, dtype, sizes, form=form, levers=levers, budgets=budgets, most=most)
+    if wanted == "auto":
+        return plan.taken().placement, plan
+    for candidate in plan.candidates:
+        if candidate.placement.kind == wanted:
+            return candidate.placement, plan
+    raise CheckpointError(f"All {len(budgets)} GPUs together have no room for the model; leave placement to auto.")
+
+
+def sizes_of(
+    checkpoint: Checkpoint,
+    dtype: torch.dtype,
+    *,
+    form: Form | None,
+    levers: Levers,
+    changed: bool = False,
+    controlnet: Checkpoint | None = None,
+) -> Sizes:
+    """Bytes of a checkpoint's weights, as they are loaded."""
+    return read_sizes(
+        checkpoint.folder,
+        dtype.itemsize,
+        form,
+        float8=levers.float8,
+        fused=levers.fused,
+        changed=changed,
+        unused=() if writes_captions(checkpoint) else CAPTION_WEIGHTS,
+        controlnet=controlnet.folder if controlnet else None,
+    )
+
+
+def plan_of(
+    checkpoint: Checkpoint,
+    pipeline: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    sizes: Sizes,
+    *,
+    form: Form | None,
+    levers: Levers,
+    budgets: Mapping[str, int],
+    most: int,
+) -> MemoryPlan:
+    """All placements of a checkpoint, for pictures as its own settings have them.
+
+    Raises:
+        CheckpointError: if the device has no room for a block.
+    """
+    shape = own_shape(checkpoint, pipeline)
+    try:
+        trial = try_out(checkpoint.folder, shape, device, dtype, form=form, levers=levers)
+    except torch.OutOfMemoryError:
+        raise CheckpointError(
+            f"{device} has no room for one block of the model and one picture of {shape}; "
+            "free some of its memory, use a larger GPU, or device cpu."
+        ) from None
+    encoding = _encoding(checkpoint, dtype) + (sizes.text_on_host if writes_captions(checkpoint) else 0)
+    return MemoryPlan(sizes, trial, budgets, encoding, most)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much of GPUs' memory a model may use."""
+
+    device: torch.device
+    may_use_others: bool  # GPUs beside `device`
+    memory_fraction: float = 1.0  # of what is free
+    most: int | None = None  # bytes of each GPU that this process may use; None for all
+
+    @classmethod
+    def of(cls, device: str, found: torch.device, memory_fraction: float, most: int | None) -> Budget:
+        """That of a job, whose word for its device `found` is."""
+        return cls(found, device in ANY_GPU, memory_fraction, most)
+
+    def own(self) -> int | None:
+        """Bytes that may be used of the device's memory; None on the CPU."""
+        return self._bytes(self.device) if self.device.type == "cuda" else None
+
+    def all(self) -> dict[str, int]:
+        """Bytes that may be used of each GPU's memory, by its name, the device first. Wakes them all up."""
+        others = [
+            torch.device("cuda", index) for index in range(torch.cuda.device_count() if self.may_use_others else 0)
+        ]
+        gpus = [self.device, *(gpu for gpu in others if gpu != self.device)]
+        return {str(gpu): self._bytes(gpu) for gpu in gpus}
+
+    def _bytes(self, gpu: torch.device) -> int:
+        if self.most is not None:
+            limit_memory(gpu, self.most)
+        return int(free_memory(gpu) * self.memory_fraction)
+
+
+def own_shape(checkpoint: Checkpoint, pipeline: str) -> Shape:
+    """Of the pictures that a checkpoint makes if nobody says otherwise."""
+    if pipeline == "QwenImageLayeredPipeline":
+        of_layers = layers_defaults(checkpoint)
+        side = of_layers.resolution
+        return Shape(side, side, of_layers.steps, of_layers.guidance, of_layers.layers, of_layers.cfg_normalize)
+    own = sampling_defaults(checkpoint)
+    return Shape(own.width, own.height, own.steps, own.guidance)
+
+
+def _encoding(checkpoint: Checkpoint, dtype: torch.dtype) -> int:
+    """Bytes that a layer of the text encoder takes beside its weights at most, and the states before and after it."""
+    config = read_json(checkpoint.folder / "text_encoder" / "config.json")
+    config = config.get("text_config") or config
+    width = 3 * int(config["intermediate_size"]) + 8 * int(config["hidden_size"])
+    return TEXT_BATCH_TOKENS * width * dtype.itemsize

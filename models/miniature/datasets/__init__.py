@@ -1,0 +1,1 @@
+"""The training sets: drawings, edits and phrases, drawn once and kept on disk."""

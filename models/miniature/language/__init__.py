@@ -1,0 +1,1 @@
+"""What people say of the drawn world: names, captions and instructions."""

@@ -1,0 +1,1 @@
+"""The stages of training, and how well each has learned."""

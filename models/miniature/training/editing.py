@@ -1,0 +1,181 @@
+"""Training the edit miniature's transformer: from a picture's latents and an instruction to those of the picture asked.
+
+As in `QwenImageEditPlusPipeline`, a row is the result, from noise, and after it the source without noise; the loss
+leaves the source out. Training starts from Qwen-Image's transformer and changes only what `architecture.is_own`.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKLQwenImage
+from torch import Tensor
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+
+from models.miniature.datasets.edit_pairs import EDIT_SHAPES, Pairs
+from models.miniature.networks.architecture import new_edit_transformer
+from models.miniature.networks.tokenizer import EDIT_OPENING, PICTURE_END
+from models.miniature.training.denoiser import PIXELS, Course, Denoiser, difference, flow_loss, latents_of
+from models.miniature.training.sight import encode_seen, patches_of, see, seen_size
+from models.miniature.training.words import LONGEST, token_rows
+
+PEAK_RATE = 1e-3
+LENGTH = 128  # tokens of a picture and an instruction, to which all are padded; longer ones are left out
+EMPTIED = 0.1  # of the instructions
+EMPTY = " "  # what stands for no instruction, as a negative prompt
+SOURCE_NOISE = 0.05  # of the source's latents, at most: other programs resize and compress pictures
+# Numbers of picture tokens and of text tokens: 256 x 256, and 5 : 4 either way, each with its source.
+COMPILED = {(2 * 64, LENGTH), (2 * 63, LENGTH)}
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """One shape's latents and conditionings."""
+
+    width: int
+    height: int
+    latents: Tensor  # fp16 [pictures, tokens, 4 * channels], packed and normalised
+    sources: Tensor  # int64 [instructions]: which picture is the source
+    targets: Tensor  # int64 [instructions]: which picture is asked for
+    embeds: Tensor  # bf16 [instructions, LENGTH, width]
+    lengths: Tensor  # int64 [instructions]
+    empty: Tensor  # bf16 [pictures, LENGTH, width]: of EMPTY, with each picture
+    empty_length: int
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of tokens."""
+        return self.height // PIXELS, self.width // PIXELS
+
+
+class Conditioner:
+    """What encodes pictures with their instructions, many of one shape at a time."""
+
+    def __init__(self, text_encoder: Qwen2_5_VLForConditionalGeneration, tokenizer: Qwen2Tokenizer) -> None:
+        """Take what encodes; it stays as it is."""
+        self.text_encoder, self.tokenizer, self.device = text_encoder, tokenizer, text_encoder.device
+        self.opening = torch.tensor(tokenizer(EDIT_OPENING).input_ids, device=self.device)
+        self.end = torch.tensor(tokenizer(PICTURE_END).input_ids, device=self.device)
+
+    @torch.no_grad()
+    def seen(self, pictures: Tensor) -> Tensor:
+        """What the vision tower makes of uint8 pictures [N, H, W, 3]: [N, tokens, width]."""
+        visual, size = self.text_encoder.model.visual, seen_size(pictures.shape[2], pictures.shape[1])
+        return torch.cat([see(visual, patches_of(chunk), size) for chunk in torch.split(pictures, 1024)])
+
+    @torch.no_grad()
+    def encode(self, seen: Tensor, which: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:
+        """Encode texts, each with one of the pictures.
+
+        Args:
+            seen: of all pictures, from `seen`.
+            which: the picture of each text, [N].
+            texts: N texts.
+
+        Returns:
+            embeds, as long as the longest text needs, [N, L, width], and the lengths, [N].
+        """
+        ids, lengths = token_rows(self.tokenizer, texts, self.device)
+        ids = ids[:, : min(LONGEST, int(lengths.max()))]
+        ids = torch.cat([self.end.to(ids).expand(len(ids), -1), ids], 1)
+        rows = [
+            encode_seen(self.text_encoder, self.opening, seen[at], some)
+            for at, some in zip(torch.split(which, 1024), torch.split(ids, 1024), strict=True)
+        ]
+        embeds = torch.cat(rows)
+        before = embeds.shape[1] - ids.shape[1] + len(self.end)  # tokens before the text
+        return embeds, lengths.clamp(max=LONGEST) + before
+
+
+def lesson_of(vae: AutoencoderKLQwenImage, pairs: Pairs, conditioner: Conditioner) -> Lesson:
+    """Encode all pictures and instructions of one shape; instructions that are too long are left out."""
+    device = pairs.pictures.device
+    every = torch.arange(len(pairs.pictures), device=device)
+    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        seen = conditioner.seen(pairs.pictures)
+        empty, empty_lengths = conditioner.encode(seen, every, [EMPTY] * len(every))
+        chunks = [
+            _padded(*conditioner.encode(seen, pairs.sources[start : start + 16384], pairs.texts[start : start + 16384]))
+            for start in range(0, len(pairs.texts), 16384)
+        ]
+    embeds, lengths = (torch.cat(each) for each in zip(*chunks, strict=True))
+    fits = torch.nonzero(lengths <= LENGTH).flatten()
+    return Lesson(
+        width=pairs.width,
+        height=pairs.height,
+        latents=latents_of(vae, pairs.pictures),
+        sources=pairs.sources[fits],
+        targets=pairs.targets[fits],
+        embeds=embeds[fits],
+        lengths=lengths[fits],
+        empty=_padded(empty, empty_lengths)[0],
+        empty_length=int(empty_lengths[0]),
+    )
+
+
+def _padded(embeds: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Cut or pad embeds [N, L, width] to LENGTH tokens, in bf16."""
+    short = LENGTH - embeds.shape[1]
+    return torch.nn.functional.pad(embeds[:, :LENGTH], (0, 0, 0, max(0, short))).bfloat16(), lengths
+
+
+def edit_loss(course: Course, taught: list[Lesson]) -> Tensor:
+    """Draw a batch of one shape; its loss."""
+    (lesson,) = random.choices(taught, [EDIT_SHAPES[each.width, each.height] for each in taught])
+    tokens = 2 * lesson.latents.shape[1]
+    rows, device = course.rows(tokens, LENGTH), lesson.latents.device
+    chosen = torch.randint(len(lesson.sources), (rows,), device=device)
+    emptied = torch.rand(rows, device=device) < EMPTIED
+    which = lesson.sources[chosen]
+    embeds = torch.where(emptied[:, None, None], lesson.empty[which], lesson.embeds[chosen])
+    lengths = torch.where(emptied, lesson.empty_length, lesson.lengths[chosen])
+    source = lesson.latents[which].float()
+    level = SOURCE_NOISE * torch.rand(rows, 1, 1, device=device)
+    return flow_loss(
+        course.transformer,
+        lesson.latents[lesson.targets[chosen]],
+        embeds,
+        torch.arange(LENGTH, device=device) < lengths[:, None],
+        lesson.grid,
+        course.block(tokens, LENGTH),
+        source + level * torch.randn_like(source),
+    )
+
+
+def train_editing(
+    qwen_image: Path,
+    vae: AutoencoderKLQwenImage,
+    text_encoder: Qwen2_5_VLForConditionalGeneration,
+    tokenizer: Qwen2Tokenizer,
+    pairs: list[Pairs],
+    seconds: float,
+    work: Path,
+    deadline: float,
+    probe: Callable[[Denoiser], str],
+) -> Denoiser:
+    """Train the edit transformer; returns its moving average.
+
+    Args:
+        qwen_image: the checkpoint whose transformer it starts from.
+        vae: that checkpoint's VAE, reduced to single frames.
+        text_encoder: what encodes pictures and instructions and stays as it is.
+        tokenizer: its tokenizer.
+        pairs: what to learn from.
+        seconds: of training in all.
+        work: where the state is kept.
+        deadline: when to stop at the latest.
+        probe: says in a line how good a denoiser is; asked every two minutes.
+    """
+    device = pairs[0].pictures.device
+    transformer = new_edit_transformer(qwen_image / "transformer").to(device)
+    course = Course("edit", transformer, seconds, work, deadline, PEAK_RATE)
+    course.compile(COMPILED)
+    apart = difference(Denoiser(text_encoder, course.transformer), tokenizer, pictures=2)
+    course.stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")
+    conditioner = Conditioner(text_encoder, tokenizer)
+    taught = [lesson_of(vae, each, conditioner) for each in pairs]
+    course.stage.say(f"encoded all pictures and {sum(len(each.sources) for each in taught)} instructions")
+    average = course.run(lambda: edit_loss(course, taught), lambda average: probe(Denoiser(text_encoder, average)))
+    return Denoiser(text_encoder, average)

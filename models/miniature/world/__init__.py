@@ -1,0 +1,1 @@
+"""The drawn world: products, what surrounds them, and edits of them."""

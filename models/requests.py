@@ -1,0 +1,172 @@
+"""What is asked of the picture models for one picture."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+MOST_STRETCHED = 1.125
+"""How much longer a side of layers may be, beside the other one, than it is in their source: by so much a picture of
+20 : 1 is rounded at a resolution of 640."""
+
+Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What rows must share to go through the GPU together."""
+
+    width: int  # pixels
+    height: int  # pixels
+    steps: int  # denoising steps
+    guidance: float  # true classifier-free guidance; 1 or less means none, and half the work
+    layers: int = 0  # RGBA layers that a source picture is decomposed into; 0 for a picture made from a prompt
+    cfg_normalize: bool = True  # guided predictions keep the norm of the conditional ones; Qwen-Image's always do
+
+    @property
+    def frames(self) -> int:
+        """Pictures in the latents: a single one, or the layers below one another after the composite of them all."""
+        return self.layers + 1
+
+    def __str__(self) -> str:
+        return f"{self.width} × {self.height}" + (f" in {self.layers} layers" if self.layers else "")
+
+
+@dataclass(frozen=True)
+class PictureRequest:
+    """All that decides one picture, given a checkpoint, a ControlNet if there is one, and a precision."""
+
+    prompt: str
+    negative_prompt: str
+    seed: int
+    shape: Shape
+    # [H, W, 3] of any size, with a ControlNet; requests are compared without it, since arrays have no truth value
+    control: Pixels | None = field(default=None, compare=False)
+
+    @property
+    def texts(self) -> list[str]:
+        """What conditions the picture: with guidance the negative prompt, too."""
+        return conditions(self.shape, self.prompt, self.negative_prompt)
+
+
+@dataclass(frozen=True, eq=False)
+class LayersRequest:
+    """All that decides the layers of one source picture, given a checkpoint and a precision."""
+
+    source: Pixels  # [H, W, 4] of any size, with straight alpha
+    caption: str  # what the whole picture shows; it may be empty
+    negative_prompt: str
+    seed: int
+    shape: Shape  # from `layers_shape`
+
+    @property
+    def texts(self) -> list[str]:
+        """What conditions the layers beside the source: with guidance the negative prompt, too."""
+        return conditions(self.shape, self.caption, self.negative_prompt)
+
+
+def conditions(shape: Shape, text: str, negative_text: str) -> list[str]:
+    """The texts that a row is conditioned on; without guidance the negative one isn't even read."""
+    return [text, negative_text] if shape.guidance > 1 else [text]
+
+
+@dataclass(frozen=True)
+class SamplingDefaults:
+    """What a row gets for each setting that neither it nor its job names."""
+
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    source: str  # where the numbers come from, for people
+
+
+@dataclass(frozen=True)
+class LayersDefaults:
+    """What a decomposed row gets for each setting that neither it nor its job names."""
+
+    layers: int
+    resolution: int  # see `layers_size`
+    steps: int
+    guidance: float
+    cfg_normalize: bool
+    source: str  # where the numbers come from, for people
+
+
+QWEN_IMAGE_DEFAULTS = SamplingDefaults(
+    width=1024,
+    height=1024,
+    steps=50,
+    guidance=4.0,
+    source="Qwen-Image's model card (50 steps, true_cfg_scale 4.0) at QwenImagePipeline's default size",
+)
+QWEN_IMAGE_LAYERED_DEFAULTS = LayersDefaults(
+    layers=4,
+    resolution=640,
+    steps=50,
+    guidance=4.0,
+    cfg_normalize=True,
+    source="Qwen-Image-Layered's model card (4 layers, resolution 640, 50 steps, true_cfg_scale 4.0, cfg_normalize)",
+)
+
+
+def layers_size(width: int, height: int, resolution: int, multiple: int) -> tuple[int, int]:
+    """The width and height in pixels that layers of a source picture come out at, and the picture is resized to.
+
+    As `QwenImageLayeredPipeline` has it: an area of about resolution² in the picture's own aspect, each side rounded to
+    32 pixels, and down to `multiple` where that isn't a divisor of 32. So all pictures of nearly one aspect come out at
+    one size, smaller ones enlarged.
+
+    Args:
+        width: of the source, in pixels.
+        height: of the source, in pixels.
+        resolution: 640 or 1024 for Qwen-Image-Layered, which was trained at these; the side of a square picture.
+        multiple: what the checkpoint's sizes must be multiples of: see `models.checkpoints.checkpoint.size_multiple`.
+
+    Raises:
+        ValueError: if the picture is empty, or so narrow that nothing would be left of it.
+    """
+    if min(width, height) < 1:
+        raise ValueError(f"A picture of {width} × {height} is empty; there is nothing to decompose.")
+    ideal = math.sqrt(resolution * resolution * (width / height))
+    sides = tuple(round(side / 32) * 32 // multiple * multiple for side in (ideal, ideal / (width / height)))
+    if min(sides) < multiple:
+        raise ValueError(f"A picture of {width} × {height} is too narrow to be decomposed at resolution {resolution}.")
+    return sides[0], sides[1]
+
+
+def check_aspect(width: int, height: int, layers: tuple[int, int]) -> None:
+    """Refuse a source picture whose layers would come out in another aspect, because their short side is rounded.
+
+    Raises:
+        ValueError: if it is so; `layers` is their size by `layers_size`.
+    """
+    stretched = layers[0] * height / (layers[1] * width)
+    if max(stretched, 1 / stretched) > MOST_STRETCHED:
+        raise ValueError(
+            f"The layers of a picture of {width} × {height} would come out at {layers[0]} × {layers[1]}, in another "
+            "aspect; give a higher resolution, add background to its long sides, or crop it."
+        )
+
+
+def layers_shape(
+    width: int,
+    height: int,
+    *,
+    multiple: int,
+    resolution: int,
+    layers: int,
+    steps: int,
+    guidance: float,
+    cfg_normalize: bool,
+) -> Shape:
+    """The shape that a source picture of `width` × `height` pixels is decomposed in: its own aspect, see `layers_size`.
+
+    Without guidance nothing is normalised, so `cfg_normalize` then makes no difference to the shape.
+
+    Raises:
+        ValueError: as `layers_size`.
+    """
+    size = layers_size(width, height, resolution, multiple)
+    return Shape(*size, steps, guidance, layers, cfg_normalize or guidance <= 1)

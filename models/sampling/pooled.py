@@ -1,0 +1,44 @@
+"""One vector a prompt, from the embeddings that the transformer attends to: for whoever judges prompts by them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from models.failure import Failure
+from models.loading.prompt_encoder import Reader
+from models.sampling.prompt_embeds import embed_prompts
+
+Pooled = np.ndarray[Any, np.dtype[np.float32]]  # [2 D]
+
+
+def pool(embeds: torch.Tensor) -> Pooled:
+    """One prompt's embedding [T, D] → [2 D]: the mean over its tokens, then its last token.
+
+    `models.checkpoints.text_encoder.POOLING` names this way. The template's own last tokens count as the prompt's, as
+    they do for the transformer. The encoder is causal, so the last one has read all of the prompt: in it, a clause
+    counts in a long prompt as in a short one. In the mean, every word counts wherever it stands.
+    """
+    whole = embeds.float()
+    pooled: Pooled = torch.cat([whole.mean(0), whole[-1]]).cpu().numpy()
+    return pooled
+
+
+def pool_all(embeds: Mapping[str, torch.Tensor]) -> dict[str, Pooled]:
+    """Each prompt's vector, by the prompt."""
+    return {prompt: pool(embed) for prompt, embed in embeds.items()}
+
+
+def read_prompts(
+    reader: Reader, prompts: Iterable[str], *, max_tokens: int = 1 << 20
+) -> tuple[dict[str, Pooled], dict[str, Failure]]:
+    """The vectors of prompts, and the failures of those that can't be read; nothing is drawn.
+
+    Raises:
+        DeviceLost: as `models.failure.blame`.
+    """
+    embeds, failures = embed_prompts(reader, prompts, max_tokens)
+    return pool_all(embeds), failures

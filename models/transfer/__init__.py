@@ -1,0 +1,1 @@
+"""Checkpoints on their way from a hub or a bucket to a disk."""

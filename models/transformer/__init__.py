@@ -1,0 +1,1 @@
+"""The transformer's arithmetic: packed sequences, fused operations, streamed weights."""

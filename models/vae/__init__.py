@@ -1,0 +1,1 @@
+"""The VAE's arithmetic on single pictures."""

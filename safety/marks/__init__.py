@@ -1,0 +1,1 @@
+"""The marks that say that a model made a picture."""

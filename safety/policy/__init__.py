@@ -1,0 +1,1 @@
+"""The policy: what is refused, by which concepts, and why."""

@@ -1,0 +1,1 @@
+"""Linear probes of prompts, and how thresholds are chosen and judged."""

@@ -1,0 +1,1 @@
+"""The catalogue, and what is put into it: outcomes, decisions, withdrawals."""

@@ -1,0 +1,111 @@
+"""Where a job's models are found: a folder, a hub id, or an `s3://` address, which is fetched into a folder first."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from models.checkpoints import checkpoint as at_hand
+from models.checkpoints.checkpoint import Checkpoint, check_kind, glance_at_clip, glance_at_controlnet
+from models.files.cache_file import cache_folder
+from models.files.layout import ENTRIES
+from models.files.safetensors_files import called
+from models.transfer.checkpoint_folder import CheckpointFolder
+from models.transfer.endpoints import listening
+from models.transfer.transfer import transfer
+
+if TYPE_CHECKING:
+    from tasks.checkpoints.checkpoint_bucket import CheckpointBucket
+
+Glance = Callable[[Path], object]
+
+
+def find_checkpoint(model: str, revision: str | None = None, *, pipeline: str = "QwenImagePipeline") -> Checkpoint:
+    """As `models.checkpoints.checkpoint.find_checkpoint`, also at an `s3://` address.
+
+    Raises:
+        CheckpointError: as there.
+        CheckpointUnreachable: if the hub doesn't answer, or there is no room.
+        StoreError: if the bucket is out of reach.
+    """
+    return _find(
+        model,
+        lambda folder: check_kind(folder, pipeline),
+        lambda place: at_hand.find_checkpoint(place, revision, pipeline=pipeline),
+    )
+
+
+def find_clip(model: str, revision: str | None = None) -> Checkpoint:
+    """As `models.checkpoints.checkpoint.find_clip`, also at an `s3://` address.
+
+    Raises:
+        CheckpointError, CheckpointUnreachable, StoreError: as `find_checkpoint`.
+    """
+    return _find(model, glance_at_clip, lambda place: at_hand.find_clip(place, revision))
+
+
+def find_controlnet(model: str, revision: str | None, checkpoint: Checkpoint) -> Checkpoint:
+    """As `models.checkpoints.checkpoint.find_controlnet`, also at an `s3://` address.
+
+    Raises:
+        CheckpointError, CheckpointUnreachable, StoreError: as `find_checkpoint`.
+    """
+    return _find(
+        model,
+        lambda folder: glance_at_controlnet(folder, checkpoint.folder),
+        lambda place: at_hand.find_controlnet(place, revision, checkpoint),
+    )
+
+
+def is_bucket(address: str) -> bool:
+    """Whether a model, or a place for one, is named by an `s3://` address."""
+    return address.lower().startswith("s3://")
+
+
+def _find(model: str, glance: Glance, find: Callable[[str], Checkpoint]) -> Checkpoint:
+    if not is_bucket(model):
+        return find(model)
+    folder = _fetched(model, glance)
+    with called(folder, model):
+        return replace(find(str(folder)), name=model)
+
+
+def at_hand_as(model: str) -> str | None:
+    """What `models.checkpoints.checkpoint` finds a model by without fetching it: None for one of a bucket that isn't
+    fetched yet.
+
+    Raises:
+        StoreAddressError, StoreError: if the bucket can't be asked.
+    """
+    if not is_bucket(model):
+        return model
+    folder = _folder_for(_bucket(model))
+    return str(folder) if _is_whole(folder) else None
+
+
+def _fetched(address: str, glance: Glance) -> Path:
+    """The folder of this machine's cache that holds what lies at an address now; fetched if it isn't there yet."""
+    bucket = _bucket(address)
+    folder = _folder_for(bucket)
+    if not _is_whole(folder):
+        transfer(bucket, CheckpointFolder(folder), listening.get(), glance=glance)
+    return folder
+
+
+def _bucket(address: str) -> CheckpointBucket:
+    from tasks.checkpoints.checkpoint_bucket import CheckpointBucket  # imports boto3
+
+    return CheckpointBucket.at(address)
+
+
+def _folder_for(bucket: CheckpointBucket) -> Path:
+    """Named by what the bucket lists, so that other contents get another folder, and a run keeps what it began with."""
+    listing = "".join(sorted(f"{file.path} {file.size} {file.sha256 or file.version}\n" for file in bucket.files()))
+    return cache_folder() / "checkpoints" / hashlib.sha256(listing.encode()).hexdigest()[:32]
+
+
+def _is_whole(folder: Path) -> bool:
+    return any((folder / entry).exists() for entry in ENTRIES)  # entries come last

@@ -1,0 +1,1 @@
+"""The judges of a run: its policy, CLIP and profiles."""

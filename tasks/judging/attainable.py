@@ -1,0 +1,35 @@
+"""Whether a job's pictures can meet a profile at all, which is known before any is made."""
+
+from __future__ import annotations
+
+from safety.pictures.profile import Profile, ProfileError
+from safety.policy.policy import Policy
+from tasks.job import NO_CLIP, DecomposeJob, Job
+from tasks.judging.judges import looked_for
+
+
+def check_attainable(profile: Profile, job: Job, policy: Policy) -> None:
+    """Refuse a profile that demands what the job doesn't give.
+
+    Raises:
+        ProfileError: with a sentence that says what it is.
+    """
+    is_pictures = not isinstance(job, DecomposeJob)
+    beyond = profile.concepts_beyond(looked_for(policy)) if is_pictures else []
+    if beyond and job.clip == NO_CLIP:
+        raise ProfileError(
+            f"The profile {profile.name} wants to know whether a picture shows “{beyond[0]}”, and the job's clip "
+            "is none: give a CLIP and a policy that was measured on it, or take a profile that names no concepts."
+        )
+    if beyond:
+        raise ProfileError(
+            f"The profile {profile.name} wants to know whether a picture shows “{beyond[0]}”, and the policy "
+            f"{job.policy} doesn't look for that in pictures: add the concept there, or take it out of a profile "
+            "of your own."
+        )
+    if profile.aigc and not job.aigc_producer:
+        raise ProfileError(f"The profile {profile.name} demands AIGC metadata: give the job's aigc_producer.")
+    if profile.content_credentials and not job.c2pa_certificate:
+        raise ProfileError(
+            f"The profile {profile.name} demands content credentials: give the job's c2pa_certificate and c2pa_key."
+        )

@@ -1,0 +1,1 @@
+"""A lane: one device, and the stages that shards go through on it."""

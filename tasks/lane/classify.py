@@ -1,0 +1,33 @@
+"""Classify: what safety and the marketplace say of what was made."""
+
+from __future__ import annotations
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.lane.stages import Classified, Judged, Rendered, Screened, Stages
+from tasks.lane.stream import Stream
+
+
+@task(name="classify", task_run_name="classify {shard}", cache_policy=NO_CACHE)
+def classify(
+    shard: int,  # noqa: ARG001  names the task run
+    screened: Screened,
+    *,
+    stages: Stages,
+    rendered: Stream[Rendered],
+    out: Stream[Classified],
+) -> int:
+    """Judge the rows of a shard as they come; returns how many passed."""
+    passed = 0
+    try:
+        for batch in rendered:
+            judged = stages.classify(batch, screened)
+            out.put(judged)
+            passed += sum(isinstance(thing, Judged) and thing.verdict.allowed for thing in judged)
+        out.close()
+    except BaseException:
+        rendered.abandon()
+        out.abandon()
+        raise
+    return passed

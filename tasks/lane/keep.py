@@ -1,0 +1,96 @@
+"""Keep: what was judged as masters in the store, then the shard's ledger."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from concurrent.futures import Executor
+from dataclasses import replace
+
+from prefect import get_run_logger, task
+from prefect.cache_policies import NO_CACHE
+
+from tasks.lane.record import Record
+from tasks.lane.stages import Classified, Found, Judged, Screened, Stages
+from tasks.lane.stream import Stream
+from tasks.ledger.decision import Ruling
+from tasks.ledger.run import Run
+from tasks.outcome import Outcome, Status
+from tasks.progress import tell
+from tasks.stores.store import Store
+
+
+@task(name="keep", task_run_name="keep {shard}", cache_policy=NO_CACHE)
+def keep(
+    shard: int,
+    screened: Screened,
+    *,
+    store: Store,
+    stages: Stages,
+    pool: Executor,
+    classified: Stream[Classified],
+    record: Record,
+) -> dict[str, int]:
+    """Store what the rows of a shard gave and commit its ledger; return how many rows ended in each way.
+
+    Whatever was made is kept, passed or refused, and nothing is published: that is for the end of the run, when the
+    catalogue says so. The ledger is written when every row has ended, so a run that stops before that finds what it
+    made by its keys and judges it again.
+    """
+    try:
+        outcomes = list(screened.ended)
+        tell(outcomes)
+        for batch in classified:
+            ended = kept(batch, screened, stages=stages, pool=pool, record=record)
+            outcomes += ended
+            tell(ended)
+        Run(record.run).commit(store, shard, outcomes)
+    except BaseException:
+        classified.abandon()
+        raise
+    counts = {str(status): sum(outcome.status == status for outcome in outcomes) for status in Status}
+    words = ", ".join(f"{rows} {status}" for status, rows in counts.items() if rows)
+    get_run_logger().info("Shard %d has ended: %s", shard, words)
+    return counts
+
+
+def kept(batch: Classified, screened: Screened, *, stages: Stages, pool: Executor, record: Record) -> list[Outcome]:
+    """Make masters of what was made, and say what became of every row.
+
+    Where another run was first to make one of the same key, what that one made is judged, not what this one did.
+    """
+    ended = [thing for thing in batch if isinstance(thing, Outcome)]
+    judged = [thing for thing in batch if isinstance(thing, Judged)]
+    standing = list(pool.map(lambda one: _master(one, stages), judged))
+    ended += [_outcome(one, screened, stages, record) for one in standing if isinstance(one, Judged)]
+    others: Sequence[Found] = [one for one in standing if isinstance(one, Found)]
+    if others:
+        ended += kept(stages.classify([*others], screened), screened, stages=stages, pool=pool, record=record)
+    return ended
+
+
+def _master(judged: Judged, stages: Stages) -> Judged | Found:
+    """What was judged, with the master that holds it; or the master that somebody else made meanwhile."""
+    if judged.master is not None:
+        return judged
+    master, holds_it = stages.shelf.keep(judged.planned.key, judged.contents)
+    return replace(judged, master=master) if holds_it else Found(judged.planned, master)
+
+
+def _outcome(judged: Judged, screened: Screened, stages: Stages, record: Record) -> Outcome:
+    """What became of a row, by its verdict and people's decisions."""
+    row_id = judged.planned.row.id
+    verdict, decision = screened.rulings.get(row_id, Ruling()).applied("picture", judged.verdict)
+    assert judged.master is not None
+    return record.judged(
+        judged.planned,
+        Status.DONE if verdict.allowed else Status.REJECTED,
+        verdict,
+        decision or screened.approved.get(row_id),
+        width=judged.width,
+        height=judged.height,
+        fixes=judged.fixes,
+        marks=judged.marks,
+        fingerprint=judged.fingerprint,
+        seconds=judged.seconds,
+        **stages.shelf.said(judged.master),
+    )

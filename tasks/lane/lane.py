@@ -1,0 +1,315 @@
+"""A lane: one process that owns one device, keeps its model warm, and takes shards one after another."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import asdict
+from itertools import chain, pairwise
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from models.checkpoints.checkpoint import weight_files
+from models.files.read_ahead import reading_ahead
+from models.files.temporary_folder import temporary_folder
+from models.loading.loaded_once import loaded_once
+from models.lost_device import DeviceLost
+from safety.marks.provenance import DigitalSourceType
+from tasks.judging.judges import Judges
+from tasks.lane.classify import classify
+from tasks.lane.job_specs import Control, Pictures
+from tasks.lane.keep import keep
+from tasks.lane.lane_spec import LaneSpec
+from tasks.lane.layer_stages import LayerStages
+from tasks.lane.original_reader import OriginalReader
+from tasks.lane.picture_stages import PictureStages
+from tasks.lane.record import Record
+from tasks.lane.render import render
+from tasks.lane.screen import screen
+from tasks.lane.stages import Classified, Rendered, Screened, Stages
+from tasks.lane.stream import Abandoned, Stream
+from tasks.ledger.decision import Decisions
+from tasks.ledger.faults import Faults, collected_faults
+from tasks.ledger.plan import Plan
+from tasks.ledger.run import Run, write_json
+from tasks.processes.stopping import Stopped, stop
+from tasks.sources.intake import Intake
+from tasks.stores.opening import open_store
+from tasks.stores.store import Store, StoreError
+
+if TYPE_CHECKING:
+    from models.engines.decomposer import Decomposer
+    from models.engines.engine import Engine
+    from models.engines.generator import Generator
+    from models.loading.prompt_encoder import Reader
+    from models.memory.usage import Usage
+
+    AnyEngine = TypeVar("AnyEngine", bound=Engine)
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+BATCHES_BETWEEN_STAGES = 2
+SHARDS_BEHIND = 1  # that may still be classified and kept while the next one renders
+STORE_THREADS = 16
+DECODERS = 4  # processes that decode source pictures
+
+
+@task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)
+def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
+    """Take these shards to their ledgers; those that have one are left alone. Returns how many shards it did.
+
+    Raises:
+        Stopped: if a person or the system asked for it.
+        DeviceLost: if the GPU is in a state that only a new process leaves. What was made before that is stored.
+    """
+    store = open_store(spec.store, dialect=spec.dialect)
+    with temporary_folder() as folder:
+        file = folder / "plan.parquet"
+        path = Run(spec.run).path("plan.parquet")
+        if store.download(path, file) is None:
+            raise StoreError(f"The plan of run {spec.run} is gone from {store.uri}.")
+        plan = Plan(file, store.uri_of(path))
+        with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, plan, faults) as line:
+            try:
+                return line.work(shards)
+            except DeviceLost:
+                logger.exception("The GPU failed, and the run had to be begun again.")
+                raise
+            finally:
+                if (usage := line.usage) is not None:
+                    write_json(store, Run(spec.run).lane_path(number), asdict(usage))
+
+
+class Line:
+    """The stages of a lane and what they hold open between shards."""
+
+    def __init__(self, spec: LaneSpec, store: Store, plan: Plan, faults: Faults) -> None:
+        self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
+        self.record = Record(spec.run, spec.model, spec.making.text_column)
+        self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
+        self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
+        self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
+        self.open = contextlib.ExitStack()
+        self.stages = self._stages()
+        self.behind: deque[tuple[Future[Any], ...]] = deque()  # the stages that go on behind the rendering
+
+    def __enter__(self) -> Line:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.threads.shutdown()
+        self.pool.shutdown()
+        self.open.close()
+
+    def _open(self, engine: type[AnyEngine], control: Control | None = None) -> AnyEngine:
+        spec = self.spec
+        self._give_up_reader()
+        with losing_the_device():
+            return self._loaded(engine, control, spec)
+
+    def _loaded(self, engine: type[AnyEngine], control: Control | None, spec: LaneSpec) -> AnyEngine:
+        return engine.load(
+            spec.checkpoint,
+            device=spec.device,
+            precision=spec.precision,
+            fused=spec.fused,
+            attention=spec.attention,
+            step_cache=spec.step_cache,
+            batch=spec.batch,
+            memory_fraction=spec.memory_fraction,
+            gpu_memory=spec.gpu_memory,
+            placement=spec.placement,
+            max_prompt_tokens=spec.max_prompt_tokens,
+            controlnet=control.controlnet if control else None,
+            controlnet_scale=control.scale if control else 1.0,
+            loras=spec.loras,
+            scheduler=spec.scheduler,
+        )
+
+    @loaded_once
+    def generator(self) -> Generator:
+        """The model, loaded when there is something to draw."""
+        making = self.spec.making
+        control = making.control if isinstance(making, Pictures) else None
+        with reading_ahead(weight_files(self.spec.checkpoint, control.controlnet if control else None)):
+            from models.engines.generator import Generator  # imports torch and diffusers, which takes seconds
+
+            return self._open(Generator, control)
+
+    @loaded_once
+    def decomposer(self) -> Decomposer:
+        """The model, loaded when there is something to take apart."""
+        with reading_ahead(weight_files(self.spec.checkpoint)):
+            from models.engines.decomposer import Decomposer  # imports torch and diffusers, which takes seconds
+
+            return self._open(Decomposer)
+
+    @loaded_once
+    def reader(self) -> Reader:
+        """The model's text encoder alone, loaded when only stored rows are to be judged by it."""
+        from models.loading.prompt_encoder import load_reader
+
+        spec = self.spec
+        return load_reader(
+            spec.checkpoint,
+            pipeline="QwenImagePipeline" if isinstance(spec.making, Pictures) else "QwenImageLayeredPipeline",
+            device=spec.device,
+            precision=spec.precision,
+            memory_fraction=spec.memory_fraction,
+            gpu_memory=spec.gpu_memory,
+        )
+
+    def _prompt_reader(self, needs_model: bool) -> Reader:
+        """What reads prompts: that of the model, if it is loaded or will be anyway; else the text encoder alone."""
+        name = "generator" if isinstance(self.spec.making, Pictures) else "decomposer"
+        if needs_model or name in self.__dict__:
+            reader: Reader = getattr(self, name).components
+            return reader
+        return self.reader
+
+    def _give_up_reader(self) -> None:
+        """Make room for the model, which has a text encoder of its own."""
+        if self.__dict__.pop("reader", None) is not None:
+            import torch
+
+            gc.collect()
+            torch.cuda.empty_cache()
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the model was predicted to take and took; None if nothing was made."""
+        engine = self.__dict__.get("generator") or self.__dict__.get("decomposer")  # None if it wasn't loaded
+        return engine.usage if engine is not None else None
+
+    def _stages(self) -> Stages:
+        making = self.spec.making
+        if isinstance(making, Pictures):
+            return PictureStages(
+                generator=lambda: self.generator,
+                prompts=self._prompt_reader,
+                shelf=making.shelf(self.store, from_before=self.spec.from_before),
+                encoding=making.encoding,
+                retouching=making.retouching,
+                marker=making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA),
+                controls=self._reader(making.control.intake, keeps_alpha=False) if making.control else None,
+                judges=self.judges,
+                decisions=Decisions(self.store),
+                pool=self.pool,
+                record=self.record,
+            )
+        return LayerStages(
+            decomposer=lambda: self.decomposer,
+            prompts=self._prompt_reader,
+            making=making,
+            shelf=making.shelf(self.store, from_before=self.spec.from_before),
+            reader=self._reader(making.intake, keeps_alpha=True),
+            judges=self.judges,
+            decisions=Decisions(self.store),
+            pool=self.pool,
+            record=self.record,
+        )
+
+    def _reader(self, intake: Intake, *, keeps_alpha: bool) -> OriginalReader:
+        decoder = self.open.enter_context(intake.decoder(DECODERS))
+        return OriginalReader(intake.sources(), decoder, self.store, self.record, keeps_alpha)
+
+    def work(self, shards: Sequence[int]) -> int:
+        """Render shard after shard; the next one is screened meanwhile, and the last one classified and kept."""
+        left = Run(self.spec.run).left(self.store, shards, self.pool)
+        done = 0
+        try:
+            ahead: Future[Screened] | None = None
+            for shard, following in pairwise(chain(left, [None])):
+                if stop.is_set() or shard is None:
+                    break
+                screened = (ahead or self._start(self._screen, shard)).result()
+                ahead = None if following is None else self._start(self._screen, following)
+                self.behind.append(self._shard(screened))
+                self._settle(SHARDS_BEHIND)
+                self.faults.save()
+                done += 1
+        finally:
+            self._settle(0)
+        if stop.is_set():
+            raise Stopped
+        return done
+
+    def _screen(self, shard: int) -> Screened:
+        return screen(shard, self.plan.shard(shard), stages=self.stages)
+
+    def _shard(self, screened: Screened) -> tuple[Future[Any], ...]:
+        """Render a shard in this thread while others classify and keep it; returns what is still going on."""
+        rendered: Stream[Rendered] = Stream(BATCHES_BETWEEN_STAGES)
+        classified: Stream[Classified] = Stream(BATCHES_BETWEEN_STAGES)
+        shard, stages = screened.shard, self.stages
+        going = (
+            self._start(classify, shard, screened, stages=stages, rendered=rendered, out=classified),
+            self._start(
+                keep,
+                shard,
+                screened,
+                store=self.store,
+                stages=stages,
+                pool=self.pool,
+                classified=classified,
+                record=self.record,
+            ),
+        )
+        try:
+            render(shard, screened, stages=stages, out=rendered, between_batches=self._between_batches)
+        except Abandoned:
+            _finish(going)  # raises what the other stages failed of
+            raise
+        except BaseException:
+            with contextlib.suppress(Abandoned):
+                _finish(going)
+            raise
+        return going
+
+    def _start(self, step: Callable[..., T], *args: Any, **kwargs: Any) -> Future[T]:
+        # A copied context is what records a task run of another thread under this flow run (Prefect 3.8.8).
+        return self.threads.submit(copy_context().run, step, *args, **kwargs)
+
+    def _settle(self, most: int) -> None:
+        """Wait until at most so many shards are still being classified and kept."""
+        while len(self.behind) > most:
+            _finish(self.behind.popleft())
+
+    def _between_batches(self) -> None:
+        """End the run where it should end: nobody wants a shard more from a model whose pictures can't be stored."""
+        if stop.is_set():
+            raise Stopped
+        for going in self.behind:
+            if any(future.done() and future.exception() for future in going):
+                _finish(going)
+
+
+@contextlib.contextmanager
+def losing_the_device() -> Iterator[None]:
+    """Have an error of the device while a model is opened say that it is lost, as it does while one draws.
+
+    Raises:
+        DeviceLost: if it is so.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        from models.failure import blame
+
+        blame(error)
+        raise
+
+
+def _finish(going: tuple[Future[Any], ...]) -> None:
+    """Wait for stages; raise what one failed of, and that the other one gave up only if nothing else says why."""
+    errors = [error for future in going if (error := future.exception()) is not None]
+    for error in sorted(errors, key=lambda error: isinstance(error, Abandoned)):
+        raise error

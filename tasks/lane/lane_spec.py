@@ -1,0 +1,53 @@
+"""What a lane needs to know, told apart from the lane itself: planning it needs neither Prefect nor a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from models.checkpoints.checkpoint import Checkpoint
+from models.checkpoints.lora import Lora
+from models.checkpoints.schedule import Scheduler
+from models.devices.attention import Attention
+from models.placement_names import WantedPlacement
+from safety.pictures.profile import Profile
+from safety.policy.policy import Policy
+from tasks.lane.job_specs import Decomposition, Pictures
+from tasks.stores.dialect import Dialect
+
+
+@dataclass(frozen=True)
+class LaneSpec:
+    """Everything a lane needs to know; plain values, so that it can run in another process or on another machine."""
+
+    store: str
+    dialect: Dialect | None  # what was learned of the store before this run's first work
+    run: str
+    checkpoint: Checkpoint
+    loras: tuple[Lora, ...]
+    scheduler: Scheduler
+    clip: Checkpoint | None  # None: no concept is looked for
+    policy: Policy
+    profiles: Mapping[str, Profile]
+    making: Pictures | Decomposition
+    device: str
+    precision: str
+    fused: bool
+    attention: Attention
+    step_cache: float | None
+    batch: int | None
+    memory_fraction: float
+    gpu_memory: int | None
+    placement: WantedPlacement
+    max_prompt_tokens: int
+    from_before: bool  # the store has pictures that were written before there were masters
+
+    @property
+    def model(self) -> str:
+        """See `model_name`."""
+        return model_name(self.checkpoint, self.loras)
+
+
+def model_name(checkpoint: Checkpoint, loras: Sequence[Lora]) -> str:
+    """Return how the catalogue names a checkpoint and its LoRAs: `miniature@0123456789ab+enamel=0.8`."""
+    return "+".join([f"{checkpoint.name}@{checkpoint.revision[:12]}", *map(str, loras)])

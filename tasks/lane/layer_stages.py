@@ -1,0 +1,247 @@
+"""What the stages of a lane do with source pictures: layers, checked against their source."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.requests import LayersRequest, Shape
+from safety.marks.credentials import CredentialsError
+from safety.marks.marks import judge_marks
+from safety.pictures.layers import WHITE, judge_layers, over
+from safety.pictures.picture_file import PictureFile, examine
+from safety.verdict import Verdict, allow, strictest
+from tasks.judging.judges import Judges
+from tasks.lane.job_specs import Decomposition
+from tasks.lane.original_reader import OriginalReader
+from tasks.lane.probing import Asking, PromptReader, ask_again
+from tasks.lane.record import Record
+from tasks.lane.screen import judge_prompts, masters_of, passed, rulings_on, screen_originals
+from tasks.lane.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
+from tasks.ledger.decision import Decisions
+from tasks.ledger.plan import PlannedRow
+from tasks.outcome import FailureReason, Outcome, Status
+from tasks.results.layer_shelf import Layers, LayerShelf
+from tasks.results.master import Master
+from tasks.results.retouching import FIXES
+
+if TYPE_CHECKING:
+    from models.engines.decomposer import Decomposer, Failure
+
+
+Seen = tuple[str, int, int]
+"""What a caption is written of: the hash of a source picture, and the width and height at which it is read."""
+
+
+@dataclass(frozen=True)
+class _Result:
+    planned: PlannedRow
+    contents: Layers
+    composite: bytes  # as it is stored
+    file: PictureFile  # what those bytes say of it
+    seconds: float
+    master: Master | None  # that it was found in
+
+
+class LayerStages(Stages):
+    """Source pictures in, layers out."""
+
+    def __init__(
+        self,
+        *,
+        decomposer: Callable[[], Decomposer],
+        prompts: PromptReader,
+        judges: Judges,
+        making: Decomposition,
+        shelf: LayerShelf,
+        reader: OriginalReader,
+        decisions: Decisions,
+        pool: Executor,
+        record: Record,
+    ) -> None:
+        """`decomposer` gives the model, loaded when it is first asked for; `prompts` gives what reads prompts.
+
+        `pool` is for the store and for reading.
+        """
+        self.decomposer, self.prompts = decomposer, prompts
+        self.making, self.judges, self.shelf = making, judges, shelf
+        self.reader, self.decisions, self.pool, self.record = reader, decisions, pool, record
+        self._captions: dict[Seen, str] = {}  # written by this lane
+
+    def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
+        """Read the source pictures of a shard, judge them and their captions, and look up which layers are stored."""
+        rows, masters, failed = masters_of(rows, self.shelf, self.pool, self.record)
+        read = list(self.pool.map(lambda planned: self._original(planned, masters.get(planned.row.id)), rows))
+        screened = screen_originals(
+            shard,
+            read,
+            masters,
+            judges=self.judges,
+            policy=self.judges.policy,
+            decisions=self.decisions,
+            pool=self.pool,
+            record=self.record,
+        )
+        screened.ended.extend(failed)
+        return screened
+
+    def read_again(self, screened: Screened) -> tuple[list[Found], list[Outcome]]:
+        """Ask the policy's probe about stored rows, if it has one."""
+        return ask_again(self.judges.policy.probe, screened, self.prompts, self.record)
+
+    def render(self, screened: Screened) -> Iterator[Rendered]:
+        """Caption what has no caption, and take apart what is to be taken apart."""
+        rows = screened.to_render
+        if self.making.writes_captions:
+            rows, ended = self._captioned(rows, screened)
+            if ended:
+                yield [*ended]
+        requests = [self._request(planned, screened) for planned in rows]
+        asking = Asking(self.judges.policy.probe, rows, screened, self.record)
+        for pictures in self.decomposer().decompose(requests, admit=asking.admit):
+            yield [asking.taken(picture) for picture in pictures]
+
+    def classify(self, batch: Rendered, screened: Screened) -> Classified:
+        """Judge layers: whether they make their picture, what that shows, and whether each shows something.
+
+        Of the composite, which is what a shop may publish, marks and transparency count, too.
+        """
+        opened = list(self.pool.map(lambda thing: self._opened(thing, screened), batch))
+        results = [thing for thing in opened if isinstance(thing, _Result)]
+        measured = list(self.pool.map(self._measured, results))
+        finished = list(self.pool.map(self._finished, results))
+        shown = self.judges.see([over(result.contents.composite, WHITE) for result in results])
+        judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
+        for result, layers, picture, (whole, fixes, marks) in zip(results, measured, shown, finished, strict=True):
+            height, width = result.contents.source.shape[:2]
+            verdict = strictest([layers, picture, whole, screened.probed.get(result.planned.row.id, allow())])
+            contents = replace(result.contents, stored=result.composite)
+            judged.append(
+                Judged(
+                    result.planned,
+                    contents,
+                    width,
+                    height,
+                    result.seconds,
+                    verdict,
+                    result.master,
+                    fixes=fixes,
+                    marks=marks,
+                )
+            )
+        return judged
+
+    def _original(self, planned: PlannedRow, master: Master | None) -> tuple[PlannedRow, np.ndarray] | Outcome:
+        """A row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
+
+        Both lie beside the layers where these are stored already, so a caption that was written isn't written again.
+        """
+        if master is not None:
+            try:
+                original = self.shelf.original(master)
+            except ValueError as error:
+                return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+            return with_caption(planned, original.caption), original.source
+        return self.reader.read(planned)
+
+    def _captioned(self, rows: Sequence[PlannedRow], screened: Screened) -> tuple[list[PlannedRow], list[Outcome]]:
+        """The rows with captions, written where there were none and screened, and those that ended of it."""
+        failures = self._write_captions([planned for planned in rows if not planned.row.prompt], screened)
+        captioned = [with_caption(planned, self._captions.get(_seen(planned), "")) for planned in rows]
+        written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
+        rulings = rulings_on(written, self.decisions, self.pool)  # anew: a decision counts for a caption, too
+        verdicts = {
+            new.row.id: (ruling, *ruling.applied("input", verdict))
+            for new, verdict, ruling in zip(written, judge_prompts(written, self.judges)[0], rulings, strict=True)
+        }
+        kept: list[PlannedRow] = []
+        ended: list[Outcome] = []
+        for planned in captioned:
+            judged, failure = verdicts.get(planned.row.id), failures.get(_seen(planned))
+            if judged is not None:
+                ruling, verdict, decision = judged
+                if verdict.allowed:
+                    passed(screened, planned, ruling, decision)
+                    kept.append(planned)
+                else:
+                    ended.append(self.record.judged(planned, Status.BLOCKED, verdict, decision))
+            elif not planned.row.prompt and failure is not None:
+                ended.append(self.record.failure(planned, failure.reason, failure.message, retryable=failure.retryable))
+            else:
+                kept.append(planned)
+        return kept, ended
+
+    def _write_captions(self, rows: Sequence[PlannedRow], screened: Screened) -> dict[Seen, Failure]:
+        """Write a caption for each source picture that has none yet; returns why some have none still."""
+        missing = list({seen: planned for planned in rows if (seen := _seen(planned)) not in self._captions}.values())
+        failures: dict[Seen, Failure] = {}
+        if not missing:
+            return failures
+        shape = missing[0].row
+        batches = self.decomposer().caption(
+            [screened.sources[planned.row.id] for planned in missing],
+            resolution=round(math.sqrt(shape.width * shape.height)),
+            use_en_prompt=self.making.use_en_prompt,
+        )
+        for caption in chain.from_iterable(batches):
+            seen = _seen(missing[caption.index])
+            if caption.failure is not None:
+                failures[seen] = caption.failure
+            else:
+                self._captions[seen] = caption.text or ""
+        return failures
+
+    def _request(self, planned: PlannedRow, screened: Screened) -> LayersRequest:
+        row = planned.row
+        shape = Shape(row.width, row.height, row.steps, row.guidance, row.layers, self.making.cfg_normalize)
+        return LayersRequest(screened.sources[row.id], row.prompt, row.negative_prompt, row.seed, shape)
+
+    def _measured(self, result: _Result) -> Verdict:
+        contents, profile = result.contents, self.judges.profiles[result.planned.row.profile]
+        return judge_layers(contents.source, contents.layers, contents.composite, min_psnr=profile.min_layers_psnr)
+
+    def _finished(self, result: _Result) -> tuple[Verdict, list[str], list[str]]:
+        """What is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
+        marker, profile = self.shelf.marker, self.judges.profiles[result.planned.row.profile]
+        marked = marker.find(result.composite, result.file.format, result.planned.key)
+        verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(result.file.transparent)]
+        return strictest(verdicts), [name for name in FIXES if name in marked.edits], [*map(str, marked.found)]
+
+    def _opened(self, thing: Made | Found | Outcome, screened: Screened) -> _Result | Outcome:
+        """New layers put together, or stored ones fetched; a row that has ended stays as it is."""
+        if isinstance(thing, Outcome):
+            return thing
+        planned = thing.planned
+        try:
+            if isinstance(thing, Made):
+                made = Layers(screened.sources[planned.row.id], thing.pixels, planned.row.prompt)
+                return self._result(planned, made, thing.seconds, None)
+            return self._result(planned, self.shelf.read(thing.master), 0.0, thing.master)
+        except CredentialsError as error:
+            return self.record.failure(planned, FailureReason.UNSIGNED, str(error), retryable=True)
+        except ValueError as error:
+            return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+
+    def _result(self, planned: PlannedRow, contents: Layers, seconds: float, master: Master | None) -> _Result:
+        """Layers with the bytes of their composite, as they are stored or will be: all that is judged is read here.
+
+        Raises:
+            ValueError: if they can't be read; a row's stored objects are its own trouble.
+        """
+        composite = self.shelf.composite(planned.key, contents)
+        return _Result(planned, contents, composite, examine(composite), seconds, master)
+
+
+def _seen(planned: PlannedRow) -> Seen:
+    return planned.row.source or "", planned.row.width, planned.row.height
+
+
+def with_caption(planned: PlannedRow, caption: str) -> PlannedRow:
+    """A row with this caption, if it has none and there is one."""
+    return planned if planned.row.prompt or not caption else replace(planned, row=replace(planned.row, prompt=caption))

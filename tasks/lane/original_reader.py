@@ -1,0 +1,42 @@
+"""The pictures that planned rows are made from, as a lane reads them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from safety.pictures.layers import WHITE, over
+from tasks.lane.record import Record
+from tasks.ledger.plan import PlannedRow
+from tasks.outcome import Outcome
+from tasks.rows.originals import read_source
+from tasks.sources.decoder import Decoder
+from tasks.sources.source import Sources
+from tasks.sources.source_error import SourceError
+from tasks.stores.store import Store
+
+
+@dataclass(frozen=True)
+class OriginalReader:
+    """Reads the pictures of planned rows, for a lane; safe to use from many threads."""
+
+    sources: Sources
+    decoder: Decoder
+    store: Store
+    record: Record
+    keeps_alpha: bool  # or lays pictures over white, before they are resized: lines on nothing are lines on white
+
+    def read(self, planned: PlannedRow) -> tuple[PlannedRow, np.ndarray] | Outcome:
+        """A row with its picture at the row's size, uint8 [H, W, 4] with alpha, else [H, W, 3]; or how the row ends."""
+        from models.sampling.latents import resized  # imports torch and diffusers, which takes seconds
+
+        row = planned.row
+        try:
+            picture = self.decoder.decode(read_source(row, self.sources, self.store))
+        except SourceError as error:
+            return self.record.failure(
+                planned, error.reason, error.message, retryable=error.retryable, keeps=error.is_passing
+            )
+        pixels = picture.pixels if self.keeps_alpha else over(picture.pixels, WHITE)
+        return planned, np.asarray(resized(pixels, row.width, row.height, pixels.shape[2]))

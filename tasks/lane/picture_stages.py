@@ -1,0 +1,206 @@
+"""What the stages of a lane do with prompts: pictures, judged and stored one object each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.requests import PictureRequest, Shape
+from safety.marks.credentials import CredentialsError
+from safety.marks.marks import Mark, judge_marks
+from safety.pictures.label import draw_label, find_label, without_label
+from safety.pictures.likeness import fingerprint
+from safety.pictures.picture import inspect
+from safety.pictures.picture_file import PictureFile, examine
+from safety.pictures.profile import Profile
+from safety.verdict import Verdict, allow, strictest
+from tasks.judging.judges import Judges
+from tasks.lane.original_reader import OriginalReader
+from tasks.lane.probing import Asking, PromptReader, ask_again
+from tasks.lane.record import Record
+from tasks.lane.screen import judge_prompts, masters_of, rulings_on, screen_originals, sorted_out
+from tasks.lane.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
+from tasks.ledger.decision import Decisions
+from tasks.ledger.plan import PlannedRow
+from tasks.outcome import FailureReason, Outcome
+from tasks.results.encoding import Encoding, decode
+from tasks.results.marking import Marker
+from tasks.results.master import Master
+from tasks.results.retouching import FIXES, Retouching
+from tasks.results.shelf import PictureShelf
+
+if TYPE_CHECKING:
+    from models.engines.generator import Generator
+
+
+@dataclass(frozen=True)
+class _Picture:
+    planned: PlannedRow
+    data: bytes  # as it is stored
+    file: PictureFile
+    size: tuple[int, int]  # width, height
+    pixels: np.ndarray  # uint8 [H, W, 3], without the visible label
+    fixes: list[str]
+    marks: tuple[Mark, ...]  # that were found
+    seconds: float
+    master: Master | None  # that it was found in
+
+
+class PictureStages(Stages):
+    """Prompts in, pictures out."""
+
+    def __init__(
+        self,
+        *,
+        generator: Callable[[], Generator],
+        prompts: PromptReader,
+        judges: Judges,
+        shelf: PictureShelf,
+        encoding: Encoding,
+        retouching: Retouching,
+        marker: Marker,
+        controls: OriginalReader | None,
+        decisions: Decisions,
+        pool: Executor,
+        record: Record,
+    ) -> None:
+        """`generator` gives the model, loaded when it is first asked for, and `prompts` what reads prompts.
+
+        `pool` is for the store and for encoding. `retouching` and `marker` finish a picture before it is stored.
+        `controls` reads control pictures, where there are any to draw after.
+        """
+        self.generator, self.prompts = generator, prompts
+        self.judges, self.shelf, self.encoding = judges, shelf, encoding
+        self.retouching, self.marker, self.controls = retouching, marker, controls
+        self.decisions, self.pool, self.record = decisions, pool, record
+
+    def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
+        """Judge the prompts of a shard and its control pictures, and look up which pictures are stored."""
+        rows, masters, failed = masters_of(rows, self.shelf, self.pool, self.record)
+        if self.controls is not None:
+            read = list(self.pool.map(self.controls.read, rows))
+            screened = screen_originals(
+                shard,
+                read,
+                masters,
+                judges=self.judges,
+                policy=self.judges.policy.of_conditions,
+                decisions=self.decisions,
+                pool=self.pool,
+                record=self.record,
+            )
+        else:
+            verdicts, windows = judge_prompts(rows, self.judges)
+            rulings = rulings_on(rows, self.decisions, self.pool)
+            screened = sorted_out(shard, rows, verdicts, rulings, masters, windows, record=self.record)
+        screened.ended.extend(failed)
+        return screened
+
+    def read_again(self, screened: Screened) -> tuple[list[Found], list[Outcome]]:
+        """Ask the policy's probe about stored rows, if it has one."""
+        return ask_again(self.judges.policy.probe, screened, self.prompts, self.record)
+
+    def render(self, screened: Screened) -> Iterator[Rendered]:
+        """Draw what is to be drawn."""
+        rows = screened.to_render
+        requests = [request_of(planned, screened.sources.get(planned.row.id)) for planned in rows]
+        asking = Asking(self.judges.policy.probe, rows, screened, self.record)
+        for pictures in self.generator().render(requests, admit=asking.admit):
+            yield [asking.taken(picture) for picture in pictures]
+
+    def classify(self, batch: Rendered, screened: Screened) -> Classified:
+        """Judge pictures as they are stored: what is on each, what that means, its marks, and its marketplace."""
+        opened = list(self.pool.map(self._opened, batch))
+        pictures = [thing for thing in opened if isinstance(thing, _Picture)]
+        inspected = list(self.pool.map(self._inspected, pictures))
+        windows = [screened.windows.get(picture.planned.row.id) for picture in pictures]
+        meant = self.judges.see([picture.pixels for picture in pictures], windows)
+        judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
+        demanded = self.pool.map(self._demanded, pictures, meant)
+        for picture, (seen, print_), meaning, wanted in zip(pictures, inspected, meant, demanded, strict=True):
+            width, height = picture.size
+            judged.append(
+                Judged(
+                    picture.planned,
+                    picture.data,
+                    width,
+                    height,
+                    picture.seconds,
+                    strictest([seen, meaning, *wanted, screened.probed.get(picture.planned.row.id, allow())]),
+                    picture.master,
+                    fixes=picture.fixes,
+                    marks=[*map(str, picture.marks)],
+                    fingerprint=print_,
+                )
+            )
+        return judged
+
+    def _opened(self, thing: Made | Found | Outcome) -> _Picture | Outcome:
+        """A new picture finished and encoded, or a stored one fetched; a row that has ended stays as it is."""
+        if isinstance(thing, Outcome):
+            return thing
+        try:
+            if isinstance(thing, Made):
+                return self._read(thing.planned, self._finished(thing), thing.seconds, None)
+            return self._read(thing.planned, self.shelf.read(thing.master), 0.0, thing.master)
+        except CredentialsError as error:
+            return self.record.failure(thing.planned, FailureReason.UNSIGNED, str(error), retryable=True)
+        except ValueError as error:
+            return self.record.failure(thing.planned, FailureReason.UNREADABLE, str(error), retryable=True)
+
+    def _finished(self, made: Made) -> bytes:
+        """The bytes of what the model made, with the job's fixes, the profile's label and all marks."""
+        pixels, edits = self.retouching.fixed(made.pixels)
+        if label := self._profile(made.planned).visible_label:
+            pixels = draw_label(pixels, label)
+            edits = [*edits, Mark.VISIBLE_LABEL]
+        data = self.encoding.encode(pixels, self.marker.packet(made.planned.key, edits))
+        return self.marker.signed(data, self.encoding.format, edits)
+
+    def _read(self, planned: PlannedRow, data: bytes, seconds: float, master: Master | None) -> _Picture:
+        """What the bytes hold that are stored, or will be: all that is judged is read from them."""
+        file, pixels = examine(data), decode(data)
+        size = (pixels.shape[1], pixels.shape[0])
+        marked = self.marker.find(data, file.format, planned.key)
+        marks = marked.found
+        if (label := self._profile(planned).visible_label) and (box := find_label(pixels, label)):
+            # A marketplace looks at the product; and a classifier would take the label for a promotion.
+            pixels, marks = without_label(pixels, box), (*marks, Mark.VISIBLE_LABEL)
+        fixes = [name for name in FIXES if name in marked.edits]
+        return _Picture(planned, data, file, size, pixels, fixes, marks, seconds, master)
+
+    def _inspected(self, picture: _Picture) -> tuple[Verdict, str]:
+        """Whether there is anything on a picture, and what it is told from others by."""
+        return inspect(picture.pixels), fingerprint(picture.pixels)
+
+    def _demanded(self, picture: _Picture, meaning: Verdict) -> list[Verdict]:
+        """What the job and the profile demand, of its marks and of the rest."""
+        profile, marks = self._profile(picture.planned), self.marker.demanded
+        near = self.judges.nearness(meaning)
+        if meaning.failed:  # which refuses it; that nobody could see a concept is no fault of the picture's
+            profile = profile.model_copy(update={"concepts": tuple(name for name in profile.concepts if name in near)})
+        if profile.visible_label:
+            marks = (*marks, Mark.VISIBLE_LABEL)
+        return [
+            judge_marks(picture.marks, marks),
+            profile.check(
+                picture.pixels,
+                picture.file,
+                extension=self.encoding.extension,
+                concepts=near,
+            ),
+        ]
+
+    def _profile(self, planned: PlannedRow) -> Profile:
+        return self.judges.profiles[planned.row.profile]
+
+
+def request_of(planned: PlannedRow, control: np.ndarray | None) -> PictureRequest:
+    """What the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
+    row = planned.row
+    shape = Shape(row.width, row.height, row.steps, row.guidance)
+    return PictureRequest(row.prompt, row.negative_prompt, row.seed, shape, control)

@@ -1,0 +1,111 @@
+"""What the policy's probe says of rows: before they are made, and again of those that are stored."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from safety.probes.probe import Probe, judge_vectors
+from safety.verdict import Reason, Verdict, allow, fail, strictest
+from tasks.lane.record import Record
+from tasks.lane.screen import conditioning
+from tasks.lane.stages import Found, Made, Screened
+from tasks.ledger.decision import Ruling
+from tasks.ledger.plan import PlannedRow
+from tasks.outcome import Outcome, Status
+
+if TYPE_CHECKING:
+    from models.engines.engine import Admit, Picture
+    from models.loading.prompt_encoder import Reader
+
+logger = logging.getLogger(__name__)
+
+PromptReader = Callable[[bool], "Reader"]
+"""Gives what reads prompts; it is told whether the model will be needed anyway."""
+
+
+class Asking:
+    """The rows of a shard that are to be made, and what the probe says of them when the model has read them."""
+
+    def __init__(self, probe: Probe | None, rows: Sequence[PlannedRow], screened: Screened, record: Record) -> None:
+        self.probe, self.rows, self.screened, self.record = probe, rows, screened, record
+        self._refused: dict[int, Outcome] = {}
+
+    @property
+    def admit(self) -> Admit | None:
+        """What the engine is to ask, if there is a probe."""
+        return self._admit if self.probe is not None else None
+
+    def taken(self, picture: Picture) -> Made | Outcome:
+        """What an engine gave for a row, as the next stage wants it."""
+        if picture.is_refused:
+            return self._refused[picture.index]
+        return self.record.taken(self.rows[picture.index], picture)
+
+    def _admit(self, vectors: Mapping[str, np.ndarray]) -> list[int]:
+        assert self.probe is not None
+        verdicts = judge_rows(self.rows, vectors, self.probe)
+        for index, (planned, verdict) in enumerate(zip(self.rows, verdicts, strict=True)):
+            if (refused := _refused(planned, verdict, self.screened, self.record)) is not None:
+                self._refused[index] = refused
+        return [*self._refused]
+
+
+def ask_again(
+    probe: Probe | None, screened: Screened, reader: PromptReader, record: Record
+) -> tuple[list[Found], list[Outcome]]:
+    """Return the stored rows of a shard that a probe allows, and how those end that it refuses.
+
+    Their prompts are read by the text encoder alone, which costs a fraction of a denoising step: nothing is made again.
+    """
+    found = screened.found
+    if probe is None or not found:
+        return found, []
+    rows = [one.planned for one in found]
+    vectors: Mapping[str, np.ndarray] = {}
+    if texts := {text for planned in rows for text in conditioning(planned)}:
+        from models.sampling.pooled import read_prompts  # imports torch
+
+        vectors, _ = read_prompts(reader(bool(screened.to_render)), texts)
+    kept: list[Found] = []
+    ended: list[Outcome] = []
+    for one, verdict in zip(found, judge_rows(rows, vectors, probe), strict=True):
+        if (refused := _refused(one.planned, verdict, screened, record)) is not None:
+            ended.append(refused)
+        else:
+            kept.append(one)
+    return kept, ended
+
+
+def _refused(planned: PlannedRow, judged: Verdict, screened: Screened, record: Record) -> Outcome | None:
+    """The end of a row that a probe refuses, after what people decided on it; None if it may be made."""
+    row_id = planned.row.id
+    verdict, decision = screened.rulings.get(row_id, Ruling()).applied("input", judged)
+    if not verdict.allowed:
+        return record.judged(planned, Status.BLOCKED, verdict, decision)
+    screened.probed[row_id] = verdict
+    if decision is not None:
+        screened.approved[row_id] = decision
+    return None
+
+
+def judge_rows(rows: Sequence[PlannedRow], vectors: Mapping[str, np.ndarray], probe: Probe) -> list[Verdict]:
+    """The probe's verdict on each row, by the vectors of the texts that condition it.
+
+    A text without a vector, and a probe that fails, refuse.
+    """
+    texts = list(vectors)
+    try:
+        judged = dict(zip(texts, judge_vectors(np.stack([*vectors.values()]), probe), strict=True)) if texts else {}
+    except Exception as error:
+        logger.exception("The policy's probe failed.")
+        judged, why = {}, type(error).__name__
+    else:
+        why = "the text encoder couldn't read it"
+    failed = fail(Reason.SCREEN_FAILED, f"The prompt could not be screened: {why}.")
+    # The prompt's scores are what the catalogue shows, unless it was another text that was refused.
+    of_rows = ([judged.get(text, failed) for text in conditioning(planned)][::-1] for planned in rows)
+    return [strictest(of_texts) if of_texts else allow() for of_texts in of_rows]

@@ -1,0 +1,194 @@
+"""Screen: which rows of a shard may be made, and which of them the store has already."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
+
+import numpy as np
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from safety.pictures.layers import WHITE, over
+from safety.policy.concepts import judge_prompt
+from safety.policy.policy import Policy
+from safety.text.texts import judge_text
+from safety.verdict import Reason, Verdict, allow, strictest
+from tasks.judging.judges import Judges, unjudged
+from tasks.lane.record import Record
+from tasks.lane.stages import Found, Screened, Stages
+from tasks.ledger.decision import Decision, Decisions, Ruling
+from tasks.ledger.plan import PlannedRow
+from tasks.outcome import FailureReason, Outcome, Status
+from tasks.results.master import Master
+from tasks.results.shelf import Shelf
+
+logger = logging.getLogger(__name__)
+
+
+@task(name="screen", task_run_name="screen {shard}", cache_policy=NO_CACHE)
+def screen(shard: int, rows: Sequence[PlannedRow], *, stages: Stages) -> Screened:
+    """Judge what the rows of a shard are made from, and look up which of them are stored."""
+    return stages.screen(shard, rows)
+
+
+def masters_of(
+    rows: Sequence[PlannedRow], shelf: Shelf[Any], pool: Executor, record: Record
+) -> tuple[list[PlannedRow], dict[str, Master], list[Outcome]]:
+    """Look up which rows have a master, and let those fail whose master can't be told.
+
+    Returns the rows that are left, the masters by their rows' ids, and how the others ended.
+    """
+
+    def find(planned: PlannedRow) -> Master | Outcome | None:
+        try:
+            return shelf.find(planned.key)
+        except ValueError as error:
+            return record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+
+    found = list(zip(rows, pool.map(find, rows), strict=True))
+    failed = [thing for _, thing in found if isinstance(thing, Outcome)]
+    left = [planned for planned, thing in found if not isinstance(thing, Outcome)]
+    return left, {planned.row.id: thing for planned, thing in found if isinstance(thing, Master)}, failed
+
+
+def screen_originals(
+    shard: int,
+    read: Sequence[tuple[PlannedRow, np.ndarray] | Outcome],
+    masters: Mapping[str, Master],
+    *,
+    judges: Judges,
+    policy: Policy,
+    decisions: Decisions,
+    pool: Executor,
+    record: Record,
+) -> Screened:
+    """Judge rows by their texts and by the pictures that they are made from, and deal them.
+
+    Args:
+        policy: what of the judges' policy counts for these pictures.
+        read: as `OriginalReader.read` gives it, for each row of the shard.
+        masters: of the rows that have one, by their ids.
+    """
+    failed = [thing for thing in read if isinstance(thing, Outcome)]
+    opened = [thing for thing in read if not isinstance(thing, Outcome)]
+    rows = [planned for planned, _ in opened]
+    said, windows = judge_prompts(rows, judges)
+    flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for _, picture in opened]
+    shown = judges.see(flat, policy=policy)
+    verdicts = [strictest(pair) for pair in zip(said, shown, strict=True)]
+    rulings = rulings_on(rows, decisions, pool)
+    screened = sorted_out(shard, rows, verdicts, rulings, masters, windows, record=record)
+    screened.ended.extend(failed)
+    to_render = {planned.row.id for planned in screened.to_render}
+    screened.sources.update((row.row.id, picture) for row, picture in opened if row.row.id in to_render)
+    return screened
+
+
+def sorted_out(
+    shard: int,
+    rows: Sequence[PlannedRow],
+    verdicts: Sequence[Verdict],
+    rulings: Sequence[Ruling],
+    masters: Mapping[str, Master],
+    windows: Sequence[np.ndarray | None],
+    *,
+    record: Record,
+) -> Screened:
+    """Deal the rows of a shard by their verdicts, by what people decided, and by what is stored."""
+    screened = Screened(shard, [], [], [], {})
+    for planned, judged, ruling, window in zip(rows, verdicts, rulings, windows, strict=True):
+        verdict, decision = ruling.applied("input", judged)
+        if not verdict.allowed:
+            screened.ended.append(record.judged(planned, Status.BLOCKED, verdict, decision))
+            continue
+        passed(screened, planned, ruling, decision)
+        if window is not None:
+            screened.windows[planned.row.id] = window
+        if (master := masters.get(planned.row.id)) is not None:
+            screened.found.append(Found(planned, master))
+        else:
+            screened.to_render.append(planned)
+    return screened
+
+
+def rulings_on(rows: Sequence[PlannedRow], decisions: Decisions, pool: Executor) -> list[Ruling]:
+    """What people decided on each row."""
+    return list(pool.map(lambda planned: decisions.on(planned.key, planned.row.prompt), rows))
+
+
+def passed(screened: Screened, planned: PlannedRow, ruling: Ruling, decision: Decision | None) -> None:
+    """Note what people decided on a row that may be made, for when its picture is judged."""
+    screened.rulings[planned.row.id] = ruling
+    if decision is not None:
+        screened.approved[planned.row.id] = decision
+
+
+def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verdict], list[np.ndarray | None]]:
+    """The verdict on each row's prompt and negative prompt, and its prompt's embeddings where it was embedded.
+
+    A screen that fails blocks: whatever goes wrong with a row's text, the row isn't drawn.
+    """
+    verdicts = [judge_by_list(planned, judges) for planned in rows]
+    windows: list[np.ndarray | None] = [None] * len(rows)
+    if not judges.asks_clip:
+        return verdicts, windows
+    open_rows = [index for index, verdict in enumerate(verdicts) if verdict.allowed]
+    texts = list(dict.fromkeys(text for index in open_rows for text in conditioning(rows[index])))
+    try:
+        concepts = judges.concepts
+        embedded = _embedded(texts, judges)
+    except Exception as error:
+        logger.exception("The CLIP could not be asked about prompts.")
+        return [_failed(error) if verdict.allowed else verdict for verdict in verdicts], windows
+    for index in open_rows:
+        judged = [
+            thing if isinstance(thing := embedded[text], Verdict) else judge_prompt(thing, concepts, judges.policy)
+            for text in conditioning(rows[index])
+        ]
+        # The prompt's scores are what the catalogue shows, unless it was another text that was refused.
+        verdicts[index] = strictest(judged[::-1]) if judged else verdicts[index]
+        shown = embedded.get(rows[index].row.prompt)
+        windows[index] = None if isinstance(shown, Verdict) else shown
+    return verdicts, windows
+
+
+def _embedded(texts: Sequence[str], judges: Judges) -> dict[str, np.ndarray | Verdict]:
+    """The windows of every text, or the refusal of one that the CLIP can't read: it takes no other with it."""
+    try:
+        return dict(zip(texts, judges.prompt_windows(texts), strict=True))
+    except Exception:  # one of them may have been the cause
+        logger.exception("The CLIP failed of prompts.")
+        found: dict[str, np.ndarray | Verdict] = {}
+        for text in texts:
+            try:
+                (found[text],) = judges.prompt_windows([text])
+            except Exception as error:
+                logger.exception("The CLIP failed of a prompt.")
+                found[text] = _failed(error)
+        return found
+
+
+def _failed(error: Exception) -> Verdict:
+    return unjudged(Reason.SCREEN_FAILED, "prompt could not be screened", error)
+
+
+def judge_by_list(planned: PlannedRow, judges: Judges) -> Verdict:
+    """The blocklist's verdict on a row's texts."""
+    row = planned.row
+    texts = {row.negative_prompt: "negative prompt", row.prompt: "prompt"}
+    try:
+        verdicts = [judge_text(text, judges.policy.blocklist, what=texts[text]) for text in conditioning(planned)]
+    except Exception as error:  # no text is known to bring it about; one that does is its own row's fault
+        logger.exception("The blocklist failed of a text.")
+        return _failed(error)
+    return strictest(verdicts) if verdicts else allow()
+
+
+def conditioning(planned: PlannedRow) -> list[str]:
+    """The texts that decide what is made, the prompt first; a text of nothing decides nothing."""
+    row = planned.row
+    texts = [row.prompt, row.negative_prompt] if row.guidance > 1 else [row.prompt]
+    return [text for text in texts if text.strip()]

@@ -1,0 +1,93 @@
+"""What passes between the stages of a lane, and what each stage does for the two kinds of job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from safety.verdict import Verdict
+from tasks.ledger.decision import Decision, Ruling
+from tasks.ledger.plan import PlannedRow
+from tasks.outcome import Outcome
+from tasks.results.master import Master
+from tasks.results.shelf import Shelf
+
+
+@dataclass(frozen=True)
+class Found:
+    """A row whose key is in the store already."""
+
+    planned: PlannedRow
+    master: Master
+
+
+@dataclass(frozen=True)
+class Screened:
+    """A shard after screening. Every row is in exactly one of `to_render`, `found` and `ended`."""
+
+    shard: int
+    to_render: list[PlannedRow]
+    found: list[Found]
+    ended: list[Outcome]  # blocked, or without a source picture
+    windows: dict[str, np.ndarray]  # prompt embeddings of the rows that passed, by id: float32 [windows, dimensions]
+    rulings: dict[str, Ruling] = field(default_factory=dict)  # what people decided on the rows that passed, by id
+    approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
+    sources: dict[str, np.ndarray] = field(default_factory=dict)  # pictures of `to_render`, by id: uint8 [H, W, C]
+    probed: dict[str, Verdict] = field(default_factory=dict)  # what a probe says of rows that passed it, by id
+
+
+@dataclass(frozen=True)
+class Made:
+    """What the model made of a row."""
+
+    planned: PlannedRow
+    pixels: np.ndarray  # uint8 [height, width, 3], or [layers, height, width, 4]
+    seconds: float
+
+
+Rendered = list[Made | Found | Outcome]
+"""What is classified at a time: what was made, what is to be fetched from the store, and rows that have ended."""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is to be stored of a row, with the verdict on it."""
+
+    planned: PlannedRow
+    contents: Any  # what the shelf takes
+    width: int
+    height: int
+    seconds: float
+    verdict: Verdict
+    master: Master | None  # that it was found in, None for what is new
+    fixes: list[str] = field(default_factory=list)
+    marks: list[str] = field(default_factory=list)
+    fingerprint: str | None = None  # of a picture: see `safety.pictures.likeness`
+
+
+Classified = list[Judged | Outcome]
+
+
+class Stages(Protocol):
+    """What the stages of a lane do with the rows of a shard."""
+
+    shelf: Shelf[Any]
+
+    def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
+        """Judge what the rows are made from, and look up which of them are stored."""
+
+    def read_again(self, screened: Screened) -> tuple[list[Found], list[Outcome]]:
+        """Judge the prompts of stored rows as the model reads them: those that pass, and how the others end."""
+
+    def render(self, screened: Screened) -> Iterator[Rendered]:
+        """Make what is to be made, batch by batch."""
+
+    def classify(self, batch: Rendered, screened: Screened) -> Classified:
+        """Judge what was made or found."""
+
+
+Between = Callable[[], None]
+"""Called between two batches; it raises what should end the run."""

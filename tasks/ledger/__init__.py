@@ -1,0 +1,1 @@
+"""Plans, and what the runs that follow them write down."""

@@ -1,0 +1,352 @@
+"""The plan: every row of the manifest, and the shard of each one that is still to do. Written once, never changed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from safety.verdict import Reason
+from tasks.ledger.kept import UNJUDGED
+from tasks.manifests.key import Maker, reseed
+from tasks.manifests.manifest import Manifest
+from tasks.manifests.row import BadRow, Row, RowShape
+from tasks.manifests.variant_ids import shared_id
+from tasks.outcome import Status
+from tasks.stores.stored_table import naming, read_table
+
+COLUMNS = pa.schema(
+    [
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("prompt", pa.string(), nullable=False),
+        pa.field("negative_prompt", pa.string()),
+        pa.field("seed", pa.int64()),
+        pa.field("width", pa.int32()),
+        pa.field("height", pa.int32()),
+        pa.field("steps", pa.int32()),
+        pa.field("guidance", pa.float64()),
+        pa.field("profile", pa.string()),
+        pa.field("image", pa.string()),  # the address of a source picture, or of a control picture
+        pa.field("source", pa.string()),  # SHA-256 of its bytes
+        pa.field("layers", pa.int32()),
+        pa.field("key", pa.string()),
+        pa.field("judged_by", pa.string()),
+        pa.field("attempt", pa.int32()),
+        pa.field("shard", pa.int32()),  # null: nothing to do, the catalogue's outcome stands, or the row is bad
+        pa.field("problem", pa.string()),  # what is wrong with a bad row, a sentence
+        pa.field("reason", pa.string()),  # of a bad row's failure
+        pa.field("retryable", pa.bool_()),  # whether a bad row may do another time
+        pa.field("kept_because", pa.string()),  # why a row keeps what it has, whatever it asks for now, a sentence
+    ]
+)
+OF_OTHER_ROWS = ("shard", "problem", "reason", "retryable", "kept_because")  # columns that tell a shard's rows nothing
+REMEDY = "restore it, or remove that run's folder, and the same command plans anew; what was made stays"
+CARRIED = "carried:"  # before the name of a column that the manifest carries to the catalogue
+PLANNED_FROM = b"planned_from"  # in the metadata: the catalogue's version that the plan was made from
+UNLIKE_OTHERS = b"unlike_others"  # and, as JSON, the profiles of its rows that allow no picture like another one's
+
+
+@dataclass(frozen=True)
+class PlannedRow:
+    """A row with its key and the number of this attempt."""
+
+    row: Row
+    key: str
+    judged_by: str
+    attempt: int
+
+
+@dataclass(frozen=True)
+class Known:
+    """What the catalogue says of a row: enough to decide whether it is still to do."""
+
+    status: str
+    key: str
+    judged_by: str
+    attempt: int
+    retryable: bool  # what went wrong was not the row's doing: the same picture may pass
+    reason: str | None = None
+    text: str = ""  # of a row that waits for a person: its prompt, or the caption of its source picture
+    asks: tuple[str, ...] = ()  # and the concepts for which a person must look
+
+    @property
+    def still_to_judge(self) -> bool:
+        """Whether the last look at it failed, so that what was known of it before stands: see `tasks.ledger.kept`."""
+        return self.retryable and self.status != Status.FAILED and self.reason not in UNJUDGED
+
+
+@dataclass(frozen=True)
+class Unread:
+    """How many rows keep the outcome that they had because their source picture can't be read now."""
+
+    rows: int = 0
+    example: str | None = None  # the id of one of them
+    why: str | None = None  # what is said of that one's source, a sentence
+
+    @property
+    def sentence(self) -> str:
+        """What a person is told where there are any."""
+        if self.rows == 1:
+            return f"1 row was kept as it was because its source can't be read now, {self.example}: {self.why}"
+        return (
+            f"{self.rows} rows were kept as they were because their source can't be read now, {self.example} for one: "
+            f"{self.why}"
+        )
+
+
+@dataclass
+class Census:
+    """How many rows of a plan there are of each kind."""
+
+    rows: int = 0
+    to_do: int = 0
+    carried_over: int = 0
+    unread: int = 0  # kept as they were, because their source can't be read now
+    bad: int = 0
+    shards: int = 0
+    shapes: dict[RowShape, int] = field(default_factory=dict)  # rows to do of each shape
+
+
+class Rows(Protocol):
+    """Reads what a manifest's rows ask for."""
+
+    def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
+        """The rows that a batch asks for, each with the number of its manifest row in the batch."""
+
+    def keep(self, row: Row) -> None:
+        """See that a row of the last batch can be done later: what it is made from may be nowhere else."""
+
+
+class Planner:
+    """Decides, row by row, what is still to do, and deals the rows into shards of one shape."""
+
+    def __init__(
+        self,
+        *,
+        rows: Rows,
+        maker: Maker,
+        judged_by: Callable[[str], str],
+        label_of: Callable[[str], str | None] = lambda _: None,
+        known: Callable[[Sequence[str]], Sequence[Known | None]],
+        retry: frozenset[str],
+        shard_rows: int,
+        decided: Callable[[Known], bool] = lambda _: False,
+    ) -> None:
+        """`judged_by` names the judges of a profile, or raises ValueError with a sentence where there is no such one.
+
+        `label_of` is the visible label that a profile wants drawn into its pictures.
+        `known` looks ids up in the catalogue so far; `retry` are the statuses whose rows are done again. `decided` says
+        whether a person's answer ends a row's waiting; it is asked where the catalogue says that it waits.
+        """
+        self.rows, self.maker, self.judged_by, self.label_of = rows, maker, judged_by, label_of
+        self.known, self.retry, self.shard_rows, self.decided = known, retry, shard_rows, decided
+        self.census = Census()
+        self._open: dict[RowShape, tuple[int, int]] = {}  # shape → its shard, and the rows in it
+
+    def table(self, batch: pa.RecordBatch, carried: pa.Schema) -> pa.Table:
+        """The plan of one batch of the manifest."""
+        read = list(self.rows.read(batch))
+        sources, rows = [index for index, _ in read], [row for _, row in read]
+        planned = [self._plan(row, known) for row, known in zip(rows, self.known([r.id for r in rows]), strict=True)]
+        columns = {
+            name: pa.array([row.get(name) for row in planned], COLUMNS.field(name).type) for name in COLUMNS.names
+        }
+        carried_columns = {CARRIED + name: batch.column(name).take(pa.array(sources)) for name in carried.names}
+        return pa.table({**columns, **carried_columns})
+
+    def _plan(self, row: Row | BadRow, known: Known | None) -> dict[str, Any]:
+        self.census.rows += 1
+        if isinstance(row, Row):
+            try:
+                judged_by = self.judged_by(row.profile)
+            except ValueError as error:
+                row = BadRow(row.id, row.prompt, str(error))
+        if isinstance(row, BadRow):
+            if row.is_unread and known is not None and known.key and known.status != Status.FAILED:
+                self.census.unread += 1
+                return _kept(row, known)
+            self.census.bad += 1
+            return row.__dict__
+        key, seed, attempt, to_do = self._attempt(row, judged_by, known)
+        planned = {**row.__dict__, "seed": seed, "key": key, "judged_by": judged_by, "attempt": attempt}
+        if to_do:
+            self.census.to_do += 1
+            planned["shard"] = self._deal(row.shape)
+            self.rows.keep(row)
+        else:
+            self.census.carried_over += 1
+        return planned
+
+    def _attempt(self, row: Row, judged_by: str, known: Known | None) -> tuple[str, int, int, bool]:
+        """The key, seed and number of the next attempt at this row, and whether there is one to make."""
+        label = self.label_of(row.profile)
+        for made in range(known.attempt, 0, -1) if known else ():
+            seed = reseed(row.seed, made)
+            key = self.maker.key(row, seed, label=label)
+            if known is None or key != known.key:
+                continue
+            changed = known.judged_by != judged_by or known.still_to_judge
+            if known.reason in (Reason.REVIEW_APPROVED, Reason.RETIRED):
+                return key, seed, known.attempt, True
+            if known.reason == Reason.REVIEW:  # which is for a person to end: not made again, whatever is to be retried
+                return key, seed, known.attempt, changed or self.decided(known)
+            if known.status not in self.retry:
+                return key, seed, known.attempt, changed
+            if known.status == Status.REJECTED and (known.still_to_judge or not known.retryable):
+                seed = reseed(row.seed, known.attempt + 1)
+                key = self.maker.key(row, seed, label=label)
+            return key, seed, known.attempt + 1, True
+        return self.maker.key(row, row.seed, label=label), row.seed, 1, True
+
+    def _deal(self, shape: RowShape) -> int:
+        shard, rows = self._open.get(shape, (-1, self.shard_rows))
+        if rows == self.shard_rows:
+            shard, rows = self.census.shards, 0
+            self.census.shards += 1
+        self._open[shape] = shard, rows + 1
+        self.census.shapes[shape] = self.census.shapes.get(shape, 0) + 1
+        return shard
+
+
+def _kept(row: BadRow, known: Known) -> dict[str, Any]:
+    """A row that nothing is done about: nobody knows what it asks for now, so what the catalogue says stands."""
+    return {
+        "id": row.id,
+        "prompt": row.prompt,
+        "key": known.key,
+        "judged_by": known.judged_by,
+        "attempt": known.attempt,
+        "kept_because": row.problem,
+    }
+
+
+def write_plan(
+    planner: Planner,
+    manifest: Manifest,
+    file: Path,
+    *,
+    limit: int | None = None,
+    planned_from: int = 0,
+    unlike_others: Callable[[], Sequence[str]] = tuple,
+) -> Census:
+    """Plan the manifest's first `limit` rows into `file`.
+
+    `planned_from` is the version of the catalogue that the planner knows. `unlike_others` gives, when all rows were
+    planned, the profiles of them that allow no picture like another one's.
+
+    Raises:
+        ManifestError: if the manifest is damaged, or variants give two rows one id.
+    """
+    carried = manifest.carried
+    metadata = {b"planned_at": _now().encode(), PLANNED_FROM: str(planned_from).encode()}
+    schema = pa.schema([*COLUMNS, *(f.with_name(CARRIED + f.name) for f in carried)], metadata)
+    seen: list[pa.Array] = []
+    with pq.ParquetWriter(file, schema, compression="zstd") as writer:
+        for batch in _first(manifest.batches(), limit):
+            table = pa.Table.from_arrays(planner.table(batch, carried).columns, schema=schema)
+            seen.extend(table.column("id").chunks)
+            writer.write_table(table)
+        writer.add_key_value_metadata({UNLIKE_OTHERS: json.dumps([*unlike_others()]).encode()})
+    counts = pc.value_counts(pa.chunked_array(seen, pa.string()))
+    repeated = counts.filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated):
+        raise shared_id(manifest.name, repeated.field("values")[0].as_py())
+    return planner.census
+
+
+def _first(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
+    left = limit
+    for batch in batches:
+        if left is None:
+            yield batch
+            continue
+        if left <= 0:
+            return
+        yield batch.slice(0, left)
+        left -= batch.num_rows
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A plan that was written, read from its file as it is needed.
+
+    Its methods raise StoreError where the file is damaged.
+    """
+
+    file: Path
+    uri: str = field(default="", compare=False)  # where it lies in the store, if it does
+
+    def _read(self, **options: Any) -> pa.Table:
+        return read_table(self.file, self.uri or str(self.file), REMEDY, **options)
+
+    @property
+    def _schema(self) -> pa.Schema:
+        with naming(self.uri or str(self.file), REMEDY):
+            return pq.read_schema(self.file)
+
+    @property
+    def planned_at(self) -> datetime:
+        return datetime.fromisoformat(self._schema.metadata[b"planned_at"].decode())
+
+    @property
+    def planned_from(self) -> int | None:
+        """The catalogue's version that this was made from; None of a plan from before there were versions."""
+        version = self._schema.metadata.get(PLANNED_FROM)
+        return None if version is None else int(version)
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are; they are numbered from 0."""
+        highest = pc.max(self._read(columns=["shard"]).column("shard")).as_py()
+        return 0 if highest is None else int(highest) + 1
+
+    @property
+    def to_do(self) -> int:
+        """How many rows the shards hold."""
+        shards = self._read(columns=["shard"]).column("shard")
+        return int(len(shards) - shards.null_count)
+
+    @property
+    def unread(self) -> Unread:
+        """The rows that are kept as they were because their source can't be read now."""
+        if "kept_because" not in self._schema.names:  # written by a packshot that kept none
+            return Unread()
+        kept = self._read(columns=["id", "kept_because"])
+        kept = kept.filter(pc.is_valid(kept.column("kept_because")))
+        return Unread(kept.num_rows, *kept.slice(0, 1).to_pylist()[0].values()) if kept.num_rows else Unread()
+
+    def profiles(self) -> list[str]:
+        """The profiles that rows name."""
+        names = pc.unique(self._read(columns=["profile"]).column("profile")).drop_null()
+        return sorted(names.to_pylist())
+
+    def shard(self, number: int) -> list[PlannedRow]:
+        """The rows of one shard, in plan order."""
+        names = [name for name in COLUMNS.names if name not in OF_OTHER_ROWS]
+        table = self._read(columns=names, filters=[("shard", "=", number)])
+        rows = []
+        for values in table.to_pylist():
+            key, judged_by, attempt = (values.pop(name) for name in ("key", "judged_by", "attempt"))
+            rows.append(PlannedRow(Row(**values), key, judged_by, attempt))
+        return rows
+
+    def table(self) -> pa.Table:
+        """Every row, as Arrow."""
+        return self._read()
+
+
+def bad_rows(plan: pa.Table) -> list[BadRow]:
+    """Every row that fails on its own."""
+    bad = plan.filter(pc.is_valid(plan.column("problem"))).select(["id", "prompt", "problem", "reason", "retryable"])
+    return [BadRow(**row) for row in bad.to_pylist()]

@@ -1,0 +1,1 @@
+"""What keeps a store in order: pruned, and rebuilt where its catalogue was lost."""

@@ -1,0 +1,1 @@
+"""Manifests: their files, columns and rows, and the keys of rows."""

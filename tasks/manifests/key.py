@@ -1,0 +1,79 @@
+"""The key of a picture, and what a row's seed is: what makes a picture the same picture."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tasks.manifests.row import Row
+
+CANONICAL = json.JSONEncoder(sort_keys=True, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode
+KEY_VERSION = 1  # goes up when the engine changes what it draws for the same request
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, in hex."""
+    return hashlib.sha256(CANONICAL(value).encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@dataclass(frozen=True)
+class Maker:
+    """What, besides the row, decides the stored bytes: the same for every row of a run."""
+
+    checkpoint: str  # revision of the checkpoint
+    precision: str
+    form: tuple[Any, ...]  # how pictures are stored, or layers made; JSON values
+    loras: tuple[tuple[str, float], ...] = ()  # revision and scale of each that is merged into the checkpoint
+    scheduler: str = "checkpoint"  # whose noise schedule
+    step_cache: float | None = None
+    finish: dict[str, Any] = field(default_factory=dict)  # what is done to a picture after the model, by name
+
+    @property
+    def additions(self) -> dict[str, Any]:
+        """What differs from the checkpoint's own way, by name; where nothing does, keys are as if nothing could."""
+        additions: dict[str, Any] = {"loras": self.loras} if self.loras else {}
+        if self.scheduler != "checkpoint":
+            additions["scheduler"] = self.scheduler
+        if self.step_cache is not None:
+            additions["step_cache"] = self.step_cache
+        return additions | self.finish
+
+    def key(self, row: Row, seed: int, *, label: str | None = None) -> str:
+        """The key of what a row asks for, made from `seed`: 64 hex digits.
+
+        `label` is the visible one that the row's profile wants drawn into the picture.
+        """
+        negative_prompt = row.negative_prompt if row.guidance > 1 else None
+        made_from: list[Any] = [
+            row.prompt,
+            negative_prompt,
+            seed,
+            row.width,
+            row.height,
+            row.steps,
+            float(row.guidance),
+        ]
+        if row.source is not None:
+            made_from += [row.source, row.layers]
+        additions = self.additions | ({"label": label} if label else {})
+        if additions:
+            made_from.append(additions)
+        return digest([KEY_VERSION, self.checkpoint, self.precision, *self.form, *made_from])
+
+
+def seed_of(job_seed: int, row_id: str) -> int:
+    """The seed of a row that names none: its own, and the same whatever else the manifest holds."""
+    return int(digest(["seed", job_seed, row_id])[:8], 16)
+
+
+def reseed(seed: int, attempt: int) -> int:
+    """The seed of a later attempt at a rejected picture: the same seed would make the same picture again."""
+    return seed if attempt == 1 else int(digest(["reseed", seed, attempt])[:8], 16)
+
+
+def judgement(policy: str, clip: str, profile: str) -> str:
+    """Names who judges a picture: digests of policy, CLIP and profile in one, 16 hex digits."""
+    return digest(["judgement", policy, clip, profile])[:16]

@@ -1,0 +1,126 @@
+"""A row: one manifest row after defaults and checks, or the sentence that says what is wrong with it."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.errors import RequestError
+from tasks.manifests.manifest import ID
+from tasks.outcome import FailureReason
+
+MAX_PROMPT_CHARACTERS = 20_000
+MAX_STEPS = 500
+
+RowShape = tuple[int, int, int, float, int]  # width, height, steps, guidance, layers
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one picture is made from, or what a source picture is taken apart into."""
+
+    id: str
+    prompt: str  # of a source picture its caption, empty where there is none
+    negative_prompt: str
+    seed: int
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    profile: str
+    image: str | None = None  # the address of a source picture, or of a control picture
+    source: str | None = None  # SHA-256 of that picture's bytes, hex
+    layers: int = 0
+
+    @property
+    def shape(self) -> RowShape:
+        """What rows of one shard share."""
+        return self.width, self.height, self.steps, self.guidance, self.layers
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that fails on its own when it is read."""
+
+    id: str
+    prompt: str
+    problem: str  # a sentence
+    reason: str = FailureReason.BAD_VALUE
+    retryable: bool = False
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether nothing is known of its source picture but that it can't be read now: it may be as it always was."""
+        return self.retryable or self.reason == FailureReason.SOURCE_UNREACHABLE
+
+
+def check_id(row_id: str) -> None:
+    """Refuse an id that couldn't stand in an address.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    if not ID.fullmatch(row_id):
+        odd = re.search(r"[^A-Za-z0-9._-]", row_id)
+        seen = f"has {odd[0]!r}" if odd else f"has {len(row_id)} characters"
+        raise ValueError(
+            "The id should be 1 to 128 letters of A to Z and a to z, digits, dots, dashes or underscores; this one "
+            f"{seen}."
+        )
+
+
+def check_steps(steps: int | None, fewest_steps: int) -> None:
+    """Refuse a job's steps that the checkpoint's schedule can't take.
+
+    Raises:
+        RequestError: with a sentence.
+    """
+    if steps is not None and steps < fewest_steps:
+        raise RequestError(f"The job is wrong: steps: this checkpoint's schedule takes at least {fewest_steps}.")
+
+
+def check_length(what: str, text: str) -> None:
+    """Refuse a text that no model would read to its end.
+
+    Raises:
+        ValueError: with a sentence.
+    """
+    if len(text) > MAX_PROMPT_CHARACTERS:
+        raise ValueError(f"The {what} has {len(text)} characters; at most {MAX_PROMPT_CHARACTERS} are read.")
+
+
+def given_or(value: Any, default: Any) -> Any:
+    """A value, or the default where there is none."""
+    return default if value is None else value
+
+
+def whole(values: Mapping[str, Any], name: str, default: int, allowed: range) -> int:
+    """A whole number of a row, or the default.
+
+    Raises:
+        ValueError: with a sentence, if it isn't allowed.
+    """
+    value = given_or(values.get(name), default)
+    if value not in allowed:
+        raise ValueError(f"{name.capitalize()} is {value}; it should lie between {allowed[0]} and {allowed[-1]}.")
+    return int(value)
+
+
+def guidance_of(values: Mapping[str, Any], default: float) -> float:
+    """The guidance of a row, or the default.
+
+    Raises:
+        ValueError: with a sentence, if it isn't allowed.
+    """
+    value = float(given_or(values.get("guidance"), default))
+    if not math.isfinite(value) or not 0 <= value <= 50:
+        raise ValueError(f"The guidance is {value}; it should lie between 0 and 50.")
+    return value
+
+
+def profile_of(values: Mapping[str, Any], default: str) -> str:
+    """The profile of a row; where it says nothing, or nothing but spaces, the default."""
+    return (values.get("profile") or "").strip() or default

@@ -1,0 +1,1 @@
+"""Results as they are stored: masters, publications, encodings and marks."""

@@ -1,0 +1,1 @@
+"""What people decide of rows that wait for them."""

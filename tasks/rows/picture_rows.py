@@ -1,0 +1,125 @@
+"""Rows of a manifest of source pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pyarrow as pa
+
+from models.requests import LayersDefaults, check_aspect, layers_size
+from tasks.job import MOST_LAYERS, DecomposeJob
+from tasks.manifests.key import seed_of
+from tasks.manifests.known_columns import PICTURES, PROBLEM
+from tasks.manifests.manifest import known_values
+from tasks.manifests.row import (
+    MAX_STEPS,
+    BadRow,
+    Row,
+    check_id,
+    check_length,
+    check_steps,
+    given_or,
+    guidance_of,
+    profile_of,
+    whole,
+)
+from tasks.rows.originals import READING_THREADS, Originals
+from tasks.sources.source_error import SourceError
+
+RESOLUTIONS = range(64, 2049)  # pixels
+
+
+@dataclass(frozen=True)
+class LayerDefaults:
+    """What a row gets where it says nothing: the job's values, resolved against the checkpoint's own."""
+
+    layers: int
+    resolution: int
+    steps: int
+    guidance: float
+    negative_prompt: str
+    profile: str
+    seed: int
+    fewest_steps: int  # that the checkpoint's schedule can take
+    size_multiple: int  # of width and height, pixels
+
+
+def layer_defaults(
+    job: DecomposeJob, sampling: LayersDefaults, *, fewest_steps: int, size_multiple: int
+) -> LayerDefaults:
+    """The job's values over the checkpoint's own, within what the checkpoint can do.
+
+    Raises:
+        RequestError: if no row could be decomposed with them.
+    """
+    check_steps(job.steps, fewest_steps)
+    return LayerDefaults(
+        layers=given_or(job.layers, sampling.layers),
+        resolution=given_or(job.resolution, sampling.resolution),
+        steps=given_or(job.steps, sampling.steps),
+        guidance=given_or(job.guidance, sampling.guidance),
+        negative_prompt=job.negative_prompt,
+        profile=job.profile,
+        seed=job.seed,
+        fewest_steps=fewest_steps,
+        size_multiple=size_multiple,
+    )
+
+
+def asked_of(values: Mapping[str, Any], defaults: LayerDefaults) -> tuple[Row, int]:
+    """What a row asks for, without its picture and its size, and the resolution in pixels.
+
+    Raises:
+        ValueError: with a sentence, if a value is wrong.
+    """
+    row_id, caption = values["id"], values.get("caption") or ""
+    check_id(row_id)
+    if (problem := values.get(PROBLEM)) is not None:
+        raise ValueError(problem)
+    check_length("caption", caption)
+    row = Row(
+        id=row_id,
+        prompt=caption.strip(),
+        negative_prompt=given_or(values.get("negative_prompt"), defaults.negative_prompt),
+        seed=whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63)),
+        width=0,
+        height=0,
+        steps=whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1)),
+        guidance=guidance_of(values, defaults.guidance),
+        profile=profile_of(values, defaults.profile),
+        layers=whole(values, "layers", defaults.layers, range(1, MOST_LAYERS + 1)),
+    )
+    return row, whole(values, "resolution", defaults.resolution, RESOLUTIONS)
+
+
+class PictureRows:
+    """Reads the rows of a manifest of source pictures, and each picture once: its content decides the row's key."""
+
+    def __init__(self, defaults: LayerDefaults, originals: Originals) -> None:
+        self.defaults, self.originals = defaults, originals
+
+    def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
+        """One row for each of a batch's, with its number in the batch."""
+        self.originals.begin()
+        with ThreadPoolExecutor(READING_THREADS, "source") as pool:
+            yield from enumerate(pool.map(self._row, known_values(batch, PICTURES)))
+
+    def keep(self, row: Row) -> None:
+        """Put a picture that the manifest holds where lanes can read it."""
+        self.originals.keep(row)
+
+    def _row(self, values: Mapping[str, Any]) -> Row | BadRow:
+        row_id, caption = values["id"], values.get("caption") or ""
+        try:
+            asked, resolution = asked_of(values, self.defaults)
+            original = self.originals.look("image", values.get("image"))
+            width, height = layers_size(original.width, original.height, resolution, self.defaults.size_multiple)
+            check_aspect(original.width, original.height, (width, height))
+            return replace(asked, width=width, height=height, image=original.address, source=original.source)
+        except ValueError as error:
+            return BadRow(row_id, caption, str(error))
+        except SourceError as error:
+            return BadRow(row_id, caption, error.message, error.reason, error.retryable)

@@ -1,0 +1,184 @@
+"""Rows of a manifest of prompts."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from models.requests import SamplingDefaults
+from tasks.errors import RequestError
+from tasks.job import GenerateJob
+from tasks.manifests.key import seed_of
+from tasks.manifests.known_columns import PROBLEM, PROMPTS, texts
+from tasks.manifests.manifest import known_values
+from tasks.manifests.row import (
+    MAX_STEPS,
+    BadRow,
+    Row,
+    check_id,
+    check_length,
+    check_steps,
+    given_or,
+    guidance_of,
+    profile_of,
+    whole,
+)
+
+SMALLEST, LARGEST = 64, 4096  # pixels a side
+MAX_VARIANTS = 64
+
+
+class PromptTemplate:
+    """A prompt built from columns: `"{color} {title}, studio photo on white"`."""
+
+    def __init__(self, template: str) -> None:
+        """Parse the template.
+
+        Raises:
+            RequestError: if it has a field that is more than a column's name.
+        """
+        try:
+            parts = list(string.Formatter().parse(template))
+        except ValueError as error:
+            raise RequestError(f"The prompt template is wrong: {error}.") from error
+        for _, name, spec, conversion in parts:
+            if name is not None and (not name or spec or conversion or any(c in name for c in ".[]")):
+                raise RequestError(f"The prompt template has a field {{{name}}}; fields are names of columns.")
+        self.parts = parts
+        self.columns = tuple(dict.fromkeys(name for _, name, _, _ in parts if name))
+
+    def fill(self, values: Mapping[str, Any]) -> str:
+        """The prompt of one row.
+
+        Raises:
+            ValueError: with a sentence, if a column is empty in this row.
+        """
+        for name in self.columns:
+            if values[name] is None or not str(values[name]).strip():
+                raise ValueError(f"The prompt template reads the column {name!r}, which is empty in this row.")
+        return "".join(text + (str(values[name]).strip() if name else "") for text, name, _, _ in self.parts)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """What a row gets where it says nothing: the job's values, resolved against the checkpoint's own."""
+
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    negative_prompt: str
+    profile: str
+    seed: int
+    variants: int
+    template: PromptTemplate | None
+    fewest_steps: int  # that the checkpoint's schedule can take
+    size_multiple: int  # of width and height, pixels
+
+
+@dataclass(frozen=True)
+class PromptRows:
+    """Reads the rows of a manifest of prompts."""
+
+    defaults: Defaults
+
+    def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
+        """The rows that a batch asks for, each with the number of its manifest row in the batch."""
+        extra = extra_values(batch, self.defaults.template)
+        for index, values in enumerate(known_values(batch, PROMPTS)):
+            for row in rows_of(values, extra[index] if extra else {}, self.defaults):
+                yield index, row
+
+    def keep(self, row: Row) -> None:
+        """Nothing is to be kept: a prompt stands in the plan."""
+
+
+def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list[dict[str, str | None]]:
+    """What a template reads of a batch, one dict a row; none where there is no template.
+
+    PROBLEM is in it where a value can't be written as text.
+    """
+    read = {name: texts(name, batch.column(name)) for name in (template.columns if template else ())}
+    rows: list[dict[str, str | None]] = [
+        dict(zip(read, row, strict=True))
+        for row in zip(*(one.values.to_pylist() for one in read.values()), strict=True)
+    ]
+    for one in read.values():
+        for row, problem in one.problems.items():
+            rows[row].setdefault(PROBLEM, problem)
+    return rows
+
+
+def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Defaults) -> Iterator[Row | BadRow]:
+    """The rows that one manifest row asks for: one, or as many as it wants variants."""
+    row_id = values["id"]
+    prompt = values.get("prompt") or ""
+    try:
+        check_id(row_id)
+        if (problem := values.get(PROBLEM)) is not None:
+            raise ValueError(problem)
+        if not prompt.strip():
+            if defaults.template is None:
+                raise ValueError("The prompt is empty.")
+            if (problem := carried.get(PROBLEM)) is not None:
+                raise ValueError(problem)
+            prompt = defaults.template.fill({**carried, **values})
+        check_length("prompt", prompt)
+        seed = whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63))
+        variants = whole(values, "variants", defaults.variants, range(1, MAX_VARIANTS + 1))
+        row = Row(
+            id=row_id,
+            prompt=prompt,
+            negative_prompt=given_or(values.get("negative_prompt"), defaults.negative_prompt),
+            seed=seed,
+            width=_side(values, "width", defaults.width, defaults.size_multiple),
+            height=_side(values, "height", defaults.height, defaults.size_multiple),
+            steps=whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1)),
+            guidance=guidance_of(values, defaults.guidance),
+            profile=profile_of(values, defaults.profile),
+        )
+    except ValueError as error:
+        yield BadRow(row_id, prompt, str(error))
+        return
+    if variants == 1:
+        yield row
+        return
+    for variant in range(variants):
+        yield Row(**{**row.__dict__, "id": f"{row_id}.v{variant + 1}", "seed": (seed + variant) % 2**63})
+
+
+def job_defaults(job: GenerateJob, sampling: SamplingDefaults, *, fewest_steps: int, size_multiple: int) -> Defaults:
+    """The job's values over the checkpoint's own, within what the checkpoint can do.
+
+    Raises:
+        RequestError: if no row could be drawn with them, or the prompt template is wrong.
+    """
+    check_steps(job.steps, fewest_steps)
+    if (job.width or 0) % size_multiple or (job.height or 0) % size_multiple:
+        raise RequestError(f"The job is wrong: width and height: this checkpoint takes multiples of {size_multiple}.")
+    return Defaults(
+        width=given_or(job.width, sampling.width),
+        height=given_or(job.height, sampling.height),
+        steps=given_or(job.steps, sampling.steps),
+        guidance=given_or(job.guidance, sampling.guidance),
+        negative_prompt=job.negative_prompt,
+        profile=job.profile,
+        seed=job.seed,
+        variants=job.variants,
+        template=PromptTemplate(job.prompt_template) if job.prompt_template else None,
+        fewest_steps=fewest_steps,
+        size_multiple=size_multiple,
+    )
+
+
+def _side(values: Mapping[str, Any], name: str, default: int, multiple: int) -> int:
+    value = given_or(values.get(name), default)
+    if value % multiple or not SMALLEST <= value <= LARGEST:
+        raise ValueError(
+            f"The {name} is {value}; it should be a multiple of {multiple} between {SMALLEST} and {LARGEST}."
+        )
+    return int(value)

@@ -1,0 +1,1 @@
+"""Runs: prepared, and finished."""

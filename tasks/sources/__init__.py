@@ -1,0 +1,1 @@
+"""Source pictures of strangers: fetched, and decoded in a process that may fail."""

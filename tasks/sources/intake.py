@@ -1,0 +1,32 @@
+"""Where the pictures of a job come from, and what one may take; plain values, so that they can travel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tasks.sources.decoder import Decoder
+from tasks.sources.pixels import Limits
+from tasks.sources.source import Sources
+from tasks.sources.web_source import WebSource
+
+
+@dataclass(frozen=True)
+class Intake:
+    """Where the pictures that rows are made from come from, and what one may take."""
+
+    folder: str  # where relative paths begin: see `tasks.sources.source.folder_of`
+    image_hosts: tuple[str, ...]
+    max_image_bytes: int
+    max_image_pixels: int
+
+    def sources(self) -> Sources:
+        """What reads their bytes.
+
+        Raises:
+            RequestError: one of `image_hosts` isn't the name of a host.
+        """
+        return Sources(self.folder, web=WebSource(self.image_hosts), limit=self.max_image_bytes)
+
+    def decoder(self, workers: int) -> Decoder:
+        """What decodes them: so many processes."""
+        return Decoder(workers=workers, limits=Limits(pixels=self.max_image_pixels))

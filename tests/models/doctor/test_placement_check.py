@@ -1,0 +1,75 @@
+"""What a doctor says of placements."""
+
+from __future__ import annotations
+
+import pytest
+
+from models.checkpoints.checkpoint import find_checkpoint
+from models.doctor.host import GIB, HostFacts
+from models.doctor.placement_check import check_placement, judge_plan
+from models.files.safetensors_files import CheckpointError
+from models.finding import Finding
+from models.loading.levers import Levers
+from tests.models.memory.test_memory_plan import plan
+
+ROOMY = HostFacts(128 * GIB, 100 * GIB)
+
+
+def told(findings: list[Finding]) -> dict[str, tuple[str, str]]:
+    return {one.name: (one.status, one.found) for one in findings}
+
+
+def test_the_placement_that_is_taken_comes_first_and_the_others_say_why_not() -> None:
+    findings = judge_plan(plan(21), "auto", ROOMY)
+
+    assert [one.name for one in findings] == ["placement", "resident", "staged"]
+    status, sentence = told(findings)["placement"]
+    assert status == "ok"
+    assert sentence.startswith("Streamed, 41 of 60 blocks stay, the first that fits: 12.14 s a picture, 4 at a time, ")
+    assert sentence.endswith("of the 21.0 GiB that may be used; 21.1 GiB wait in host memory.")
+    assert told(findings)["resident"][0] == "left out"
+    assert "for one picture at a time, more than the 21.0 GiB that may be used" in told(findings)["resident"][1]
+
+
+def test_machines_get_the_numbers() -> None:
+    data = judge_plan(plan(100), "auto", ROOMY)[0].data
+    assert data is not None
+    assert [one["placement"] for one in data["candidates"] if one["taken"]] == ["resident"]
+    assert all(one["bytes"] > 0 and one["seconds"] > 0 for one in data["candidates"])
+
+
+def test_a_placement_that_was_asked_for_is_said_to_be_so_or_not_to_fit() -> None:
+    assert ", as it was asked for: " in told(judge_plan(plan(100), "staged", ROOMY))["placement"][1]
+    refused = judge_plan(plan(21), "resident", ROOMY)[0]
+    assert (refused.status, refused.fault) == ("failed", "request")
+    assert "one picture at a time, more than the 21.0 GiB" in refused.found
+
+
+def test_weights_that_wait_must_fit_host_memory() -> None:
+    *_, room = judge_plan(plan(21), "auto", HostFacts(16 * GIB, 12 * GIB))
+    assert (room.name, room.status) == ("host memory", "failed")
+    assert "the model takes 21.1 GiB there" in room.found
+    assert all(one.name != "host memory" for one in judge_plan(plan(100), "auto", HostFacts(16 * GIB, 12 * GIB)))
+
+
+def test_where_nothing_fits_nothing_is_planned() -> None:
+    with pytest.raises(CheckpointError, match="even if it is streamed"):
+        judge_plan(plan(2), "auto", ROOMY)
+
+
+def test_on_a_cpu_everything_is_in_host_memory() -> None:
+    (finding,) = check_placement(
+        find_checkpoint("miniature"),
+        "QwenImagePipeline",
+        device="cpu",
+        precision="auto",
+        levers=Levers(),
+        wanted="auto",
+        gpu_memory=None,
+        memory_fraction=0.9,
+        batch=None,
+        changed=False,
+        controlnet=None,
+    )
+    assert finding.status == "ok"
+    assert "How long a picture takes isn't known before one was drawn here" in finding.found

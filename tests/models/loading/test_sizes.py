@@ -1,0 +1,44 @@
+"""Bytes that are read from headers, against those that loading gives."""
+
+import pytest
+import torch
+
+from models.checkpoints.checkpoint import Checkpoint
+from models.files.quantization_formats import Form
+from models.loading.components import load_components
+from models.loading.prompt_encoder import CAPTION_WEIGHTS
+from models.loading.sizes import read_sizes
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize("form", [None, "int8", "nf4"])
+def test_headers_tell_what_every_part_of_a_model_takes(tiny: Checkpoint, form: Form | None) -> None:
+    sizes = read_sizes(tiny.folder, 2, form, unused=CAPTION_WEIGHTS)
+    parts = load_components(tiny, CPU, torch.bfloat16, form=form)
+    blocks = parts.transformer.transformer_blocks
+
+    def taken(*modules: torch.nn.Module) -> int:
+        return sum(parameter.nbytes for module in modules for parameter in module.parameters())
+
+    of_modulations = taken(blocks[0].img_mod, blocks[0].txt_mod)
+    assert sizes.blocks == len(blocks)
+    assert sizes.modulation == of_modulations
+    assert sizes.block == taken(blocks[0]) - of_modulations
+    assert sizes.rest == taken(parts.transformer, parts.vae) - taken(*blocks)
+    assert sizes.text_encoder == taken(parts.text_encoder)
+    assert sizes.text_layer == taken(parts.text_encoder.layers[0])
+    assert sizes.text_on_host == taken(parts.text_encoder.embed_tokens)
+    assert sizes.whole == taken(parts.text_encoder, parts.transformer, parts.vae)
+
+
+def test_float8_halves_what_the_image_is_multiplied_with(tiny: Checkpoint) -> None:
+    whole, half = (read_sizes(tiny.folder, 2, None, float8=float8) for float8 in (False, True))
+    assert 0.5 * whole.block < half.block < 0.8 * whole.block
+
+
+def test_without_fused_operations_modulations_are_a_part_of_their_blocks(tiny: Checkpoint) -> None:
+    fused, unfused = (read_sizes(tiny.folder, 2, None, fused=fused) for fused in (True, False))
+    assert unfused.block == fused.block + fused.modulation
+    assert (unfused.modulation, unfused.table) == (0, 0)
+    assert unfused.whole == fused.whole

@@ -1,0 +1,204 @@
+"""An edit miniature before any training: its parts compute as the libraries do, and it shares what it has in common."""
+
+import copy
+import re
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+import torch
+from diffusers import QwenImageEditPlusPipeline
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+from safetensors import safe_open
+from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+
+from models.checkpoints.checkpoint import MINIATURE
+from models.loading.component import load_part, loading
+from models.miniature.datasets.edit_pairs import Pairs
+from models.miniature.networks.architecture import (
+    EditSampling,
+    is_own,
+    new_edit_transformer,
+    new_processor,
+    new_seeing_encoder,
+)
+from models.miniature.networks.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE
+from models.miniature.training.denoiser import Course, Denoiser, difference
+from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pixels_of
+from models.miniature.training.editing import LENGTH, Conditioner, Lesson, edit_loss, lesson_of
+from models.miniature.training.export import EDIT, export_edit
+from models.miniature.training.sight import patches_of, sight_difference
+from models.vae.single_frame import single_frame
+
+BASE = MINIATURE / "qwen-image"
+LAST_TEXT = re.compile(r"add_q_proj|norm_added_q|to_add_out|txt_mlp|txt_mod")
+PIPELINE = "diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus"
+
+
+@pytest.fixture(scope="module")
+def tokenizer() -> Qwen2Tokenizer:
+    return Qwen2Tokenizer.from_pretrained(BASE / "tokenizer")
+
+
+@pytest.fixture(scope="module")
+def denoiser() -> Denoiser:
+    """Anything but what it started from, in what will be trained."""
+    torch.manual_seed(0)
+    with loading():
+        reader = Qwen2_5_VLForConditionalGeneration.from_pretrained(BASE / "text_encoder").float()
+        denoiser = Denoiser(new_seeing_encoder(reader).eval(), new_edit_transformer(BASE / "transformer"))
+    with torch.no_grad():
+        for parameter in denoiser.transformer.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.02 * torch.randn_like(parameter))
+    return denoiser
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, denoiser: Denoiser, tokenizer: Qwen2Tokenizer) -> Path:
+    with loading():
+        return export_edit(tmp_path_factory.mktemp("weights"), BASE, denoiser, tokenizer, EditSampling())
+
+
+@pytest.fixture(scope="module")
+def pipeline(folder: Path) -> QwenImageEditPlusPipeline:
+    with loading():
+        loaded = QwenImageEditPlusPipeline.from_pretrained(folder, dtype=torch.float32)
+    loaded.set_progress_bar_config(disable=True)
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def trials() -> list[EditTrial]:
+    return edit_trials(2, "en", 0)
+
+
+def test_the_template_is_the_pipelines_own(pipeline: QwenImageEditPlusPipeline, tokenizer: Qwen2Tokenizer) -> None:
+    assert pipeline.prompt_template_encode == EDIT_TEMPLATE
+    assert pipeline.prompt_template_encode_start_idx == EDIT_DROPPED
+    assert len(tokenizer(EDIT_OPENING).input_ids) > EDIT_DROPPED
+
+
+def test_diffusers_loads_it_whole_and_only_what_is_new_takes_room(
+    folder: Path, pipeline: QwenImageEditPlusPipeline, denoiser: Denoiser
+) -> None:
+    assert folder.name == EDIT
+    assert pipeline.transformer.config.zero_cond_t
+    for ours, theirs in (
+        (denoiser.transformer, pipeline.transformer),
+        (denoiser.text_encoder, pipeline.text_encoder),
+    ):
+        expected = copy.deepcopy(ours).half().float().state_dict()
+        assert all((expected[name] == tensor).all() for name, tensor in theirs.state_dict().items())
+    assert sum(path.lstat().st_size for path in folder.rglob("*")) < 2.5 * 2**20
+    links = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink()}
+    assert {"vae", "tokenizer", "transformer/diffusion_pytorch_model-00001-of-00002.safetensors"} <= links
+
+
+def test_packshot_loads_its_parts_as_diffusers_does(folder: Path, pipeline: QwenImageEditPlusPipeline) -> None:
+    for part in ("transformer", "text_encoder"):
+        theirs = getattr(pipeline, part)
+        ours = load_part(type(theirs), folder / part, torch.device("cpu"), torch.float32)
+        expected = theirs.state_dict()
+        assert all((expected[name] == tensor).all() for name, tensor in ours.state_dict().items())
+
+
+def test_what_isnt_its_own_is_qwen_images(folder: Path, denoiser: Denoiser) -> None:
+    shared = folder / "transformer" / "diffusion_pytorch_model-00001-of-00002.safetensors"
+    assert shared.resolve() == (BASE / "transformer" / "diffusion_pytorch_model.safetensors").resolve()
+    with safe_open(shared.with_stem(shared.stem.replace("00001-", "00002-")), "pt") as file:
+        own = set(file.keys())
+    assert own == {name for name, weight in denoiser.transformer.named_parameters() if is_own(name, weight)}
+
+
+def test_it_sees_and_computes_as_the_libraries_do(denoiser: Denoiser, tokenizer: Qwen2Tokenizer) -> None:
+    torch.manual_seed(1)
+    assert sight_difference(denoiser.text_encoder, tokenizer) < 1e-4
+    assert difference(denoiser, tokenizer, pictures=2) < 1e-4
+
+
+def test_pictures_are_cut_as_the_processor_cuts_them(tokenizer: Qwen2Tokenizer, trials: list[EditTrial]) -> None:
+    picture = trials[0].source.picture
+    shown = VaeImageProcessor(vae_scale_factor=32).resize(Image.fromarray(picture), 384, 384)
+    expected = new_processor(tokenizer)(text=["<|image_pad|>"], images=[shown], return_tensors="pt")["pixel_values"]
+    found = patches_of(torch.from_numpy(picture)[None])[0]
+    assert found.shape == expected.shape
+    assert float((found - expected).abs().mean()) < 0.02
+
+
+@pytest.mark.parametrize("guidance", [1.0, 2.0])
+def test_many_are_edited_together_as_the_pipeline_edits_one(
+    pipeline: QwenImageEditPlusPipeline, trials: list[EditTrial], guidance: float
+) -> None:
+    sources, _ = pixels_of(trials, torch.device("cpu"))
+    instructions = [trial.instruction for trial in trials]
+    denoiser = Denoiser(pipeline.text_encoder, pipeline.transformer)
+    made = edited(pipeline.vae, denoiser, pipeline.tokenizer, sources, instructions, EditSampling(256, 2, guidance))
+    with patch(f"{PIPELINE}.VAE_IMAGE_SIZE", 256 * 256):
+        stock = pipeline(
+            image=[Image.fromarray(trials[1].source.picture)],
+            prompt=trials[1].instruction,
+            negative_prompt=" " if guidance > 1 else None,
+            true_cfg_scale=guidance,
+            num_inference_steps=2,
+            width=256,
+            height=256,
+            generator=torch.Generator().manual_seed(1),
+        ).images[0]
+    assert np.abs(np.asarray(stock).astype(int) - made[1].numpy()).max() <= 1
+
+
+def test_training_changes_what_is_its_own_alone_and_goes_on_where_it_stopped(
+    denoiser: Denoiser,
+    tokenizer: Qwen2Tokenizer,
+    pipeline: QwenImageEditPlusPipeline,
+    trials: list[EditTrial],
+    tmp_path: Path,
+) -> None:
+    lesson = lesson_of(
+        single_frame(copy.deepcopy(pipeline.vae)), pairs_of(trials), Conditioner(denoiser.text_encoder, tokenizer)
+    )
+    assert lesson.embeds.shape[1] == LENGTH
+    transformer = copy.deepcopy(denoiser.transformer)
+    before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
+    course = Course("edit", transformer, 1e-9, tmp_path, float("inf"), 1e-3)
+    course.stage.seconds = 3.0
+    course.run(lambda: edit_loss(course, [lesson]), lambda _: "")
+    changed = {name for name, weight in transformer.named_parameters() if (weight != before[name]).any()}
+    own = {name for name, weight in transformer.named_parameters() if is_own(name, weight)}
+    assert changed <= own
+    # Nothing comes of the last block's text but keys and values, so that the rest of it isn't learned.
+    assert all(name.startswith("transformer_blocks.7.") and LAST_TEXT.search(name) for name in own - changed)
+
+    again = Course("edit", copy.deepcopy(denoiser.transformer), 6.0, tmp_path, float("inf"), 1e-3)
+    assert again.stage.count == course.stage.count > 0
+    assert all(
+        (one == two).all() for one, two in zip(again.transformer.parameters(), transformer.parameters(), strict=True)
+    )
+
+
+def pairs_of(trials: list[EditTrial]) -> Pairs:
+    sources, targets = pixels_of(trials, torch.device("cpu"))
+    count = len(trials)
+    return Pairs(
+        width=256,
+        height=256,
+        pictures=torch.cat([sources, targets]),
+        scenes=torch.zeros(2 * count, 8, dtype=torch.int16),
+        texts=[trial.instruction for trial in trials],
+        sources=torch.arange(count),
+        targets=count + torch.arange(count),
+    )
+
+
+def test_an_instruction_that_is_too_long_is_left_out(
+    denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pipeline: QwenImageEditPlusPipeline, trials: list[EditTrial]
+) -> None:
+    pairs = pairs_of(trials)
+    pairs.texts[0] = "make it red, please, " * 20
+    lesson: Lesson = lesson_of(
+        single_frame(copy.deepcopy(pipeline.vae)), pairs, Conditioner(denoiser.text_encoder, tokenizer)
+    )
+    assert lesson.sources.tolist() == [1]

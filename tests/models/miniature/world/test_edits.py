@@ -1,0 +1,140 @@
+"""Edits of the drawn world: one product seen twice, what can be asked of it, and results that are wrong."""
+
+from collections.abc import Iterator
+from random import Random
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from models.miniature.datasets.edit_pairs import LANGUAGES, PART, STATES, draw_all_pairs, load_pairs
+from models.miniature.language.instructions import NAMES, TEMPLATES, instruction
+from models.miniature.training.edit_trials import edit_trials
+from models.miniature.world.edits import ASKABLE, WRONGS, Edit, edits_among, random_states, unseen_edit, wrong_result
+from models.miniature.world.world import Drawing, Scene, draw_alike, held_out
+
+
+def products(count: int, seed: int = 0) -> Iterator[tuple[list[Scene], list[Drawing]]]:
+    random = Random(seed)
+    for _ in range(count):
+        states = random_states(random, 256, 256)
+        yield states, draw_alike(states, random)
+
+
+def overlap(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
+    return float(((one > 127) & (other > 127)).sum() / ((one > 127) | (other > 127)).sum())
+
+
+def test_a_product_stands_in_the_same_place_and_shape_in_every_scene() -> None:
+    for _, drawings in products(12):
+        for drawing in drawings[1:]:
+            assert (drawing.product[..., 3] == drawings[0].product[..., 3]).all()
+
+
+def test_another_background_or_a_fault_leaves_the_product_as_it_is() -> None:
+    for _, (before, elsewhere, _, _, faulty) in products(12):
+        assert (elsewhere.product == before.product).all()
+        assert (faulty.product == before.product).all()
+        assert (elsewhere.background != before.background).any()
+        assert (faulty.background == before.background).all()
+
+
+def test_another_colour_leaves_the_background_and_the_light_as_they_are() -> None:
+    for states, drawings in products(12):
+        assert states[0].colour != states[2].colour
+        outside = drawings[0].product[..., 3] == 0
+        assert (drawings[2].picture[outside] == drawings[0].picture[outside]).all()
+        assert (drawings[2].product[..., :3] != drawings[0].product[..., :3]).any()
+
+
+def test_the_same_seed_draws_the_same_product_again() -> None:
+    states = random_states(Random(1), 288, 224)
+    one, two = (draw_alike(states, Random(5)) for _ in range(2))
+    assert all((first.picture == second.picture).all() for first, second in zip(one, two, strict=True))
+
+
+def test_training_never_sees_a_held_out_pair_and_no_edit_asks_for_a_fault() -> None:
+    random = Random(2)
+    for _ in range(200):
+        states = random_states(random, 256, 256)
+        assert not any(held_out(state.kind, state.colour) for state in states)
+        for source, target in edits_among(states, random):
+            assert states[target].fault == "none"
+            assert 1 <= len(Edit(states[source], states[target]).asked) <= 2
+
+
+@pytest.mark.parametrize("attribute", ASKABLE)
+def test_an_unseen_edit_asks_for_one_thing_of_a_held_out_pair(attribute: str) -> None:
+    random = Random(3)
+    for _ in range(50):
+        edit = unseen_edit(random, attribute)
+        assert edit.asked == (attribute,)
+        assert held_out(edit.target.kind, edit.target.colour)
+        assert edit.target.fault == "none"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_an_instruction_names_everything_that_it_asks_for(language, split) -> None:
+    random = Random(4)
+    for _ in range(300):
+        states = random_states(random, 256, 256)
+        for source, target in edits_among(states, random):
+            edit = Edit(states[source], states[target])
+            text = instruction(edit, random, language=language, split=split).lower()
+            assert "{" not in text
+            for attribute in edit.asked:
+                value = getattr(edit.source if attribute == "fault" else edit.target, attribute)
+                names = [max(name.split("{colour}"), key=len).strip() for name in NAMES[attribute][value][language]]
+                assert any(name.lower() in text for name in names), (text, attribute, value)
+
+
+def test_no_wording_of_the_trials_is_one_of_training() -> None:
+    for languages in TEMPLATES.values():
+        for splits in languages.values():
+            assert not set(splits["train"]) & set(splits["test"])
+            assert len(splits["train"]) >= 7
+
+
+@pytest.mark.parametrize("wrong", WRONGS)
+def test_a_wrong_result_isnt_the_same_product(wrong: str) -> None:
+    random = Random(f"wrong {wrong}")
+    for _ in range(8):
+        edit = unseen_edit(random, "background")
+        while edit.source.size == "large":
+            edit = unseen_edit(random, "background")
+        before, after = wrong_result(edit, wrong, random)
+        assert (before.background != after.background).any()  # what was asked for is there
+        alike = overlap(before.product[..., 3], after.product[..., 3])
+        if wrong in ("shape", "moved"):
+            assert alike < 0.95
+        else:
+            assert alike == 1
+            inside = before.product[..., 3] == 255
+            changed = (before.product[inside] != after.product[inside]).any(-1).mean()
+            assert changed > (0.1 if wrong == "colour" else 0.0)
+
+
+def test_trials_take_turns_and_are_the_same_again() -> None:
+    one, two = (edit_trials(8, "zh", 5) for _ in range(2))
+    assert [trial.edit.asked[0] for trial in one] == [*ASKABLE, *ASKABLE]
+    assert [trial.instruction for trial in one] == [trial.instruction for trial in two]
+    assert (one[3].source.picture == two[3].source.picture).all()
+    assert edit_trials(1, "zh", 6)[0].instruction != one[0].instruction
+
+
+def test_the_training_set_is_drawn_once_and_read_back(tmp_path, monkeypatch) -> None:
+    import torch
+
+    monkeypatch.setattr("models.miniature.datasets.edit_pairs.PART", 2)
+    monkeypatch.setattr("models.miniature.datasets.edit_pairs.EDIT_SHAPES", {(128, 160): 1.0})
+    draw_all_pairs(tmp_path, 2, 1)
+    written = (tmp_path / "128x160" / "00000.npy").stat().st_mtime_ns
+    draw_all_pairs(tmp_path, 2, 1)
+    assert (tmp_path / "128x160" / "00000.npy").stat().st_mtime_ns == written
+    (pairs,) = load_pairs(tmp_path, torch.device("cpu"))
+    assert pairs.pictures.shape == (2 * STATES, 160, 128, 3)
+    assert len(pairs.texts) == len(pairs.sources) == len(pairs.targets)
+    assert (pairs.sources != pairs.targets).all()
+    assert (pairs.sources // STATES == pairs.targets // STATES).all()  # of one product
+    assert PART > 2

@@ -1,0 +1,216 @@
+"""The packed transformer against diffusers' own forward, in float32."""
+
+from collections.abc import Sequence
+
+import pytest
+import torch
+from diffusers import QwenImageTransformer2DModel
+
+from models.transformer.packed import Packed, PackedConditions
+from models.transformer.padded import Padded
+
+TIMESTEPS = torch.tensor([0.9, 0.87, 0.4])
+LENGTHS = [(5, 2), (9, 2), (5, 3)]  # tokens of each row's prompt and negative prompt
+WIDTH = 32  # of the embeddings
+
+
+def transformer(*, layered: bool = False, blocks: int = 3, heads: int = 6) -> QwenImageTransformer2DModel:
+    torch.manual_seed(0)
+    model = QwenImageTransformer2DModel(
+        num_layers=blocks,
+        attention_head_dim=16,
+        num_attention_heads=heads,
+        joint_attention_dim=WIDTH,
+        axes_dims_rope=(4, 6, 6),
+        use_layer3d_rope=layered,
+        use_additional_t_cond=layered,
+    )
+    for parameter in model.parameters():
+        parameter.requires_grad_(False).add_(0.05 * torch.randn_like(parameter))
+    return model.eval()
+
+
+def texts(lengths: Sequence[tuple[int, ...]] = LENGTHS) -> list[list[torch.Tensor]]:
+    generator = torch.Generator().manual_seed(1)
+    return [[torch.randn(length, WIDTH, generator=generator) for length in row] for row in lengths]
+
+
+def latents(rows: int, tokens: int, seed: int = 2) -> torch.Tensor:
+    return torch.randn(rows, tokens, 64, generator=torch.Generator().manual_seed(seed))
+
+
+def relative(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).norm() / other.norm())
+
+
+@pytest.fixture(autouse=True)
+def _no_gradients() -> object:
+    with torch.inference_mode():
+        yield
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_it_predicts_what_diffusers_predicts_for_each_row_alone(layered: bool) -> None:
+    grid = [(1, 4, 6)] * (3 if layered else 1)
+    noise, rows = latents(3, 24 * len(grid)), texts()
+    plain = Padded(transformer(layered=layered))
+    alone = [
+        plain.condition([row], grid, TIMESTEPS).predict(2, noise[index : index + 1]) for index, row in enumerate(rows)
+    ]
+
+    packed = Packed(transformer(layered=layered)).condition(rows, grid, TIMESTEPS).predict(2, noise)
+
+    assert packed.shape == (2, 3, 24 * len(grid), 64)
+    assert relative(packed, torch.cat(alone, dim=1)) < 1e-6
+
+
+def test_every_step_of_a_schedule_longer_than_its_modulations_is_modulated_as_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("models.transformer.modulations.STEPS_AT_ONCE", 2)
+    noise, model = latents(3, 24), transformer()
+    packed = Packed(model).condition(texts(), [(1, 4, 6)], TIMESTEPS)
+    plain = Padded(model).condition(texts(), [(1, 4, 6)], TIMESTEPS)
+
+    for step in (0, 1, 2, 0):
+        assert relative(packed.predict(step, noise), plain.predict(step, noise)) < 1e-6
+
+
+def test_a_transformer_whose_weights_were_merged_is_still_diffusers_own() -> None:
+    model, untouched = transformer(), transformer()
+    Packed(model)
+
+    for name, parameter in untouched.state_dict().items():
+        assert torch.equal(model.state_dict()[name], parameter)
+    noise = latents(3, 24)
+    one, other = (
+        Padded(each).condition(texts(), [(1, 4, 6)], TIMESTEPS).predict(1, noise) for each in (model, untouched)
+    )
+    assert torch.equal(one, other)
+
+
+def test_merging_weights_needs_no_second_copy_of_them() -> None:
+    model = transformer()
+    attn = model.transformer_blocks[0].attn
+    packed = Packed(model)
+
+    with packed.blocks.turn(0) as block:
+        qkv = block.image.qkv
+
+    assert attn.to_q.weight.untyped_storage().data_ptr() == qkv.weight.untyped_storage().data_ptr()
+    assert attn.to_v.weight.untyped_storage().data_ptr() == qkv.weight.untyped_storage().data_ptr()
+
+
+def test_float8_is_near_and_gives_up_the_weights_that_it_replaces() -> None:
+    noise, model = latents(3, 24), transformer()
+    exact = Padded(model).condition(texts(), [(1, 4, 6)], TIMESTEPS).predict(1, noise)
+
+    packed = Packed(model, float8=True)
+
+    assert 1e-4 < relative(packed.condition(texts(), [(1, 4, 6)], TIMESTEPS).predict(1, noise), exact) < 0.05
+    assert model.transformer_blocks[0].img_mlp.net[2].weight.numel() == 0
+    assert model.transformer_blocks[0].txt_mlp.net[2].weight.numel() > 0
+
+
+def test_tokens_that_are_modulated_one_by_one_are_refused() -> None:
+    model = transformer(blocks=1)
+    model.register_to_config(zero_cond_t=True)
+
+    with pytest.raises(ValueError, match="zero_cond_t"):
+        Packed(model)
+
+
+# The step cache
+
+
+def conditions(model: Packed, rows: Sequence[int] = (0, 1, 2)) -> PackedConditions:
+    every = texts()
+    return model.condition([every[row] for row in rows], [(1, 4, 6)], TIMESTEPS)
+
+
+def cached(threshold: float, rows: Sequence[int] = (0, 1, 2)) -> tuple[PackedConditions, PackedConditions]:
+    """The same rows without a step cache and with one."""
+    model = transformer()
+    return conditions(Packed(model), rows), conditions(Packed(model, step_cache=threshold), rows)
+
+
+def counts(approximate: PackedConditions) -> tuple[int, int]:
+    return approximate.packed.asked, approximate.packed.computed
+
+
+def test_a_step_cache_that_never_hits_changes_nothing() -> None:
+    exact, approximate = cached(0.0)
+
+    for step in range(3):
+        noise = latents(3, 24, seed=step)
+        assert relative(approximate.predict(step, noise), exact.predict(step, noise)) < 1e-6
+    assert counts(approximate) == (9, 9)
+
+
+def test_a_row_that_changes_little_sits_the_other_blocks_out() -> None:
+    exact, approximate = cached(1e9)
+    noise = latents(3, 24)
+
+    first = approximate.predict(1, noise)
+    again = approximate.predict(1, noise)
+    later = approximate.predict(2, noise)
+
+    assert relative(first, exact.predict(1, noise)) < 1e-6
+    assert relative(again, first) < 1e-6  # nothing changed, so what was remembered is what would be computed
+    assert relative(later, exact.predict(2, noise)) > 1e-3
+    assert counts(approximate) == (9, 3)
+
+
+def test_rows_are_judged_one_by_one_whoever_their_batch_mates_are() -> None:
+    still, moving = latents(3, 24), latents(3, 24, seed=9)
+    mixed = torch.stack([still[0], moving[1], still[2]])
+    exact, approximate = cached(0.05)
+    approximate.predict(1, still)
+
+    predicted = approximate.predict(1, mixed)
+
+    assert counts(approximate) == (6, 3 + 1)  # the second row alone
+    assert relative(predicted[:, 1], exact.predict(1, mixed)[:, 1]) < 1e-6
+    for row in (0, 2):
+        _, alone = cached(0.05, [row])
+        alone.predict(1, still[row : row + 1])
+        assert relative(predicted[:, row], alone.predict(1, mixed[row : row + 1])[:, 0]) < 1e-6
+        assert counts(alone) == (2, 1)
+
+
+def test_what_a_row_remembers_is_renewed_when_it_is_computed_again() -> None:
+    exact, approximate = cached(0.05)
+    still, moving = latents(3, 24), latents(3, 24, seed=9)
+    approximate.predict(1, still)
+    approximate.predict(1, torch.stack([still[0], moving[1], still[2]]))
+
+    predicted = approximate.predict(1, torch.stack([still[0], moving[1], moving[2]]))
+
+    assert counts(approximate) == (9, 3 + 1 + 1)
+    assert relative(predicted, exact.predict(1, torch.stack([still[0], moving[1], moving[2]]))) < 1e-6
+
+
+def test_a_row_of_something_other_than_numbers_is_computed_and_not_hidden() -> None:
+    _, approximate = cached(1e9)
+    noise = latents(3, 24)
+    approximate.predict(1, noise)
+    noise[1] = torch.nan
+
+    predicted = approximate.predict(1, noise)
+
+    assert torch.isnan(predicted[:, 1]).all()
+    assert torch.isfinite(predicted[:, [0, 2]]).all()
+    assert counts(approximate) == (6, 3 + 1)
+
+
+def test_the_first_quarter_of_the_steps_is_never_sat_out() -> None:
+    model = Packed(transformer(), step_cache=1e9)
+    eight = model.condition(texts(), [(1, 4, 6)], torch.linspace(1, 0.1, 8))
+
+    computed = []
+    for step in range(8):
+        before = model.computed
+        eight.predict(step, latents(3, 24))
+        computed.append(model.computed - before)
+
+    assert computed == [3, 3, 0, 0, 0, 0, 0, 0]

@@ -1,0 +1,26 @@
+"""What stands in the catalogue for a row's text, and that a person's decision is found by it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tasks.lane.job_specs import Decomposition, Pictures
+from tasks.lane.record import Record, TextColumn, said
+from tasks.ledger.decision import text_of
+from tasks.ledger.plan import PlannedRow
+from tasks.manifests.row import Row
+from tasks.outcome import Status
+
+
+@pytest.mark.parametrize("column", [Pictures.text_column, Decomposition.text_column])
+@pytest.mark.parametrize("text", ["a red mug", ""])
+def test_a_decision_is_found_by_the_text_that_the_catalogue_shows(column: TextColumn, text: str) -> None:
+    assert text_of({"caption": None, **said(text, column)}) == text
+
+
+@pytest.mark.parametrize("source", [None, "ab" * 32])
+def test_a_prompt_is_a_prompt_also_where_it_is_drawn_after_a_picture(source: str | None) -> None:
+    row = Row("a", "a red mug", " ", 0, 256, 256, 8, 1.0, "none", source=source)
+    record = Record("run", "model", Pictures.text_column)
+    outcome = record.outcome(PlannedRow(row, "key", "judges", 1), Status.DONE)
+    assert (outcome.prompt, outcome.caption) == ("a red mug", None)

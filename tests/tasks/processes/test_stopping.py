@@ -1,0 +1,104 @@
+"""A run that is asked to stop ends in order, and at once where it is asked again."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tasks.processes import stopping
+from tasks.processes.stopping import STOPPED, Stopped, stop, stopping_in_order, while_there_is_time
+
+WAITS = """
+import signal, time
+from tasks.processes.stopping import stopping_at_once, stopping_in_order, stop
+try:
+    with stopping_at_once():
+        {within}
+            print("ready", flush=True)
+            while True:
+                if stop.is_set():
+                    print("asked", flush=True)
+                time.sleep(0.05)
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    time.sleep(600)
+"""
+
+
+def waiting(within: str) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITS.format(within=within)],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    return process
+
+
+@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(
+    ("within", "said"), [("with stopping_in_order():", "asked\n"), ("if True:", "interrupted\n")], ids=["lane", "else"]
+)
+def test_a_second_signal_ends_the_process_and_one_that_comes_twice_does_not(
+    within: str, said: str, first: signal.Signals
+) -> None:
+    process = waiting(within)
+    assert process.stdout is not None
+    process.send_signal(first)
+    assert process.stdout.readline() == said
+    process.send_signal(first)  # as timeout(1) does, which sends it to the process and to its group
+    time.sleep(2 * stopping.ONE)
+    assert process.poll() is None
+    process.send_signal(signal.SIGTERM)
+    _, error = process.communicate()
+    assert process.returncode == STOPPED
+    assert error == "Ended at once. What was finished is stored; the same command goes on from there.\n"
+
+
+def test_a_batch_in_hand_is_given_up_where_it_takes_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stopping, "PATIENCE", 0.2)
+    left = []
+
+    def batches() -> Iterator[int]:
+        yield 1
+        os.kill(os.getpid(), signal.SIGTERM)
+        try:
+            while True:
+                time.sleep(0.01)
+        finally:
+            left.append(stop.is_set())
+
+    before = signal.getsignal(signal.SIGTERM)
+    timer = signal.setitimer(signal.ITIMER_REAL, 0)  # of the tests
+    try:
+        with stopping_in_order():
+            making = while_there_is_time(batches())
+            assert next(making) == 1
+            with pytest.raises(Stopped):
+                next(making)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+    assert left == [True]
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_run_that_was_asked_to_stop_gives_no_batch_more_when_its_time_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(stopping, "PATIENCE", -1.0)
+    stop.set()
+    try:
+        with pytest.raises(Stopped):
+            next(while_there_is_time([1]))
+    finally:
+        stop.clear()
