@@ -23,7 +23,6 @@ from models.loading.placement import RESIDENT
 from models.miniature.networks.architecture import new_scheduler
 from models.vae.single_frame import single_frame
 
-GIB = 2**30
 TEMPLATE = "." * 34 + "{}....."  # 34 tokens to drop and five to keep, as Qwen-Image's own, at one token a byte
 
 FULL: dict[str, Any] = {

@@ -30,7 +30,7 @@ import torch
 
 from benchmarks import decompose, generate
 from benchmarks.checkpoints import write_checkpoint
-from benchmarks.full_size import GIB, forward_flop
+from benchmarks.full_size import forward_flop
 from benchmarks.results import tell
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure
 from models.checkpoints.checkpoint import Checkpoint, find_checkpoint
@@ -40,6 +40,7 @@ from models.loading.placement import limit_memory
 from models.memory.usage import Usage
 from models.placement_names import WantedPlacement
 from models.transformer.packed import Packed
+from models.units import GIB
 
 CAPS = (48, 24, 16, 8)  # GiB
 LAYERED_CAPS = BALANCED_CAPS = (24,)

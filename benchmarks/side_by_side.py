@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.full_size import GIB, sampling_gpu, synchronized
+from benchmarks.full_size import sampling_gpu, synchronized
 from benchmarks.results import tell
+from models.units import GIB
 
 TIMED_STEPS = (2, 5)
 FEWEST_STEPS = 2  # of a warm-up

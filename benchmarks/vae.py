@@ -25,9 +25,9 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.results import tell
 from models.loading.component import loading
+from models.units import GIB
 from models.vae.single_frame import single_frame
 
-GIB = 2**30
 TIMED = 7  # decodes, after WARM that aren't
 WARM = 2
 PROFILED = 3

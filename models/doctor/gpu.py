@@ -13,8 +13,8 @@ import torch
 from models.devices.device import Gpu, choose_precision, dotted, find_device, find_gpu
 from models.files.safetensors_files import CheckpointError
 from models.finding import Finding
+from models.units import GIB
 
-GIB = 2**30
 SENTENCE = re.compile(r"(.+); (.+)")  # how an error says what is wrong and what to do
 MUCH_TAKEN = 0.1  # of the memory, by others: a driver and a desktop take less
 

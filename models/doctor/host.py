@@ -13,8 +13,8 @@ from models.devices.device import choose_precision
 from models.doctor.gpu import usable
 from models.files.quantization_formats import DIFFUSERS, TRANSFORMERS, Forms, count_bytes, form_for, kept_precision
 from models.finding import Finding
+from models.units import GIB
 
-GIB = 2**30
 LITTLE = 2 * GIB  # what a run takes beside its weights: with the miniature's, 1.4 GiB in all
 CGROUPS = Path("/sys/fs/cgroup")
 

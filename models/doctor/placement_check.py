@@ -14,10 +14,10 @@ from models.files.quantization_formats import form_for, kept_precision
 from models.files.safetensors_files import CheckpointError
 from models.finding import Finding
 from models.loading.levers import Levers
-from models.loading.placement import GIB
 from models.memory.memory_plan import Candidate, MemoryPlan
 from models.memory.placement_choice import Budget, plan_of, sizes_of
 from models.placement_names import WantedPlacement
+from models.units import GIB
 
 SMALL = GIB  # bytes of a model that a CPU draws with in good time
 

@@ -34,6 +34,7 @@ from models.sampling.denoise import denoise, draw_noise
 from models.sampling.latents import decode
 from models.sampling.pooled import Pooled, pool_all
 from models.sampling.prompt_embeds import embed_prompts, tokenize
+from models.units import GIB
 
 logger = logging.getLogger(__name__)
 
@@ -368,7 +369,7 @@ class Engine:
         torch.cuda.empty_cache()
         self._rows.keep(demand, fit)
         self._expect(demand, shape, fit)
-        logger.info("%d rows of %s take %.1f GiB beside the model", fit.rows, shape, fit.peak_bytes / 2**30)
+        logger.info("%d rows of %s take %.1f GiB beside the model", fit.rows, shape, fit.peak_bytes / GIB)
 
     def _expect(self, demand: Demand, shape: Shape, fit: Fit) -> None:
         """Predict what pictures of `shape` take, once."""

@@ -25,8 +25,8 @@ from models.files.safetensors_files import CheckpointError
 from models.loading.sizes import Sizes
 from models.placement_names import Kind
 from models.transformer.weight_stream import SLOTS
+from models.units import GIB
 
-GIB = 2**30
 HIDDEN = (
     1.5  # times as long as a block's transfer its arithmetic shall take: the bus is shared with pictures, and slows
 )

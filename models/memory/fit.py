@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from models.memory.measure import Cost
 from models.requests import Shape
+from models.units import GIB
 
-GIB = 2**30
 PAYS = 0.01  # share of a row's seconds that a batch twice as large must save
 # Share of a row's seconds by which a batch may seem slower than it is: a few steps of a small one, which leave a GPU at
 # rest now and then, let it run at a higher clock than it keeps (an H200 at 1024²: by 4 % for one row beside four).

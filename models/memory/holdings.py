@@ -9,8 +9,7 @@ import torch
 from models.loading.components import Components
 from models.transformer.packed import Packed
 from models.transformer.predictor import Predictor
-
-GIB = 2**30
+from models.units import GIB
 
 
 def holdings(components: Components, predictor: Predictor) -> dict[str, int]:

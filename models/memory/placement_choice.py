@@ -11,7 +11,7 @@ from models.checkpoints.checkpoint import Checkpoint, layers_defaults, sampling_
 from models.files.quantization_formats import Form
 from models.files.safetensors_files import CheckpointError, read_json
 from models.loading.levers import Levers
-from models.loading.placement import GIB, RESIDENT, Placement, free_memory, limit_memory
+from models.loading.placement import RESIDENT, Placement, free_memory, limit_memory
 from models.loading.prompt_encoder import CAPTION_WEIGHTS
 from models.loading.sizes import Sizes, read_sizes
 from models.memory.block_benchmark import try_out
@@ -19,6 +19,7 @@ from models.memory.memory_plan import MemoryPlan
 from models.placement_names import Kind, WantedPlacement
 from models.requests import Shape
 from models.sampling.prompt_embeds import TEXT_BATCH_TOKENS
+from models.units import GIB
 
 ANY_GPU = ("auto", "cuda")  # devices of a job that name no GPU, so that it may use several
 AMPLE = 8 * GIB  # beside the weights: with so much, nothing needs to be tried

@@ -9,10 +9,10 @@ from pathlib import Path
 
 from models.files.cache_file import cache_folder
 from models.finding import Finding
+from models.units import GIB
 from tasks.stores.opening import open_store
 from tasks.stores.store import StoreAddressError
 
-GIB = 2**30
 LITTLE = GIB  # for the kernels that Triton builds, and for the plan and the catalogue on their way
 STORE_LITTLE = 10 * GIB  # some thousand pictures
 

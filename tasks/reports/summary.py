@@ -10,14 +10,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from models.units import GIB
 from safety.verdict import Reason
 from tasks.catalogue.expectation import Expectation, lasting
 from tasks.ledger.kept import UNJUDGED, still_to_judge
 from tasks.ledger.plan import Unread
 from tasks.outcome import Status
-
-GIB = 2**30
-
 
 WORTH_TELLING = 10.0  # seconds of rendering
 

@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 
 from models.devices.device import Gpu
-from models.doctor.gpu import GIB, GpuFacts, check_gpu, check_precision, judge_gpu, judge_gpu_memory, judge_precision
+from models.doctor.gpu import GpuFacts, check_gpu, check_precision, judge_gpu, judge_gpu_memory, judge_precision
+from models.units import GIB
 
 BUILT = ("sm_75", "sm_80", "sm_86", "sm_90", "sm_100", "sm_120")
 H100 = GpuFacts("cuda:0", Gpu("NVIDIA H100 80GB HBM3", (9, 0)), 1, BUILT, 78 * GIB, 79 * GIB)

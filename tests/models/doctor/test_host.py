@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from models.checkpoints.checkpoint import find_checkpoint
-from models.doctor.host import GIB, HostFacts, check_host, judge_host, read_host, weights_in
+from models.doctor.host import HostFacts, check_host, judge_host, read_host, weights_in
+from models.units import GIB
 
 HOST = HostFacts(total=64 * GIB, available=60 * GIB)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from models.checkpoints.checkpoint import find_checkpoint
-from models.doctor.host import GIB, HostFacts
+from models.doctor.host import HostFacts
 from models.doctor.placement_check import check_placement, judge_plan
 from models.files.safetensors_files import CheckpointError
 from models.finding import Finding
 from models.loading.levers import Levers
+from models.units import GIB
 from tests.models.memory.test_memory_plan import plan
 
 ROOMY = HostFacts(128 * GIB, 100 * GIB)

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from models.files.safetensors_files import CheckpointError
-from models.loading.placement import GIB, Placement, Room, place, rows_that_hide
+from models.loading.placement import Placement, Room, place, rows_that_hide
 from models.loading.sizes import Sizes
 from models.transformer.host_weights import brought_in
+from models.units import GIB
 
 QWEN_IMAGE = Sizes(
     text_encoder=int(13.1 * GIB),

@@ -3,9 +3,9 @@ import pytest
 from models.memory.fit import DoesNotFit, Fit, best_fit
 from models.memory.measure import Cost
 from models.requests import Shape
+from models.units import GIB
 
 SHAPE = Shape(1024, 1024, 50, 4.0)
-GIB = 2**30
 
 
 class Gpu:

@@ -3,12 +3,13 @@
 import pytest
 
 from models.files.safetensors_files import CheckpointError
-from models.loading.placement import GIB, Placement, Room, balance
+from models.loading.placement import Placement, Room, balance
 from models.loading.sizes import Sizes
 from models.memory.block_benchmark import Trial
 from models.memory.measure import Cost
 from models.memory.memory_plan import MARGIN, MemoryPlan
 from models.requests import Shape
+from models.units import GIB
 from tests.models.loading.test_placement import QWEN_IMAGE
 
 ENCODING = int(0.65 * GIB)

@@ -12,9 +12,8 @@ from models.loading.placement import Placement
 from models.memory import placement_choice
 from models.memory.placement_choice import Budget, choose_placement
 from models.placement_names import WantedPlacement
+from models.units import GIB
 from tests.models.memory.test_memory_plan import plan
-
-GIB = 2**30
 
 
 class Gpus:

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tasks.doctor.disk import GIB, DiskFacts, check_disks, judge_cache, judge_store_disk, read_disk
+from models.units import GIB
+from tasks.doctor.disk import DiskFacts, check_disks, judge_cache, judge_store_disk, read_disk
 
 FOLDER = DiskFacts(Path("/var/store"), free=200 * GIB, total=500 * GIB, is_writable=True)
 

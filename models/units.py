@@ -1,0 +1,3 @@
+"""Units of memory and files."""
+
+GIB = 2**30  # bytes
