@@ -1,1 +1,1 @@
-"""What commands do at a terminal, and how they end."""
+"""The commands: a file for those of one noun, what they share, and how they end."""

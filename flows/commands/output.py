@@ -5,8 +5,14 @@ from __future__ import annotations
 import io
 import os
 import sys
+from json import dumps
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
+
+import typer
+from rich.console import Console
+
+terminal, problems = Console(), Console(stderr=True)
 
 
 class Outlet(io.FileIO):
@@ -45,3 +51,13 @@ def _opened(stream: TextIO | None) -> TextIO:
         errors="replace",
         line_buffering=True,
     )
+
+
+def say(console: Console, sentence: str, style: str | None = None) -> None:
+    """Print a sentence as it is, however long."""
+    console.print(sentence, style=style, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_json(document: Any) -> None:
+    """Print a document for machines."""
+    typer.echo(dumps(document, indent=2, ensure_ascii=False))

@@ -26,7 +26,7 @@ STEPS = {
     "waiting": "reading what waits for review",
     "answer_for": "answering for rows",
     "prune_store": "pruning the store",
-    "rebuild_store": "rebuilding the catalogue",
+    "rebuild": "rebuilding the catalogue",
     "train_probe": "training the probe",
     "calibrate": "measuring thresholds",
     "examine": "looking at this machine",

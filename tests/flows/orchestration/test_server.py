@@ -24,7 +24,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from flows.commands.doctor import checks_of
+from flows.commands.doctor_checks import checks_of
 from flows.orchestration.prefect_settings import ServerError, find_server, named_server
 from flows.orchestration.server import own_server, prefect_server
 from models.finding import Finding

@@ -10,7 +10,7 @@ from pathlib import Path
 import boto3
 import pytest
 
-from flows.commands.doctor import checks_of
+from flows.commands.doctor_checks import checks_of
 from models.checkpoints.checkpoint import MINIATURE, CheckpointError
 from models.checkpoints.checkpoint import find_checkpoint as find_folder
 from models.files.cache_file import cache_folder

@@ -110,7 +110,7 @@ def test_without_a_clip_no_thresholds_are_measured(tmp_path: Path) -> None:
 def test_a_doctor_says_that_a_model_needs_another_clip_and_what_goes_without_one(
     kind: type[Job], stranger: str
 ) -> None:
-    from flows.commands.doctor import checks_of
+    from flows.commands.doctor_checks import checks_of
 
     def found(**fields: Any) -> tuple[str, str]:
         (looking,) = (c for c in checks_of(kind(manifest="", store="", **fields)) if c.name == "checkpoint")

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from flows.commands.doctor import NAME_WIDTH, STATUS_WIDTH, checks_of, document, exit_code, show_findings
+from flows.commands.doctor_checks import checks_of
+from flows.commands.doctor_command import exit_code
+from flows.views.doctor_findings import NAME_WIDTH, STATUS_WIDTH, document, show_findings
 from models.checkpoints.checkpoint import MINIATURE
 from models.finding import Finding
 from tasks.job import DecomposeJob, GenerateJob, load_job_to_check
@@ -31,19 +33,21 @@ WRONG = Finding.failed("precision", "A T4 has no bfloat16.", "Use float16.", "re
 )
 def test_the_exit_code_says_whose_fault_it_is_and_warnings_are_nobodys(findings: list[Finding], code: int) -> None:
     assert exit_code(findings) == code
-    assert document(findings)["exit_code"] == code
 
 
 def test_machines_are_told_all_of_a_finding() -> None:
-    assert document([WRONG])["findings"] == [
-        {
-            "name": "precision",
-            "status": "failed",
-            "found": "A T4 has no bfloat16.",
-            "do": "Use float16.",
-            "fault": "request",
-        }
-    ]
+    assert document([WRONG], 2) == {
+        "exit_code": 2,
+        "findings": [
+            {
+                "name": "precision",
+                "status": "failed",
+                "found": "A T4 has no bfloat16.",
+                "do": "Use float16.",
+                "fault": "request",
+            }
+        ],
+    }
 
 
 def test_findings_are_aligned_and_what_to_do_stands_below() -> None:

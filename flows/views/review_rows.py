@@ -1,8 +1,7 @@
-"""What `packshot review` says at a terminal."""
+"""How rows that wait for a person are shown, and what became of those that a person answered for."""
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -10,23 +9,10 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
-from tasks.errors import RequestError
 from tasks.ledger.decision import DONE, Answer
 from tasks.review.decide import Answered, Waiting
 
 SHOWN = 160  # characters of a prompt
-
-
-def user() -> str:
-    """The name of the system's user.
-
-    Raises:
-        RequestError: if there is none.
-    """
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError):
-        raise RequestError("The system doesn't say who you are: give your name with --by.") from None
 
 
 def document(rows: Iterable[Waiting]) -> list[dict[str, Any]]:

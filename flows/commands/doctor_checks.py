@@ -1,26 +1,17 @@
-"""What will work and what won't: the checks of `packshot doctor`, and how their findings are told.
+"""What `packshot doctor` looks at: the checks of everything that a job needs.
 
 Checks import what they look at where they run, in a process of their own: see `tasks.doctor.examine`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from models.finding import Finding, Status
+from models.finding import Finding
 from tasks.doctor.examine import Check
 from tasks.job import NO_CLIP, GenerateJob, Job
-
-OK, WRONG_REQUEST, OUT_OF_REACH = 0, 2, 3
-COLOURS: dict[Status, str] = {"ok": "green", "warning": "yellow", "failed": "bold red", "left out": "dim"}
-NAME_WIDTH, STATUS_WIDTH = 15, 8  # of the longest of each: findings are shown as they come
 
 
 def checks_of(job: Job) -> list[Check]:
@@ -202,63 +193,3 @@ def _prefect(job: Job) -> Sequence[Finding]:  # noqa: ARG001 as the others
 
 def _pipeline(job: Job) -> str:
     return "QwenImagePipeline" if isinstance(job, GenerateJob) else "QwenImageLayeredPipeline"
-
-
-def exit_code(findings: Iterable[Finding]) -> int:
-    """What a command ends with: a wrong request comes first, since whatever else it needs may be another's then."""
-    faults = {finding.fault for finding in findings if finding.status == "failed"}
-    if "request" in faults:
-        return WRONG_REQUEST
-    return OUT_OF_REACH if faults else OK
-
-
-def document(findings: Sequence[Finding]) -> dict[str, Any]:
-    """The findings for machines."""
-    return {
-        "exit_code": exit_code(findings),
-        "findings": [
-            {
-                "name": one.name,
-                "status": one.status,
-                "found": one.found,
-                "do": one.do,
-                "fault": one.fault,
-                **({"data": one.data} if one.data else {}),
-            }
-            for one in findings
-        ],
-    }
-
-
-def show_findings(console: Console, findings: Iterable[Finding]) -> list[Finding]:
-    """Show each finding as it comes, and how many there were of each status; give them back."""
-    shown = []
-    with console.status("looking"):
-        for finding in findings:
-            console.print(_line(finding))
-            shown.append(finding)
-    console.print()
-    console.print(_sum(shown))
-    return shown
-
-
-def _line(finding: Finding) -> Table:
-    colour = COLOURS[finding.status]
-    table = Table.grid(padding=(0, 2), expand=True)
-    table.add_column(width=NAME_WIDTH, no_wrap=True)
-    table.add_column(width=STATUS_WIDTH, no_wrap=True)
-    table.add_column(ratio=1, overflow="fold")
-    table.add_row(finding.name, Text(finding.status, colour), Text(finding.found, _dim(finding)))
-    if finding.do:
-        table.add_row("", "", Text(f"→ {finding.do}", colour))
-    return table
-
-
-def _dim(finding: Finding) -> str:
-    return "dim" if finding.status == "left out" else ""
-
-
-def _sum(findings: Sequence[Finding]) -> Text:
-    counts = {status: sum(one.status == status for one in findings) for status in COLOURS}
-    told = [Text(f"{count} {status}", COLOURS[status]) for status, count in counts.items() if count]
-    return Text(", ").join(told)
