@@ -1,4 +1,4 @@
-"""A command that has nothing to draw imports nothing that draws, and starts no server."""
+"""A command imports nothing that it doesn't need, and one that has nothing to draw starts no server."""
 
 from __future__ import annotations
 
@@ -39,6 +39,26 @@ def told(code):
 command.leave = told
 command.main()
 """
+
+AT_WORK = (
+    *("flows.views", "tasks.calibration", "tasks.catalogue", "tasks.doctor", "tasks.maintenance", "tasks.review"),
+    "tasks.runs",
+)
+"""Rooms that one command needs and another doesn't."""
+
+
+def test_no_command_waits_for_what_another_one_needs() -> None:
+    loaded = "import sys, flows.command; print(*sys.modules)"
+    ended = subprocess.run(
+        [sys.executable, "-c", loaded],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    modules = ended.stdout.split()
+    assert "flows.commands.store_commands" in modules
+    assert [name for name in modules if name.startswith(AT_WORK) or name in HEAVY] == []
 
 
 @pytest.mark.parametrize("flags", [[], ["--dry-run"]], ids=["nothing to do", "dry run"])
