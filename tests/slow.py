@@ -2,7 +2,8 @@
 
 `pytest --name-slow` writes the file anew from what it runs: each test of more than `SECONDS` of the processor, whatever
 its parameters; the summary of every run names those that took thrice as long and aren't in it. Tests that mostly wait
-come first, then slow ones, so that the others run beside them, and none is left for the end, when nothing does.
+come first, then those that share much, then slow ones, so that the others run beside them, and none is left for the
+end, when nothing does. What comes first stays in one process: others take over what would come last.
 """
 
 from __future__ import annotations
@@ -26,12 +27,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "slow: takes long; `make quick` leaves it out")
     config.addinivalue_line("markers", "waits: takes a minute in which the processor has nothing to do; comes first")
+    config.addinivalue_line("markers", "together: shares a fixture that takes long, and is to be made in one process")
     config.addinivalue_line("markers", "quick: a whole run that `make quick` makes, too")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark what is slow. Those that wait come first, then these."""
+    """Mark what is slow, and put the tests in order."""
     slow = {*NAMES.read_text(encoding="utf-8").split()}
     for item in items:
         is_slow = (
@@ -41,7 +43,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
         if is_slow and item.get_closest_marker("quick") is None:
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("waits", "slow")])
+    items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("waits", "together", "slow")])
 
 
 def name(nodeid: str) -> str:

@@ -8,7 +8,6 @@ import shutil
 import socket
 import sqlite3
 import subprocess
-import tempfile
 import threading
 import time
 from collections import deque
@@ -24,6 +23,7 @@ from flows.orchestration.ending import ending
 from flows.orchestration.prefect_settings import LOOPBACK, ServerError, environment_of_our_own, nobodys_settings
 from models.files.cache_file import cache_folder
 from models.files.temporary_folder import temporary_folder
+from models.files.whole_file import appearing_whole
 from tasks.doctor.prefect_check import judge_prefect, read_prefect
 from tasks.processes.child import start_child
 
@@ -206,11 +206,5 @@ def _keep_empty(database: Path) -> None:
         return
     with contextlib.suppress(OSError, sqlite3.Error):
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".part", delete=False) as part:
-            pass
-        with (
-            contextlib.closing(sqlite3.connect(database)) as opened,
-            contextlib.closing(sqlite3.connect(part.name)) as copy,
-        ):
-            opened.backup(copy)
-        Path(part.name).replace(kept)
+        with contextlib.closing(sqlite3.connect(database)) as opened, appearing_whole(kept) as copy:
+            copy.write(opened.serialize())

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+
+from models.files.whole_file import appearing_whole
 
 NOWHERE = Path("/nonexistent")  # the home of users that have none: Debian Policy 9.2.3
 
@@ -41,6 +42,5 @@ def remember(file: Path, content: Mapping[str, Any]) -> None:
     """Write a file whole or not at all, for lanes start side by side; a read-only home costs time, nothing else."""
     with suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=file.parent, suffix=".part", delete=False) as part:
-            json.dump(content, part)
-        Path(part.name).replace(file)
+        with appearing_whole(file) as writing:
+            writing.write(json.dumps(content).encode())

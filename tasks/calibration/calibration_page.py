@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -19,6 +18,7 @@ from tasks.calibration.examples import Examples
 from tasks.calibration.scoring import What, read_picture
 from tasks.calibration.thresholds import Calibration, Mistake, Threshold
 from tasks.errors import RequestError
+from tasks.reports.templates import templates
 from tasks.sources.decoder import Decoder
 from tasks.sources.source import Sources
 
@@ -68,21 +68,19 @@ def write_page(
         RequestError: if one can't be, or the page can't be written.
     """
     seen = _look(calibration, examples, sources, decoder)
-    environment = Environment(
-        loader=PackageLoader("tasks.calibration", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"percent": percent, "percents": percents}
-    page = environment.get_template("calibration.html.j2").render(
-        calibration=calibration,
-        policy=policy,
-        examples=Path(examples.name).name,
-        # Drawn by a template of ours that escapes what it is given.
-        curves={what: Markup(svg) for what, svg in curves.items() if svg},
-        sheets=[sheet for one in calibration.thresholds for sheet in _sheets(one, seen) if sheet.cards],
+    page = (
+        templates("tasks.calibration")
+        .get_template("calibration.html.j2")
+        .render(
+            calibration=calibration,
+            policy=policy,
+            percent=percent,
+            percents=percents,
+            examples=Path(examples.name).name,
+            # Drawn by a template of ours that escapes what it is given.
+            curves={what: Markup(svg) for what, svg in curves.items() if svg},
+            sheets=[sheet for one in calibration.thresholds for sheet in _sheets(one, seen) if sheet.cards],
+        )
     )
     try:
         file.write_text(page, "utf-8")

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from math import log10
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from safety.policy.policy import PROMPT_MATCH
 from tasks.calibration.scoring import What
 from tasks.calibration.thresholds import Calibration, Threshold
+from tasks.reports.templates import templates
 
 WIDTH, HEIGHT = 640, 400  # of the plot, units of the picture
 LOWEST = 1e-4  # the rate at the left edge; what is lower is drawn there
@@ -35,19 +34,21 @@ def draw_curves(calibration: Calibration, what: What) -> str:
         }
         for at, one in enumerate(ones)
     ]
-    environment = Environment(
-        loader=PackageLoader("tasks.calibration", "."), autoescape=True, undefined=StrictUndefined
-    )
-    return environment.get_template("roc.svg.j2").render(
-        what=what,
-        curves=curves,
-        width=WIDTH,
-        height=HEIGHT,
-        asked=_x(calibration.false_positives),
-        rates=[
-            (_x(rate), f"{'≤ ' if rate == LOWEST else ''}{100 * rate:g} %") for rate in (LOWEST, 1e-3, 1e-2, 1e-1, 1.0)
-        ],
-        recalls=[(_y(share / 5), f"{20 * share} %") for share in range(6)],
+    return (
+        templates("tasks.calibration")
+        .get_template("roc.svg.j2")
+        .render(
+            what=what,
+            curves=curves,
+            width=WIDTH,
+            height=HEIGHT,
+            asked=_x(calibration.false_positives),
+            rates=[
+                (_x(rate), f"{'≤ ' if rate == LOWEST else ''}{100 * rate:g} %")
+                for rate in (LOWEST, 1e-3, 1e-2, 1e-1, 1.0)
+            ],
+            recalls=[(_y(share / 5), f"{20 * share} %") for share in range(6)],
+        )
     )
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import numpy as np
 
 from models.checkpoints.checkpoint import Checkpoint
 from models.checkpoints.text_encoder import POOLING, text_encoder_digest
+from models.files.whole_file import appearing_whole
 from safety.probes.probe import Answer, Probe, ProbeError
 from safety.probes.probe_training import Trained, check_labels, merged, train
 from tasks.calibration.examples import Examples, open_examples
@@ -125,19 +124,10 @@ def prompt_vectors(prompts: Sequence[str], checkpoint: Checkpoint, job: Job, pip
 
 
 def _write(out: Path, data: bytes) -> None:
-    """Write a file as a whole: under another name first."""
     try:
-        handle, name = tempfile.mkstemp(dir=out.parent, prefix=f".{out.name}.")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            Path(name).chmod(0o644)
-            Path(name).replace(out)
-        except BaseException:
-            with suppress(OSError):
-                Path(name).unlink()
-            raise
+        with appearing_whole(out) as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
         raise RequestError(f"The probe can't be written to {out}: {error.strerror}.") from None

@@ -10,13 +10,13 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from safety.verdict import Reason
 from tasks.catalogue.catalogue import outcomes_in
 from tasks.outcome import Status
 from tasks.reports.summary import Summary
+from tasks.reports.templates import templates
 from tasks.results.encoding import decode_rgba
 from tasks.results.layer_shelf import layer_names
 from tasks.results.master import PSD, SOURCE, Masters
@@ -93,14 +93,7 @@ def render_report(store: Store, mine: pa.Table, summary: Summary, *, up: str) ->
         for title, count, shown in parts:
             cards = list(pool.map(lambda row: _card(store, row, up), shown))
             sections.append({"title": title, "rows": count, "cards": cards})
-    environment = Environment(
-        loader=PackageLoader("tasks.reports", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html.j2").render(summary=summary, sections=sections)
+    return templates("tasks.reports").get_template("report.html.j2").render(summary=summary, sections=sections)
 
 
 def _furthest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:

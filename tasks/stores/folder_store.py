@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from models.files.whole_file import appearing_whole
 from tasks.stores.store import (
     PIECE,
     Changed,
@@ -25,7 +26,6 @@ from tasks.stores.store import (
     StoreError,
     StoreReadOnly,
     StoreUnreachable,
-    appearing_whole,
     at_once,
     checked,
     pieces,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from botocore.exceptions import ClientError
 
+from models.files.whole_file import appearing_whole
 from tasks.stores.dialect import Dialect
 from tasks.stores.s3_bucket import PATIENCE, READ_TIMEOUT, S3Bucket, in_base64, is_version, receive
 from tasks.stores.s3_error import ABSENT, Unreplaceable, code_of
@@ -26,7 +27,6 @@ from tasks.stores.store import (
     Store,
     Stored,
     StoreError,
-    appearing_whole,
     at_once,
     is_plain,
     sha256_of,

@@ -8,23 +8,17 @@ An object appears whole or not at all, and the first to write it wins. Writers n
 finds what the first one wrote, compares its SHA-256, and adopts it.
 """
 
-import contextlib
 import hashlib
-import io
 import re
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, Literal, Protocol, TypeVar, get_args
+from typing import Literal, Protocol, TypeVar, get_args
 
 from tasks.stores.dialect import Dialect
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -235,26 +229,3 @@ def at_once(act: Callable[[A], B], items: Iterable[A], *, most: int) -> Iterator
                 yield ahead.popleft().result()
         while ahead:
             yield ahead.popleft().result()
-
-
-class _Named(io.FileIO):
-    """A file whose name stands in the errors of writing it: Python leaves it out where a disk is full."""
-
-    def write(self, data: "ReadableBuffer") -> int:
-        try:
-            return super().write(data)
-        except OSError as error:
-            error.filename = self.name
-            raise
-
-
-@contextlib.contextmanager
-def appearing_whole(file: Path) -> Iterator[BinaryIO]:
-    """Open a local file for writing that gets its name only when the block ends well."""
-    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
-    try:
-        with io.BufferedWriter(_Named(str(partial), "x"), PIECE) as writing:
-            yield writing
-        partial.replace(file)
-    finally:
-        partial.unlink(missing_ok=True)

@@ -16,6 +16,7 @@ from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.end_to_end.conftest import catalogue, source_of
 
+pytestmark = pytest.mark.together
 MANIFEST = Path(__file__).parents[2] / "examples" / "pictures.parquet"
 ENDS_AS = {
     "Mug, no part for a third layer": ("rejected", "empty_layer"),
