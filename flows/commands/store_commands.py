@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated
 
 import typer
@@ -70,8 +71,6 @@ def strike_from(address: str, name: str, *, dry_run: bool) -> None:
 
 def prune_store(address: str, days: float, statuses: list[Retry], *, dry_run: bool, as_json: bool) -> None:
     """Prune a store of what has been there for so many days, or say what that would delete."""
-    from datetime import timedelta
-
     from flows.views.pruned_objects import document, show_pruned
     from tasks.maintenance.prune import prune
     from tasks.stores.opening import open_store
