@@ -3,10 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-# Tests run side by side in so many processes: three on two cores, for some wait, for servers and for processes that they
-# kill; those of `make quick` don't. Each takes up to 3 GB. Bytecode is written, for they start many processes.
-CORES := $(shell $(PYTHON) -c "import os; print(min(os.cpu_count(), 6))")
-WORKERS ?= $(shell expr $(CORES) + $(CORES) / 2 + $(CORES) % 2)
+# Tests run side by side in so many processes: two a core, for some wait, for servers and for processes that they kill;
+# those of `make quick` don't. Each takes up to 3 GB. Bytecode is written, for they start many processes.
+CORES := $(shell $(PYTHON) -c "import os; print(min(os.cpu_count(), 4))")
+WORKERS ?= $(shell expr 2 \* $(CORES))
 # glibc keeps what is freed for the next tensor: given back to the system each time, it costs 20 million page faults.
 MALLOC = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824
 PYTEST = PYTHONDONTWRITEBYTECODE= $(MALLOC) $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
