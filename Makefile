@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # Tests run side by side in so many processes: two a core, for some wait, for servers and for processes that they kill;
-# those of `make quick` don't. Each takes up to 3 GB. Bytecode is written, for they start many processes.
+# those of `make quick` wait less. Each takes up to 3 GB. Bytecode is written, for they start many processes.
 CORES := $(shell $(PYTHON) -c "import os; print(min(os.cpu_count(), 4))")
 WORKERS ?= $(shell expr 2 \* $(CORES))
 # glibc keeps what is freed for the next tensor: given back to the system each time, it costs 20 million page faults.
@@ -45,7 +45,7 @@ check: $(INSTALLED)
 test: check
 	@$(PYTEST) --durations 20
 
-quick: WORKERS := $(CORES)
+quick: WORKERS := $(shell expr $(CORES) + $(CORES) / 2)
 quick: $(INSTALLED)
 	@$(PYTEST) -m "not slow"
 
