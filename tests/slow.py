@@ -1,7 +1,7 @@
 """Which tests `make quick` leaves out: those that `slow.txt` names, and what needs a server that takes long to start.
 
 `pytest --name-slow` writes the file anew from what it runs: each test of more than `SECONDS` of the processor, whatever
-its parameters; the summary of every run names those that took thrice as long and aren't in it. Tests that mostly wait
+its parameters; the summary of every run names those that took six times as long and aren't in it. Tests that mostly wait
 come first, then those that share much, then slow ones, so that the others run beside them, and none is left for the
 end, when nothing does. What comes first stays in one process: others take over what would come last.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-SECONDS = 0.3  # of the processor, in this process and its children; a busy machine leaves them nearly as they are
+SECONDS = 0.15  # of the processor, in this process and its children; a busy machine leaves them nearly as they are
 TOOK = "seconds of the processor"
 SERVERS = {"prefect_address", "radosgw"}  # fixtures; whole runs have the first one
 NAMES = Path(__file__).with_name("slow.txt")
@@ -63,7 +63,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         names = {name(test) for test in took(terminalreporter, SECONDS, beside={"waits"})}
         NAMES.write_text("\n".join(sorted(names)) + "\n", encoding="utf-8")
         return
-    left = took(terminalreporter, 3 * SECONDS, beside={"slow", "quick"})
+    left = took(terminalreporter, 6 * SECONDS, beside={"slow", "quick"})
     if left:
         terminalreporter.section("tests that make `make quick` slow: pytest --name-slow names them in slow.txt")
     for test, seconds in sorted(left.items(), key=lambda one: -one[1]):
