@@ -1,9 +1,9 @@
 """Which tests `make quick` leaves out: those that `slow.txt` names, and what needs a server that takes long to start.
 
 `pytest --name-slow` writes the file anew from what it runs: each test of more than `SECONDS` of the processor, whatever
-its parameters; the summary of every run names those that took six times as long and aren't in it. Tests that mostly wait
-come first, then those that share much, then slow ones, so that the others run beside them, and none is left for the
-end, when nothing does. What comes first stays in one process: others take over what would come last.
+its parameters; the summary of every run names those that took six times as long and aren't in it. Tests that mostly
+wait come first, then those that share much, then slow ones, so that the others run beside them, and none is left for
+the end, when nothing does. What comes first stays in one process: others take over what would come last.
 """
 
 from __future__ import annotations
