@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from flows.command import QUIET, main
 from models.checkpoints.checkpoint import MINIATURE
 from tasks.job import DecomposeJob, GenerateJob, Job
+from tests.flows.conftest import Ended
 
 NO_S3 = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -23,33 +21,6 @@ NO_S3 = {
     "AWS_SECRET_ACCESS_KEY": "testing",
     "AWS_DEFAULT_REGION": "us-east-1",
 }
-
-
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def packshot(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Ended]:
-    """The command line, in this process."""
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
-
-    def run(*words: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["packshot", *words])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err)
-
-    return run
 
 
 @pytest.fixture

@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import re
-import sys
 import tomllib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,10 @@ import pytest
 from PIL import Image
 
 from benchmarks.safety import examples
-from flows.command import QUIET, main
 from safety.policy.policy import Policy
 from tasks.errors import RequestError
 from tasks.judging.judges import load_policy
+from tests.flows.conftest import Ended
 
 POLICY = """# Mine.
 blocklists = ["mine.txt"]
@@ -40,33 +38,12 @@ PICTURES = POLICY.replace("prompt_threshold", "picture_threshold").replace(
 )
 
 
-@dataclass(frozen=True)
-class Ended:
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def calibrate(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> Callable[..., Ended]:
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.chdir(tmp_path)
-    for name, value in QUIET.items():
-        monkeypatch.setenv(name, value)
+def calibrate(packshot: Callable[..., Ended], tmp_path: Path) -> Callable[..., Ended]:
     (tmp_path / "mine.txt").write_text("[weapons]\nhandgun\n")
     (tmp_path / "base.toml").write_text(POLICY)
     (tmp_path / "pictures.toml").write_text(PICTURES)
-
-    def run(*words: str) -> Ended:
-        monkeypatch.setattr(sys, "argv", ["packshot", "calibrate", *words, "--device", "cpu"])
-        with pytest.raises(SystemExit) as ended:
-            main()
-        said = capsys.readouterr()
-        return Ended(int(ended.value.code or 0), said.out, said.err)
-
-    return run
+    return lambda *words: packshot("calibrate", *words, "--device", "cpu")
 
 
 @pytest.fixture(scope="module")
