@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 # those of `make quick` wait less. Each takes up to 3 GB. Bytecode is written, for they start many processes.
 CORES := $(shell $(PYTHON) -c "import os; print(min(os.cpu_count(), 4))")
 WORKERS ?= $(shell expr 2 \* $(CORES))
-# glibc keeps what is freed for the next tensor: given back to the system each time, it costs 20 million page faults.
+# glibc keeps what is freed for the next tensor: given back to the system each time, it costs 9 million page faults.
 MALLOC = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824
 PYTEST = PYTHONDONTWRITEBYTECODE= $(MALLOC) $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
