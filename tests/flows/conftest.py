@@ -1,4 +1,4 @@
-"""The command line in the tests' own process."""
+"""The command line in the tests' own process, and a manifest of one row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from flows.command import QUIET, main
@@ -37,3 +39,9 @@ def packshot(
         return Ended(int(ended.value.code or 0), said.out, said.err)
 
     return run
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> str:
+    pq.write_table(pa.table({"id": ["a"], "prompt": ["a red mug"]}), tmp_path / "manifest.parquet")
+    return str(tmp_path / "manifest.parquet")

@@ -23,11 +23,6 @@ NO_S3 = {
 }
 
 
-@pytest.fixture
-def manifest(tmp_path: Path) -> str:
-    return written(tmp_path, [{"id": "a", "prompt": "a red mug"}])
-
-
 def written(folder: Path, rows: list[dict[str, Any]]) -> str:
     pq.write_table(pa.Table.from_pylist(rows), folder / "manifest.parquet")
     return str(folder / "manifest.parquet")

@@ -15,11 +15,9 @@ import pytest
 from models.checkpoints.checkpoint import MINIATURE, find_checkpoint
 from models.transfer import hub_client
 from models.transfer.checkpoint_folder import PARTS
-from tests.flows.test_command import Ended, manifest, packshot
+from tests.flows.conftest import Ended
 from tests.hub_server import HubServer, busy, stalled
 from tests.small_checkpoint import WEIGHTS, small_checkpoint
-
-__all__ = ["manifest", "packshot"]
 
 COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
 MODEL = MINIATURE / "qwen-image"

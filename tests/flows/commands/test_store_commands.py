@@ -15,12 +15,12 @@ from tasks.doctor.store_check import check_catalogue
 from tasks.outcome import CATALOGUE_SCHEMA
 from tasks.reports.summary import Summary, summarise
 from tasks.stores.store import Store
-from tests.flows.test_command import Ended, manifest, packshot
+from tests.flows.conftest import Ended
 from tests.simulation.actors import Command, lax, strict
 from tests.tasks.conftest import any_store, folder, whole_runs
 from tests.tasks.whole_runs import do, elsewhere, key_of, paths, rows
 
-__all__ = ["any_store", "folder", "manifest", "packshot", "whole_runs"]
+__all__ = ["any_store", "folder", "whole_runs"]
 
 Packshot = Callable[..., Ended]
 
