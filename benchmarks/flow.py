@@ -52,7 +52,6 @@ from safety.text.texts import judge_text
 from safety.verdict import strictest
 from tasks.job import GenerateJob
 from tasks.judging.judges import Judges
-from tasks.lane.lane import Line
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Judged
 from tasks.lane.stream import Stream
@@ -60,6 +59,7 @@ from tasks.ledger.run import Run
 from tasks.reports.summary import Summary
 from tasks.results.encoding import Encoding
 from tasks.results.shelf import PictureShelf
+from tasks.runs.lane import Line
 
 COMPUTED_STEPS = 50  # with guidance, which doubles a step's work: Qwen-Image's model card
 
@@ -250,7 +250,7 @@ def _judged(batch: Sequence[Any]) -> bool:
 
 def run_flow(generator: Generator, job: GenerateJob, rows: int) -> tuple[float, Watch, Summary]:
     """The flow as it is, but with this generator in the place of the one that its lane would load."""
-    with patch.object(Line, "generator", generator), Watch(math.ceil(rows / job.shard_rows)) as watch:
+    with patch.object(Line, "engine", generator), Watch(math.ceil(rows / job.shard_rows)) as watch:
         began = time.perf_counter()
         summary = generate(job)
         seconds = time.perf_counter() - began

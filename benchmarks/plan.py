@@ -17,12 +17,12 @@ import pyarrow.parquet as pq
 
 from benchmarks.figures import show_figures
 from tasks.catalogue.catalogue import Catalogue
+from tasks.kinds.generate.prompt_rows import Defaults, PromptRows
 from tasks.ledger.plan import COLUMNS, Planner, write_plan
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.key import Maker
 from tasks.manifests.manifest import open_manifest
 from tasks.outcome import SCHEMA, Status
-from tasks.rows.prompt_rows import Defaults, PromptRows
 
 DEFAULTS = Defaults(
     width=1024,

@@ -29,6 +29,7 @@ from flows.commands.exits import command_of, end_of
 from flows.commands.output import open_output, problems, say
 from flows.orchestration import prefect_settings
 from flows.orchestration.ending import MOST_LOSSES, ending, leave, lost_gpus, own_process
+from tasks.kinds.registry import all_kinds
 
 QUIET = {
     **prefect_settings.QUIET,
@@ -59,9 +60,6 @@ class Door(TyperGroup):
             _end(error)
 
 
-app = typer.Typer(
-    cls=Door, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
-)
 GROUPS = {
     "models": models_commands.app,
     "manifest": manifest_command.app,
@@ -71,15 +69,23 @@ GROUPS = {
 """Commands that are named by two words, by the first one."""
 
 
-@app.callback()
 def packshot() -> None:
     """Catalogue pictures in bulk: a manifest of prompts or pictures in, what is fit to publish and a catalogue out."""
 
 
-for commands in (job_commands, doctor_command, calibration_commands, store_commands):
-    app.add_typer(commands.app)
-for name, group in GROUPS.items():
-    app.add_typer(group, name=name)
+def command_line() -> typer.Typer:
+    """Put the commands together: one for each kind of job, and all others."""
+    app = typer.Typer(
+        cls=Door, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+    )
+    app.callback()(packshot)
+    for kind in all_kinds():
+        app.command(kind.name, help=kind.does)(job_commands.command_for(kind))
+    for commands in (job_commands, doctor_command, calibration_commands, store_commands):
+        app.add_typer(commands.app)
+    for name, group in GROUPS.items():
+        app.add_typer(group, name=name)
+    return app
 
 
 def main() -> NoReturn:
@@ -95,10 +101,10 @@ def main() -> NoReturn:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            app()
+            command_line()()
         except SystemExit as ended:
             leave(ended.code)
-    raise AssertionError("typer's app ends the process itself")
+    raise AssertionError("typer ends the process itself")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The road that both flows take: plan, lane, finish."""
+"""The road that the flows of all kinds take: plan, lane, finish."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from flows.orchestration.final_state import final_state, stopped_state
 from flows.orchestration.telling import Telling, telling_progress
 from models.lost_device import DeviceLost
 from tasks.job import Job
-from tasks.lane.lane import lane
 from tasks.outcome import Retry
 from tasks.processes.stopping import Stopped, stopping_in_order
 from tasks.progress import tell_start
 from tasks.reports.summary import Summary
 from tasks.runs import finish as finishing
+from tasks.runs.lane import lane
 from tasks.runs.prepare import Request, prepare
 from tasks.stores.store import StoreError
 

@@ -8,7 +8,6 @@ from typing import Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
-from models.checkpoints.checkpoint import declared_pipeline
 from models.checkpoints.lora import EXAMPLE, split_scale
 from models.checkpoints.schedule import WantedScheduler
 from models.devices.attention import Attention
@@ -225,32 +224,25 @@ def load_job(kind: type[AnyJob], file: Path | None, **flags: Any) -> AnyJob:
     Raises:
         RequestError: if the file can't be read or a value is wrong; the sentence names the field.
     """
-    return _job(kind, _values(file, flags), file)
+    return job_of(kind, values_of(file, flags), file)
 
 
-def load_job_to_check(file: Path | None, **flags: Any) -> Job:
-    """As `load_job`, of the kind that its fields or its checkpoint are for; manifest and store may be left empty.
+def values_of(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
+    """The values of a TOML file, with flags over them.
 
     Raises:
-        RequestError: as `load_job`.
+        RequestError: if the file can't be read.
     """
-    values = {"manifest": "", "store": "", **_values(file, flags)}
-    generates, decomposes = GenerateJob.model_fields.keys(), DecomposeJob.model_fields.keys()
-    if values.keys() & (generates - decomposes):
-        return _job(GenerateJob, values, file)
-    if values.keys() & (decomposes - generates):
-        return _job(DecomposeJob, values, file)
-    job = _job(GenerateJob, values, file)
-    is_layered = declared_pipeline(job.model, job.revision) == "QwenImageLayeredPipeline"
-    return _job(DecomposeJob, values, file) if is_layered else job
-
-
-def _values(file: Path | None, flags: dict[str, Any]) -> dict[str, Any]:
     values = _read_toml(file) if file else {}
     return values | {name: value for name, value in flags.items() if value is not None}
 
 
-def _job(kind: type[AnyJob], values: dict[str, Any], file: Path | None) -> AnyJob:
+def job_of(kind: type[AnyJob], values: dict[str, Any], file: Path | None) -> AnyJob:
+    """The job of these values, which came from a file, if one is given.
+
+    Raises:
+        RequestError: if one is wrong; the sentence names the field.
+    """
     where = f" ({file})" if file else ""
     try:
         job = kind(**values)

@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from typer.core import TyperCommand, TyperGroup
 from typer.exceptions import TyperException
 
-from flows.command import app
+from flows.command import command_line
 from safety.pictures.profile import Profile
 from safety.policy.policy import FILE_FIELDS, Policy
 from tasks.job import DecomposeJob, GenerateJob
@@ -97,7 +97,7 @@ def command_of(words: list[str]) -> tuple[Command, list[str], str]:
     Raises:
         TyperException: if there is no such command.
     """
-    command, name, left = typer.main.get_command(app), "packshot", list(words)
+    command, name, left = typer.main.get_command(command_line()), "packshot", list(words)
     while isinstance(command, TyperGroup) and left and not left[0].startswith("-"):
         _, inner, left = command.resolve_command(command.context_class(command, info_name=name), left)
         assert inner is not None
@@ -177,7 +177,7 @@ def test_a_command_that_packshot_refuses_is_noticed(line: str) -> None:
 
 
 def test_every_flag_in_backticks_is_one_of_some_command(pages: list[Page]) -> None:
-    known = flags_of(typer.main.get_command(app)) | set(benchmark_flags())
+    known = flags_of(typer.main.get_command(command_line())) | set(benchmark_flags())
     for page in pages:
         for span in page.spans:
             if span.startswith("--"):

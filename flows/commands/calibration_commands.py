@@ -9,7 +9,8 @@ import typer
 
 from flows.commands.options import JOB_FILE, JUDGING, takes
 from flows.commands.output import terminal
-from tasks.job import GenerateJob, load_job_to_check
+from tasks.job import Job
+from tasks.kinds.job_to_check import load_job_to_check
 
 READING = ("model", "revision", "device", "precision", "gpu_memory", "memory_fraction")
 """Fields of a job that decide how prompts are read."""
@@ -20,7 +21,7 @@ app = typer.Typer()
 
 
 @app.command()
-@takes(GenerateJob.model_fields, READING)
+@takes(Job.model_fields, READING)
 def probe(
     examples: Annotated[str, typer.Argument(help="Parquet or CSV with columns prompt and label: safe, or concepts.")],
     out: Annotated[Path, typer.Option(help="File to write: mine.probe.safetensors.")],
@@ -41,7 +42,7 @@ def probe(
 
 
 @app.command()
-@takes(GenerateJob.model_fields, CALIBRATING)
+@takes(Job.model_fields, CALIBRATING)
 def calibrate(
     examples: Annotated[
         str, typer.Argument(help="Parquet or CSV: prompt or image or both, and label: concepts, or safe.")

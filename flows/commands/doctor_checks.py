@@ -11,7 +11,8 @@ from pathlib import Path
 
 from models.finding import Finding
 from tasks.doctor.examine import Check
-from tasks.job import NO_CLIP, GenerateJob, Job
+from tasks.job import NO_CLIP, Job
+from tasks.kinds.registry import kind_of
 
 
 def checks_of(job: Job) -> list[Check]:
@@ -75,14 +76,14 @@ def _checkpoint(job: Job) -> Sequence[Finding]:
     findings: list[Finding] = []
     checkpoint = None
     if model := _at_hand("checkpoint", job.model, findings):
-        finding, checkpoint = check_model(model, job.revision, _pipeline(job))
+        finding, checkpoint = check_model(model, job.revision, kind_of(job).pipeline)
         findings.append(finding)
     if checkpoint is not None and job.loras:
         findings.append(check_loras(job.loras, checkpoint))
-    if checkpoint is not None and isinstance(job, GenerateJob):
-        controlnet = _at_hand("ControlNet", job.controlnet, findings) if job.controlnet else None
-        if controlnet:
-            findings.append(check_controlnet(controlnet, job.controlnet_revision, checkpoint))
+    if checkpoint is not None and (named := kind_of(job).controlnet_of(job)):
+        controlnet, revision = named
+        if place := _at_hand("ControlNet", controlnet, findings):
+            findings.append(check_controlnet(place, revision, checkpoint))
     return [*findings, *_clip(job)]
 
 
@@ -135,15 +136,15 @@ def _placement(job: Job) -> Sequence[Finding]:
     from models.loading.levers import Levers
 
     model = _at_hand("checkpoint", job.model, [])
-    checkpoint = check_model(model, job.revision, _pipeline(job))[1] if model else None
+    checkpoint = check_model(model, job.revision, kind_of(job).pipeline)[1] if model else None
     if checkpoint is None:
         return []  # another check says why
     controlnet = None
-    if isinstance(job, GenerateJob) and job.controlnet and (place := _at_hand("ControlNet", job.controlnet, [])):
-        controlnet = controlnet_of(place, job.controlnet_revision, checkpoint)
+    if (named := kind_of(job).controlnet_of(job)) and (place := _at_hand("ControlNet", named[0], [])):
+        controlnet = controlnet_of(place, named[1], checkpoint)
     return check_placement(
         checkpoint,
-        _pipeline(job),
+        kind_of(job).pipeline,
         device=job.device,
         precision=job.precision,
         levers=Levers(job.fused, job.attention, job.precision == "float8", job.step_cache),
@@ -161,7 +162,7 @@ def _host(job: Job) -> Sequence[Finding]:
     from models.doctor.host import check_host
 
     model = _at_hand("checkpoint", job.model, [])
-    checkpoint = check_model(model, job.revision, _pipeline(job))[1] if model else None
+    checkpoint = check_model(model, job.revision, kind_of(job).pipeline)[1] if model else None
     return check_host(job.device, job.precision, checkpoint)
 
 
@@ -189,7 +190,3 @@ def _prefect(job: Job) -> Sequence[Finding]:  # noqa: ARG001 as the others
     from tasks.doctor.prefect_check import check_prefect
 
     return [*passed_over, *check_prefect()]
-
-
-def _pipeline(job: Job) -> str:
-    return "QwenImagePipeline" if isinstance(job, GenerateJob) else "QwenImageLayeredPipeline"

@@ -10,7 +10,8 @@ import typer
 from flows.commands.exits import OK, OUT_OF_REACH, WRONG_REQUEST
 from flows.commands.options import JOB_FILE, JSON, takes
 from flows.commands.output import show_json, terminal
-from tasks.job import GenerateJob, load_job_to_check
+from tasks.kinds.job_to_check import load_job_to_check
+from tasks.kinds.registry import all_fields
 
 if TYPE_CHECKING:
     from models.finding import Finding
@@ -40,7 +41,7 @@ app = typer.Typer()
 
 
 @app.command()
-@takes(GenerateJob.model_fields, EXAMINED)
+@takes(all_fields(), EXAMINED)
 def doctor(json: JSON = False, job: JOB_FILE = None, **fields: Any) -> None:
     """Say what will work and what won't, from the GPU's driver to the store, and what to do about it."""
     examined = load_job_to_check(job, **fields)

@@ -1,7 +1,8 @@
-"""`packshot generate`, `decompose` and `report`: a job is run, and what became of every row is shown."""
+"""`packshot generate`, `decompose` and every other kind of job, and `report`: what became of every row is shown."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +11,8 @@ from flows.commands.exits import OK, ROWS_FAILED
 from flows.commands.options import JOB_FILE, MANIFEST, STORE, takes
 from flows.commands.output import problems, terminal
 from flows.orchestration.ending import kept_on_gpu
-from tasks.job import DecomposeJob, GenerateJob, Job, load_job
+from tasks.job import Job, load_job
+from tasks.kinds.job_kind import JobKind
 from tasks.outcome import Retry
 
 LIMIT = Annotated[int | None, typer.Option(min=1, help="Only the manifest's first rows.")]
@@ -21,34 +23,22 @@ DRY_RUN = Annotated[bool, typer.Option("--dry-run", help="Say what would be done
 app = typer.Typer()
 
 
-@app.command()
-@takes(GenerateJob.model_fields)
-def generate(
-    manifest: MANIFEST,
-    job: JOB_FILE = None,
-    limit: LIMIT = None,
-    retry: RETRY = None,
-    retire_missing: RETIRE_MISSING = False,
-    dry_run: DRY_RUN = False,
-    **fields: Any,
-) -> None:
-    """Generate the pictures of a manifest of prompts, and say what became of every row."""
-    run_job(load_job(GenerateJob, job, manifest=manifest, **fields), limit, retry, retire_missing, dry_run)
+def command_for(kind: JobKind[Any]) -> Callable[..., None]:
+    """Return the command that runs jobs of a kind, with an option for every field of its jobs."""
 
+    @takes(kind.job.model_fields)
+    def command(
+        manifest: MANIFEST,
+        job: JOB_FILE = None,
+        limit: LIMIT = None,
+        retry: RETRY = None,
+        retire_missing: RETIRE_MISSING = False,
+        dry_run: DRY_RUN = False,
+        **fields: Any,
+    ) -> None:
+        run_job(load_job(kind.job, job, manifest=manifest, **fields), limit, retry, retire_missing, dry_run)
 
-@app.command()
-@takes(DecomposeJob.model_fields)
-def decompose(
-    manifest: MANIFEST,
-    job: JOB_FILE = None,
-    limit: LIMIT = None,
-    retry: RETRY = None,
-    retire_missing: RETIRE_MISSING = False,
-    dry_run: DRY_RUN = False,
-    **fields: Any,
-) -> None:
-    """Take the pictures of a manifest apart into layers, and say what became of every row."""
-    run_job(load_job(DecomposeJob, job, manifest=manifest, **fields), limit, retry, retire_missing, dry_run)
+    return command
 
 
 def run_job(job: Job, limit: int | None, retry: list[Retry] | None, retire_missing: bool, dry_run: bool) -> None:

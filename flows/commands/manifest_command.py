@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import typer
 
 from flows.commands.exits import OK, ROWS_FAILED
 from flows.commands.options import JOB_FILE, JSON, MANIFEST, takes
 from flows.commands.output import show_json, terminal
-from tasks.job import DecomposeJob, GenerateJob
+from tasks.kinds.registry import all_fields, all_kinds
 
 OF_ROWS = (
     *("model", "revision", "loras", "scheduler", "policy", "clip", "profile", "aigc_producer", "c2pa_certificate"),
@@ -17,18 +17,30 @@ OF_ROWS = (
     "resolution",
 )
 """Fields of a job that decide which rows of a manifest fail before a picture is looked at."""
-KNOWN = {**DecomposeJob.model_fields, **GenerateJob.model_fields}
 
 app = typer.Typer(no_args_is_help=True, help="What a run would make of a manifest.")
 
 
+def kind_name(given: str) -> str:
+    """The name of a kind of job, refused where there is no such kind."""
+    names = [kind.name for kind in all_kinds()]
+    if given not in names:
+        raise typer.BadParameter(f"{given!r} is not one of {', '.join(map(repr, names))}.")
+    return given
+
+
 @app.command()
-@takes(KNOWN, OF_ROWS)
+@takes(all_fields(), OF_ROWS)
 def check(
     manifest: MANIFEST,
     kind: Annotated[
-        Literal["generate", "decompose"] | None,
-        typer.Option(help="The job that it is for. [default: by its columns]", show_default=False),
+        str | None,
+        typer.Option(
+            parser=kind_name,
+            metavar="|".join(kind.name for kind in all_kinds()),
+            help="The job that it is for. [default: by its columns]",
+            show_default=False,
+        ),
     ] = None,
     store: Annotated[
         str | None, typer.Option(help="Whose catalogue the carried columns have to fit, too.", show_default=False)

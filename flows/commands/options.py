@@ -27,7 +27,7 @@ def takes(fields: Mapping[str, FieldInfo], names: Iterable[str] | None = None) -
     """Give a command an option for every field of a job, or for those of these names.
 
         @app.command()
-        @takes(GenerateJob.model_fields, ["device", "precision"])
+        @takes(Job.model_fields, ["device", "precision"])
         def doctor(job: JOB_FILE = None, **fields: Any) -> None: ...
 
     They come to its `**fields`. A field that the command has as a parameter of its own is left to that.

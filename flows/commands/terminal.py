@@ -13,7 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 from rich.table import Table
 
 from flows.views.moving import Words, heard_by, say
-from tasks.job import DecomposeJob, GenerateJob, Job
+from tasks.job import Job
+from tasks.kinds.registry import kind_of
 from tasks.outcome import Outcome, Retry, Status
 from tasks.processes.stopping import stopping_at_once
 from tasks.progress import listener, started
@@ -91,18 +92,13 @@ def run_in_terminal(
 
 def _run_flow(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool) -> Summary:
     """Run the flow of a job's kind beside a Prefect server."""
+    from flows.job_flow import flow_of
     from flows.orchestration.ending import run_to_its_end
     from flows.orchestration.server import prefect_server
 
     with prefect_server():
-        if isinstance(job, DecomposeJob):
-            from flows.decompose import decompose
-
-            return run_to_its_end(partial(decompose, job, limit, retry, retire_missing, return_state=True))
-        assert isinstance(job, GenerateJob)
-        from flows.generate import generate
-
-        return run_to_its_end(partial(generate, job, limit, retry, retire_missing, return_state=True))
+        flow = flow_of(kind_of(job))
+        return run_to_its_end(partial(flow, job, limit, retry, retire_missing, return_state=True))
 
 
 def show_summary(console: Console, summary: Summary) -> None:

@@ -14,12 +14,13 @@ from safety.policy.policy import PROMPT_MATCH, Policy
 from safety.probes.probe import judge_vectors
 from safety.text.texts import judge_text
 from safety.verdict import Reason, Verdict, allow, strictest
-from tasks.calibration.train_probe import pipeline_of, prompt_vectors
+from tasks.calibration.train_probe import prompt_vectors
 from tasks.checkpoints.checkpoints import find_checkpoint
 from tasks.errors import RequestError
 from tasks.job import Job
 from tasks.judging.judges import Judges, clip_of, load_policy, unasked, unjudged
 from tasks.judging.probe_check import check_probe
+from tasks.kinds.registry import kind_of
 from tasks.sources.decoder import Decoder
 from tasks.sources.source import LARGEST
 from tasks.sources.source_error import SourceError
@@ -45,7 +46,7 @@ def ask_probe(prompt: str, job: Job, policy: Policy) -> Verdict | None:
     """
     if policy.probe is None or not prompt.strip():
         return None
-    pipeline = pipeline_of(job)
+    pipeline = kind_of(job).pipeline
     checkpoint = find_checkpoint(job.model, job.revision, pipeline=pipeline)
     check_probe(policy, checkpoint)
     return judge_vectors(prompt_vectors([prompt], checkpoint, job, pipeline), policy.probe)[0]

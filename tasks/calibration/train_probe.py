@@ -17,7 +17,8 @@ from safety.probes.probe_training import Trained, check_labels, merged, train
 from tasks.calibration.examples import Examples, open_examples
 from tasks.checkpoints.checkpoints import find_checkpoint
 from tasks.errors import RequestError
-from tasks.job import DecomposeJob, Job
+from tasks.job import Job
+from tasks.kinds.registry import kind_of
 
 AT_ONCE = 512  # prompts whose embeddings are held in memory
 
@@ -49,7 +50,7 @@ def train_probe(
     if out.is_dir() or not out.parent.is_dir():
         raise RequestError(f"The probe can't be written to {out}: it is a folder, or in none that is there.")
     labels = _labels(open_examples(examples, None), review, max_false_positives)
-    pipeline = pipeline_of(job)
+    pipeline = kind_of(job).pipeline
     checkpoint = find_checkpoint(job.model, job.revision, pipeline=pipeline)
     vectors = prompt_vectors(list(labels), checkpoint, job, pipeline)
     try:
@@ -70,11 +71,6 @@ def train_probe(
 
 
 _REVIEW: Answer = "review"
-
-
-def pipeline_of(job: Job) -> str:
-    """The diffusers pipeline that a job's checkpoint is for."""
-    return "QwenImageLayeredPipeline" if isinstance(job, DecomposeJob) else "QwenImagePipeline"
 
 
 def _labels(examples: Examples, review: Sequence[str], max_false_positives: float) -> dict[str, frozenset[str]]:

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from safety.pictures.profile import Profile, ProfileError
 from safety.policy.policy import Policy
-from tasks.job import NO_CLIP, DecomposeJob, Job
+from tasks.job import NO_CLIP, Job
 from tasks.judging.judges import looked_for
 
 
-def check_attainable(profile: Profile, job: Job, policy: Policy) -> None:
-    """Refuse a profile that demands what the job doesn't give.
+def check_attainable(profile: Profile, job: Job, policy: Policy, *, gives_pictures: bool) -> None:
+    """Refuse a profile that demands what the job doesn't give; concepts are looked for where it `gives_pictures`.
 
     Raises:
         ProfileError: with a sentence that says what it is.
     """
-    is_pictures = not isinstance(job, DecomposeJob)
-    beyond = profile.concepts_beyond(looked_for(policy)) if is_pictures else []
+    beyond = profile.concepts_beyond(looked_for(policy)) if gives_pictures else []
     if beyond and job.clip == NO_CLIP:
         raise ProfileError(
             f"The profile {profile.name} wants to know whether a picture shows “{beyond[0]}”, and the job's clip "

@@ -1,1 +1,1 @@
-"""A lane: one device, and the stages that shards go through on it."""
+"""The stages that shards go through on one device, and what passes between them."""

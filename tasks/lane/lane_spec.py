@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, Protocol
 
 from models.checkpoints.checkpoint import Checkpoint
 from models.checkpoints.lora import Lora
@@ -12,8 +13,24 @@ from models.devices.attention import Attention
 from models.placement_names import WantedPlacement
 from safety.pictures.profile import Profile
 from safety.policy.policy import Policy
-from tasks.lane.job_specs import Decomposition, Pictures
+from tasks.results.marking import Marking
 from tasks.stores.dialect import Dialect
+
+
+class Making(Protocol):
+    """What one kind of job says of how its results are made and stored; plain values, so that they can travel."""
+
+    @property
+    def marking(self) -> Marking:
+        """How results are marked."""
+
+    @property
+    def form(self) -> tuple[Any, ...]:
+        """Its part in the key of a row; JSON values."""
+
+    @property
+    def finish(self) -> dict[str, Any]:
+        """What is done after the model, by name: its part in the key of a row, where there is any."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +46,8 @@ class LaneSpec:
     clip: Checkpoint | None  # None: no concept is looked for
     policy: Policy
     profiles: Mapping[str, Profile]
-    making: Pictures | Decomposition
+    kind: str  # the name of its jobs' kind: see `tasks.kinds.registry`
+    making: Making  # of that kind
     device: str
     precision: str
     fused: bool

@@ -1,4 +1,4 @@
-"""What the stages of a lane do with prompts: pictures, judged and stored one object each."""
+"""What the stages of a lane do where a row becomes a picture, judged and stored as one object."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from models.requests import PictureRequest, Shape
 from safety.marks.credentials import CredentialsError
 from safety.marks.marks import Mark, judge_marks
 from safety.pictures.label import draw_label, find_label, without_label
@@ -17,6 +16,7 @@ from safety.pictures.likeness import fingerprint
 from safety.pictures.picture import inspect
 from safety.pictures.picture_file import PictureFile, examine
 from safety.pictures.profile import Profile
+from safety.policy.policy import Policy
 from safety.verdict import Verdict, allow, strictest
 from tasks.judging.judges import Judges
 from tasks.lane.original_reader import OriginalReader
@@ -34,7 +34,18 @@ from tasks.results.retouching import FIXES, Retouching
 from tasks.results.shelf import PictureShelf
 
 if TYPE_CHECKING:
-    from models.engines.generator import Generator
+    from models.engines.engine import Admit, Picture
+
+Draw = Callable[[Sequence[PlannedRow], Screened, "Admit | None"], Iterator[Sequence["Picture"]]]
+"""Makes the pictures of rows of a shard, batch by batch; what `Admit` refuses is refused."""
+
+
+@dataclass(frozen=True)
+class Originals:
+    """The pictures that rows are drawn from, or after."""
+
+    reader: OriginalReader
+    policy: Policy  # what of the judges' policy counts for them
 
 
 @dataclass(frozen=True)
@@ -51,44 +62,44 @@ class _Picture:
 
 
 class PictureStages(Stages):
-    """Prompts in, pictures out."""
+    """Prompts, or prompts and pictures, in; pictures out."""
 
     def __init__(
         self,
         *,
-        generator: Callable[[], Generator],
+        draw: Draw,
         prompts: PromptReader,
         judges: Judges,
         shelf: PictureShelf,
         encoding: Encoding,
         retouching: Retouching,
         marker: Marker,
-        controls: OriginalReader | None,
+        originals: Originals | None,
         decisions: Decisions,
         pool: Executor,
         record: Record,
     ) -> None:
-        """`generator` gives the model, loaded when it is first asked for, and `prompts` what reads prompts.
+        """`prompts` gives what reads prompts, and `pool` is for the store and for encoding.
 
-        `pool` is for the store and for encoding. `retouching` and `marker` finish a picture before it is stored.
-        `controls` reads control pictures, where there are any to draw after.
+        `retouching` and `marker` finish a picture before it is stored. `originals` are what pictures are drawn from,
+        where there is more than a prompt.
         """
-        self.generator, self.prompts = generator, prompts
+        self.draw, self.prompts = draw, prompts
         self.judges, self.shelf, self.encoding = judges, shelf, encoding
-        self.retouching, self.marker, self.controls = retouching, marker, controls
+        self.retouching, self.marker, self.originals = retouching, marker, originals
         self.decisions, self.pool, self.record = decisions, pool, record
 
     def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
-        """Judge the prompts of a shard and its control pictures, and look up which pictures are stored."""
+        """Judge the prompts of a shard and what is drawn after, and look up which pictures are stored."""
         rows, masters, failed = masters_of(rows, self.shelf, self.pool, self.record)
-        if self.controls is not None:
-            read = list(self.pool.map(self.controls.read, rows))
+        if self.originals is not None:
+            read = list(self.pool.map(self.originals.reader.read, rows))
             screened = screen_originals(
                 shard,
                 read,
                 masters,
                 judges=self.judges,
-                policy=self.judges.policy.of_conditions,
+                policy=self.originals.policy,
                 decisions=self.decisions,
                 pool=self.pool,
                 record=self.record,
@@ -107,9 +118,8 @@ class PictureStages(Stages):
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Draw what is to be drawn."""
         rows = screened.to_render
-        requests = [request_of(planned, screened.sources.get(planned.row.id)) for planned in rows]
         asking = Asking(self.judges.policy.probe, rows, screened, self.record)
-        for pictures in self.generator().render(requests, admit=asking.admit):
+        for pictures in self.draw(rows, screened, asking.admit):
             yield [asking.taken(picture) for picture in pictures]
 
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
@@ -197,10 +207,3 @@ class PictureStages(Stages):
 
     def _profile(self, planned: PlannedRow) -> Profile:
         return self.judges.profiles[planned.row.profile]
-
-
-def request_of(planned: PlannedRow, control: np.ndarray | None) -> PictureRequest:
-    """What the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
-    row = planned.row
-    shape = Shape(row.width, row.height, row.steps, row.guidance)
-    return PictureRequest(row.prompt, row.negative_prompt, row.seed, shape, control)

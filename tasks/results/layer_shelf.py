@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from safety.marks.provenance import DigitalSourceType, save_arguments
+from safety.marks.provenance import save_arguments
 from safety.pictures.layers import WHITE, composite, over
 from tasks.results.encoding import PNG_LEVEL, decode_rgba
 from tasks.results.from_before import find_master
@@ -21,7 +21,6 @@ from tasks.results.retouching import FLATTEN
 from tasks.results.shelf import Shelf, addressed
 from tasks.stores.store import Store
 
-SOURCE_TYPE = DigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA
 OPAQUE = 255
 
 

@@ -1,1 +1,1 @@
-"""Rows of each kind of job: read, checked and keyed, with the pictures that they are made from."""
+"""Rows of any kind of job: the pictures that they are made from, and what is surely right of them."""

@@ -1,1 +1,1 @@
-"""Runs: prepared, and finished."""
+"""Runs: prepared, taken through a lane, and finished."""

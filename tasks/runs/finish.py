@@ -17,6 +17,7 @@ from tasks.catalogue.duplicates import settle_duplicates
 from tasks.catalogue.retire import left_behind, retired
 from tasks.catalogue.row_versions import Merged, beside, merge
 from tasks.errors import RequestError
+from tasks.kinds.registry import kind_named
 from tasks.lane.record import Record
 from tasks.ledger.decision import Decisions
 from tasks.ledger.faults import told
@@ -97,7 +98,7 @@ def settle(store: Store, prepared: Prepared, process: Process) -> Settled:
         if prepared.complete:
             return Settled(read_catalogue(store), rows, complete=True)
         ended, shards = run.outcomes(store, prepared.shards, pool)
-        record = Record(run.id, prepared.spec.model, prepared.spec.making.text_column)
+        record = Record(run.id, prepared.spec.model, kind_named(prepared.spec.kind).text_column)
         outcomes = pa.concat_tables([ended, record.bad(rows, plan.planned_at)])
         reviews = Reviews(Decisions(store), pool)
 

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 
@@ -15,7 +16,6 @@ from models.devices.gpu_presence import surely_no_gpu
 from models.files.quantization_formats import kept_precision
 from models.files.temporary_folder import temporary_folder
 from safety.marks.credentials import CredentialsError
-from safety.marks.provenance import DigitalSourceType
 from safety.pictures.profile import Profile, ProfileError
 from safety.policy.policy import Policy
 from tasks.catalogue.catalogue import Catalogue, check_carried, read_catalogue
@@ -28,7 +28,8 @@ from tasks.job import NO_CLIP, Job
 from tasks.judging.attainable import check_attainable
 from tasks.judging.judges import clip_of, load_policy, unasked
 from tasks.judging.probe_check import check_probe
-from tasks.lane.job_specs import Pictures
+from tasks.kinds.job_kind import JobKind, Resolved
+from tasks.kinds.registry import kind_of
 from tasks.lane.lane_spec import LaneSpec, model_name
 from tasks.ledger.decision import Decisions
 from tasks.ledger.plan import Census, Plan, Planner, Unread, write_plan
@@ -42,12 +43,9 @@ from tasks.manifests.row import RowShape
 from tasks.manifests.suspicions import suspicions
 from tasks.processes.process import Process, this_process
 from tasks.review.reviews import ends_waiting
-from tasks.runs.job_kinds import Kind, kind_of
 from tasks.runs.take_up import TakenUp, take_up
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store, StoreAddressError
-
-MEASURING = 4  # processes that look at the headers of source pictures
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,8 @@ class Checked:
 
     request: Request
     store: Store
-    kind: Kind
+    kind: JobKind[Any]
+    resolved: Resolved
     clip: Checkpoint | None  # None: no concept is looked for
     policy: Policy
     profiles: dict[str, Profile]  # by name, filled as rows name them
@@ -111,7 +110,7 @@ class Checked:
         """
         if profile not in self.profiles:
             loaded = Profile.load(profile)
-            check_attainable(loaded, self.request.job, self.policy)
+            check_attainable(loaded, self.request.job, self.policy, gives_pictures=self.kind.gives_pictures)
             self.profiles[profile] = loaded
             judges = judgement(self.policy.digest, self.clip_revision, self.profiles[profile].digest)
             self._judged_by[profile] = judges
@@ -124,7 +123,7 @@ class Checked:
 
     def label_of(self, profile: str) -> str | None:
         """The visible label that a profile wants drawn into pictures; into layers none is drawn."""
-        return self.profiles[profile].visible_label if isinstance(self.kind.making, Pictures) else None
+        return self.profiles[profile].visible_label if self.kind.gives_pictures else None
 
     @property
     def decisions(self) -> Decisions:
@@ -133,30 +132,30 @@ class Checked:
 
     @property
     def maker(self) -> Maker:
-        kind = self.kind
+        resolved = self.resolved
         return Maker(
-            kind.checkpoint.revision,
+            resolved.checkpoint.revision,
             self.precision,
-            kind.making.form,
-            loras=tuple((lora.revision, lora.scale) for lora in kind.loras),
-            scheduler=kind.scheduler,
+            resolved.making.form,
+            loras=tuple((lora.revision, lora.scale) for lora in resolved.loras),
+            scheduler=resolved.scheduler,
             step_cache=self.request.job.step_cache,
-            finish=kind.making.finish,
+            finish=resolved.making.finish,
         )
 
     def name(self, manifest: Manifest) -> str:
         """The name of this request's runs: whatever decides their outcome changes it."""
         deciding = {
             **self.request.job.deciding(),
-            "model": self.kind.checkpoint.revision,
+            "model": self.resolved.checkpoint.revision,
             "precision": self.precision,
             "clip": self.clip_revision,
             "policy": self.policy.digest,
             "profile": self.profiles[self.request.job.profile].digest,
             **self.maker.additions,
         }
-        if self.kind.controlnet:
-            deciding["controlnet"] = self.kind.controlnet.revision
+        if self.resolved.controlnet:
+            deciding["controlnet"] = self.resolved.controlnet.revision
         if self.request.retire_missing:
             deciding["retire_missing"] = True
         return run_name(manifest.digest, deciding, self.request.limit, self.request.retry)
@@ -173,13 +172,14 @@ class Checked:
             store=self.store.uri,
             dialect=self.store.dialect,
             run=run.id,
-            checkpoint=self.kind.checkpoint,
-            loras=self.kind.loras,
-            scheduler=self.kind.scheduler,
+            checkpoint=self.resolved.checkpoint,
+            loras=self.resolved.loras,
+            scheduler=self.resolved.scheduler,
             clip=self.clip,
             policy=self.policy,
             profiles=dict(self.profiles),
-            making=self.kind.making,
+            kind=self.kind.name,
+            making=self.resolved.making,
             device=job.device,
             precision=self.precision,
             fused=job.fused,
@@ -208,18 +208,20 @@ def check(request: Request) -> Checked:
         store = open_store(job.store)
         clip = clip_of(job)
         kind = kind_of(job)
+        resolved = kind.resolve(job)
         checked = Checked(
             request=request,
             store=store,
             kind=kind,
+            resolved=resolved,
             clip=clip,
             policy=load_policy(job.policy, job.clip),
             profiles={},
-            precision=resolved_precision(job, kind.checkpoint),
+            precision=resolved_precision(job, resolved.checkpoint),
         )
         checked.judged_by(job.profile)
-        check_probe(checked.policy, kind.checkpoint)
-        kind.making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA)  # says now what wouldn't sign later
+        check_probe(checked.policy, resolved.checkpoint)
+        resolved.making.marking.open(kind.source_type)  # says now what wouldn't sign later
     return checked
 
 
@@ -253,15 +255,15 @@ def _as_request_error() -> Iterator[None]:
 @contextmanager
 def opened_manifest(checked: Checked) -> Iterator[Manifest]:
     """The request's manifest, opened and checked as a whole."""
-    kind, address = checked.kind, checked.request.job.manifest
+    resolved, address = checked.resolved, checked.request.job.manifest
     with temporary_folder() as folder, _as_request_error():
         fetched = fetch_manifest(address, folder)
-        yield open_manifest(address, fetched, kind.columns, template_columns=kind.template_columns)
+        yield open_manifest(address, fetched, resolved.columns, template_columns=resolved.template_columns)
 
 
 def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path, *, keep: bool = True) -> Census:
     """Plan what is still to do into `file`. With `keep`, pictures that the manifest holds are put into the store."""
-    with checked.kind.reader(checked.store if keep else None) as rows:
+    with checked.resolved.reader(checked.store if keep else None) as rows:
         planner = Planner(
             rows=rows,
             maker=checked.maker,
@@ -384,14 +386,14 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tupl
 
 def _expectation(checked: Checked, catalogue: Catalogue, shapes: Mapping[RowShape, int]) -> Expectation | None:
     """How long drawing will take, from the store's earlier runs."""
-    kind, device = checked.kind, checked.request.job.device
+    resolved, device = checked.resolved, checked.request.job.device
     here = "CPU" if device == "cpu" else None
     if here is None and not surely_no_gpu():
         from models.devices.device import find_device, find_gpu  # imports torch, as the job's precision has
 
         gpu = find_gpu(find_device(device))
         here = gpu.name if gpu else "CPU"
-    model = model_name(kind.checkpoint, kind.loras)
+    model = model_name(resolved.checkpoint, resolved.loras)
     return expect(checked.store, catalogue, shapes, model=model, precision=checked.precision, device=here)
 
 
@@ -408,19 +410,20 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
 
     A rebuild of the catalogue goes by `model`, `text_column` and `retire_missing`.
     """
+    resolved = checked.resolved
     return {
         "job": checked.request.job.model_dump(),
         "limit": checked.request.limit,
         "retry": sorted(checked.request.retry),
         "retire_missing": checked.request.retire_missing,
-        "model": model_name(checked.kind.checkpoint, checked.kind.loras),
-        "text_column": checked.kind.making.text_column,
+        "model": model_name(resolved.checkpoint, resolved.loras),
+        "text_column": checked.kind.text_column,
         "manifest_sha256": manifest.digest,
         "manifest_rows": manifest.rows,
-        "checkpoint_revision": checked.kind.checkpoint.revision,
-        "controlnet_revision": checked.kind.controlnet.revision if checked.kind.controlnet else None,
-        "loras": [{"name": str(lora), "revision": lora.revision} for lora in checked.kind.loras],
-        "scheduler": checked.kind.scheduler,
+        "checkpoint_revision": resolved.checkpoint.revision,
+        "controlnet_revision": resolved.controlnet.revision if resolved.controlnet else None,
+        "loras": [{"name": str(lora), "revision": lora.revision} for lora in resolved.loras],
+        "scheduler": resolved.scheduler,
         "clip_revision": checked.clip_revision,
         "precision": checked.precision,
         "policy_digest": checked.policy.digest,

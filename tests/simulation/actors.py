@@ -154,8 +154,7 @@ class Command:
         document = {"job": job, "model": "model", "text_column": "prompt", "retire_missing": self.retires}
         taken = take_up(store, self.name, file, draft, document=document, process=process)
         old = taken.catalogue.state.from_before or taken.plan.planned_from is None
-        making = SimpleNamespace(text_column="prompt")
-        spec: Any = SimpleNamespace(store=store.uri, model="model", making=making, from_before=old)
+        spec: Any = SimpleNamespace(store=store.uri, model="model", kind="generate", from_before=old)
         return Prepared(
             run=taken.run,
             shards=taken.plan.shards,

@@ -10,9 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.kinds.generate.prompt_rows import Defaults, PromptRows, PromptTemplate
 from tasks.ledger.plan import Known, Planner
 from tasks.manifests.key import Maker
-from tasks.rows.prompt_rows import Defaults, PromptRows, PromptTemplate
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.simulation import actors

@@ -13,7 +13,8 @@ from flows.commands.doctor_command import exit_code
 from flows.views.doctor_findings import NAME_WIDTH, STATUS_WIDTH, document, show_findings
 from models.checkpoints.checkpoint import MINIATURE
 from models.finding import Finding
-from tasks.job import DecomposeJob, GenerateJob, load_job_to_check
+from tasks.job import DecomposeJob, GenerateJob
+from tasks.kinds.job_to_check import load_job_to_check
 
 FINE = Finding.ok("torch", "It is there.")
 OLD = Finding.warning("Prefect", "The server is old.", "Update it.")

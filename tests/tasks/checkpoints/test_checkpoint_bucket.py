@@ -21,7 +21,7 @@ from tasks.checkpoints.checkpoint_bucket import CheckpointBucket
 from tasks.checkpoints.checkpoints import find_checkpoint, find_clip
 from tasks.checkpoints.pull import pull
 from tasks.checkpoints.verify import verify
-from tasks.job import load_job_to_check
+from tasks.kinds.job_to_check import load_job_to_check
 from tasks.stores.store import StoreError
 from tests.faults.fault_proxy import FaultProxy, answer, damaged_reply, lost_reply, passing, torn_reply
 from tests.hub_server import HubServer, busy

@@ -16,8 +16,9 @@ from models.checkpoints.checkpoint import MINIATURE
 from models.checkpoints.identity import CLIP_FOLDER
 from safety.policy.policy import Policy
 from tasks.errors import RequestError
-from tasks.job import DecomposeJob, GenerateJob, Job, load_job_to_check
+from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.judging.judges import Judges, check_judge, clip_of, load_policy
+from tasks.kinds.job_to_check import load_job_to_check
 from tasks.runs.prepare import Request, estimate
 from tests.small_checkpoint import small_checkpoint
 

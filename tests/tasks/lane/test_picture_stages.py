@@ -77,14 +77,14 @@ def stages_of(judges: Judges, store: Store, pool: ThreadPoolExecutor) -> Callabl
 
         encoding = Encoding(kind, 92)  # type: ignore[arg-type]
         return PictureStages(
-            generator=no_generator,
+            draw=no_generator,
             prompts=no_generator,
             judges=judges,
             shelf=PictureShelf(store, encoding),
             encoding=encoding,
             retouching=Retouching(**fixes),
             marker=(marking or Marking()).open(TRAINED),
-            controls=None,
+            originals=None,
             decisions=Decisions(store),
             pool=pool,
             record=Record("run", "model", "prompt"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from tasks.lane.job_specs import Decomposition, Pictures
+from tasks.kinds.generate.generate_kind import GENERATE
+from tasks.kinds.registry import all_kinds
 from tasks.lane.record import Record, TextColumn, said
 from tasks.ledger.decision import text_of
 from tasks.ledger.plan import PlannedRow
@@ -12,7 +13,7 @@ from tasks.manifests.row import Row
 from tasks.outcome import Status
 
 
-@pytest.mark.parametrize("column", [Pictures.text_column, Decomposition.text_column])
+@pytest.mark.parametrize("column", sorted({kind.text_column for kind in all_kinds()}))
 @pytest.mark.parametrize("text", ["a red mug", ""])
 def test_a_decision_is_found_by_the_text_that_the_catalogue_shows(column: TextColumn, text: str) -> None:
     assert text_of({"caption": None, **said(text, column)}) == text
@@ -21,6 +22,6 @@ def test_a_decision_is_found_by_the_text_that_the_catalogue_shows(column: TextCo
 @pytest.mark.parametrize("source", [None, "ab" * 32])
 def test_a_prompt_is_a_prompt_also_where_it_is_drawn_after_a_picture(source: str | None) -> None:
     row = Row("a", "a red mug", " ", 0, 256, 256, 8, 1.0, "none", source=source)
-    record = Record("run", "model", Pictures.text_column)
+    record = Record("run", "model", GENERATE.text_column)
     outcome = record.outcome(PlannedRow(row, "key", "judges", 1), Status.DONE)
     assert (outcome.prompt, outcome.caption) == ("a red mug", None)

@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.ledger.plan import Census, Known, Plan, Unread, bad_rows, write_plan
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.key import Maker, reseed, seed_of
 from tasks.manifests.manifest import open_manifest
 from tasks.manifests.manifest_file import ManifestError
 from tasks.manifests.row import BadRow, Row
-from tasks.rows.prompt_rows import PromptRows
 from tests.tasks.conftest import Write, defaults, planner
 
 MUG = {"id": "a", "prompt": "a mug"}

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from tasks.catalogue.catalogue import check_carried, outcomes_in, read_catalogue
 from tasks.errors import RequestError
+from tasks.kinds.generate.prompt_rows import PromptRows, PromptTemplate
 from tasks.ledger.plan import Plan, write_plan
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.manifest import open_manifest
 from tasks.outcome import Outcome, Status
 from tasks.review.decide import waiting
-from tasks.rows.prompt_rows import PromptRows, PromptTemplate
 from tasks.stores.opening import open_store
 from tests.tasks.catalogues import commit
 from tests.tasks.conftest import defaults, planner

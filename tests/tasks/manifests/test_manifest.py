@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.known_columns import CONTROLLED, PICTURES, PROBLEM, PROMPTS, Columns
 from tasks.manifests.manifest import Manifest, open_manifest
 from tasks.manifests.manifest_file import ManifestError
 from tasks.manifests.row import BadRow
-from tasks.rows.prompt_rows import PromptRows
 from tasks.stores.opening import open_store
 from tests.tasks.conftest import Write, defaults
 

@@ -17,11 +17,12 @@ from PIL import Image
 
 from models.memory.usage import Usage
 from safety.marks.provenance import xmp_packet
+from tasks.kinds.decompose.decompose_kind import DECOMPOSE
 from tasks.outcome import Outcome, Status, outcome_table
 from tasks.reports.report import SHOWN, render_report
 from tasks.reports.summary import Summary, summarise
 from tasks.results.encoding import Encoding
-from tasks.results.layer_shelf import SOURCE_TYPE, Layers, LayerShelf
+from tasks.results.layer_shelf import Layers, LayerShelf
 from tasks.results.marking import Marking
 from tasks.results.publication import addresses, publication_of, publish
 from tasks.stores.opening import open_store
@@ -117,7 +118,7 @@ def test_layers_stand_beside_their_source_and_composite_from_the_bottom_up(store
 
 def test_the_source_of_published_layers_is_found_in_their_master(store: Store) -> None:
     pixels = np.full((2, 40, 80, 4), 255, np.uint8)
-    shelf = LayerShelf(store, with_psd=True, flatten=False, marker=Marking().open(SOURCE_TYPE))
+    shelf = LayerShelf(store, with_psd=True, flatten=False, marker=Marking().open(DECOMPOSE.source_type))
     master, _ = shelf.keep("k" * 64, Layers(pixels[0], pixels, "a mug"))
     publication = publication_of("k" * 64, "0123", extension="png", layers=2)
     publish(store, master, publication)

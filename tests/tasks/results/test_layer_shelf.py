@@ -10,8 +10,9 @@ import pytest
 
 from safety.marks.provenance import digital_source_type
 from safety.pictures.layers import composite
+from tasks.kinds.decompose.decompose_kind import DECOMPOSE
 from tasks.results.encoding import decode_rgba
-from tasks.results.layer_shelf import SOURCE_TYPE, Layers, LayerShelf
+from tasks.results.layer_shelf import Layers, LayerShelf
 from tasks.results.marking import Marking
 from tasks.results.master import COMPOSITE, PSD, SOURCE, Masters
 from tasks.results.publication import publication_of, publish, withdraw
@@ -22,7 +23,9 @@ KEY = "ab" * 32
 
 @pytest.fixture
 def shelf(tmp_path: Path) -> LayerShelf:
-    return LayerShelf(open_store(str(tmp_path)), with_psd=True, flatten=False, marker=Marking().open(SOURCE_TYPE))
+    return LayerShelf(
+        open_store(str(tmp_path)), with_psd=True, flatten=False, marker=Marking().open(DECOMPOSE.source_type)
+    )
 
 
 @pytest.fixture

@@ -14,16 +14,16 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from models.checkpoints.checkpoint import Checkpoint
-from tasks.lane.job_specs import Control, Pictures
+from tasks.kinds.generate.controlled_rows import ControlledRows
+from tasks.kinds.generate.picture_making import Control, Pictures
+from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.lane.original_reader import OriginalReader
 from tasks.lane.record import Record
 from tasks.ledger.plan import PlannedRow
 from tasks.manifests.key import Maker
 from tasks.manifests.row import BadRow, Row
 from tasks.results.encoding import Encoding
-from tasks.rows.controlled_rows import ControlledRows
 from tasks.rows.originals import KEPT, Originals, kept_path
-from tasks.rows.prompt_rows import PromptRows
 from tasks.sources.decoder import Decoder
 from tasks.sources.intake import Intake
 from tasks.stores.opening import open_store

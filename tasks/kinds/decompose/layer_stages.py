@@ -18,7 +18,7 @@ from safety.pictures.layers import WHITE, judge_layers, over
 from safety.pictures.picture_file import PictureFile, examine
 from safety.verdict import Verdict, allow, strictest
 from tasks.judging.judges import Judges
-from tasks.lane.job_specs import Decomposition
+from tasks.kinds.decompose.layer_making import Decomposition
 from tasks.lane.original_reader import OriginalReader
 from tasks.lane.probing import Asking, PromptReader, ask_again
 from tasks.lane.record import Record

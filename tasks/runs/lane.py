@@ -16,42 +16,31 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from models.checkpoints.checkpoint import weight_files
-from models.files.read_ahead import reading_ahead
 from models.files.temporary_folder import temporary_folder
 from models.loading.loaded_once import loaded_once
 from models.lost_device import DeviceLost
-from safety.marks.provenance import DigitalSourceType
 from tasks.judging.judges import Judges
+from tasks.kinds.registry import kind_named
 from tasks.lane.classify import classify
-from tasks.lane.job_specs import Control, Pictures
 from tasks.lane.keep import keep
+from tasks.lane.lane_resources import LaneEngine, LaneResources
 from tasks.lane.lane_spec import LaneSpec
-from tasks.lane.layer_stages import LayerStages
-from tasks.lane.original_reader import OriginalReader
-from tasks.lane.picture_stages import PictureStages
 from tasks.lane.record import Record
 from tasks.lane.render import render
 from tasks.lane.screen import screen
-from tasks.lane.stages import Classified, Rendered, Screened, Stages
+from tasks.lane.stages import Classified, Rendered, Screened
 from tasks.lane.stream import Abandoned, Stream
 from tasks.ledger.decision import Decisions
 from tasks.ledger.faults import Faults, collected_faults
 from tasks.ledger.plan import Plan
 from tasks.ledger.run import Run, write_json
 from tasks.processes.stopping import Stopped, stop
-from tasks.sources.intake import Intake
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store, StoreError
 
 if TYPE_CHECKING:
-    from models.engines.decomposer import Decomposer
-    from models.engines.engine import Engine
-    from models.engines.generator import Generator
     from models.loading.prompt_encoder import Reader
     from models.memory.usage import Usage
-
-    AnyEngine = TypeVar("AnyEngine", bound=Engine)
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +48,6 @@ T = TypeVar("T")
 BATCHES_BETWEEN_STAGES = 2
 SHARDS_BEHIND = 1  # that may still be classified and kept while the next one renders
 STORE_THREADS = 16
-DECODERS = 4  # processes that decode source pictures
 
 
 @task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)
@@ -93,12 +81,24 @@ class Line:
 
     def __init__(self, spec: LaneSpec, store: Store, plan: Plan, faults: Faults) -> None:
         self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
-        self.record = Record(spec.run, spec.model, spec.making.text_column)
-        self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
+        self.kind = kind_named(spec.kind)
+        self.record = Record(spec.run, spec.model, self.kind.text_column)
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
         self.open = contextlib.ExitStack()
-        self.stages = self._stages()
+        self.stages = self.kind.open_stages(
+            LaneResources(
+                spec,
+                store,
+                judges=Judges(spec.policy, spec.clip, spec.profiles, device=spec.device),
+                decisions=Decisions(store),
+                pool=self.pool,
+                record=self.record,
+                engine=lambda: self.engine,
+                prompts=self._prompt_reader,
+                open=self.open,
+            )
+        )
         self.behind: deque[tuple[Future[Any], ...]] = deque()  # the stages that go on behind the rendering
 
     def __enter__(self) -> Line:
@@ -109,48 +109,12 @@ class Line:
         self.pool.shutdown()
         self.open.close()
 
-    def _open(self, engine: type[AnyEngine], control: Control | None = None) -> AnyEngine:
-        spec = self.spec
+    @loaded_once
+    def engine(self) -> LaneEngine:
+        """The model, loaded when there is something to make."""
         self._give_up_reader()
         with losing_the_device():
-            return self._loaded(engine, control, spec)
-
-    def _loaded(self, engine: type[AnyEngine], control: Control | None, spec: LaneSpec) -> AnyEngine:
-        return engine.load(
-            spec.checkpoint,
-            device=spec.device,
-            precision=spec.precision,
-            fused=spec.fused,
-            attention=spec.attention,
-            step_cache=spec.step_cache,
-            batch=spec.batch,
-            memory_fraction=spec.memory_fraction,
-            gpu_memory=spec.gpu_memory,
-            placement=spec.placement,
-            max_prompt_tokens=spec.max_prompt_tokens,
-            controlnet=control.controlnet if control else None,
-            controlnet_scale=control.scale if control else 1.0,
-            loras=spec.loras,
-            scheduler=spec.scheduler,
-        )
-
-    @loaded_once
-    def generator(self) -> Generator:
-        """The model, loaded when there is something to draw."""
-        making = self.spec.making
-        control = making.control if isinstance(making, Pictures) else None
-        with reading_ahead(weight_files(self.spec.checkpoint, control.controlnet if control else None)):
-            from models.engines.generator import Generator  # imports torch and diffusers, which takes seconds
-
-            return self._open(Generator, control)
-
-    @loaded_once
-    def decomposer(self) -> Decomposer:
-        """The model, loaded when there is something to take apart."""
-        with reading_ahead(weight_files(self.spec.checkpoint)):
-            from models.engines.decomposer import Decomposer  # imports torch and diffusers, which takes seconds
-
-            return self._open(Decomposer)
+            return self.kind.open_engine(self.spec)
 
     @loaded_once
     def reader(self) -> Reader:
@@ -160,7 +124,7 @@ class Line:
         spec = self.spec
         return load_reader(
             spec.checkpoint,
-            pipeline="QwenImagePipeline" if isinstance(spec.making, Pictures) else "QwenImageLayeredPipeline",
+            pipeline=self.kind.pipeline,
             device=spec.device,
             precision=spec.precision,
             memory_fraction=spec.memory_fraction,
@@ -169,11 +133,7 @@ class Line:
 
     def _prompt_reader(self, needs_model: bool) -> Reader:
         """What reads prompts: that of the model, if it is loaded or will be anyway; else the text encoder alone."""
-        name = "generator" if isinstance(self.spec.making, Pictures) else "decomposer"
-        if needs_model or name in self.__dict__:
-            reader: Reader = getattr(self, name).components
-            return reader
-        return self.reader
+        return self.engine.components if needs_model or "engine" in self.__dict__ else self.reader
 
     def _give_up_reader(self) -> None:
         """Make room for the model, which has a text encoder of its own."""
@@ -186,40 +146,7 @@ class Line:
     @property
     def usage(self) -> Usage | None:
         """What the model was predicted to take and took; None if nothing was made."""
-        engine = self.__dict__.get("generator") or self.__dict__.get("decomposer")  # None if it wasn't loaded
-        return engine.usage if engine is not None else None
-
-    def _stages(self) -> Stages:
-        making = self.spec.making
-        if isinstance(making, Pictures):
-            return PictureStages(
-                generator=lambda: self.generator,
-                prompts=self._prompt_reader,
-                shelf=making.shelf(self.store, from_before=self.spec.from_before),
-                encoding=making.encoding,
-                retouching=making.retouching,
-                marker=making.marking.open(DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA),
-                controls=self._reader(making.control.intake, keeps_alpha=False) if making.control else None,
-                judges=self.judges,
-                decisions=Decisions(self.store),
-                pool=self.pool,
-                record=self.record,
-            )
-        return LayerStages(
-            decomposer=lambda: self.decomposer,
-            prompts=self._prompt_reader,
-            making=making,
-            shelf=making.shelf(self.store, from_before=self.spec.from_before),
-            reader=self._reader(making.intake, keeps_alpha=True),
-            judges=self.judges,
-            decisions=Decisions(self.store),
-            pool=self.pool,
-            record=self.record,
-        )
-
-    def _reader(self, intake: Intake, *, keeps_alpha: bool) -> OriginalReader:
-        decoder = self.open.enter_context(intake.decoder(DECODERS))
-        return OriginalReader(intake.sources(), decoder, self.store, self.record, keeps_alpha)
+        return self.engine.usage if "engine" in self.__dict__ else None
 
     def work(self, shards: Sequence[int]) -> int:
         """Render shard after shard; the next one is screened meanwhile, and the last one classified and kept."""

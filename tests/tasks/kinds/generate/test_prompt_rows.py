@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from tasks.errors import RequestError
+from tasks.kinds.generate.prompt_rows import PromptTemplate, rows_of
 from tasks.manifests.row import BadRow, Row
-from tasks.rows.prompt_rows import PromptTemplate, rows_of
 from tests.tasks.conftest import defaults
 
 

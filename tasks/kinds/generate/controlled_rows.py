@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import pyarrow as pa
 
+from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.manifests.row import BadRow, Row
 from tasks.rows.originals import READING_THREADS, Original, Originals
-from tasks.rows.prompt_rows import PromptRows
 from tasks.sources.source_error import SourceError
 
 

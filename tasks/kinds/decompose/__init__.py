@@ -1,0 +1,1 @@
+"""Decompose: source pictures in, RGBA layers out."""

@@ -1,0 +1,46 @@
+"""What a manifest of source pictures would make fail, found without a model or a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from models.checkpoints.checkpoint import layers_defaults
+from models.requests import QWEN_IMAGE_LAYERED_DEFAULTS
+from tasks.job import MOST_LAYERS, DecomposeJob
+from tasks.kinds.decompose.picture_rows import RESOLUTIONS, LayerDefaults, asked_of, layer_defaults
+from tasks.kinds.job_kind import Reading
+from tasks.kinds.known_checkpoint import known_checkpoint
+from tasks.manifests.known_columns import PICTURES
+from tasks.manifests.manifest import known_values
+from tasks.manifests.row import MAX_STEPS, BadRow
+from tasks.rows.sound_rows import short, sound_numbers, unsound
+
+
+def picture_reading(job: DecomposeJob, pipeline: str) -> Reading:
+    """Return how a job reads a manifest of source pictures; its checkpoint is for this pipeline."""
+    known = known_checkpoint(job, pipeline, layers_defaults, QWEN_IMAGE_LAYERED_DEFAULTS)
+    defaults = layer_defaults(job, known.defaults, fewest_steps=known.fewest_steps, size_multiple=known.size_multiple)
+    return Reading(columns=PICTURES, template_columns=None, bad_rows=partial(_bad_rows, defaults=defaults))
+
+
+def _bad_rows(batch: pa.RecordBatch, defaults: LayerDefaults) -> Iterator[BadRow]:
+    for values in known_values(unsound(batch, sound_pictures(batch, defaults)), PICTURES):
+        try:
+            asked_of(values, defaults)
+        except ValueError as error:
+            yield BadRow(values["id"], "", str(error))
+
+
+def sound_pictures(batch: pa.RecordBatch, defaults: LayerDefaults) -> pa.Array:
+    """Return a mask of the rows of a manifest of pictures that are surely right, but perhaps for those and profiles."""
+    bounds = {
+        "layers": (1, MOST_LAYERS, 1),
+        "resolution": (RESOLUTIONS[0], RESOLUTIONS[-1], 1),
+        "steps": (defaults.fewest_steps, MAX_STEPS, 1),
+    }
+    sound = sound_numbers(batch, bounds)
+    return pc.and_(sound, short(batch.column("caption"))) if "caption" in batch.schema.names else sound

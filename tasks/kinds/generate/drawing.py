@@ -1,0 +1,67 @@
+"""What a lane draws prompts with, after control pictures where there are any."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from models.checkpoints.checkpoint import weight_files
+from models.files.read_ahead import reading_ahead
+from models.requests import PictureRequest, Shape
+from safety.marks.provenance import DigitalSourceType
+from tasks.kinds.generate.picture_making import Pictures
+from tasks.lane.lane_resources import LaneResources, load_engine
+from tasks.lane.lane_spec import LaneSpec
+from tasks.lane.picture_stages import Originals, PictureStages
+from tasks.lane.stages import Screened
+from tasks.ledger.plan import PlannedRow
+
+if TYPE_CHECKING:
+    from models.engines.engine import Admit, Picture
+    from models.engines.generator import Generator
+
+
+def open_generator(spec: LaneSpec) -> Generator:
+    """Load the model, and the ControlNet if there is one."""
+    assert isinstance(spec.making, Pictures)
+    control = spec.making.control
+    controlnet, scale = (control.controlnet, control.scale) if control else (None, 1.0)
+    with reading_ahead(weight_files(spec.checkpoint, controlnet)):
+        from models.engines.generator import Generator  # imports torch and diffusers, which takes seconds
+
+        return load_engine(Generator, spec, controlnet=controlnet, controlnet_scale=scale)
+
+
+def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> PictureStages:
+    """Open what the stages of a lane do with prompts."""
+    making, judges = resources.spec.making, resources.judges
+    assert isinstance(making, Pictures)
+
+    def draw(rows: Sequence[PlannedRow], screened: Screened, admit: Admit | None) -> Iterator[Sequence[Picture]]:
+        requests = [request_of(planned, screened.sources.get(planned.row.id)) for planned in rows]
+        generator: Generator = resources.engine()
+        return generator.render(requests, admit=admit)
+
+    controls = resources.original_reader(making.control.intake, keeps_alpha=False) if making.control else None
+    return PictureStages(
+        draw=draw,
+        prompts=resources.prompts,
+        judges=judges,
+        shelf=making.shelf(resources.store, from_before=resources.spec.from_before),
+        encoding=making.encoding,
+        retouching=making.retouching,
+        marker=making.marking.open(source_type),
+        originals=Originals(controls, judges.policy.of_conditions) if controls else None,
+        decisions=resources.decisions,
+        pool=resources.pool,
+        record=resources.record,
+    )
+
+
+def request_of(planned: PlannedRow, control: np.ndarray | None) -> PictureRequest:
+    """What the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
+    row = planned.row
+    shape = Shape(row.width, row.height, row.steps, row.guidance)
+    return PictureRequest(row.prompt, row.negative_prompt, row.seed, shape, control)
