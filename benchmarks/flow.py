@@ -177,7 +177,7 @@ class Watch:
         timers.open.__enter__()
         timers.around(models.engines.engine, "embed_prompts", "embed prompts")
         timers.around(models.engines.engine, "draw_noise", "draw noise")
-        timers.around(PictureStages, "screen", "screen")
+        timers.around(Line, "_screen", "screen")
         timers.around(PictureStages, "classify", "classify")
         timers.around(Judges, "see", "of it CLIP")
         timers.around(Encoding, "encode", "of it encoding")

@@ -12,7 +12,6 @@ from models.checkpoints.checkpoint import Checkpoint
 from tasks.judging.judges import Judges
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.original_reader import OriginalReader
-from tasks.lane.probing import PromptReader
 from tasks.lane.record import Record
 from tasks.ledger.decision import Decisions
 from tasks.sources.intake import Intake
@@ -51,7 +50,6 @@ class LaneResources:
     pool: Executor  # for the store, for reading and for encoding
     record: Record
     engine: Callable[[], Any]  # gives what the kind opens, loaded when it is first asked for
-    prompts: PromptReader
     open: ExitStack  # what is closed with the lane
 
     def original_reader(self, intake: Intake, *, keeps_alpha: bool) -> OriginalReader:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,15 +16,12 @@ from safety.pictures.likeness import fingerprint
 from safety.pictures.picture import inspect
 from safety.pictures.picture_file import PictureFile, examine
 from safety.pictures.profile import Profile
-from safety.policy.policy import Policy
 from safety.verdict import Verdict, allow, strictest
 from tasks.judging.judges import Judges
 from tasks.lane.original_reader import OriginalReader
-from tasks.lane.probing import Asking, PromptReader, ask_again
+from tasks.lane.probing import Asking
 from tasks.lane.record import Record
-from tasks.lane.screen import judge_prompts, masters_of, rulings_on, screen_originals, sorted_out
-from tasks.lane.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
-from tasks.ledger.decision import Decisions
+from tasks.lane.stages import Classified, Found, Judged, Made, Original, Rendered, Screened, Stages
 from tasks.ledger.plan import PlannedRow
 from tasks.outcome import FailureReason, Outcome
 from tasks.results.encoding import Encoding, decode
@@ -38,14 +35,6 @@ if TYPE_CHECKING:
 
 Draw = Callable[[Sequence[PlannedRow], Screened, "Admit | None"], Iterator[Sequence["Picture"]]]
 """Makes the pictures of rows of a shard, batch by batch; what `Admit` refuses is refused."""
-
-
-@dataclass(frozen=True)
-class Originals:
-    """The pictures that rows are drawn from, or after."""
-
-    reader: OriginalReader
-    policy: Policy  # what of the judges' policy counts for them
 
 
 @dataclass(frozen=True)
@@ -68,52 +57,30 @@ class PictureStages(Stages):
         self,
         *,
         draw: Draw,
-        prompts: PromptReader,
         judges: Judges,
         shelf: PictureShelf,
         encoding: Encoding,
         retouching: Retouching,
         marker: Marker,
-        originals: Originals | None,
-        decisions: Decisions,
+        originals: OriginalReader | None,
+        conditions: bool,
         pool: Executor,
         record: Record,
     ) -> None:
-        """`prompts` gives what reads prompts, and `pool` is for the store and for encoding.
+        """`pool` is for the store and for encoding; `retouching` and `marker` finish a picture before it is stored.
 
-        `retouching` and `marker` finish a picture before it is stored. `originals` are what pictures are drawn from,
-        where there is more than a prompt.
+        `originals` reads what pictures are drawn from, where there is more than a prompt; see `Stages.conditions`.
         """
-        self.draw, self.prompts = draw, prompts
-        self.judges, self.shelf, self.encoding = judges, shelf, encoding
-        self.retouching, self.marker, self.originals = retouching, marker, originals
-        self.decisions, self.pool, self.record = decisions, pool, record
+        self.draw, self.judges, self.shelf, self.encoding = draw, judges, shelf, encoding
+        self.retouching, self.marker, self.pool, self.record = retouching, marker, pool, record
+        self.originals, self.conditions = originals, conditions
 
-    def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
-        """Judge the prompts of a shard and what is drawn after, and look up which pictures are stored."""
-        rows, masters, failed = masters_of(rows, self.shelf, self.pool, self.record)
-        if self.originals is not None:
-            read = list(self.pool.map(self.originals.reader.read, rows))
-            screened = screen_originals(
-                shard,
-                read,
-                masters,
-                judges=self.judges,
-                policy=self.originals.policy,
-                decisions=self.decisions,
-                pool=self.pool,
-                record=self.record,
-            )
-        else:
-            verdicts, windows = judge_prompts(rows, self.judges)
-            rulings = rulings_on(rows, self.decisions, self.pool)
-            screened = sorted_out(shard, rows, verdicts, rulings, masters, windows, record=self.record)
-        screened.ended.extend(failed)
-        return screened
-
-    def read_again(self, screened: Screened) -> tuple[list[Found], list[Outcome]]:
-        """Ask the policy's probe about stored rows, if it has one."""
-        return ask_again(self.judges.policy.probe, screened, self.prompts, self.record)
+    def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[Original | Outcome]:
+        """Read what pictures are drawn from, or after, where there is more than a prompt."""
+        del masters  # what was drawn says nothing of what it was drawn from
+        if self.originals is None:
+            return [(planned, ()) for planned in rows]
+        return list(self.pool.map(self.originals.read, rows))
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Draw what is to be drawn."""

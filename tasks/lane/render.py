@@ -5,6 +5,9 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from safety.probes.probe import Probe
+from tasks.lane.probing import PromptReader, ask_again
+from tasks.lane.record import Record
 from tasks.lane.stages import Between, Made, Rendered, Screened, Stages
 from tasks.lane.stream import Stream
 from tasks.processes.stopping import while_there_is_time
@@ -18,12 +21,18 @@ def render(
     screened: Screened,
     *,
     stages: Stages,
+    probe: Probe | None,
+    prompts: PromptReader,
+    record: Record,
     out: Stream[Rendered],
     between_batches: Between,
 ) -> int:
-    """Make what is to be made; returns for how many rows. The model is loaded only if there is any."""
+    """Make what is to be made; returns for how many rows. The model is loaded only if there is any.
+
+    The policy's probe, if it has one, is asked about stored rows before they are fetched.
+    """
     try:
-        found, ended = stages.read_again(screened)
+        found, ended = ask_again(probe, screened, prompts, record)
         if ended:
             out.put([*ended])
         for start in range(0, len(found), FOUND_AT_ONCE):

@@ -18,7 +18,7 @@ from safety.text.texts import judge_text
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.judging.judges import Judges, unjudged
 from tasks.lane.record import Record
-from tasks.lane.stages import Found, Screened, Stages
+from tasks.lane.stages import Found, Original, Screened, Stages
 from tasks.ledger.decision import Decision, Decisions, Ruling
 from tasks.ledger.plan import PlannedRow
 from tasks.outcome import FailureReason, Outcome, Status
@@ -29,9 +29,30 @@ logger = logging.getLogger(__name__)
 
 
 @task(name="screen", task_run_name="screen {shard}", cache_policy=NO_CACHE)
-def screen(shard: int, rows: Sequence[PlannedRow], *, stages: Stages) -> Screened:
+def screen(
+    shard: int,
+    rows: Sequence[PlannedRow],
+    *,
+    stages: Stages,
+    judges: Judges,
+    decisions: Decisions,
+    pool: Executor,
+    record: Record,
+) -> Screened:
     """Judge what the rows of a shard are made from, and look up which of them are stored."""
-    return stages.screen(shard, rows)
+    rows, masters, failed = masters_of(rows, stages.shelf, pool, record)
+    screened = screen_originals(
+        shard,
+        stages.read_originals(rows, masters),
+        masters,
+        judges=judges,
+        policy=judges.policy.of_conditions if stages.conditions else judges.policy,
+        decisions=decisions,
+        pool=pool,
+        record=record,
+    )
+    screened.ended.extend(failed)
+    return screened
 
 
 def masters_of(
@@ -56,7 +77,7 @@ def masters_of(
 
 def screen_originals(
     shard: int,
-    read: Sequence[tuple[PlannedRow, np.ndarray] | Outcome],
+    read: Sequence[Original | Outcome],
     masters: Mapping[str, Master],
     *,
     judges: Judges,
@@ -69,21 +90,23 @@ def screen_originals(
 
     Args:
         policy: what of the judges' policy counts for these pictures.
-        read: as `OriginalReader.read` gives it, for each row of the shard.
+        read: as `Stages.read_originals` gives it, for each row of the shard.
         masters: of the rows that have one, by their ids.
     """
     failed = [thing for thing in read if isinstance(thing, Outcome)]
     opened = [thing for thing in read if not isinstance(thing, Outcome)]
     rows = [planned for planned, _ in opened]
     said, windows = judge_prompts(rows, judges)
-    flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for _, picture in opened]
-    shown = judges.see(flat, policy=policy)
-    verdicts = [strictest(pair) for pair in zip(said, shown, strict=True)]
+    pictures = [picture for _, pictures in opened for picture in pictures]
+    flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for picture in pictures]
+    seen = iter(judges.see(flat, policy=policy))
+    shown = [[next(seen) for _ in pictures] for _, pictures in opened]
+    verdicts = [strictest([text, *of_pictures]) for text, of_pictures in zip(said, shown, strict=True)]
     rulings = rulings_on(rows, decisions, pool)
     screened = sorted_out(shard, rows, verdicts, rulings, masters, windows, record=record)
     screened.ended.extend(failed)
     to_render = {planned.row.id for planned in screened.to_render}
-    screened.sources.update((row.row.id, picture) for row, picture in opened if row.row.id in to_render)
+    screened.sources.update((row.row.id, pictures) for row, pictures in opened if row.row.id in to_render)
     return screened
 
 

@@ -1,8 +1,8 @@
-"""What passes between the stages of a lane, and what each stage does for the two kinds of job."""
+"""What passes between the stages of a lane, and what a kind of job does in them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -24,6 +24,10 @@ class Found:
     master: Master
 
 
+Original = tuple[PlannedRow, tuple[np.ndarray, ...]]
+"""A row, and the pictures that it is made from, uint8 [H, W, 3 or 4]; none where it is made from texts alone."""
+
+
 @dataclass(frozen=True)
 class Screened:
     """A shard after screening. Every row is in exactly one of `to_render`, `found` and `ended`."""
@@ -35,7 +39,7 @@ class Screened:
     windows: dict[str, np.ndarray]  # prompt embeddings of the rows that passed, by id: float32 [windows, dimensions]
     rulings: dict[str, Ruling] = field(default_factory=dict)  # what people decided on the rows that passed, by id
     approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
-    sources: dict[str, np.ndarray] = field(default_factory=dict)  # pictures of `to_render`, by id: uint8 [H, W, C]
+    sources: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # of `to_render`, by id: see `Original`
     probed: dict[str, Verdict] = field(default_factory=dict)  # what a probe says of rows that passed it, by id
 
 
@@ -72,15 +76,13 @@ Classified = list[Judged | Outcome]
 
 
 class Stages(Protocol):
-    """What the stages of a lane do with the rows of a shard."""
+    """What one kind of job does in the stages of a lane; what all kinds do is in the stages themselves."""
 
     shelf: Shelf[Any]
+    conditions: bool  # the pictures that rows are made from are drawn after, such as edges: less counts of them
 
-    def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
-        """Judge what the rows are made from, and look up which of them are stored."""
-
-    def read_again(self, screened: Screened) -> tuple[list[Found], list[Outcome]]:
-        """Judge the prompts of stored rows as the model reads them: those that pass, and how the others end."""
+    def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[Original | Outcome]:
+        """Read what the rows are made from beside their texts; `masters` are those of stored rows, by their ids."""
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Make what is to be made, batch by batch."""

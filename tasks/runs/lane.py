@@ -83,6 +83,8 @@ class Line:
         self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
         self.kind = kind_named(spec.kind)
         self.record = Record(spec.run, spec.model, self.kind.text_column)
+        self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
+        self.decisions = Decisions(store)
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
         self.open = contextlib.ExitStack()
@@ -90,12 +92,11 @@ class Line:
             LaneResources(
                 spec,
                 store,
-                judges=Judges(spec.policy, spec.clip, spec.profiles, device=spec.device),
-                decisions=Decisions(store),
+                judges=self.judges,
+                decisions=self.decisions,
                 pool=self.pool,
                 record=self.record,
                 engine=lambda: self.engine,
-                prompts=self._prompt_reader,
                 open=self.open,
             )
         )
@@ -170,7 +171,15 @@ class Line:
         return done
 
     def _screen(self, shard: int) -> Screened:
-        return screen(shard, self.plan.shard(shard), stages=self.stages)
+        return screen(
+            shard,
+            self.plan.shard(shard),
+            stages=self.stages,
+            judges=self.judges,
+            decisions=self.decisions,
+            pool=self.pool,
+            record=self.record,
+        )
 
     def _shard(self, screened: Screened) -> tuple[Future[Any], ...]:
         """Render a shard in this thread while others classify and keep it; returns what is still going on."""
@@ -191,7 +200,16 @@ class Line:
             ),
         )
         try:
-            render(shard, screened, stages=stages, out=rendered, between_batches=self._between_batches)
+            render(
+                shard,
+                screened,
+                stages=stages,
+                probe=self.judges.policy.probe,
+                prompts=self._prompt_reader,
+                record=self.record,
+                out=rendered,
+                between_batches=self._between_batches,
+            )
         except Abandoned:
             _finish(going)  # raises what the other stages failed of
             raise

@@ -27,7 +27,7 @@ from tasks.kinds.job_kind import JobKind, Reading, Resolved
 from tasks.kinds.job_originals import intake_of, opened_originals
 from tasks.lane.lane_resources import LaneResources
 from tasks.lane.lane_spec import LaneSpec
-from tasks.lane.picture_stages import Originals, PictureStages
+from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Screened
 from tasks.ledger.plan import PlannedRow
 from tasks.manifests.key import seed_of
@@ -38,7 +38,7 @@ from tasks.results.encoding import Encoding
 from tasks.results.marking import Marking
 from tasks.results.retouching import Retouching
 from tasks.results.shelf import PictureShelf
-from tasks.rows.originals import Originals as PlannedOriginals
+from tasks.rows.originals import Originals
 from tasks.sources.intake import Intake
 from tasks.sources.source_error import SourceError
 from tasks.stores.store import Store
@@ -86,7 +86,7 @@ class TintRows:
     """Reads rows, and the picture of each."""
 
     job: TintJob
-    originals: PlannedOriginals
+    originals: Originals
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
         self.originals.begin()
@@ -156,19 +156,17 @@ def open_stages(resources: LaneResources) -> PictureStages:
 
     def draw(rows: Sequence[PlannedRow], screened: Screened, _: object) -> Iterator[list[Picture]]:
         tinter: Tinter = resources.engine()
-        return tinter.tint([(planned.row.prompt, screened.sources[planned.row.id]) for planned in rows])
+        return tinter.tint([(planned.row.prompt, *screened.sources[planned.row.id]) for planned in rows])
 
-    reader = resources.original_reader(making.intake, keeps_alpha=False)
     return PictureStages(
         draw=draw,
-        prompts=resources.prompts,
         judges=resources.judges,
         shelf=PictureShelf(resources.store, encoding),
         encoding=encoding,
         retouching=Retouching(),
         marker=making.marking.open(TINT.source_type),
-        originals=Originals(reader, resources.judges.policy.of_conditions),
-        decisions=resources.decisions,
+        originals=resources.original_reader(making.intake, keeps_alpha=False),
+        conditions=True,
         pool=resources.pool,
         record=resources.record,
     )

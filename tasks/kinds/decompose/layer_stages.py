@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -20,10 +20,10 @@ from safety.verdict import Verdict, allow, strictest
 from tasks.judging.judges import Judges
 from tasks.kinds.decompose.layer_making import Decomposition
 from tasks.lane.original_reader import OriginalReader
-from tasks.lane.probing import Asking, PromptReader, ask_again
+from tasks.lane.probing import Asking
 from tasks.lane.record import Record
-from tasks.lane.screen import judge_prompts, masters_of, passed, rulings_on, screen_originals
-from tasks.lane.stages import Classified, Found, Judged, Made, Rendered, Screened, Stages
+from tasks.lane.screen import judge_prompts, passed, rulings_on
+from tasks.lane.stages import Classified, Found, Judged, Made, Original, Rendered, Screened, Stages
 from tasks.ledger.decision import Decisions
 from tasks.ledger.plan import PlannedRow
 from tasks.outcome import FailureReason, Outcome, Status
@@ -52,11 +52,12 @@ class _Result:
 class LayerStages(Stages):
     """Source pictures in, layers out."""
 
+    conditions = False
+
     def __init__(
         self,
         *,
         decomposer: Callable[[], Decomposer],
-        prompts: PromptReader,
         judges: Judges,
         making: Decomposition,
         shelf: LayerShelf,
@@ -65,35 +66,14 @@ class LayerStages(Stages):
         pool: Executor,
         record: Record,
     ) -> None:
-        """`decomposer` gives the model, loaded when it is first asked for; `prompts` gives what reads prompts.
-
-        `pool` is for the store and for reading.
-        """
-        self.decomposer, self.prompts = decomposer, prompts
-        self.making, self.judges, self.shelf = making, judges, shelf
+        """`decomposer` gives the model, loaded when it is first asked for; `pool` is for the store and for reading."""
+        self.decomposer, self.making, self.judges, self.shelf = decomposer, making, judges, shelf
         self.reader, self.decisions, self.pool, self.record = reader, decisions, pool, record
         self._captions: dict[Seen, str] = {}  # written by this lane
 
-    def screen(self, shard: int, rows: Sequence[PlannedRow]) -> Screened:
-        """Read the source pictures of a shard, judge them and their captions, and look up which layers are stored."""
-        rows, masters, failed = masters_of(rows, self.shelf, self.pool, self.record)
-        read = list(self.pool.map(lambda planned: self._original(planned, masters.get(planned.row.id)), rows))
-        screened = screen_originals(
-            shard,
-            read,
-            masters,
-            judges=self.judges,
-            policy=self.judges.policy,
-            decisions=self.decisions,
-            pool=self.pool,
-            record=self.record,
-        )
-        screened.ended.extend(failed)
-        return screened
-
-    def read_again(self, screened: Screened) -> tuple[list[Found], list[Outcome]]:
-        """Ask the policy's probe about stored rows, if it has one."""
-        return ask_again(self.judges.policy.probe, screened, self.prompts, self.record)
+    def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[Original | Outcome]:
+        """Read the source pictures of rows at the size of their layers; of stored ones both lie in their masters."""
+        return list(self.pool.map(lambda planned: self._original(planned, masters.get(planned.row.id)), rows))
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Caption what has no caption, and take apart what is to be taken apart."""
@@ -137,7 +117,7 @@ class LayerStages(Stages):
             )
         return judged
 
-    def _original(self, planned: PlannedRow, master: Master | None) -> tuple[PlannedRow, np.ndarray] | Outcome:
+    def _original(self, planned: PlannedRow, master: Master | None) -> Original | Outcome:
         """A row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
 
         Both lie beside the layers where these are stored already, so a caption that was written isn't written again.
@@ -147,7 +127,7 @@ class LayerStages(Stages):
                 original = self.shelf.original(master)
             except ValueError as error:
                 return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
-            return with_caption(planned, original.caption), original.source
+            return with_caption(planned, original.caption), (original.source,)
         return self.reader.read(planned)
 
     def _captioned(self, rows: Sequence[PlannedRow], screened: Screened) -> tuple[list[PlannedRow], list[Outcome]]:
@@ -185,7 +165,7 @@ class LayerStages(Stages):
             return failures
         shape = missing[0].row
         batches = self.decomposer().caption(
-            [screened.sources[planned.row.id] for planned in missing],
+            [_source(planned, screened) for planned in missing],
             resolution=round(math.sqrt(shape.width * shape.height)),
             use_en_prompt=self.making.use_en_prompt,
         )
@@ -200,7 +180,7 @@ class LayerStages(Stages):
     def _request(self, planned: PlannedRow, screened: Screened) -> LayersRequest:
         row = planned.row
         shape = Shape(row.width, row.height, row.steps, row.guidance, row.layers, self.making.cfg_normalize)
-        return LayersRequest(screened.sources[row.id], row.prompt, row.negative_prompt, row.seed, shape)
+        return LayersRequest(_source(planned, screened), row.prompt, row.negative_prompt, row.seed, shape)
 
     def _measured(self, result: _Result) -> Verdict:
         contents, profile = result.contents, self.judges.profiles[result.planned.row.profile]
@@ -220,7 +200,7 @@ class LayerStages(Stages):
         planned = thing.planned
         try:
             if isinstance(thing, Made):
-                made = Layers(screened.sources[planned.row.id], thing.pixels, planned.row.prompt)
+                made = Layers(_source(planned, screened), thing.pixels, planned.row.prompt)
                 return self._result(planned, made, thing.seconds, None)
             return self._result(planned, self.shelf.read(thing.master), 0.0, thing.master)
         except CredentialsError as error:
@@ -236,6 +216,12 @@ class LayerStages(Stages):
         """
         composite = self.shelf.composite(planned.key, contents)
         return _Result(planned, contents, composite, examine(composite), seconds, master)
+
+
+def _source(planned: PlannedRow, screened: Screened) -> np.ndarray:
+    """The source picture of a row that is to be taken apart, uint8 [H, W, 4]."""
+    (source,) = screened.sources[planned.row.id]
+    return source
 
 
 def _seen(planned: PlannedRow) -> Seen:

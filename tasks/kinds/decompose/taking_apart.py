@@ -30,7 +30,6 @@ def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> Lay
     assert isinstance(making, Decomposition)
     return LayerStages(
         decomposer=resources.engine,
-        prompts=resources.prompts,
         making=making,
         shelf=making.shelf(resources.store, source_type, from_before=resources.spec.from_before),
         reader=resources.original_reader(making.intake, keeps_alpha=True),

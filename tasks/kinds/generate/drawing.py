@@ -14,7 +14,7 @@ from safety.marks.provenance import DigitalSourceType
 from tasks.kinds.generate.picture_making import Pictures
 from tasks.lane.lane_resources import LaneResources, load_engine
 from tasks.lane.lane_spec import LaneSpec
-from tasks.lane.picture_stages import Originals, PictureStages
+from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Screened
 from tasks.ledger.plan import PlannedRow
 
@@ -36,31 +36,30 @@ def open_generator(spec: LaneSpec) -> Generator:
 
 def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> PictureStages:
     """Open what the stages of a lane do with prompts."""
-    making, judges = resources.spec.making, resources.judges
+    making = resources.spec.making
     assert isinstance(making, Pictures)
 
     def draw(rows: Sequence[PlannedRow], screened: Screened, admit: Admit | None) -> Iterator[Sequence[Picture]]:
-        requests = [request_of(planned, screened.sources.get(planned.row.id)) for planned in rows]
+        requests = [request_of(planned, *screened.sources[planned.row.id]) for planned in rows]
         generator: Generator = resources.engine()
         return generator.render(requests, admit=admit)
 
     controls = resources.original_reader(making.control.intake, keeps_alpha=False) if making.control else None
     return PictureStages(
         draw=draw,
-        prompts=resources.prompts,
-        judges=judges,
+        judges=resources.judges,
         shelf=making.shelf(resources.store, from_before=resources.spec.from_before),
         encoding=making.encoding,
         retouching=making.retouching,
         marker=making.marking.open(source_type),
-        originals=Originals(controls, judges.policy.of_conditions) if controls else None,
-        decisions=resources.decisions,
+        originals=controls,
+        conditions=True,
         pool=resources.pool,
         record=resources.record,
     )
 
 
-def request_of(planned: PlannedRow, control: np.ndarray | None) -> PictureRequest:
+def request_of(planned: PlannedRow, control: np.ndarray | None = None) -> PictureRequest:
     """What the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
     row = planned.row
     shape = Shape(row.width, row.height, row.steps, row.guidance)

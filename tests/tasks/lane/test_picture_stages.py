@@ -24,7 +24,6 @@ from tasks.lane.keep import kept
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.record import Record
 from tasks.lane.stages import Found, Made, Screened
-from tasks.ledger.decision import Decisions
 from tasks.ledger.plan import PlannedRow
 from tasks.manifests.row import Row
 from tasks.outcome import Outcome
@@ -78,14 +77,13 @@ def stages_of(judges: Judges, store: Store, pool: ThreadPoolExecutor) -> Callabl
         encoding = Encoding(kind, 92)  # type: ignore[arg-type]
         return PictureStages(
             draw=no_generator,
-            prompts=no_generator,
             judges=judges,
             shelf=PictureShelf(store, encoding),
             encoding=encoding,
             retouching=Retouching(**fixes),
             marker=(marking or Marking()).open(TRAINED),
             originals=None,
-            decisions=Decisions(store),
+            conditions=False,
             pool=pool,
             record=Record("run", "model", "prompt"),
         )

@@ -155,8 +155,9 @@ def test_a_control_picture_is_laid_over_white_and_then_resized(
     flat = Image.new("RGBA", (60, 40), "white")
     flat.alpha_composite(Image.fromarray(lines))
     expected = VaeImageProcessor(vae_scale_factor=16).resize(flat.convert("RGB"), 256, 256)  # as stock has it
-    assert found[1].shape == (256, 256, 3)
-    assert np.abs(found[1].astype(int) - np.asarray(expected)).max() <= 1
+    (picture,) = found[1]
+    assert picture.shape == (256, 256, 3)
+    assert np.abs(picture.astype(int) - np.asarray(expected)).max() <= 1
 
 
 def test_a_control_picture_that_the_manifest_holds_is_kept_for_rows_that_are_to_do(
