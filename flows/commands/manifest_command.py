@@ -13,8 +13,8 @@ from tasks.kinds.registry import all_fields, all_kinds
 
 OF_ROWS = (
     *("model", "revision", "loras", "scheduler", "policy", "clip", "profile", "aigc_producer", "c2pa_certificate"),
-    *("c2pa_key", "prompt_template", "width", "height", "steps", "guidance", "variants", "controlnet", "layers"),
-    "resolution",
+    *("c2pa_key", "steps", "guidance"),
+    *dict.fromkeys(field for kind in all_kinds() for field in kind.row_fields),
 )
 """Fields of a job that decide which rows of a manifest fail before a picture is looked at."""
 

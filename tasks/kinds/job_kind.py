@@ -66,6 +66,7 @@ class JobKind(Generic[AnyJob]):
     job: type[AnyJob]
     pipeline: str  # the diffusers pipeline that its checkpoints are for
     told_by: tuple[str, ...]  # columns by which its manifests are told from those of other kinds
+    row_fields: tuple[str, ...]  # of its jobs alone, that decide which rows fail before a picture is looked at
     text_column: TextColumn  # where the catalogue has the text of its rows
     source_type: DigitalSourceType  # how its results come about, as their marks say it
     gives_pictures: bool  # single ones, in which a profile's concepts are looked for and its label is drawn

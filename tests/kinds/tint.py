@@ -178,6 +178,7 @@ TINT = JobKind(
     job=TintJob,
     pipeline="TintPipeline",
     told_by=("image", "colour"),
+    row_fields=(),
     text_column="prompt",
     source_type=DigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA,
     gives_pictures=True,

@@ -47,6 +47,7 @@ DECOMPOSE = JobKind(
     job=DecomposeJob,
     pipeline=PIPELINE,
     told_by=("image",),
+    row_fields=("layers", "resolution"),
     text_column="caption",
     source_type=DigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA,
     gives_pictures=False,

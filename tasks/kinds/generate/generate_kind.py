@@ -51,6 +51,7 @@ GENERATE = JobKind(
     job=GenerateJob,
     pipeline=PIPELINE,
     told_by=("prompt",),
+    row_fields=("prompt_template", "width", "height", "variants", "controlnet"),
     text_column="prompt",  # also of rows that are drawn after a picture
     source_type=DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA,
     gives_pictures=True,
