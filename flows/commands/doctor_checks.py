@@ -90,7 +90,8 @@ def _clip(job: Job) -> list[Finding]:
     from models.checkpoints.identity import CLIP_FOLDER
     from models.doctor.checkpoint_check import SENTENCE, check_clip
     from tasks.errors import RequestError
-    from tasks.judging.judges import check_judge, load_policy, unasked
+    from tasks.judging.clip_classifier import check_judge
+    from tasks.judging.judges import load_policy, unasked
 
     findings: list[Finding] = []
     try:

@@ -94,7 +94,7 @@ class Line:
     def __init__(self, spec: LaneSpec, store: Store, plan: Plan, faults: Faults) -> None:
         self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
         self.record = Record(spec.run, spec.model, spec.making.text_column)
-        self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
+        self.judges = Judges(spec.policy, spec.classifiers, spec.profiles, device=spec.device)
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
         self.open = contextlib.ExitStack()

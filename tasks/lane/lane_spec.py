@@ -12,6 +12,7 @@ from models.devices.attention import Attention
 from models.placement_names import WantedPlacement
 from safety.pictures.profile import Profile
 from safety.policy.policy import Policy
+from tasks.judging.classifier import Classifier
 from tasks.lane.job_specs import Decomposition, Pictures
 from tasks.stores.dialect import Dialect
 
@@ -26,7 +27,7 @@ class LaneSpec:
     checkpoint: Checkpoint
     loras: tuple[Lora, ...]
     scheduler: Scheduler
-    clip: Checkpoint | None  # None: no concept is looked for
+    classifiers: tuple[Classifier, ...]
     policy: Policy
     profiles: Mapping[str, Profile]
     making: Pictures | Decomposition

@@ -83,7 +83,7 @@ class LayerStages(Stages):
             read,
             masters,
             judges=self.judges,
-            policy=self.judges.policy,
+            conditions=False,
             decisions=self.decisions,
             pool=self.pool,
             record=self.record,

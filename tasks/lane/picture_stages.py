@@ -88,15 +88,15 @@ class PictureStages(Stages):
                 read,
                 masters,
                 judges=self.judges,
-                policy=self.judges.policy.of_conditions,
+                conditions=True,
                 decisions=self.decisions,
                 pool=self.pool,
                 record=self.record,
             )
         else:
-            verdicts, windows = judge_prompts(rows, self.judges)
+            verdicts, kept = judge_prompts(rows, self.judges)
             rulings = rulings_on(rows, self.decisions, self.pool)
-            screened = sorted_out(shard, rows, verdicts, rulings, masters, windows, record=self.record)
+            screened = sorted_out(shard, rows, verdicts, rulings, masters, kept, record=self.record)
         screened.ended.extend(failed)
         return screened
 
@@ -117,8 +117,8 @@ class PictureStages(Stages):
         opened = list(self.pool.map(self._opened, batch))
         pictures = [thing for thing in opened if isinstance(thing, _Picture)]
         inspected = list(self.pool.map(self._inspected, pictures))
-        windows = [screened.windows.get(picture.planned.row.id) for picture in pictures]
-        meant = self.judges.see([picture.pixels for picture in pictures], windows)
+        kept = [screened.kept.get(picture.planned.row.id, {}) for picture in pictures]
+        meant = self.judges.see([picture.pixels for picture in pictures], kept)
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         demanded = self.pool.map(self._demanded, pictures, meant)
         for picture, (seen, print_), meaning, wanted in zip(pictures, inspected, meant, demanded, strict=True):

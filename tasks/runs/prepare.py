@@ -26,7 +26,10 @@ from tasks.catalogue.row_versions import beside
 from tasks.errors import RequestError
 from tasks.job import NO_CLIP, Job
 from tasks.judging.attainable import check_attainable
-from tasks.judging.judges import clip_of, load_policy, unasked
+from tasks.judging.classifier import Classifier
+from tasks.judging.classifier_registry import classifiers_of
+from tasks.judging.clip_classifier import CLIP
+from tasks.judging.judges import load_policy, unasked
 from tasks.judging.probe_check import check_probe
 from tasks.lane.job_specs import Pictures
 from tasks.lane.lane_spec import LaneSpec, model_name
@@ -97,7 +100,7 @@ class Checked:
     request: Request
     store: Store
     kind: Kind
-    clip: Checkpoint | None  # None: no concept is looked for
+    classifiers: tuple[Classifier, ...]
     policy: Policy
     profiles: dict[str, Profile]  # by name, filled as rows name them
     precision: str
@@ -113,14 +116,19 @@ class Checked:
             loaded = Profile.load(profile)
             check_attainable(loaded, self.request.job, self.policy)
             self.profiles[profile] = loaded
-            judges = judgement(self.policy.digest, self.clip_revision, self.profiles[profile].digest)
+            judges = judgement(self.policy.digest, self.clip_revision, loaded.digest, self.other_classifiers)
             self._judged_by[profile] = judges
         return self._judged_by[profile]
 
     @property
     def clip_revision(self) -> str:
         """The revision of the CLIP, or that there is none."""
-        return self.clip.revision if self.clip else NO_CLIP
+        return next((one.digest for one in self.classifiers if one.name == CLIP), NO_CLIP)
+
+    @property
+    def other_classifiers(self) -> dict[str, str]:
+        """The digests of the classifiers beside the CLIP, by name."""
+        return {one.name: one.digest for one in self.classifiers if one.name != CLIP}
 
     def label_of(self, profile: str) -> str | None:
         """The visible label that a profile wants drawn into pictures; into layers none is drawn."""
@@ -157,6 +165,8 @@ class Checked:
         }
         if self.kind.controlnet:
             deciding["controlnet"] = self.kind.controlnet.revision
+        if self.other_classifiers:
+            deciding["classifiers"] = self.other_classifiers
         if self.request.retire_missing:
             deciding["retire_missing"] = True
         return run_name(manifest.digest, deciding, self.request.limit, self.request.retry)
@@ -176,7 +186,7 @@ class Checked:
             checkpoint=self.kind.checkpoint,
             loras=self.kind.loras,
             scheduler=self.kind.scheduler,
-            clip=self.clip,
+            classifiers=self.classifiers,
             policy=self.policy,
             profiles=dict(self.profiles),
             making=self.kind.making,
@@ -206,13 +216,13 @@ def check(request: Request) -> Checked:
         raise RequestError("--retire-missing needs the whole manifest: leave out --limit.")
     with _as_request_error():
         store = open_store(job.store)
-        clip = clip_of(job)
+        classifiers = classifiers_of(job)
         kind = kind_of(job)
         checked = Checked(
             request=request,
             store=store,
             kind=kind,
-            clip=clip,
+            classifiers=classifiers,
             policy=load_policy(job.policy, job.clip),
             profiles={},
             precision=resolved_precision(job, kind.checkpoint),
@@ -352,7 +362,7 @@ def prepare(request: Request) -> Prepared:
 
 def _warnings(checked: Checked, manifest: Manifest) -> tuple[str, ...]:
     """What a person should know of a request that is followed all the same, in sentences."""
-    nobody_judges = [] if checked.clip else [unasked(checked.policy)]
+    nobody_judges = [] if checked.clip_revision != NO_CLIP else [unasked(checked.policy)]
     return (*nobody_judges, *manifest.warnings, *(one.sentence for one in suspicions(manifest)))
 
 
@@ -422,6 +432,7 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
         "loras": [{"name": str(lora), "revision": lora.revision} for lora in checked.kind.loras],
         "scheduler": checked.kind.scheduler,
         "clip_revision": checked.clip_revision,
+        "other_classifiers": checked.other_classifiers,
         "precision": checked.precision,
         "policy_digest": checked.policy.digest,
     }
