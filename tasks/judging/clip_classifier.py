@@ -16,10 +16,11 @@ from models.transfer.hub import is_hub_id
 from safety.policy.concepts import embed_concepts, judge_picture, judge_prompt
 from safety.policy.policy import Policy
 from safety.verdict import Verdict
-from tasks.checkpoints.checkpoints import find_clip, is_bucket
+from tasks.checkpoints.checkpoints import find_clip
 from tasks.errors import RequestError
 from tasks.job import NO_CLIP, Job
 from tasks.judging.classifier import Reading
+from tasks.stores.opening import is_store_address
 
 if TYPE_CHECKING:
     from models.clip.clip import Clip
@@ -114,7 +115,7 @@ def check_judge(clip: str, folder: Path, model: str) -> None:
     if model == "miniature" or not is_miniature_clip(folder):
         return
     place = Path(model).expanduser()
-    is_elsewhere = is_bucket(model) or (is_hub_id(model) and not place.is_dir())
+    is_elsewhere = is_store_address(model) or (is_hub_id(model) and not place.is_dir())
     if is_elsewhere or ((place / PIPELINE).exists() and not is_miniature(place)):
         raise RequestError(
             f"The model {model} needs another CLIP than {clip!r}, which was trained on the miniature's drawings and "

@@ -319,7 +319,7 @@ def estimate(request: Request) -> Estimate:
             _expectation(checked, catalogue, census.shapes),
             request.job.price_per_hour,
             catalogue.bytes_a_row(),
-            published_twice=checked.store.uri.startswith("s3://"),
+            published_twice=checked.store.copies_take_room,
             left=0 if request.limit is not None else _left_behind(checked, catalogue, Plan(file)),
             retires=request.retire_missing,
             warnings=_warnings(checked, manifest),

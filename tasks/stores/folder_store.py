@@ -63,8 +63,12 @@ class FolderStore(Store):
         return str(self.root)
 
     @property
-    def dialect(self) -> None:
-        return None
+    def folder(self) -> Path:
+        return self.root
+
+    @property
+    def copies_take_room(self) -> bool:
+        return False
 
     def uri_of(self, path: str) -> str:
         return str(self._file(path))
@@ -195,9 +199,6 @@ class FolderStore(Store):
                     path = Path(entry.path).relative_to(self.root).as_posix()
                     listed.append(Listed(path, seen.st_size, datetime.fromtimestamp(seen.st_mtime, UTC)))
         return listed, inside
-
-    def keeps_versions(self) -> bool:
-        return False
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
         with self._in_sentences("read"):

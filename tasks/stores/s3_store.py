@@ -13,8 +13,9 @@ from botocore.exceptions import ClientError
 
 from models.files.whole_file import appearing_whole
 from tasks.stores.dialect import Dialect
-from tasks.stores.s3_bucket import PATIENCE, READ_TIMEOUT, S3Bucket, in_base64, is_version, receive
+from tasks.stores.s3_bucket import PATIENCE, READ_TIMEOUT, in_base64, is_version, receive
 from tasks.stores.s3_error import ABSENT, Unreplaceable, code_of
+from tasks.stores.s3_parts import S3Parts
 from tasks.stores.s3_probe import learn
 from tasks.stores.store import (
     PIECE,
@@ -42,7 +43,7 @@ DISPUTES = 3  # times that a store may refuse a condition that is seen to hold: 
 DISPUTE_PAUSE = 0.1  # seconds longer before each of them
 
 
-class S3Store(S3Bucket, Store):
+class S3Store(S3Parts, Store):
     """The promises of a store, kept by conditional writes. The version token of an object is its ETag."""
 
     def __init__(
@@ -145,8 +146,6 @@ class S3Store(S3Bucket, Store):
         return self._persist("read", path, attempt)
 
     def read_at_most(self, path: str, limit: int) -> bytes | None:
-        """Give a stranger's object, or None when it is absent; of a larger one only more than `limit` bytes."""
-
         def attempt(client: "S3Client") -> bytes | None:
             with self._opened(client, path) as response:
                 if response is None:
@@ -156,7 +155,7 @@ class S3Store(S3Bucket, Store):
                     content += piece
                     if len(content) > limit:
                         break
-                return bytes(content)
+                return bytes(content[: limit + 1])
 
         return self._persist("read", path, attempt)
 
@@ -170,10 +169,6 @@ class S3Store(S3Bucket, Store):
                 return response["ETag"]
 
         return self._persist("read", path, attempt)
-
-    def names(self) -> list[str]:
-        """Give the paths of all objects, sorted. For a manifest that is a folder; a run never lists its store."""
-        return sorted(one.path for one in self.listing(""))
 
     def listing(self, prefix: str) -> Iterator[Listed]:
         key = f"{self._key(prefix)}/" if prefix else self._folder
@@ -196,13 +191,12 @@ class S3Store(S3Bucket, Store):
         for entry in page.get("Contents", []):
             path = entry["Key"].removeprefix(self._folder)
             if is_plain(path):  # a console marks a folder by an object whose name ends in a slash
-                yield Listed(path, entry["Size"], entry["LastModified"])
+                yield Listed(path, entry["Size"], entry["LastModified"], entry["ETag"])
 
     def exists(self, path: str) -> bool:
         return self._persist("read", path, lambda client: self._head(client, path)) is not None
 
     def version(self, path: str) -> str | None:
-        """What the bucket calls the content under a path, its ETag; None where there is nothing."""
         head = self._persist("read", path, lambda client: self._head(client, path))
         return None if head is None else head["ETag"]
 

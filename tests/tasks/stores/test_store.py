@@ -223,6 +223,54 @@ def test_a_damaged_object_leaves_no_copy(store: Store, found: bytes) -> None:
     assert store.exists(MASTER)
 
 
+def test_of_a_strangers_object_no_more_is_read_than_was_asked_for(store: Store) -> None:
+    store.put_once(PATH, b"picture")
+    assert store.read_at_most(PATH, 3) == b"pict"  # one more, which tells that it is larger
+    assert store.read_at_most(PATH, 7) == store.read_at_most(PATH, 8) == b"picture"
+    assert store.read_at_most("images/none.png", 3) is None
+
+
+def test_an_object_is_read_through_without_being_kept(store: Store) -> None:
+    store.put_once(PATH, b"picture")
+    assert store.read_through(PATH, lambda content: content.read(3) + content.read()) == b"picture"
+    assert store.read_through("images/none.png", lambda content: content.read()) is None
+
+
+def test_a_download_goes_on_from_what_came_before(store: Store, tmp_path: Path) -> None:
+    store.put_once("models/weights", b"weights")
+    (listed,) = store.listing("models")
+    part, moved = tmp_path / "part", list[int]()
+    part.write_bytes(b"wei")
+    store.go_on("models/weights", part, size=7, version=listed.version, moved=moved.append)
+    store.go_on("models/weights", part, size=7, version=listed.version, moved=moved.append)
+    assert (part.read_bytes(), sum(moved)) == (b"weights", 4)
+    with pytest.raises(Changed):
+        store.go_on("models/none", tmp_path / "other", size=7, version=None, moved=moved.append)
+
+
+def test_a_download_does_not_go_on_with_another_version(store: Store, tmp_path: Path) -> None:
+    store.put_once("models/weights", b"weights")
+    version = store.version("models/weights")
+    store.overwrite("models/weights", b"WEIGHTS")
+    (tmp_path / "part").write_bytes(b"wei")
+    with pytest.raises(Changed):
+        store.go_on("models/weights", tmp_path / "part", size=7, version=version, moved=lambda _: None)
+    assert (tmp_path / "part").read_bytes() == b"wei"
+    assert store.version("models/none") is None
+
+
+def test_an_upload_is_an_object_whatever_was_there(store: Store, tmp_path: Path) -> None:
+    moved = list[int]()
+    for content in (b"one", b"another"):
+        (tmp_path / "file").write_bytes(content)
+        store.upload("models/weights", tmp_path / "file", sha256=sha256(content), moved=moved.append)
+    assert (store.read("models/weights") or pytest.fail("absent"))[0] == b"another"
+    assert sum(moved) == 10
+    noted = store.look("models/weights") or pytest.fail("absent")
+    assert (noted.size, noted.sha256 in (None, sha256(b"another"))) == (7, True)
+    assert store.look("models/none") is None
+
+
 def test_a_listing_has_what_lies_below_a_prefix(store: Store) -> None:
     assert list(store.listing("masters")) == []
     for path in ("masters/ab/1.png", "masters/2.json", "masters2/3.png", "catalog.parquet"):
