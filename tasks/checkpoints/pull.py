@@ -49,6 +49,6 @@ def pull(model: str, revision: str | None, to: str, listener: Listener = silent)
 
 def _repository(model: str, revision: str | None) -> HubSource:
     if not is_hub_id(model):
-        raise CheckpointError(f"{model} is no hub id such as Qwen/Qwen-Image, and no s3:// address; check it.")
+        raise CheckpointError(f"{model} is no hub id such as Qwen/Qwen-Image, and no s3:// address", "check it.")
     repository = repository_of(model)
     return HubSource(repository, pinned(repository, revision))

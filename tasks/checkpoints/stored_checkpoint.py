@@ -64,7 +64,8 @@ class StoredCheckpoint:
         if lacking:
             raise CheckpointError(
                 f"{self.uri} isn't whole: {len(lacking)} of {len(inventory.files)} files, such as {lacking[0]}, are "
-                "missing or cut short; go on with packshot models pull."
+                "missing or cut short",
+                "go on with packshot models pull.",
             )
         return [
             RemoteFile(path, entry.size, sha256=entry.sha256, version=listed[path].version)
@@ -78,7 +79,7 @@ class StoredCheckpoint:
                 self.objects.go_on(file.path, part, size=file.size, version=file.version, moved=moved)
                 return
             except Changed as error:
-                raise CheckpointUnreachable(f"{error.uri} was changed while it was read; start again.") from None
+                raise CheckpointUnreachable(f"{error.uri} was changed while it was read", "start again.") from None
             except StoreUnreachable:
                 if not part.exists() or part.stat().st_size <= before:
                     raise
@@ -119,8 +120,8 @@ class StoredCheckpoint:
         free, wanted = shutil.disk_usage(parts).free, sum(sorted(sizes)[-AT_ONCE:])
         if wanted > free:
             raise CheckpointUnreachable(
-                f"{parts} has {free / 1e9:.1f} GB free, and the files that pass through it take {wanted / 1e9:.1f} GB; "
-                "free some space, or set XDG_CACHE_HOME to another disk."
+                f"{parts} has {free / 1e9:.1f} GB free, and the files that pass through it take {wanted / 1e9:.1f} GB",
+                "free some space, or set XDG_CACHE_HOME to another disk.",
             )
 
     def claim(self, inventory: Inventory) -> None:
@@ -129,7 +130,7 @@ class StoredCheckpoint:
         except Conflict:
             there = self.inventory()
             if there is not None and (there.origin, there.revision) != (inventory.origin, inventory.revision):
-                raise CheckpointError(f"{self.uri} is being filled with {there}; give another prefix.") from None
+                raise CheckpointError(f"{self.uri} is being filled with {there}", "give another prefix.") from None
             self.objects.overwrite(INVENTORY, inventory.encode())
 
     def store(self, path: str, part: Path, sha256: str, moved: Moved) -> None:
@@ -144,5 +145,5 @@ class StoredCheckpoint:
         """
         found = {one.path: one for one in self.objects.listing("")}
         if not found:
-            raise CheckpointError(f"There is nothing at {self.uri}; check the address, or pull a checkpoint to it.")
+            raise CheckpointError(f"There is nothing at {self.uri}", "check the address, or pull a checkpoint to it.")
         return found

@@ -46,7 +46,7 @@ def verify(model: str, revision: str | None = None, listener: Listener = silent)
     if is_hub_id(model):
         repository = repository_of(model)
         return {model: verify_folder(cached(repository, pinned(repository, revision)), listener, model)}
-    raise CheckpointError(f"{model} is no folder, no hub id such as Qwen/Qwen-Image, and no s3:// address; check it.")
+    raise CheckpointError(f"{model} is no folder, no hub id such as Qwen/Qwen-Image, and no s3:// address", "check it.")
 
 
 def _verify_stored(stored: StoredCheckpoint, listener: Listener) -> Findings:

@@ -119,6 +119,8 @@ def check_judge(clip: str, folder: Path, model: str) -> None:
     if is_elsewhere or ((place / PIPELINE).exists() and not is_miniature(place)):
         raise RequestError(
             f"The model {model} needs another CLIP than {clip!r}, which was trained on the miniature's drawings and "
-            "would refuse most of what is real; give --clip MODEL and a policy that was measured on it, or --clip none "
-            "for lists, profiles and whatever else the policy names alone."
+            "would refuse most of what is real",
+            "give --clip MODEL and a policy that was measured on it, or --clip none "
+            "for lists, profiles and whatever else the policy names alone.",
+            joined="; ",
         )

@@ -112,7 +112,7 @@ class Judges:
         for judge in self._judges:
             if judge.name == CLIP and isinstance(opened := judge.opened, OpenClip):
                 return opened
-        raise CheckpointError("The job has no CLIP (clip is none); give one with --clip.")
+        raise CheckpointError("The job has no CLIP (clip is none)", "give one with --clip.")
 
     @property
     def besides_clip(self) -> Judges:

@@ -217,11 +217,11 @@ class FolderStore(Store):
             self._persist("write", lambda: write(b"second"))
             with self._in_sentences("write"):
                 if object_.read_bytes() != b"first" or not self._excludes(lock):
-                    raise StoreError(f"{self.uri} lets a second writer win over the first one: use another folder.")
+                    raise StoreError(f"{self.uri} lets a second writer win over the first one", "use another folder.")
                 passed("conditional put")
                 self._duplicate(object_, copy, lock=lock)
                 if copy.read_bytes() != b"first":
-                    raise StoreError(f"{self.uri} doesn't copy what it holds: use another folder.")
+                    raise StoreError(f"{self.uri} doesn't copy what it holds", "use another folder.")
                 passed("copy")
                 object_.unlink()
                 passed("delete")
@@ -378,27 +378,29 @@ class FolderStore(Store):
         match error.errno:
             case errno.EACCES | errno.EPERM:
                 kind = StoreError if doing == "read" else StoreReadOnly
-                return kind(f"No permission to {doing} {where}: let this user {doing} there, or use another folder.")
+                return kind(f"No permission to {doing} {where}", f"let this user {doing} there, or use another folder.")
             case errno.EROFS:
                 return StoreReadOnly(
-                    f"{where} is on a read-only file system: mount it writable, or use another folder."
+                    f"{where} is on a read-only file system", "mount it writable, or use another folder."
                 )
             case errno.ENOTDIR | errno.EEXIST:
                 file = next((path for path in (Path(where), *Path(where).parents) if path.is_file()), where)
                 return StoreError(
-                    f"{file} is a file where the store needs a folder: move it away, or use another folder."
+                    f"{file} is a file where the store needs a folder", "move it away, or use another folder."
                 )
             case errno.EISDIR:
-                return StoreError(f"{where} is a folder where an object should be: move it away.")
+                return StoreError(f"{where} is a folder where an object should be", "move it away.")
             case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-                return StoreError(f"{self.uri} is full ({os.strerror(error.errno)}): free some space and start again.")
+                return StoreError(
+                    f"{self.uri} is full ({os.strerror(error.errno)})", "free some space and start again."
+                )
             case errno.EXDEV:
-                return StoreError(f"{where} is on another file system than {self.uri}: a store must be on one.")
+                return StoreError(f"{where} is on another file system than {self.uri}", "a store must be on one.")
             case errno.ENOLCK | errno.ENOTSUP | errno.ENOSYS:
-                return StoreError(f"{self.uri} is on a file system without locks: use another folder.")
+                return StoreError(f"{self.uri} is on a file system without locks", "use another folder.")
             case _:
                 reason = os.strerror(error.errno) if error.errno else str(error)
-                return StoreUnreachable(f"{where} can't be reached to {doing} it ({reason}): is it mounted?")
+                return StoreUnreachable(f"{where} can't be reached to {doing} it ({reason})", "is it mounted?")
 
 
 def digest_of(file: Path) -> tuple[str, int] | None:

@@ -31,9 +31,9 @@ def open_store(uri: str, *, allow_unsafe: bool = False, dialect: Dialect | None 
     if not separator:
         begun = re.match(r"([A-Za-z][A-Za-z0-9+.-]*):", uri)
         if begun and begun[1].lower() in (*SCHEMES, "file"):
-            raise StoreAddressError(f"{uri!r} lacks a slash: write s3://bucket/prefix or file:///folder.")
+            raise StoreAddressError(f"{uri!r} lacks a slash", "write s3://bucket/prefix or file:///folder.")
         if not uri.strip():
-            raise StoreAddressError("The store's address is empty: write s3://bucket/prefix or a folder.")
+            raise StoreAddressError("The store's address is empty", "write s3://bucket/prefix or a folder.")
         return _folder(Path(uri))
     if (opener := SCHEMES.get(scheme.lower())) is not None:
         return opener(rest, allow_unsafe, dialect)
@@ -41,15 +41,15 @@ def open_store(uri: str, *, allow_unsafe: bool = False, dialect: Dialect | None 
         case "file":
             host, slash, path = rest.partition("/")
             if host not in ("", "localhost") or not slash:
-                raise StoreAddressError(f"{uri!r} names a folder on another machine: write file:///folder.")
+                raise StoreAddressError(f"{uri!r} names a folder on another machine", "write file:///folder.")
             return _folder(Path("/" + unquote(path)))
         case "http" | "https":
             raise StoreAddressError(
-                f"A store isn't named by an {scheme}:// address: write s3://bucket/prefix, and put the server's "
-                "address into AWS_ENDPOINT_URL."
+                f"A store isn't named by an {scheme}:// address",
+                "write s3://bucket/prefix, and put the server's address into AWS_ENDPOINT_URL.",
             )
         case _:
-            raise StoreAddressError(f"{scheme}:// stores aren't supported: write s3://bucket/prefix or a folder.")
+            raise StoreAddressError(f"{scheme}:// stores aren't supported", "write s3://bucket/prefix or a folder.")
 
 
 def store_scheme(name: str) -> str | None:
@@ -96,14 +96,14 @@ def _bucket(rest: str, allow_unsafe: bool, dialect: Dialect | None) -> Store:
 
     bucket, _, prefix = rest.partition("/")
     if "@" in bucket:  # not repeated in the message: there may be a secret in it
-        raise StoreAddressError("Credentials don't belong into the store's address: use AWS_ACCESS_KEY_ID and so on.")
+        raise StoreAddressError("Credentials don't belong into the store's address", "use AWS_ACCESS_KEY_ID and so on.")
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,61}[A-Za-z0-9]", bucket):
-        raise StoreAddressError(f"{bucket!r} isn't the name of a bucket: write s3://bucket/prefix.")
+        raise StoreAddressError(f"{bucket!r} isn't the name of a bucket", "write s3://bucket/prefix.")
     prefix = prefix.strip("/")
     try:
         return S3Store(bucket, checked(prefix) if prefix else "", allow_unsafe=allow_unsafe, dialect=dialect)
     except ValueError:
-        raise StoreAddressError(f"{prefix!r} isn't a plain prefix: write s3://bucket/folder/folder.") from None
+        raise StoreAddressError(f"{prefix!r} isn't a plain prefix", "write s3://bucket/folder/folder.") from None
 
 
 SCHEMES: dict[str, Opener] = {"s3": _bucket}

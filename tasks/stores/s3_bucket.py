@@ -107,7 +107,9 @@ class S3Bucket:
     ) -> str | None:
         """Write an object with one PutObject; return its token, or None where its condition didn't hold."""
         if size > LARGEST:
-            raise StoreError(f"{self.uri_of(path)} would be over 5 GiB, the most S3 takes at once: split the manifest.")
+            raise StoreError(
+                f"{self.uri_of(path)} would be over 5 GiB, the most S3 takes at once", "split the manifest."
+            )
         request: dict[str, Any] = {
             "Bucket": self.bucket,
             "Key": self._key(path),

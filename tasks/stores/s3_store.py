@@ -103,8 +103,8 @@ class S3Store(S3Parts, Store):
             if not is_version(found.version if found else None, expect):
                 raise Changed(self.uri_of(path))
         raise Unreplaceable(
-            f"{self.uri_of(path)} can't be replaced, because the store says that somebody changed it, and nobody has: "
-            "use another store."
+            f"{self.uri_of(path)} can't be replaced, because the store says that somebody changed it, and nobody has",
+            "use another store.",
         )
 
     def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:
@@ -250,4 +250,4 @@ class S3Store(S3Parts, Store):
                 return Stored(path, size, sha256, adopted=False)
             if found := self._found(path):
                 return Stored(path, found.size, found.sha256, adopted=True)
-        raise StoreError(f"{self.uri_of(path)} both exists and doesn't: is somebody removing objects from the store?")
+        raise StoreError(f"{self.uri_of(path)} both exists and doesn't", "is somebody removing objects from the store?")

@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import BinaryIO, Literal, Protocol, TypeVar, get_args
 
+from models.mendable import Mendable
 from tasks.stores.dialect import Dialect
 
 A = TypeVar("A")
@@ -30,7 +31,7 @@ STEPS: tuple[Step, ...] = get_args(Step)
 """What a probe tries, in this order."""
 
 
-class StoreError(Exception):
+class StoreError(Mendable):
     """The store can't do what is asked of it, and a person can mend that. One sentence, made to be shown."""
 
 
@@ -42,7 +43,7 @@ class StoreReadOnly(StoreError):  # noqa: N818
     """The store answers, but doesn't let us write."""
 
 
-class StoreAddressError(ValueError):
+class StoreAddressError(Mendable, ValueError):
     """This isn't the address of a store. One sentence, made to be shown."""
 
 
