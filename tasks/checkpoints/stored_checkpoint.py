@@ -16,7 +16,7 @@ from models.transfer.endpoints import Listener, Moved, RemoteFile
 from models.transfer.partial_files import parts_folder
 from models.transfer.transfer import AT_ONCE
 from tasks.stores.opening import open_store
-from tasks.stores.store import Changed, Conflict, Listed, Store, StoreUnreachable
+from tasks.stores.store import Changed, Conflict, ListedObject, Store, StoreUnreachable
 
 LOOKING = 8  # objects that are looked at at once
 
@@ -137,7 +137,7 @@ class StoredCheckpoint:
         self.objects.upload(path, part, sha256=sha256, moved=moved)
         part.unlink()
 
-    def listed(self) -> dict[str, Listed]:
+    def listed(self) -> dict[str, ListedObject]:
         """What lies there, by path.
 
         Raises:

@@ -13,7 +13,7 @@ from safety.verdict import Verdict
 
 
 @dataclass(frozen=True)
-class Reading:
+class TextReading:
     """What is said of a text, and what is to be known of it when a picture that was made of it is judged."""
 
     verdict: Verdict
@@ -26,7 +26,7 @@ class OpenClassifier(Protocol):
     It may raise whatever it likes: what it fails of is refused, each text and picture on its own.
     """
 
-    def screen(self, texts: Sequence[str]) -> Sequence[Reading]:
+    def screen(self, texts: Sequence[str]) -> Sequence[TextReading]:
         """Return what is said of each of these texts, which may hold halves of characters."""
 
     def classify(self, pictures: Sequence[np.ndarray], kept: Sequence[Any], *, conditions: bool) -> Sequence[Verdict]:

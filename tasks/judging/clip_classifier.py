@@ -19,7 +19,7 @@ from safety.verdict import Verdict
 from tasks.checkpoints.checkpoints import find_clip
 from tasks.errors import RequestError
 from tasks.job import NO_CLIP, Job
-from tasks.judging.classifier import Reading
+from tasks.judging.classifier import TextReading
 from tasks.stores.opening import is_store_address
 
 if TYPE_CHECKING:
@@ -67,9 +67,9 @@ class OpenClip:
         """
         return self.model.embed_windows([text.encode("utf-8", "replace").decode() for text in texts])
 
-    def screen(self, texts: Sequence[str]) -> list[Reading]:
+    def screen(self, texts: Sequence[str]) -> list[TextReading]:
         """Judge texts by the worst of their windows, which are kept for the match with a picture."""
-        return [Reading(judge_prompt(found, self.concepts, self.policy), found) for found in self.windows(texts)]
+        return [TextReading(judge_prompt(found, self.concepts, self.policy), found) for found in self.windows(texts)]
 
     def classify(
         self, pictures: Sequence[np.ndarray], kept: Sequence[np.ndarray | None], *, conditions: bool

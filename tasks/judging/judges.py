@@ -18,7 +18,7 @@ from safety.policy.policy import Policy, PolicyError
 from safety.verdict import Reason, Verdict, fail, strictest
 from tasks.errors import RequestError
 from tasks.job import NO_CLIP
-from tasks.judging.classifier import Classifier, OpenClassifier, Reading
+from tasks.judging.classifier import Classifier, OpenClassifier, TextReading
 from tasks.judging.clip_classifier import CLIP, OpenClip
 
 logger = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Judges:
         self.classifiers = tuple(classifiers)
         self._judges = tuple(_Judge(one, policy, device) for one in classifiers)
 
-    def screen(self, texts: Sequence[str]) -> list[Reading]:
+    def screen(self, texts: Sequence[str]) -> list[TextReading]:
         """What the classifiers say of texts, and what each keeps of them, by its name."""
         asked = [judge.screen(texts) for judge in self._judges] if texts else []
         return [_together([readings[at] for readings in asked]) for at in range(len(texts))]
@@ -133,14 +133,14 @@ class _Judge:
         """The classifier, ready to judge."""
         return self._classifier.open(self._policy, device=self._device)
 
-    def screen(self, texts: Sequence[str]) -> list[Reading]:
+    def screen(self, texts: Sequence[str]) -> list[TextReading]:
         """What it says of texts, or that it failed of them."""
 
-        def ask(some: Sequence[str]) -> list[Reading]:
-            return [Reading(self._own(one.verdict), {self.name: one.kept}) for one in self.opened.screen(some)]
+        def ask(some: Sequence[str]) -> list[TextReading]:
+            return [TextReading(self._own(one.verdict), {self.name: one.kept}) for one in self.opened.screen(some)]
 
-        def failed(error: Exception) -> Reading:
-            return Reading(unjudged(Reason.SCREEN_FAILED, f"prompt could not be screened{self._by}", error), {})
+        def failed(error: Exception) -> TextReading:
+            return TextReading(unjudged(Reason.SCREEN_FAILED, f"prompt could not be screened{self._by}", error), {})
 
         return self._answers("prompt", texts, ask, failed)
 
@@ -216,10 +216,10 @@ class _Judge:
         return "" if self.name == CLIP else f" by the classifier {self.name}"
 
 
-def _together(readings: Sequence[Reading]) -> Reading:
+def _together(readings: Sequence[TextReading]) -> TextReading:
     """What all classifiers say of one text, and what each of them keeps of it."""
     kept = {name: one for reading in readings for name, one in reading.kept.items()}
-    return Reading(strictest(reading.verdict for reading in readings), kept)
+    return TextReading(strictest(reading.verdict for reading in readings), kept)
 
 
 def unjudged(reason: Reason, what: str, error: Exception) -> Verdict:

@@ -18,11 +18,11 @@ from tasks.stores.store import (
     Changed,
     Conflict,
     Damaged,
-    Listed,
+    ListedObject,
     Missing,
     Step,
     Store,
-    Stored,
+    StoredObject,
     StoreError,
     StoreReadOnly,
     StoreUnreachable,
@@ -73,23 +73,23 @@ class FolderStore(Store):
     def uri_of(self, path: str) -> str:
         return str(self._file(path))
 
-    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         stored = self.adopt_or_put(path, data, content_type=content_type)
         if stored.adopted and (ours := sha256_of(data)[0]) != stored.sha256:
             raise Conflict(self.uri_of(path), ours=ours, theirs=stored.sha256)
         return stored
 
-    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:  # noqa: ARG002
+    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:  # noqa: ARG002
         file = self._file(path)
 
-        def attempt() -> Stored:
+        def attempt() -> StoredObject:
             if not file.exists():
                 with self._written(data) as (incoming, sha256, size):
                     if self._link(incoming, file):
-                        return Stored(path, size, sha256, adopted=False)
+                        return StoredObject(path, size, sha256, adopted=False)
             sha256, size = sha256_of(file)
             sync(file.parent)  # the one who linked it may not have come this far, and from now on we rely on it
-            return Stored(path, size, sha256, adopted=True)
+            return StoredObject(path, size, sha256, adopted=True)
 
         return self._persist("write", attempt)
 
@@ -175,7 +175,7 @@ class FolderStore(Store):
         with self._in_sentences("delete"):
             file.unlink(missing_ok=True)
 
-    def listing(self, prefix: str) -> Iterator[Listed]:
+    def listing(self, prefix: str) -> Iterator[ListedObject]:
         folders = [self._file(prefix) if prefix else self.root]
         with self._in_sentences("read"):
             while folders:
@@ -185,9 +185,9 @@ class FolderStore(Store):
                     below += inside
                 folders = below
 
-    def _entries(self, folder: Path) -> tuple[list[Listed], list[Path]]:
+    def _entries(self, folder: Path) -> tuple[list[ListedObject], list[Path]]:
         """Give the objects and the folders that lie in a folder. It may be gone by now, and so may they."""
-        listed: list[Listed] = []
+        listed: list[ListedObject] = []
         inside: list[Path] = []
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
             for entry in entries:
@@ -197,7 +197,7 @@ class FolderStore(Store):
                 with contextlib.suppress(FileNotFoundError):
                     seen = entry.stat()
                     path = Path(entry.path).relative_to(self.root).as_posix()
-                    listed.append(Listed(path, seen.st_size, datetime.fromtimestamp(seen.st_mtime, UTC)))
+                    listed.append(ListedObject(path, seen.st_size, datetime.fromtimestamp(seen.st_mtime, UTC)))
         return listed, inside
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:

@@ -22,11 +22,11 @@ from tasks.stores.store import (
     Changed,
     Conflict,
     Damaged,
-    Listed,
+    ListedObject,
     Missing,
     Step,
     Store,
-    Stored,
+    StoredObject,
     StoreError,
     at_once,
     is_plain,
@@ -76,14 +76,14 @@ class S3Store(S3Parts, Store):
     def dialect(self) -> Dialect | None:
         return self._dialect if self._has_learned else None
 
-    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         sha256, size = sha256_of(data)
         stored = self._adopt_or_put(path, data, sha256, size, content_type)
         if stored.sha256 != sha256:
             raise Conflict(self.uri_of(path), ours=sha256, theirs=stored.sha256)
         return stored
 
-    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         sha256, size = sha256_of(data)
         return self._adopt_or_put(path, data, sha256, size, content_type)
 
@@ -170,7 +170,7 @@ class S3Store(S3Parts, Store):
 
         return self._persist("read", path, attempt)
 
-    def listing(self, prefix: str) -> Iterator[Listed]:
+    def listing(self, prefix: str) -> Iterator[ListedObject]:
         key = f"{self._key(prefix)}/" if prefix else self._folder
         first = self._page(key)
         if not first["IsTruncated"]:
@@ -181,17 +181,17 @@ class S3Store(S3Parts, Store):
             yield from self._listed(page)
             folders += [folder["Prefix"] for folder in page.get("CommonPrefixes", [])]
 
-        def whole(folder: str) -> list[Listed]:
+        def whole(folder: str) -> list[ListedObject]:
             return [listed for page in self._pages(folder) for listed in self._listed(page)]
 
         for listed in at_once(whole, folders, most=LISTED_AT_ONCE):
             yield from listed
 
-    def _listed(self, page: "ListObjectsV2OutputTypeDef") -> Iterator[Listed]:
+    def _listed(self, page: "ListObjectsV2OutputTypeDef") -> Iterator[ListedObject]:
         for entry in page.get("Contents", []):
             path = entry["Key"].removeprefix(self._folder)
             if is_plain(path):  # a console marks a folder by an object whose name ends in a slash
-                yield Listed(path, entry["Size"], entry["LastModified"], entry["ETag"])
+                yield ListedObject(path, entry["Size"], entry["LastModified"], entry["ETag"])
 
     def exists(self, path: str) -> bool:
         return self._persist("read", path, lambda client: self._head(client, path)) is not None
@@ -242,12 +242,14 @@ class S3Store(S3Parts, Store):
             if not self._has_learned:
                 self.probe()
 
-    def _adopt_or_put(self, path: str, data: bytes | Path, sha256: str, size: int, content_type: str | None) -> Stored:
+    def _adopt_or_put(
+        self, path: str, data: bytes | Path, sha256: str, size: int, content_type: str | None
+    ) -> StoredObject:
         if self.allow_unsafe:
             self._learn()
         for _ in range(5):
             if self._put(path, data, sha256, size, content_type, {"IfNoneMatch": "*"}):
-                return Stored(path, size, sha256, adopted=False)
+                return StoredObject(path, size, sha256, adopted=False)
             if found := self._found(path):
-                return Stored(path, found.size, found.sha256, adopted=True)
+                return StoredObject(path, found.size, found.sha256, adopted=True)
         raise StoreError(f"{self.uri_of(path)} both exists and doesn't", "is somebody removing objects from the store?")

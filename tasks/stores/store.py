@@ -82,7 +82,7 @@ class Damaged(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredObject:
     """What is in the store now under `path`."""
 
     path: str
@@ -92,7 +92,7 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedObject:
     """An object as a listing has it."""
 
     path: str
@@ -140,14 +140,14 @@ class Store(Protocol):
     def uri_of(self, path: str) -> str:
         """Give the address of one object, as a shop would use it."""
 
-    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         """Write an object unless it exists. The same content there already is adopted.
 
         Raises:
             Conflict: the object exists with other content.
         """
 
-    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         """Write an object unless it exists. Whatever is there already is adopted: the size and hash are its own."""
 
     def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:
@@ -232,7 +232,7 @@ class Store(Protocol):
     def delete(self, path: str) -> None:
         """Remove an object. It may be absent."""
 
-    def listing(self, prefix: str) -> Iterator[Listed]:
+    def listing(self, prefix: str) -> Iterator[ListedObject]:
         """Give the objects below a prefix such as `masters`, in no order; "" stands for the whole store.
 
         This is for a prune, a rebuild, and a folder of somebody else's, such as a manifest or a checkpoint: a run never

@@ -29,7 +29,18 @@ from tasks.runs.prepare import Request, estimate
 from tasks.sources.source import Sources, folder_of
 from tasks.sources.web_source import WebSource
 from tasks.stores.opening import SCHEMES, open_store
-from tasks.stores.store import STEPS, Changed, Conflict, Damaged, Listed, Missing, Step, Store, Stored, checked
+from tasks.stores.store import (
+    STEPS,
+    Changed,
+    Conflict,
+    Damaged,
+    ListedObject,
+    Missing,
+    Step,
+    Store,
+    StoredObject,
+    checked,
+)
 from tests.end_to_end.conftest import SMALL, catalogue, prefect_api, run
 from tests.tasks.stores import test_store as contract
 
@@ -50,17 +61,17 @@ class MemoryStore(Store):
     def uri_of(self, path: str) -> str:
         return f"{self.uri}/{checked(path)}"
 
-    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         stored = self.adopt_or_put(path, data, content_type=content_type)
         if stored.sha256 != (ours := sha256(whole(data))):
             raise Conflict(self.uri_of(path), ours=ours, theirs=stored.sha256)
         return stored
 
-    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:  # noqa: ARG002
+    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:  # noqa: ARG002
         with self.lock:
             adopted = self._key(path) in self.objects
             content = self.objects.setdefault(self._key(path), whole(data))
-        return Stored(path, len(content), sha256(content), adopted)
+        return StoredObject(path, len(content), sha256(content), adopted)
 
     def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:  # noqa: ARG002
         with self.lock:
@@ -98,12 +109,12 @@ class MemoryStore(Store):
     def delete(self, path: str) -> None:
         self.objects.pop(self._key(path), None)
 
-    def listing(self, prefix: str) -> Iterator[Listed]:
+    def listing(self, prefix: str) -> Iterator[ListedObject]:
         below = self._key(prefix) + "/" if prefix else self.folder_name
         with self.lock:
             found = [(key, content) for key, content in self.objects.items() if key.startswith(below)]
         for key, content in found:
-            yield Listed(key.removeprefix(self.folder_name), len(content), datetime.now(UTC), sha256(content))
+            yield ListedObject(key.removeprefix(self.folder_name), len(content), datetime.now(UTC), sha256(content))
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
         for step in STEPS:

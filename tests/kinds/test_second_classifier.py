@@ -17,7 +17,7 @@ from safety.verdict import Reason, Verdict, allow, ask, refuse
 from tasks.calibration.explain import explain_picture, explain_prompt, judges_of
 from tasks.job import GenerateJob
 from tasks.judging import classifier_registry
-from tasks.judging.classifier import Classifier, Reading
+from tasks.judging.classifier import Classifier, TextReading
 from tasks.judging.classifier_registry import classifiers_of
 from tasks.judging.judges import Judges
 from tasks.stores.store import Store
@@ -38,7 +38,7 @@ class Redness:
     """How red pictures are, and whether prompts are about scarlet."""
 
     most: float
-    fails: str = ""  # of whom
+    fails: str = ""  # at what
     name: str = "redness"
 
     @property
@@ -52,22 +52,22 @@ class Redness:
             raise OSError("no such model")
         return self
 
-    def screen(self, texts: Sequence[str]) -> list[Reading]:
-        return [Reading(self._of_text(text), kept=text) for text in texts]
+    def screen(self, texts: Sequence[str]) -> list[TextReading]:
+        return [TextReading(self._of_text(text), kept=text) for text in texts]
 
     def classify(self, pictures: Sequence[np.ndarray], kept: Sequence[Any], *, conditions: bool) -> list[Verdict]:
         assert not conditions
         return [self._of_picture(picture, text) for picture, text in zip(pictures, kept, strict=True)]
 
     def _of_text(self, text: str) -> Verdict:
-        if self.fails == "prompts" and "teal" in text:
+        if self.fails == "texts and pictures" and "teal" in text:
             raise RuntimeError(text)
         if "scarlet" in text:
             return refuse(Reason.CONCEPT, "The prompt wants scarlet.", {"word": 1.0})
         return allow({"word": 0.0})
 
     def _of_picture(self, picture: np.ndarray, text: str | None) -> Verdict:
-        if self.fails == "pictures" and text and "teal" in text:
+        if self.fails == "texts and pictures" and text and "red" in text:
             raise RuntimeError(text)
         red = float((picture[..., 0].astype(float) - picture[..., 2]).mean())
         scores = {"mean": red if self.fails != "numbers" else float("nan"), "length": float(len(text or ""))}
@@ -136,29 +136,22 @@ def test_a_second_classifier_judges_from_the_prompt_to_the_catalogue(
     assert len({rows["red"]["policy_fingerprint"] for rows in (first, second, third)}) == 3
 
 
-@pytest.mark.parametrize(
-    ("fails", "ends"),
-    [
-        ("opening", {"teal": ("blocked", "screen_failed"), "red": ("blocked", "screen_failed")}),
-        ("prompts", {"teal": ("blocked", "screen_failed"), "red": ("done", None)}),
-        ("pictures", {"teal": ("rejected", "classifier_failed"), "red": ("done", None)}),
-    ],
-)
 def test_what_it_fails_of_is_refused_alone_and_says_by_whom(
-    manifest: Callable[..., str],
-    store: Store,
-    registered: Callable[[Classifier | None], None],
-    fails: str,
-    ends: dict[str, tuple[str, str | None]],
+    manifest: Callable[..., str], store: Store, registered: Callable[[Classifier | None], None]
 ) -> None:
-    registered(Redness(most=1000, fails=fails))
-    run(manifest(MUGS[:2]), store)
-    assert statuses(store) == ends
-    row = catalogue(store)["teal"]
-    error = "OSError" if fails == "opening" else "RuntimeError"
-    done = "picture could not be classified" if fails == "pictures" else "prompt could not be screened"
-    assert (row["message"], row["retryable"]) == (f"The {done} by the classifier redness: {error}.", True)
-    assert "redness.mean" not in dict(row["scores"])
+    registered(Redness(most=1000, fails="texts and pictures"))
+    run(manifest([*MUGS[:2], {"id": "blue", "prompt": f"a blue mug {WHITE}"}]), store)
+    assert statuses(store) == {
+        "teal": ("blocked", "screen_failed"),
+        "red": ("rejected", "classifier_failed"),
+        "blue": ("done", None),
+    }
+    found = catalogue(store)
+    for row_id, what in (("teal", "prompt could not be screened"), ("red", "picture could not be classified")):
+        row = found[row_id]
+        assert row["message"] == f"The {what} by the classifier redness: RuntimeError."
+        assert row["retryable"]
+        assert "redness.mean" not in dict(row["scores"])
 
 
 def judges(*classifiers: Classifier) -> Judges:
@@ -169,7 +162,10 @@ def test_one_that_fails_blocks_whatever_the_others_say() -> None:
     red = np.zeros((8, 8, 3), np.uint8)
     (verdict,) = judges(Redness(most=1000), Redness(1000, "opening", "other")).see([red])
     assert (verdict.reason, verdict.failed) == (Reason.CLASSIFIER_FAILED, True)
+    assert verdict.message == "The picture could not be classified by the classifier other: OSError."
     assert dict(verdict.scores) == {"redness.mean": 0, "redness.length": 0}
+    (reading,) = judges(Redness(most=1000), Redness(1000, "opening", "other")).screen(["a mug"])
+    assert (reading.verdict.reason, reading.kept) == (Reason.SCREEN_FAILED, {"redness": "a mug"})
     (verdict,) = judges(Redness(1000, "opening", "other"), Redness(most=-1)).see([red])
     assert (verdict.reason, verdict.failed) == (Reason.CONCEPT, False)  # that was seen, whatever the other would say
 
@@ -181,8 +177,8 @@ def test_a_score_that_is_no_number_refuses() -> None:
 
 def test_what_it_asks_a_person_is_told_from_the_concepts_of_others() -> None:
     class Asks(Redness):
-        def screen(self, texts: Sequence[str]) -> list[Reading]:
-            return [Reading(ask({"weapon": 0.5}, "Look.", {"weapon": 0.7})) for _ in texts]
+        def screen(self, texts: Sequence[str]) -> list[TextReading]:
+            return [TextReading(ask({"weapon": 0.5}, "Look.", {"weapon": 0.7})) for _ in texts]
 
     (reading,) = judges(Asks(1, "", "first"), Asks(1, "", "second")).screen(["a mug"])
     assert dict(reading.verdict.asks) == {"first.weapon": 0.5, "second.weapon": 0.5}

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.stores.opening import open_store
-from tasks.stores.store import Changed, Conflict, Damaged, Missing, Store, StoreAddressError, Stored
+from tasks.stores.store import Changed, Conflict, Damaged, Missing, Store, StoreAddressError, StoredObject
 from tests.faults.dialects import SURVIVED
 from tests.faults.fault_proxy import FaultProxy
 
@@ -42,7 +42,7 @@ def sha256(content: bytes) -> str:
 
 
 def test_an_object_comes_back_as_it_was_written(store: Store) -> None:
-    assert store.put_once(PATH, b"picture") == Stored(PATH, 7, sha256(b"picture"), adopted=False)
+    assert store.put_once(PATH, b"picture") == StoredObject(PATH, 7, sha256(b"picture"), adopted=False)
     content, token = store.read(PATH) or pytest.fail("absent")
     assert content == b"picture"
     assert token
@@ -82,7 +82,7 @@ def test_a_file_is_written_like_bytes_and_downloads_whole(store: Store, tmp_path
 
 def test_writing_the_same_again_adopts_it(store: Store) -> None:
     first = store.put_once(PATH, b"picture")
-    assert store.put_once(PATH, b"picture") == Stored(PATH, first.size, first.sha256, adopted=True)
+    assert store.put_once(PATH, b"picture") == StoredObject(PATH, first.size, first.sha256, adopted=True)
 
 
 def test_writing_something_else_is_a_conflict_and_changes_nothing(store: Store) -> None:
@@ -95,7 +95,7 @@ def test_writing_something_else_is_a_conflict_and_changes_nothing(store: Store) 
 
 def test_adopting_tells_what_is_there_not_what_was_offered(store: Store) -> None:
     assert not store.adopt_or_put(PATH, b"first").adopted
-    assert store.adopt_or_put(PATH, b"the second one") == Stored(PATH, 5, sha256(b"first"), adopted=True)
+    assert store.adopt_or_put(PATH, b"the second one") == StoredObject(PATH, 5, sha256(b"first"), adopted=True)
 
 
 def test_of_eight_writers_of_different_content_one_wins_and_seven_learn_of_it(store: Store) -> None:
