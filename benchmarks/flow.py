@@ -51,6 +51,7 @@ from safety.policy.policy import Policy
 from safety.text.texts import judge_text
 from safety.verdict import strictest
 from tasks.job import GenerateJob
+from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Judged
@@ -120,15 +121,15 @@ def prompts(count: int) -> list[str]:
     Judged by the CLIP on the very device: what is refused would be missing from the batches.
     """
     policy = Policy.load("default")
-    judges = Judges(policy, find_clip("miniature"), {}, device="auto")
+    clip = ClipClassifier(find_clip("miniature")).open(policy, device="auto")
     random, texts = Random(0), dict[str, None]()
     while len(texts) < count:
         scene = replace(random_scene(random, held_out=None), fault=FAULTS[0])
         text = caption(scene, random, language="en", split="test")
-        [windows] = judges.prompt_windows([text])
+        [windows] = clip.windows([text])
         verdicts = [
             judge_text(text, policy.blocklist, what="prompt"),
-            judge_prompt(windows, judges.concepts, policy),
+            judge_prompt(windows, clip.concepts, policy),
         ]
         if strictest(verdicts).allowed:
             texts[text] = None

@@ -39,7 +39,7 @@ from safety.probes.held_out import picture_key, text_key
 from tasks.calibration.calibrate import calibrated
 from tasks.calibration.scoring import Fitting, Scored, Scores, pairs
 from tasks.calibration.thresholds import Calibration
-from tasks.judging.judges import Judges
+from tasks.judging.clip_classifier import ClipClassifier, OpenClip
 
 SHOWS = {  # what of the drawn world each concept of the default policy is about
     "weapon": {"handgun", "rifle", "combat knife", "hand grenade"},
@@ -101,7 +101,7 @@ class Judged:
     languages: dict[int, Language]  # of the prompts, by row
 
 
-def judge(world: Iterable[Example], judges: Judges) -> Judged:
+def judge(world: Iterable[Example], clip: OpenClip) -> Judged:
     """Score a world as `packshot calibrate` scores a file: the same thing counts once."""
     prompts: dict[str, Scored] = {}
     pictures: dict[str, Scored] = {}
@@ -109,12 +109,12 @@ def judge(world: Iterable[Example], judges: Judges) -> Judged:
     languages: dict[int, Language] = {}
     rest, row = iter(world), 0
     while some := [example for _, example in zip(range(AT_A_TIME), rest, strict=False)]:
-        windows = judges.prompt_windows([one.caption for one in some])
-        embeds = judges.clip.embed_pictures([one.picture for one in some])
+        windows = clip.windows([one.caption for one in some])
+        embeds = clip.model.embed_pictures([one.picture for one in some])
         for one, window, embed in zip(some, windows, embeds, strict=True):
             text, key = text_key(one.caption), picture_key(one.picture)
-            said = judge_prompt(window, judges.concepts, judges.policy)
-            shown = judge_picture(embed, None, judges.concepts, judges.policy)
+            said = judge_prompt(window, clip.concepts, clip.policy)
+            shown = judge_picture(embed, None, clip.concepts, clip.policy)
             prompts.setdefault(text, Scored(row, text, one.labels, dict(said.scores)))
             pictures.setdefault(key, Scored(row, key, one.labels, dict(shown.scores)))
             languages[row] = one.language
@@ -270,10 +270,10 @@ def main() -> int:
         write(arguments.write, worlds[0])
         return 0
     policy = Policy.load(arguments.policy)
-    judges = Judges(policy, find_clip("miniature"), {}, device="auto")
+    clip = ClipClassifier(find_clip("miniature")).open(policy, device="auto")
     shipped, chosen = [], []
     for world in worlds:
-        judged = judge(world, judges)
+        judged = judge(world, clip)
         shipped.append(list(as_it_is(policy, judged)))
         calibration = calibrated(
             policy,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
+
+from models.mendable import Mendable
 
 Status = Literal["ok", "warning", "failed", "left out"]
 Fault = Literal["request", "reach"]
@@ -44,17 +45,8 @@ class Finding:
         return cls(name, "failed", found, do, fault)
 
     @classmethod
-    def refused(cls, name: str, sentence: str, parts: re.Pattern[str], otherwise: str, fault: Fault) -> Finding:
-        """It won't work, and one sentence says why and what to do.
-
-        Args:
-            name: as of the others.
-            sentence: the message of an error that is made to be shown.
-            parts: matches the sentence as two groups, of which the second says what to do.
-            otherwise: what to do where it doesn't match.
-            fault: as of `failed`.
-        """
-        if (both := parts.fullmatch(sentence)) is None:
-            return cls.failed(name, sentence, otherwise, fault)
-        found, do = both.groups()
-        return cls.failed(name, f"{found}.", do[0].upper() + do[1:], fault)
+    def refused(cls, name: str, error: Mendable, otherwise: str, fault: Fault) -> Finding:
+        """It won't work, and an error says why, and perhaps what to do; `otherwise` says that where it doesn't."""
+        if error.remedy is None:
+            return cls.failed(name, str(error), otherwise, fault)
+        return cls.failed(name, f"{error.what}.", error.remedy[0].upper() + error.remedy[1:], fault)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
@@ -12,6 +12,7 @@ from models.checkpoints.lora import EXAMPLE, split_scale
 from models.checkpoints.schedule import WantedScheduler
 from models.devices.attention import Attention
 from models.placement_names import WantedPlacement
+from safety.deciding import deciding
 from safety.marks.provenance import AIGC_TEXT
 from safety.toml_file import TomlError, problems_of, read_toml
 from tasks.errors import RequestError
@@ -63,6 +64,24 @@ class Job(BaseModel):
     """What every job says. One TOML file, and every field also a flag: `--negative-prompt`, `--shard-rows`, …"""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+    FIRST_FIELDS: ClassVar[tuple[str, ...]] = (
+        "model",
+        "revision",
+        "clip",
+        "clip_revision",
+        "precision",
+        "negative_prompt",
+        "seed",
+        "steps",
+        "guidance",
+        "max_prompt_tokens",
+        "policy",
+        "profile",
+        "image_hosts",
+        "max_image_bytes",
+        "max_image_pixels",
+        "shard_rows",
+    )
 
     manifest: str = Field(description="Parquet file, folder of Parquet files, or s3:// address: one row a picture.")
     store: str = Field(description="Where pictures and the catalogue go: s3://bucket/prefix, or a folder.")
@@ -166,13 +185,28 @@ class Job(BaseModel):
         return self
 
     def deciding(self) -> dict[str, Any]:
-        """The fields that decide what a run does: all but where it reads, writes and computes, and what keys say."""
-        fields = self.model_dump(exclude={*ELSEWHERE, *SAID_BY_THE_KEY})
-        return {"job": type(self).__name__, **fields}
+        """The fields that decide what a run does: all but where it reads, writes and computes, and what keys say.
+
+        A field that came later is left out where it is its default: see `safety.deciding`.
+        """
+        return {"job": type(self).__name__, **deciding(self, exclude=(*ELSEWHERE, *SAID_BY_THE_KEY))}
 
 
 class GenerateJob(Job):
     """A job that makes pictures from prompts."""
+
+    FIRST_FIELDS: ClassVar = (
+        *Job.FIRST_FIELDS,
+        "prompt_template",
+        "width",
+        "height",
+        "variants",
+        "controlnet",
+        "controlnet_revision",
+        "controlnet_scale",
+        "format",
+        "quality",
+    )
 
     prompt_template: str | None = Field(
         None, description="Builds the prompt of rows that have none from other columns: '{color} {title}, on white'."
@@ -194,6 +228,8 @@ class GenerateJob(Job):
 
 class DecomposeJob(Job):
     """A job that takes source pictures apart into RGBA layers."""
+
+    FIRST_FIELDS: ClassVar = (*Job.FIRST_FIELDS, "layers", "resolution", "cfg_normalize", "use_en_prompt", "psd")
 
     policy: str = Field("sources", description="What safety refuses: a name in safety/policies, or a TOML file.")
 

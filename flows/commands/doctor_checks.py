@@ -89,9 +89,10 @@ def _checkpoint(job: Job) -> Sequence[Finding]:
 
 def _clip(job: Job) -> list[Finding]:
     from models.checkpoints.identity import CLIP_FOLDER
-    from models.doctor.checkpoint_check import SENTENCE, check_clip
+    from models.doctor.checkpoint_check import check_clip
     from tasks.errors import RequestError
-    from tasks.judging.judges import check_judge, load_policy, unasked
+    from tasks.judging.clip_classifier import check_judge
+    from tasks.judging.judges import load_policy, unasked
 
     findings: list[Finding] = []
     try:
@@ -101,13 +102,12 @@ def _clip(job: Job) -> list[Finding]:
             check_judge(job.clip, CLIP_FOLDER if clip == "miniature" else Path(clip).expanduser(), job.model)
             findings.append(check_clip(clip, job.clip_revision))
     except RequestError as error:
-        findings.append(Finding.refused("CLIP", str(error), SENTENCE, "Give another.", "request"))
+        findings.append(Finding.refused("CLIP", error, "Give another.", "request"))
     return findings
 
 
 def _at_hand(name: str, model: str, findings: list[Finding]) -> str | None:
     """What a model is found by on this machine; where it isn't, `findings` gets to know why."""
-    from models.doctor.checkpoint_check import SENTENCE
     from models.files.safetensors_files import CheckpointError
     from tasks.checkpoints.checkpoints import at_hand_as
     from tasks.stores.store import StoreAddressError, StoreError
@@ -119,10 +119,10 @@ def _at_hand(name: str, model: str, findings: list[Finding]) -> str | None:
         findings.append(Finding.failed(name, str(error), give, "request"))
         return None
     except CheckpointError as error:
-        findings.append(Finding.refused(name, str(error), SENTENCE, give, "request"))
+        findings.append(Finding.refused(name, error, give, "request"))
         return None
     except StoreError as error:
-        findings.append(Finding.refused(name, str(error), SENTENCE, "Bring the bucket into reach.", "reach"))
+        findings.append(Finding.failed(name, str(error), "Bring the bucket into reach."))
         return None
     if place is None:
         do = "Nothing, if the bucket can be reached then."

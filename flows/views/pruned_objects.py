@@ -10,7 +10,7 @@ from rich.filesize import decimal
 from rich.table import Table
 
 from tasks.maintenance.prune import Pruned
-from tasks.stores.store import Listed
+from tasks.stores.store import ListedObject
 
 KINDS = {
     "masters": "that no row has any more",
@@ -43,5 +43,5 @@ def show_pruned(console: Console, pruned: Pruned, *, dry_run: bool) -> None:
     console.print(table)
 
 
-def _size(objects: Iterable[Listed]) -> int:
+def _size(objects: Iterable[ListedObject]) -> int:
     return sum(one.size for one in objects)

@@ -210,7 +210,9 @@ def _find(
     begun = read_inventory(folder) if not (folder / entry).exists() else None
     if begun is not None:
         again = f"{begun.origin} --revision {begun.revision}" if begun.revision else begun.origin
-        raise CheckpointError(f"{model} holds {begun} in part; go on with packshot models pull {again} --to {model}.")
+        raise CheckpointError(
+            f"{model} holds {begun} in part", f"go on with packshot models pull {again} --to {model}."
+        )
     if folder.is_file():
         refuse_file(folder, entry)
     if folder.is_dir() and not bundled and not (folder / entry).exists() and not is_hub_id(model):
@@ -224,9 +226,9 @@ def _find(
             raise CheckpointError(f"{model} has the contents {actual}, not the revision {revision} that was asked for.")
         return Checkpoint(model, folder.resolve(), actual)
     if bundled:
-        raise CheckpointError(f"The miniature's weights are missing from {bundled}; install packshot again.")
+        raise CheckpointError(f"The miniature's weights are missing from {bundled}", "install packshot again.")
     if not is_hub_id(model):
-        raise CheckpointError(f"{model} is no folder and no hub id such as Qwen/Qwen-Image; check the path.")
+        raise CheckpointError(f"{model} is no folder and no hub id such as Qwen/Qwen-Image", "check the path.")
     commit = pinned(model, revision)
     return Checkpoint(model, snapshot(model, commit, entry, glance, check), commit)
 
@@ -245,8 +247,8 @@ def check_folder(folder: Path) -> list[Path]:
     if (folder / CONTROLNET).exists():
         return _check_controlnet(folder, None)
     raise CheckpointError(
-        f"{folder} holds no checkpoint, or one that was never fetched to its end: {PIPELINE} is missing; "
-        "fetch it with packshot models pull."
+        f"{folder} holds no checkpoint, or one that was never fetched to its end: {PIPELINE} is missing",
+        "fetch it with packshot models pull.",
     )
 
 
@@ -258,7 +260,7 @@ def check_kind(folder: Path, pipeline: str) -> dict[str, Any]:
     """
     index = read_json(folder / PIPELINE)
     if (found := index.get("_class_name")) != pipeline:
-        raise CheckpointError(f"{folder} is a {found} where a {pipeline} is needed; {PIPELINES[pipeline]}.")
+        raise CheckpointError(f"{folder} is a {found} where a {pipeline} is needed", f"{PIPELINES[pipeline]}.")
     return index
 
 
@@ -297,13 +299,13 @@ def glance_at_controlnet(folder: Path, model_folder: Path | None) -> None:
     config = read_json(path)
     if (found := config.get("_class_name")) != "QwenImageControlNetModel":
         raise CheckpointError(
-            f"{folder} is a {found} where a QwenImageControlNetModel is needed; "
-            "give a ControlNet such as InstantX/Qwen-Image-ControlNet-Union."
+            f"{folder} is a {found} where a QwenImageControlNetModel is needed",
+            "give a ControlNet such as InstantX/Qwen-Image-ControlNet-Union.",
         )
     if config.get("extra_condition_channels", 0) != 0:
         raise CheckpointError(
-            f"{folder} is a ControlNet for inpainting, which reads a mask beside the picture, and no manifest has one; "
-            "give a ControlNet without extra_condition_channels."
+            f"{folder} is a ControlNet for inpainting, which reads a mask beside the picture, and no manifest has one",
+            "give a ControlNet without extra_condition_channels.",
         )
     if model_folder is None:
         return
@@ -312,8 +314,8 @@ def glance_at_controlnet(folder: Path, model_folder: Path | None) -> None:
     for name, size in sizes.items():
         if size != needed[name]:
             raise CheckpointError(
-                f"{folder} has {name} {size} where the transformer of {model_folder} has {needed[name]}; "
-                "give a ControlNet that was trained for this checkpoint."
+                f"{folder} has {name} {size} where the transformer of {model_folder} has {needed[name]}",
+                "give a ControlNet that was trained for this checkpoint.",
             )
 
 
@@ -361,7 +363,7 @@ def clip_weights(folder: Path) -> Path:
         if (path := folder / name).exists():
             if path.suffix in PICKLES:
                 raise CheckpointError(
-                    f"{path} is a pickle, which can run code when it is opened; use open_clip_model.safetensors."
+                    f"{path} is a pickle, which can run code when it is opened", "use open_clip_model.safetensors."
                 )
             return path
-    raise CheckpointError(f"{folder} has no open_clip_model.safetensors; fetch the checkpoint again.")
+    raise CheckpointError(f"{folder} has no open_clip_model.safetensors", "fetch the checkpoint again.")

@@ -24,13 +24,13 @@ def repository_of(model: str) -> str:
     known = list_pretrained_tags_by_model(architecture)
     if weights not in known:
         some = f"{', '.join(known[:SHOWN])}{', …' if len(known) > SHOWN else ''}" or "none"
-        raise CheckpointError(f"open_clip knows no weights {weights!r} of {architecture}; it knows {some}.")
+        raise CheckpointError(f"open_clip knows no weights {weights!r} of {architecture}", f"it knows {some}.")
     owner, _, rest = get_pretrained_cfg(architecture, weights).get("hf_hub", "").partition("/")
     name = rest.partition("/")[0]  # behind it may stand a file's name
     if not name:
         raise CheckpointError(
-            f"open_clip has {model} as a pickle outside the hub, which can run code when it is opened; give other "
-            f"weights of {architecture}, or a folder with open_clip_model.safetensors."
+            f"open_clip has {model} as a pickle outside the hub, which can run code when it is opened",
+            f"give other weights of {architecture}, or a folder with open_clip_model.safetensors.",
         )
     return f"{owner}/{name}"
 

@@ -77,16 +77,18 @@ def read_settings(folder: Path) -> dict[str, Any]:
     path = folder / CLIP
     model = read_json(path).get("model_cfg")
     if not isinstance(model, dict):
-        raise CheckpointError(f"{path} has no model_cfg; give an open_clip checkpoint.")
+        raise CheckpointError(f"{path} has no model_cfg", "give an open_clip checkpoint.")
     vision, text = model.get("vision_cfg"), model.get("text_cfg")
     if not isinstance(vision, dict) or not isinstance(text, dict):
-        raise CheckpointError(f"{path} must describe a vision_cfg and a text_cfg; give an open_clip checkpoint.")
+        raise CheckpointError(f"{path} must describe a vision_cfg and a text_cfg", "give an open_clip checkpoint.")
     if any(sign in str(vision.get("timm_model_name", "")) for sign in ":/\\"):
-        raise CheckpointError(f"{path} has a timm_model_name that is loaded from elsewhere; give another CLIP.")
+        raise CheckpointError(f"{path} has a timm_model_name that is loaded from elsewhere", "give another CLIP.")
     settings = text.get("tokenizer_kwargs", {})
     unknown = sorted(set(settings) - TOKENIZER_SETTINGS) if isinstance(settings, dict) else ["of no kind that is read"]
     if unknown:
-        raise CheckpointError(f"{path} asks for a tokenizer with {unknown[0]}, which isn't allowed; give another CLIP.")
+        raise CheckpointError(
+            f"{path} asks for a tokenizer with {unknown[0]}, which isn't allowed", "give another CLIP."
+        )
     return model
 
 

@@ -89,13 +89,17 @@ def _find(entry: str) -> Lora:
     found = HUB_ENTRY.fullmatch(name)
     if not found or (found["revision"] is None and found["file"] is None):
         raise CheckpointError(
-            f"There is no LoRA {name}: give a safetensors file, a folder, or one of the hub pinned as in {EXAMPLE}."
+            f"There is no LoRA {name}",
+            f"give a safetensors file, a folder, or one of the hub pinned as in {EXAMPLE}.",
+            joined=": ",
         )
     repository, revision, wanted = found.groups()
     if not re.fullmatch(r"[0-9a-f]{40}", revision or ""):
         raise CheckpointError(
-            f"The LoRA {name} must be pinned: give a commit of its repository, 40 hex digits, as in {EXAMPLE}; "
-            "a branch or tag can change under a running job."
+            f"The LoRA {name} must be pinned",
+            f"give a commit of its repository, 40 hex digits, as in {EXAMPLE}; "
+            "a branch or tag can change under a running job.",
+            joined=": ",
         )
     wanted = wanted or _only_one(_list_repository(repository, revision), name)
     _refuse_suffix(wanted, name)
@@ -108,7 +112,7 @@ def _scale(entry: str, number: str) -> float:
     except ValueError:
         scale = math.nan
     if not math.isfinite(scale):
-        raise CheckpointError(f"The LoRA {entry} has the scale {number!r}; give a number after the equals sign.")
+        raise CheckpointError(f"The LoRA {entry} has the scale {number!r}", "give a number after the equals sign.")
     return scale
 
 
@@ -119,20 +123,20 @@ def _only_one(files: Iterable[str], name: str) -> str:
     if len(weights) == 1:
         return weights[0]
     if weights:
-        raise CheckpointError(f"{name} holds {len(weights)} safetensors files; name the one that is the LoRA.")
+        raise CheckpointError(f"{name} holds {len(weights)} safetensors files", "name the one that is the LoRA.")
     pickles = [file for file in files if file.endswith(PICKLES)]
     if pickles:
         _refuse_suffix(pickles[0], name)
-    raise CheckpointError(f"{name} holds no safetensors file; give a LoRA in safetensors.")
+    raise CheckpointError(f"{name} holds no safetensors file", "give a LoRA in safetensors.")
 
 
 def _refuse_suffix(file: str, name: str) -> None:
     if file.endswith(PICKLES):
         raise CheckpointError(
-            f"The LoRA {name} is a pickle ({file}), which can run code when it is opened; give one in safetensors."
+            f"The LoRA {name} is a pickle ({file}), which can run code when it is opened", "give one in safetensors."
         )
     if not file.endswith(".safetensors") or ".." in PurePosixPath(file).parts or file.startswith("/"):
-        raise CheckpointError(f"The LoRA {name} is no safetensors file; give one in safetensors.")
+        raise CheckpointError(f"The LoRA {name} is no safetensors file", "give one in safetensors.")
 
 
 def _list_repository(repository: str, revision: str) -> list[str]:
@@ -169,8 +173,8 @@ def _fetch(repository: str, revision: str, file: str) -> Path:
 
 def _out_of_reach(what: str, revision: str) -> NotFetched:
     return NotFetched(
-        f"{what} at {revision} isn't in the hub's cache and HF_HUB_OFFLINE is set; "
-        "fetch it where the hub can be reached."
+        f"{what} at {revision} isn't in the hub's cache and HF_HUB_OFFLINE is set",
+        "fetch it where the hub can be reached.",
     )
 
 
@@ -212,7 +216,7 @@ def _check(file: Path, checkpoint: Checkpoint, layers: dict[str, tuple[int, ...]
         found = TENSOR.fullmatch(key)
         if found is None:
             raise CheckpointError(
-                f"{file} holds {name}, which is no part of a LoRA that diffusers merges; use another."
+                f"{file} holds {name}, which is no part of a LoRA that diffusers merges", "use another."
             )
         if found["down"]:
             downs[found["module"]] = shape
@@ -221,7 +225,7 @@ def _check(file: Path, checkpoint: Checkpoint, layers: dict[str, tuple[int, ...]
         else:
             others.add(found["module"])
     if not downs and not ups:
-        raise CheckpointError(f"{file} holds no LoRA; give one that was trained on the transformer.")
+        raise CheckpointError(f"{file} holds no LoRA", "give one that was trained on the transformer.")
     for module in sorted({*downs, *ups, *others}):
         layer, down, up = layers.get(_flat(module)), downs[module], ups[module]
         if layer is None:
@@ -229,7 +233,7 @@ def _check(file: Path, checkpoint: Checkpoint, layers: dict[str, tuple[int, ...]
                 f"{file} is a LoRA for another model: it changes {module}, and {checkpoint.name} has no such layer."
             )
         if len(down) != 2 or len(up) != 2 or down[0] != up[1]:
-            raise CheckpointError(f"{file} has no pair of matrices that fit each other for {module}; fetch it again.")
+            raise CheckpointError(f"{file} has no pair of matrices that fit each other for {module}", "fetch it again.")
         if (up[0], down[1]) != layer:
             raise CheckpointError(
                 f"{file} is a LoRA for another model: it changes {module} as a layer of {up[0]} × {down[1]}, "
@@ -247,8 +251,8 @@ def _loaded_names(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     of_text = next((name for name in shapes if name.startswith(OF_TEXT_ENCODER)), None)
     if of_text is not None:
         raise CheckpointError(
-            f"{file} also changes the text encoder ({of_text}), which packshot leaves as it is; "
-            "give a LoRA of the transformer alone."
+            f"{file} also changes the text encoder ({of_text}), which packshot leaves as it is",
+            "give a LoRA of the transformer alone.",
         )
     if any(
         name.endswith(".alpha") or name.startswith(("lora_unet_", "diffusion_model.")) or "default." in name
@@ -258,7 +262,7 @@ def _loaded_names(file: Path) -> dict[str, tuple[str, tuple[int, ...]]]:
     stray = next((name for name in shapes if not name.startswith("transformer.")), None)
     if stray is not None:
         raise CheckpointError(
-            f"{file} holds {stray}, which diffusers doesn't read as a LoRA of this transformer; "
-            "give one in the format of QwenImagePipeline.save_lora_weights or of kohya's scripts."
+            f"{file} holds {stray}, which diffusers doesn't read as a LoRA of this transformer",
+            "give one in the format of QwenImagePipeline.save_lora_weights or of kohya's scripts.",
         )
     return {name: (name.removeprefix("transformer."), shape) for name, shape in shapes.items()}

@@ -8,13 +8,17 @@ from models.files.layout import CLIP, CONTROLNET, PIPELINE
 from models.files.safetensors_files import PICKLES, CheckpointError, read_shapes
 
 WANTED = {
-    PIPELINE: f"a checkpoint is a folder as diffusers saves it, with {PIPELINE}; give one, or a hub id such as "
-    "Qwen/Qwen-Image",
-    CLIP: f"a CLIP is a folder with {CLIP}; give one, a hub id, or open_clip's own name of one",
-    CONTROLNET: f"a ControlNet is a folder as diffusers saves it, with {CONTROLNET}; give one, or a hub id such as "
-    "InstantX/Qwen-Image-ControlNet-Union",
+    PIPELINE: (
+        f"a checkpoint is a folder as diffusers saves it, with {PIPELINE}",
+        "give one, or a hub id such as Qwen/Qwen-Image.",
+    ),
+    CLIP: (f"a CLIP is a folder with {CLIP}", "give one, a hub id, or open_clip's own name of one."),
+    CONTROLNET: (
+        f"a ControlNet is a folder as diffusers saves it, with {CONTROLNET}",
+        "give one, or a hub id such as InstantX/Qwen-Image-ControlNet-Union.",
+    ),
 }
-"""What is wanted, by the entry of the checkpoint."""
+"""What is wanted and what to do, by the entry of the checkpoint."""
 SMALLER = "for less memory, give such a one with precision int8 or nf4"
 
 
@@ -24,7 +28,8 @@ def refuse_file(path: Path, entry: str) -> None:
     Raises:
         CheckpointError: always.
     """
-    raise CheckpointError(f"{path} is {_kind_of(path)}, and {WANTED[entry]}.")
+    wanted, remedy = WANTED[entry]
+    raise CheckpointError(f"{path} is {_kind_of(path)}, and {wanted}", remedy)
 
 
 def refuse_folder(folder: Path, entry: str) -> None:
@@ -37,7 +42,7 @@ def refuse_folder(folder: Path, entry: str) -> None:
     suffixes = {Path(name).suffix for name in names}
     inside = next((name for name in names if (folder / name / entry).is_file()), None)
     if inside is not None:
-        raise CheckpointError(f"{folder} has no {entry}, and {inside} in it has one; give {folder / inside}.")
+        raise CheckpointError(f"{folder} has no {entry}, and {inside} in it has one", f"give {folder / inside}.")
     if ".gguf" in suffixes:
         what = "GGUF files, which packshot doesn't read"
     elif suffixes & set(PICKLES):
@@ -46,10 +51,11 @@ def refuse_folder(folder: Path, entry: str) -> None:
         what = f"single files of weights ({next(name for name in names if name.endswith('.safetensors'))})"
     else:
         raise CheckpointError(
-            f"{folder} holds no checkpoint, or one that was never fetched to its end: {entry} is missing; fetch it "
-            "with packshot models pull, or check the path."
+            f"{folder} holds no checkpoint, or one that was never fetched to its end: {entry} is missing",
+            "fetch it with packshot models pull, or check the path.",
         )
-    raise CheckpointError(f"{folder} has no {entry}, but {what}: {WANTED[entry]}.")
+    wanted, remedy = WANTED[entry]
+    raise CheckpointError(f"{folder} has no {entry}, but {what}: {wanted}", remedy)
 
 
 def _kind_of(path: Path) -> str:

@@ -26,7 +26,7 @@ class Windows:
             CheckpointError: if it drops tokens, or writes a short text in another way than it was found to.
         """
         if getattr(tokenizer, "tokenizer_mode", "") or getattr(tokenizer, "reduction_fn", None):
-            raise CheckpointError(f"{where} has a tokenizer that drops tokens; give another CLIP.")
+            raise CheckpointError(f"{where} has a tokenizer that drops tokens", "give another CLIP.")
         self.tokenizer, self.length = tokenizer, int(tokenizer.context_length)
         if isinstance(tokenizer, open_clip.SimpleTokenizer):
             self.before, self.after, self.padding = [tokenizer.sot_token_id], [tokenizer.eot_token_id], 0
@@ -35,7 +35,7 @@ class Windows:
             self._learn_frame(tokenizer)
         self.room = self.length - len(self.before) - len(self.after)
         if self.room < 2 or not torch.equal(self.of([PROBE])[0], tokenizer([PROBE])):
-            raise CheckpointError(f"{where} has a tokenizer that can't be read in windows; give another CLIP.")
+            raise CheckpointError(f"{where} has a tokenizer that can't be read in windows", "give another CLIP.")
 
     def _learn_frame(self, tokenizer: Any) -> None:
         own = tokenizer.tokenizer

@@ -41,16 +41,18 @@ def find_device(device: str) -> torch.device:
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if not re.fullmatch(r"cpu|cuda(:[0-9]+)?", device):
-        raise CheckpointError(f"There is no device {device!r}; use auto, cpu, cuda, or one GPU of several as cuda:1.")
+        raise CheckpointError(f"There is no device {device!r}", "use auto, cpu, cuda, or one GPU of several as cuda:1.")
     found = torch.device(device)
     if found.type == "cuda":
         if not torch.cuda.is_available():
-            raise CheckpointError(f"The device is {device}, but torch finds no GPU; check the driver, or use the cpu.")
+            raise CheckpointError(
+                f"The device is {device}, but torch finds no GPU", "check the driver, or use the cpu."
+            )
         found = torch.device("cuda", torch.cuda.current_device() if found.index is None else found.index)
         if found.index >= torch.cuda.device_count():
             raise CheckpointError(
-                f"The device is {device}, but the last GPU that torch finds is cuda:{torch.cuda.device_count() - 1}; "
-                "use one that is there."
+                f"The device is {device}, but the last GPU that torch finds is cuda:{torch.cuda.device_count() - 1}",
+                "use one that is there.",
             )
     return found
 
@@ -75,11 +77,11 @@ def find_gpu(device: torch.device) -> Gpu | None:
 def choose_precision(precision: str, gpu: Gpu | None) -> torch.dtype:
     """As `find_precision`, on a GPU or on the CPU (None)."""
     if precision != "auto" and precision not in PRECISIONS:
-        raise CheckpointError(f"The precision {precision} is unknown; use auto or one of {', '.join(PRECISIONS)}.")
+        raise CheckpointError(f"The precision {precision} is unknown", f"use auto or one of {', '.join(PRECISIONS)}.")
     if precision in FOUR_BITS and find_spec("bitsandbytes") is None:
         raise CheckpointError(
-            f"The precision {precision} needs bitsandbytes, which isn't installed; "
-            "install it, or use weights of 8 bits or more."
+            f"The precision {precision} needs bitsandbytes, which isn't installed",
+            "install it, or use weights of 8 bits or more.",
         )
     if gpu is None:
         return PRECISIONS["float32" if precision == "auto" else precision]
@@ -91,8 +93,9 @@ def choose_precision(precision: str, gpu: Gpu | None) -> torch.dtype:
         asked = "auto, which is bfloat16" if precision == "auto" else wanted
         numbers = "float8" if wanted == "float8" else str(multiplied).removeprefix("torch.")
         raise CheckpointError(
-            f"The precision is {asked}, and {gpu.name} (compute capability {dotted(gpu.capability)}) can't multiply in "
-            f"{numbers}; use {best}."
+            f"The precision is {asked}, and {gpu.name} (compute capability {dotted(gpu.capability)}) can't multiply "
+            f"in {numbers}",
+            f"use {best}.",
         )
     return multiplied
 

@@ -5,7 +5,6 @@ Nothing is fetched, and of a checkpoint nothing but headers is read: its content
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,8 +17,6 @@ from models.files.safetensors_files import CheckpointError, NotFetched
 from models.finding import Finding
 
 Found = TypeVar("Found")
-
-SENTENCE = re.compile(r"(.+?)(?:: (?=give )|; )(.+)")  # how a CheckpointError says what is wrong and what to do
 
 
 def check_model(model: str, revision: str | None, pipeline: str) -> tuple[Finding, Checkpoint | None]:
@@ -90,7 +87,7 @@ def _look(name: str, on_hub: str, find: Callable[[], tuple[Found, str]]) -> tupl
             do = "Nothing, if the hub can be reached then; else fetch it before."
             return Finding.warning(name, f"{absent}: the first run fetches it.", do), None
         except CheckpointError as error:
-            return Finding.refused(name, str(error), SENTENCE, "Give another.", fault="request"), None
+            return Finding.refused(name, error, "Give another.", fault="request"), None
     return Finding.ok(name, sentence), found
 
 

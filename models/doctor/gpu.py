@@ -15,7 +15,6 @@ from models.files.safetensors_files import CheckpointError
 from models.finding import Finding
 from models.units import GIB
 
-SENTENCE = re.compile(r"(.+); (.+)")  # how an error says what is wrong and what to do
 MUCH_TAKEN = 0.1  # of the memory, by others: a driver and a desktop take less
 
 
@@ -38,7 +37,7 @@ def check_gpu(device: str) -> list[Finding]:
     except CheckpointError as error:
         if device.startswith("cuda") and not torch.cuda.is_available():
             return []  # `models.doctor.driver` says why
-        return [Finding.refused("device", str(error), SENTENCE, "Use the device auto.", fault="request")]
+        return [Finding.refused("device", error, "Use the device auto.", fault="request")]
     if found.type != "cuda":
         return []
     facts = read_gpu(found)
@@ -102,7 +101,7 @@ def judge_precision(precision: str, gpu: Gpu | None) -> Finding:
     try:
         dtype = choose_precision(precision, gpu)
     except CheckpointError as error:
-        return Finding.refused("precision", str(error), SENTENCE, "Use the precision auto.", fault="request")
+        return Finding.refused("precision", error, "Use the precision auto.", fault="request")
     own = str(dtype).removeprefix("torch.")
     if precision == "float8" and gpu is None:
         return Finding.warning(

@@ -59,9 +59,9 @@ class Inventory:
             }
             origin, revision = str(parsed["origin"]), parsed["revision"]
         except (KeyError, TypeError, ValueError, AttributeError):
-            raise CheckpointError(f"{where} is no inventory; remove it, and pull the checkpoint again.") from None
+            raise CheckpointError(f"{where} is no inventory", "remove it, and pull the checkpoint again.") from None
         if not all(is_plain(path) for path in files):
-            raise CheckpointError(f"{where} names a file outside its own folder; don't use this checkpoint.")
+            raise CheckpointError(f"{where} names a file outside its own folder", "don't use this checkpoint.")
         return cls(origin, None if revision is None else str(revision), files)
 
 

@@ -48,12 +48,12 @@ def needed(paths: Collection[str], read: Read, where: str) -> list[str]:
     if CLIP in paths:
         weights = next((name for name in CLIP_WEIGHTS if name in paths), None)
         if weights is None or weights.endswith(PICKLES):
-            raise CheckpointError(f"{where} has no open_clip_model.safetensors; give a CLIP in safetensors.")
+            raise CheckpointError(f"{where} has no open_clip_model.safetensors", "give a CLIP in safetensors.")
         return [*(path for path in settings if path != CLIP), weights, CLIP]
     if CONTROLNET in paths and read(CONTROLNET).get("_class_name") == "QwenImageControlNetModel":
         return [*_weights(paths, read, "", "diffusion_pytorch_model", where), CONTROLNET]
     raise CheckpointError(
-        f"{where} is no checkpoint of diffusers, for it has no {PIPELINE}; give one such as Qwen/Qwen-Image."
+        f"{where} is no checkpoint of diffusers, for it has no {PIPELINE}", "give one such as Qwen/Qwen-Image."
     )
 
 
@@ -70,8 +70,8 @@ def components(index: dict[str, Any], where: str) -> dict[str, tuple[str, str]]:
         library, class_name = declared
         if library not in ("diffusers", "transformers"):
             raise CheckpointError(
-                f"{where} loads {component} from {library}, code that would come with the checkpoint; "
-                "use a checkpoint of diffusers and transformers classes alone."
+                f"{where} loads {component} from {library}, code that would come with the checkpoint",
+                "use a checkpoint of diffusers and transformers classes alone.",
             )
         found[component] = (library, str(class_name))
     return found
@@ -87,7 +87,7 @@ def stem(library: str, class_name: str) -> str | None:
 def _of_pipeline(paths: Collection[str], read: Read, where: str) -> list[str]:
     index = read(PIPELINE)
     if (found := index.get("_class_name")) not in PIPELINES:
-        raise CheckpointError(f"{where} is a {found}, which packshot doesn't use; {PIPELINES['QwenImagePipeline']}.")
+        raise CheckpointError(f"{where} is a {found}, which packshot doesn't use", f"{PIPELINES['QwenImagePipeline']}.")
     chosen = ["sampling_config.json"] if "sampling_config.json" in paths else []
     for component, (library, class_name) in components(index, f"{where}'s {PIPELINE}").items():
         chosen += sorted(path for path in paths if path.startswith(f"{component}/") and path.endswith(SETTINGS))
@@ -102,16 +102,16 @@ def _weights(paths: Collection[str], read: Read, folder: str, name: str, where: 
     if index in paths:
         weight_map = read(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(f"{where} has no weight_map in {index}; give another checkpoint or revision.")
+            raise CheckpointError(f"{where} has no weight_map in {index}", "give another checkpoint or revision.")
         shards = sorted({f"{folder}{shard}" for shard in weight_map.values()})
         missing = [shard for shard in shards if shard not in paths]
         if missing:
             raise CheckpointError(
-                f"{where} lacks {missing[0]}, which {index} names; give another checkpoint or revision."
+                f"{where} lacks {missing[0]}, which {index} names", "give another checkpoint or revision."
             )
         return [index, *shards] if not folder else shards  # a component's index is among its settings
     if single in paths:
         return [single]
     pickled = any(path.startswith(folder) and PurePosixPath(path).suffix in PICKLES for path in paths)
     why = "has only pickles, which can run code when they are opened," if pickled else "has no weights"
-    raise CheckpointError(f"{where} {why} where {single} should be; give a checkpoint in safetensors.")
+    raise CheckpointError(f"{where} {why} where {single} should be", "give a checkpoint in safetensors.")

@@ -61,8 +61,8 @@ def stored_weights(folder: Path, stem: str) -> dict[str, Stored]:
     method = (read_json(folder / "config.json").get("quantization_config") or {}).get("quant_method")
     if method not in METHODS:
         raise CheckpointError(
-            f"{folder} is stored as {method} does it, which packshot doesn't read; "
-            "use a checkpoint stored in 16 bits, in float8, or by bitsandbytes."
+            f"{folder} is stored as {method} does it, which packshot doesn't read",
+            "use a checkpoint stored in 16 bits, in float8, or by bitsandbytes.",
         )
     tensors = {name: tensor for file in check_weights(folder, stem) for name, tensor in read_tensors(file).items()}
     beside: dict[str, dict[str, Tensor]] = defaultdict(dict)
@@ -100,8 +100,9 @@ def _stored(tensor: Tensor, beside: dict[str, Tensor]) -> Stored:
         return Stored(tensor, tensor.shape, None, 0, beside)
     raise CheckpointError(
         f"{tensor.file} stores {tensor.name} in a form that packshot doesn't read ({tensor.dtype} beside "
-        f"{', '.join(sorted(beside)) or 'nothing'}); use a checkpoint stored in 16 bits, in float8 with a scale for "
-        "each weight or each of its rows, or by bitsandbytes."
+        f"{', '.join(sorted(beside)) or 'nothing'})",
+        "use a checkpoint stored in 16 bits, in float8 with a scale for "
+        "each weight or each of its rows, or by bitsandbytes.",
     )
 
 

@@ -12,20 +12,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.mendable import Mendable
+
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 MAX_HEADER_BYTES = 100_000_000  # the limit of the safetensors library itself
 
 
-class CheckpointError(ValueError):
+class CheckpointError(Mendable, ValueError):
     """A checkpoint that a person has to mend; the message is one sentence that says how."""
+
+    joined = "; "
 
 
 class NotFetched(CheckpointError):  # noqa: N818 nothing is wrong with it
     """It is on the hub, not here, and nothing may be fetched."""
 
 
-class CheckpointUnreachable(Exception):  # noqa: N818
+class CheckpointUnreachable(Mendable):
     """What holds a checkpoint, or is to hold it, doesn't answer or has no room; one sentence that says what to do."""
+
+    joined = "; "
 
 
 @contextmanager
@@ -34,7 +40,7 @@ def called(folder: Path, name: str) -> Iterator[None]:
     try:
         yield
     except CheckpointError as error:
-        raise CheckpointError(str(error).replace(str(folder), name)) from None
+        raise error.reworded(lambda words: words.replace(str(folder), name)) from None
 
 
 @dataclass(frozen=True)
@@ -64,9 +70,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = path.read_bytes()
     except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing from the checkpoint; fetch the checkpoint again.") from None
+        raise CheckpointError(f"{path} is missing from the checkpoint", "fetch the checkpoint again.") from None
     except OSError as error:
-        raise CheckpointError(f"{path} isn't readable JSON ({error}); fetch the checkpoint again.") from None
+        raise CheckpointError(f"{path} isn't readable JSON ({error})", "fetch the checkpoint again.") from None
     return parse_json(content, str(path))
 
 
@@ -75,9 +81,9 @@ def parse_json(content: bytes, where: str) -> dict[str, Any]:
     try:
         parsed = json.loads(content.decode("utf-8"))
     except ValueError as error:
-        raise CheckpointError(f"{where} isn't readable JSON ({error}); fetch the checkpoint again.") from None
+        raise CheckpointError(f"{where} isn't readable JSON ({error})", "fetch the checkpoint again.") from None
     if not isinstance(parsed, dict):
-        raise CheckpointError(f"{where} holds no JSON object; fetch the checkpoint again.")
+        raise CheckpointError(f"{where} holds no JSON object", "fetch the checkpoint again.")
     return parsed
 
 
@@ -105,7 +111,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         with path.open("rb") as file:
             header_bytes = int.from_bytes(file.read(8), "little")
             if header_bytes > min(MAX_HEADER_BYTES, size - 8):
-                raise CheckpointError(f"{path} is cut short or no safetensors file; fetch it again.")
+                raise CheckpointError(f"{path} is cut short or no safetensors file", "fetch it again.")
             header = json.loads(file.read(header_bytes))
         header.pop("__metadata__", None)
         begin = 8 + header_bytes
@@ -120,14 +126,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
             for name, tensor in header.items()
         }
     except FileNotFoundError:
-        raise CheckpointError(f"{path} is missing from the checkpoint; fetch the checkpoint again.") from None
+        raise CheckpointError(f"{path} is missing from the checkpoint", "fetch the checkpoint again.") from None
     except CheckpointError:
         raise
     except (OSError, ValueError, AttributeError, KeyError, TypeError, IndexError):
-        raise CheckpointError(f"{path} has no safetensors header; fetch it again.") from None
+        raise CheckpointError(f"{path} has no safetensors header", "fetch it again.") from None
     expected = max((tensor.stop for tensor in tensors.values()), default=begin)
     if size != expected:
-        raise CheckpointError(f"{path} has {size} bytes where its header promises {expected}; fetch it again.")
+        raise CheckpointError(f"{path} has {size} bytes where its header promises {expected}", "fetch it again.")
     return tensors
 
 
@@ -145,14 +151,14 @@ def check_weights(folder: Path, stem: str) -> list[Path]:
     if index.exists():
         weight_map = read_json(index).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
-            raise CheckpointError(f"{index} has no weight_map; fetch the checkpoint again.")
+            raise CheckpointError(f"{index} has no weight_map", "fetch the checkpoint again.")
         if any(Path(shard).name != shard for shard in weight_map.values()):
-            raise CheckpointError(f"{index} names a file outside its own folder; don't use this checkpoint.")
+            raise CheckpointError(f"{index} names a file outside its own folder", "don't use this checkpoint.")
         shards = sorted({folder / shard for shard in weight_map.values()})
         held = {shard.name: read_header(shard) for shard in shards}
         for tensor, shard in weight_map.items():
             if tensor not in held[shard]:
-                raise CheckpointError(f"{folder / shard} lacks the tensor {tensor}; fetch it again.")
+                raise CheckpointError(f"{folder / shard} lacks the tensor {tensor}", "fetch it again.")
         return shards
     if single.exists():
         read_header(single)
@@ -160,6 +166,6 @@ def check_weights(folder: Path, stem: str) -> list[Path]:
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:
         raise CheckpointError(
-            f"{folder / pickles[0]} is a pickle, which can run code when it is opened; use safetensors weights."
+            f"{folder / pickles[0]} is a pickle, which can run code when it is opened", "use safetensors weights."
         )
-    raise CheckpointError(f"{folder} has no {stem}.safetensors; fetch the checkpoint again.")
+    raise CheckpointError(f"{folder} has no {stem}.safetensors", "fetch the checkpoint again.")

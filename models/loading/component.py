@@ -92,7 +92,7 @@ def load_part(
         if isinstance(error, torch.OutOfMemoryError | CheckpointError):
             raise
         if "meta tensor" in str(error):  # how diffusers 0.42 with a device_map says that weights are missing
-            raise CheckpointError(f"{folder} lacks weights that its config.json asks for; fetch it again.") from error
+            raise CheckpointError(f"{folder} lacks weights that its config.json asks for", "fetch it again.") from error
         raise CheckpointError(f"{folder} can't be loaded as {model_class.__name__}: {first_line(error)}") from error
     missing = [name for name in info["missing_keys"] if not name.startswith(unused)]
     if missing or info["mismatched_keys"]:

@@ -131,10 +131,12 @@ def load_components(
                 load_part(QwenImageControlNetModel, controlnet.folder, device, dtype), controlnet_scale
             )
     if flow_match.config.get("stochastic_sampling"):
-        raise CheckpointError(f"{folder / 'scheduler'} samples with unseeded noise; set stochastic_sampling to false.")
+        raise CheckpointError(
+            f"{folder / 'scheduler'} samples with unseeded noise", "set stochastic_sampling to false."
+        )
     if transformer.config.guidance_embeds or transformer.config.use_layer3d_rope != is_layered:
         kind = "Qwen-Image-Layered" if is_layered else "text-to-image Qwen-Image"
-        raise CheckpointError(f"{folder / 'transformer'} is no {kind}; give another checkpoint.")
+        raise CheckpointError(f"{folder / 'transformer'} is no {kind}", "give another checkpoint.")
     with loading():
         merge(transformer, loras)
     if forms.transformer and forms.compresses_transformer:

@@ -46,7 +46,7 @@ def open_predictor(components: Components, levers: Levers) -> Predictor:
     if levers.float8 or levers.step_cache is not None or homes:
         asked = "The precision float8" if levers.float8 else "A step cache" if levers.step_cache else "Several GPUs"
         why = "this model modulates its tokens one by one" if levers.fused else "fused is off"
-        raise CheckpointError(f"{asked} needs the fused transformer, but {why}; leave it out, or change that.")
+        raise CheckpointError(f"{asked} needs the fused transformer, but {why}", "leave it out, or change that.")
     if resident is not None:
         stream_layers(components.transformer.transformer_blocks, components.device, resident)
     return Padded(components.transformer)

@@ -104,7 +104,8 @@ def place(sizes: Sizes, room: Room, budget: int) -> Placement:
         return streamed
     raise CheckpointError(
         f"The model needs {needed / GIB:.1f} GiB of the GPU's memory even if it is streamed block by block, and "
-        f"{budget / GIB:.1f} GiB may be used; free some, draw smaller pictures, use a larger GPU, or device cpu."
+        f"{budget / GIB:.1f} GiB may be used",
+        "free some, draw smaller pictures, use a larger GPU, or device cpu.",
     )
 
 

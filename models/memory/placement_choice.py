@@ -53,8 +53,8 @@ def choose_placement(
     own = budget.own()
     if wanted == "balanced" and (own is None or not budget.may_use_others or torch.cuda.device_count() < 2):
         raise CheckpointError(
-            "A balanced placement needs several GPUs, none of which the job names as its device; "
-            "leave placement to auto, or set device to cuda where there are several."
+            "A balanced placement needs several GPUs, none of which the job names as its device",
+            "leave placement to auto, or set device to cuda where there are several.",
         )
     if wanted == "resident" or (wanted == "auto" and own is None):
         return RESIDENT, None
@@ -71,7 +71,7 @@ def choose_placement(
     for candidate in plan.candidates:
         if candidate.placement.kind == wanted:
             return candidate.placement, plan
-    raise CheckpointError(f"All {len(budgets)} GPUs together have no room for the model; leave placement to auto.")
+    raise CheckpointError(f"All {len(budgets)} GPUs together have no room for the model", "leave placement to auto.")
 
 
 def sizes_of(
@@ -118,8 +118,8 @@ def plan_of(
         trial = try_out(checkpoint.folder, shape, device, dtype, form=form, levers=levers)
     except torch.OutOfMemoryError:
         raise CheckpointError(
-            f"{device} has no room for one block of the model and one picture of {shape}; "
-            "free some of its memory, use a larger GPU, or device cpu."
+            f"{device} has no room for one block of the model and one picture of {shape}",
+            "free some of its memory, use a larger GPU, or device cpu.",
         ) from None
     encoding = _encoding(checkpoint, dtype) + (sizes.text_on_host if writes_captions(checkpoint) else 0)
     return MemoryPlan(sizes, trial, budgets, encoding, most)

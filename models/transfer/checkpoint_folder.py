@@ -61,8 +61,8 @@ class CheckpointFolder:
         free, wanted = shutil.disk_usage(parts).free, sum(sizes)
         if wanted > free:
             raise CheckpointUnreachable(
-                f"{self.name} has {free / 1e9:.1f} GB free, and {wanted / 1e9:.1f} GB are still to come; "
-                "free some space or give another folder."
+                f"{self.name} has {free / 1e9:.1f} GB free, and {wanted / 1e9:.1f} GB are still to come",
+                "free some space or give another folder.",
             )
 
     def claim(self, inventory: Inventory) -> None:

@@ -29,8 +29,10 @@ def pinned(model: str, revision: str | None) -> str:
     """
     if revision is None or not re.fullmatch(r"[0-9a-f]{40}", revision):
         raise CheckpointError(
-            f"{model} must be pinned: give a commit of its repository, 40 hex digits, as the revision; "
-            "a branch or tag can change under a running job."
+            f"{model} must be pinned",
+            "give a commit of its repository, 40 hex digits, as the revision; "
+            "a branch or tag can change under a running job.",
+            joined=": ",
         )
     return revision
 

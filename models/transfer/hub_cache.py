@@ -49,8 +49,8 @@ def snapshot(
         lacking = ""
     if constants.HF_HUB_OFFLINE:
         raise NotFetched(
-            f"{model} at {revision} isn't whole in the hub's cache and HF_HUB_OFFLINE is set; "
-            f"fetch it where the hub can be reached{lacking}."
+            f"{model} at {revision} isn't whole in the hub's cache and HF_HUB_OFFLINE is set",
+            f"fetch it where the hub can be reached{lacking}.",
         )
     listener = listening.get()
     with patient_hub(listener), in_sentences(model, model, revision):
@@ -71,7 +71,7 @@ def snapshot(
             if tries_left:
                 listener.say(f"{damaged[0].path} arrived damaged; fetching it again.")
     raise CheckpointUnreachable(
-        f"{damaged[0].path} of {model} arrived damaged {TRIES} times; try again later, or from another HF_ENDPOINT."
+        f"{damaged[0].path} of {model} arrived damaged {TRIES} times", "try again later, or from another HF_ENDPOINT."
     )
 
 
@@ -83,7 +83,7 @@ def cached(model: str, revision: str) -> Path:
     """
     there = _cached(model, revision, [])
     if there is None:
-        raise CheckpointError(f"{model} at {revision} isn't in the hub's cache; fetch it with packshot models pull.")
+        raise CheckpointError(f"{model} at {revision} isn't in the hub's cache", "fetch it with packshot models pull.")
     return there
 
 

@@ -35,7 +35,7 @@ def in_sentences(what: str, repository: str, revision: str) -> Iterator[None]:
     try:
         yield
     except HFValidationError:
-        raise CheckpointError(f"{repository} is no hub id such as Qwen/Qwen-Image; check it.") from None
+        raise CheckpointError(f"{repository} is no hub id such as Qwen/Qwen-Image", "check it.") from None
     except GatedRepoError:
         raise CheckpointError(
             f"{repository} is gated: accept its terms at {hub}/{repository}, and set HF_TOKEN to a token of yours."
@@ -44,25 +44,27 @@ def in_sentences(what: str, repository: str, revision: str) -> Iterator[None]:
         raise CheckpointError(_no_repository(repository, hub)) from None
     except RevisionNotFoundError:
         raise CheckpointError(
-            f"{repository} has no commit {revision} at {hub}; give one of its history, 40 hex digits."
+            f"{repository} has no commit {revision} at {hub}", "give one of its history, 40 hex digits."
         ) from None
     except OfflineModeIsEnabled:
-        raise CheckpointError(f"{what} can't be fetched while HF_HUB_OFFLINE is set; unset it.") from None
+        raise CheckpointError(f"{what} can't be fetched while HF_HUB_OFFLINE is set", "unset it.") from None
     except LocalEntryNotFoundError as error:
         if isinstance(error.__cause__, HfHubHTTPError):
             raise CheckpointUnreachable(_answer(error.__cause__, what, hub)) from None
         raise CheckpointUnreachable(
-            f"{hub} doesn't answer as a hub does when asked for {what}; check HF_ENDPOINT, and any proxy on the way."
+            f"{hub} doesn't answer as a hub does when asked for {what}", "check HF_ENDPOINT, and any proxy on the way."
         ) from None
     except EntryNotFoundError:
-        raise CheckpointError(f"There is no {what} at {revision} at {hub}; check its name and the revision.") from None
+        raise CheckpointError(
+            f"There is no {what} at {revision} at {hub}", "check its name and the revision."
+        ) from None
     except HfHubHTTPError as error:
         if error.response.status_code in (401, 403):
             raise CheckpointError(_no_repository(repository, hub)) from None
         raise CheckpointUnreachable(_answer(error, what, hub)) from None
     except (httpx2.TransportError, httpx2.TooManyRedirects) as error:
         raise CheckpointUnreachable(
-            f"{what} stopped coming from {hub} ({_first_line(error)}); the same command goes on from there."
+            f"{what} stopped coming from {hub} ({_first_line(error)})", "the same command goes on from there."
         ) from None
     except OSError as error:
         reason = error.strerror or _first_line(error)

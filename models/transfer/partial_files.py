@@ -40,7 +40,9 @@ def parts_folder(folder: Path, busy: Callable[[], None]) -> Iterator[Path]:
                 raise
     except OSError as error:
         where, reason = error.filename or folder, error.strerror or str(error)
-        raise CheckpointUnreachable(f"{where} can't be written ({reason}); mend that, or give another place.") from None
+        raise CheckpointUnreachable(
+            f"{where} can't be written ({reason})", "mend that, or give another place."
+        ) from None
 
 
 @contextlib.contextmanager

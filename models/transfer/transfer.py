@@ -74,7 +74,7 @@ def transfer(
         stranger = next((path for path, sha256 in present.items() if sha256 is None), None)
         if stranger and destination.inventory() is None:
             raise CheckpointError(
-                f"{destination.name} holds another {stranger} than {name}; give a folder or prefix of its own."
+                f"{destination.name} holds another {stranger} than {name}", "give a folder or prefix of its own."
             )
         hashes = {path: sha256 for path, sha256 in present.items() if sha256} | {
             file.path: file.sha256 for file in files if file.sha256
@@ -109,14 +109,14 @@ def fetch(source: Source, file: RemoteFile, part: Path, listener: Listener, move
         if tries_left:
             listener.say(f"{file.path} arrived damaged; fetching it again.")
     raise CheckpointUnreachable(
-        f"{file.path} of {source.origin} arrived damaged {TRIES} times; try again later, or from another place."
+        f"{file.path} of {source.origin} arrived damaged {TRIES} times", "try again later, or from another place."
     )
 
 
 def _refuse_another(source: Source, destination: Destination) -> None:
     there = destination.inventory()
     if there is not None and (there.origin, there.revision) != (source.origin, source.revision):
-        raise CheckpointError(f"{destination.name} holds {there}; give another place, or remove that one first.")
+        raise CheckpointError(f"{destination.name} holds {there}", "give another place, or remove that one first.")
 
 
 class _Moving:

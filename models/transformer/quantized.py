@@ -78,12 +78,13 @@ def check_form(form: Form | None, device: torch.device) -> None:
         packed(torch.ones(1, BLOCK, device=device), form).restored(torch.bfloat16)
     except ImportError:
         raise CheckpointError(
-            f"Weights in {form} need bitsandbytes, which isn't installed; install it, or use weights of 8 bits or more."
+            f"Weights in {form} need bitsandbytes, which isn't installed",
+            "install it, or use weights of 8 bits or more.",
         ) from None
     except (RuntimeError, NotImplementedError, AttributeError) as error:
         raise CheckpointError(
-            f"bitsandbytes can't keep weights in {form} on {device} ({first_line(error).rstrip('.')}); "
-            "use weights of 8 bits or more."
+            f"bitsandbytes can't keep weights in {form} on {device} ({first_line(error).rstrip('.')})",
+            "use weights of 8 bits or more.",
         ) from error
 
 

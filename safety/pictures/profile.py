@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import to_json
 
+from safety.deciding import deciding
 from safety.pictures.label import LabelText
 from safety.pictures.measures import Box, edge_width, expect_rgb, measure_background, product_box
 from safety.pictures.picture_file import EXTENSIONS, PictureFile
@@ -32,6 +34,31 @@ class Profile(BaseModel):
     """A marketplace's demands; what is None isn't demanded. Sizes are in pixels, bytes are bytes."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    FIRST_FIELDS: ClassVar = (
+        "formats",
+        "extension",
+        "color_spaces",
+        "min_width",
+        "min_height",
+        "min_longest_side",
+        "max_longest_side",
+        "max_pixels",
+        "max_bytes",
+        "background",
+        "background_tolerance",
+        "background_share",
+        "background_shadows",
+        "min_product_share",
+        "max_product_share",
+        "max_transparent",
+        "max_edge_width",
+        "concepts",
+        "unlike_others",
+        "visible_label",
+        "aigc",
+        "content_credentials",
+        "min_layers_psnr",
+    )
 
     name: str
     source: str = ""  # where the numbers come from, and the date they were read
@@ -91,9 +118,12 @@ class Profile(BaseModel):
 
     @property
     def digest(self) -> str:
-        """SHA-256 (hex) of everything that decides a verdict: all fields but the name and the source."""
-        decides = f"{METHOD} {self.model_dump_json(exclude={'name', 'source'})}"
-        return hashlib.sha256(decides.encode()).hexdigest()
+        """SHA-256 (hex) of everything that decides a verdict: the method, and all fields but the name and the source.
+
+        A field that came later is left out where it is its default: see `safety.deciding`.
+        """
+        fields = to_json(deciding(self, exclude=("name", "source")), inf_nan_mode="null")
+        return hashlib.sha256(f"{METHOD} ".encode() + fields).hexdigest()
 
     def concepts_beyond(self, looked_for: Collection[str]) -> list[str]:
         """The concepts that this profile names and that aren't among those that a policy looks for in pictures."""

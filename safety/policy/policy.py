@@ -6,10 +6,11 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from safety.deciding import deciding
 from safety.probes.probe import Answer, Name, Probe, ProbeError
 from safety.text.blocklist import Blocklist
 from safety.text.blocklist_file import BlocklistError
@@ -36,6 +37,7 @@ class Concept(BaseModel):
     """Something to recognise by meaning. Without a threshold it isn't looked for there."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    FIRST_FIELDS: ClassVar = ("answer", "exempt", "prompt_threshold", "picture_threshold")
 
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
     sentence: Phrase  # what a person reads when it is found
@@ -78,6 +80,7 @@ class Policy(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    FIRST_FIELDS: ClassVar = ("concepts", "neutral", "min_prompt_match")
 
     name: str
     calibrated_for: str | None = None  # the CLIP that the thresholds were measured on, as a job names it
@@ -146,13 +149,14 @@ class Policy(BaseModel):
     def digest(self) -> str:
         """SHA-256 (hex) of everything that decides a verdict: the method, the contents of lists and probe, the fields.
 
+        A field that came later is left out where it is its default: see `safety.deciding`.
         Computed anew each time (1 ms), because a cached one would survive `model_copy(update=...)`.
         """
         decides = {
             "method": METHOD,
             "blocklist": self.blocklist.contents,
             **({"probe": self.probe.digest} if self.probe else {}),
-            **self.model_dump(mode="json", exclude={"name", "calibrated_for"}),
+            **deciding(self, exclude=("name", "calibrated_for")),
         }
         return hashlib.sha256(json.dumps(decides, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 

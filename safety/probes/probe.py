@@ -13,13 +13,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from safety.deciding import deciding
 from safety.verdict import Reason, Verdict, allow, ask, fail, refuse
 
 FORMAT = "packshot-probe"  # the one entry of the file's metadata
@@ -38,6 +39,7 @@ class Probed(BaseModel):
     """A concept of a probe. A score is the logarithm of the odds that a prompt is about it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    FIRST_FIELDS: ClassVar = ("answer",)
 
     name: Name
     threshold: Annotated[float, Field(allow_inf_nan=False)]  # at or above it the answer is given
@@ -48,6 +50,7 @@ class About(BaseModel):
     """What a probe says of itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    FIRST_FIELDS: ClassVar = ("version",)
 
     version: Literal[1] = 1
     text_encoder: str  # whose vectors it weighs: see `models.checkpoints.text_encoder`
@@ -147,13 +150,17 @@ class Probe:
     @property
     def data(self) -> bytes:
         """The bytes of its file; the same probe gives the same ones."""
-        about = json.dumps(self.about.model_dump(mode="json"), sort_keys=True, ensure_ascii=False)
-        return save({"weights": self.weights, "bias": self.bias}, {FORMAT: about})
+        return self._saved(self.about.model_dump(mode="json"))
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 (hex) of all that decides its verdicts."""
-        return hashlib.sha256(self.data).hexdigest()
+        """SHA-256 (hex) of all that decides its verdicts; see `safety.deciding`."""
+        return hashlib.sha256(self._saved(deciding(self.about))).hexdigest()
+
+    def _saved(self, about: dict[str, Any]) -> bytes:
+        """A safetensors file that says this of itself."""
+        metadata = json.dumps(about, sort_keys=True, ensure_ascii=False)
+        return save({"weights": self.weights, "bias": self.bias}, {FORMAT: metadata})
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
         """The scores [N, concepts] of vectors [N, D]; not finite where a vector isn't."""

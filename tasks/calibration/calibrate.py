@@ -18,7 +18,7 @@ from tasks.calibration.scoring import Pair, Scored, Scores, What, parts, score
 from tasks.calibration.thresholds import Calibration, Mistake, Stopped, Threshold, Written
 from tasks.errors import RequestError
 from tasks.job import Job
-from tasks.judging.judges import Judges, clip_of
+from tasks.judging.clip_classifier import clip_classifier
 from tasks.sources.intake import Intake
 from tasks.sources.source import folder_of
 
@@ -51,14 +51,13 @@ def calibrate(
         raise RequestError(str(error)) from error
     _check_place(out, job.policy)
     examples = open_examples(name, [concept.name for concept in policy.concepts])
-    clip = clip_of(job)
+    clip = clip_classifier(job)
     if clip is None:
         raise RequestError("Thresholds are those of a CLIP, and the job's clip is none: give one with --clip.")
-    judges = Judges(policy, clip, {}, device=job.device)
     intake = Intake(folder_of(name), job.image_hosts, job.max_image_bytes, job.max_image_pixels)
     sources, page = intake.sources(), out.with_suffix(".html")
     with intake.decoder(DECODERS) as decoder:
-        scores = score(examples, judges, sources, decoder, held_out=held_out)
+        scores = score(examples, clip.open(policy, device=job.device), sources, decoder, held_out=held_out)
         calibration = calibrated(
             policy, scores, base=job.policy, clip=job.clip, false_positives=false_positives, held_out=held_out
         )

@@ -18,7 +18,8 @@ from tasks.calibration.train_probe import prompt_vectors
 from tasks.checkpoints.checkpoints import find_checkpoint
 from tasks.errors import RequestError
 from tasks.job import Job
-from tasks.judging.judges import Judges, clip_of, load_policy, unasked, unjudged
+from tasks.judging.classifier_registry import classifiers_of
+from tasks.judging.judges import Judges, load_policy, unasked, unjudged
 from tasks.judging.probe_check import check_probe
 from tasks.kinds.registry import kind_of
 from tasks.sources.decoder import Decoder
@@ -34,7 +35,7 @@ def judges_of(job: Job) -> Judges:
         CheckpointError, CheckpointUnreachable, StoreError: if the CLIP can't be found.
     """
     policy = load_policy(job.policy, job.clip)
-    return Judges(policy, clip_of(job), {}, device=job.device)
+    return Judges(policy, classifiers_of(job), {}, device=job.device)
 
 
 def ask_probe(prompt: str, job: Job, policy: Policy) -> Verdict | None:
@@ -60,7 +61,7 @@ def explain_prompt(prompt: str, judges: Judges, by_probe: Verdict | None = None)
     policy = judges.policy
     by_list = judge_text(prompt, policy.blocklist, what="prompt")
     by_meaning, near = _meaning_of_prompt(prompt, judges) if judges.asks_clip else (allow(), ())
-    verdicts = [by_list, by_meaning]
+    verdicts = [by_list, by_meaning, *(reading.verdict for reading in judges.besides_clip.screen([prompt]))]
     if by_probe is not None and policy.probe is not None:
         verdicts, near = [*verdicts, by_probe], (*near, *probe_nearness(by_probe.scores, policy.probe))
     listed = listed_in(prompt, policy.blocklist)
@@ -69,9 +70,10 @@ def explain_prompt(prompt: str, judges: Judges, by_probe: Verdict | None = None)
 
 def _meaning_of_prompt(prompt: str, judges: Judges) -> tuple[Verdict, tuple[Nearness, ...]]:
     try:
-        windows = judges.prompt_windows([prompt])[0]
-        verdict = judge_prompt(windows, judges.concepts, judges.policy)
-        return verdict, nearness(windows, verdict.scores, judges.concepts, judges.policy, "prompt")
+        clip = judges.by_clip
+        windows = clip.windows([prompt])[0]
+        verdict = judge_prompt(windows, clip.concepts, clip.policy)
+        return verdict, nearness(windows, verdict.scores, clip.concepts, clip.policy, "prompt")
     except Exception as error:  # noqa: BLE001  as in a run, what can't be screened is refused
         return unjudged(Reason.SCREEN_FAILED, "prompt could not be screened", error), ()
 
@@ -92,7 +94,7 @@ def explain_picture(file: Path, prompt: str | None, judges: Judges) -> Explanati
     match = by_meaning.scores.get(PROMPT_MATCH)
     return Explanation(
         "picture",
-        strictest([shown, by_meaning]),
+        strictest([shown, by_meaning, *_of_others(pixels, prompt, judges.besides_clip)]),
         near=near,
         match=None if match is None else (match, policy.min_prompt_match),
         unasked=_unasked(judges),
@@ -101,12 +103,18 @@ def explain_picture(file: Path, prompt: str | None, judges: Judges) -> Explanati
 
 def _meaning_of_picture(pixels: np.ndarray, prompt: str | None, judges: Judges) -> tuple[Verdict, tuple[Nearness, ...]]:
     try:
-        (row,) = judges.clip.embed_pictures([pixels])
-        windows = judges.prompt_windows([prompt])[0] if prompt else None
-        verdict = judge_picture(row, windows, judges.concepts, judges.policy)
-        return verdict, nearness(row[None], verdict.scores, judges.concepts, judges.policy, "picture")
+        clip = judges.by_clip
+        (row,) = clip.model.embed_pictures([pixels])
+        windows = clip.windows([prompt])[0] if prompt else None
+        verdict = judge_picture(row, windows, clip.concepts, clip.policy)
+        return verdict, nearness(row[None], verdict.scores, clip.concepts, clip.policy, "picture")
     except Exception as error:  # noqa: BLE001  likewise
         return unjudged(Reason.CLASSIFIER_FAILED, "picture could not be classified", error), ()
+
+
+def _of_others(pixels: np.ndarray, prompt: str | None, others: Judges) -> list[Verdict]:
+    """What the classifiers beside the CLIP say of a picture, which may be that of a prompt."""
+    return others.see([pixels], [reading.kept for reading in others.screen([prompt])] if prompt else None)
 
 
 def _pixels(file: Path) -> np.ndarray:

@@ -17,7 +17,7 @@ from safety.probes.held_out import is_held_out, picture_key, text_key
 from safety.verdict import Verdict
 from tasks.calibration.examples import Example, Examples
 from tasks.errors import RequestError
-from tasks.judging.judges import Judges
+from tasks.judging.clip_classifier import OpenClip
 from tasks.sources.decoder import Decoder
 from tasks.sources.source import Sources
 from tasks.sources.source_error import SourceError
@@ -87,7 +87,7 @@ class _Seen:
         return False
 
 
-def score(examples: Examples, judges: Judges, sources: Sources, decoder: Decoder, *, held_out: float) -> Scores:
+def score(examples: Examples, clip: OpenClip, sources: Sources, decoder: Decoder, *, held_out: float) -> Scores:
     """Score every example, each once.
 
     Args:
@@ -102,10 +102,10 @@ def score(examples: Examples, judges: Judges, sources: Sources, decoder: Decoder
     with ThreadPoolExecutor(READING, thread_name_prefix="examples") as pool:
         rows = iter(examples)
         while some := list(islice(rows, at_a_time)):
-            windows = _score_prompts(some, judges, prompts)
+            windows = _score_prompts(some, clip, prompts)
             shown = [example for example in some if example.image is not None]
             read = list(pool.map(lambda example: read_picture(example, sources, decoder), shown))
-            for example, row, key in _score_pictures(shown, read, judges, pictures):
+            for example, row, key in _score_pictures(shown, read, clip, pictures):
                 if example.row in windows and not example.labels:
                     text = text_key(example.prompt or "")
                     fitting.append(Fitting(example.row, key, text, row, windows[example.row]))
@@ -125,22 +125,22 @@ def read_picture(example: Example, sources: Sources, decoder: Decoder) -> np.nda
         raise RequestError(f"The picture in row {example.row} can't be used: {error.message}") from None
 
 
-def _score_prompts(some: Sequence[Example], judges: Judges, seen: _Seen) -> dict[int, np.ndarray]:
+def _score_prompts(some: Sequence[Example], clip: OpenClip, seen: _Seen) -> dict[int, np.ndarray]:
     """Score the prompts of some rows; gives the windows of each, by row."""
     rows = [example for example in some if example.prompt is not None]
-    windows = judges.prompt_windows([example.prompt or "" for example in rows])
+    windows = clip.windows([example.prompt or "" for example in rows])
     for example, window in zip(rows, windows, strict=True):
-        seen.add(example, text_key(example.prompt or ""), judge_prompt(window, judges.concepts, judges.policy))
+        seen.add(example, text_key(example.prompt or ""), judge_prompt(window, clip.concepts, clip.policy))
     return {example.row: window for example, window in zip(rows, windows, strict=True)}
 
 
 def _score_pictures(
-    rows: Sequence[Example], pixels: Sequence[np.ndarray], judges: Judges, seen: _Seen
+    rows: Sequence[Example], pixels: Sequence[np.ndarray], clip: OpenClip, seen: _Seen
 ) -> Iterator[tuple[Example, np.ndarray, str]]:
     """Score some pictures; gives those that are new, each with its embedding and its key."""
-    for example, picture, row in zip(rows, pixels, judges.clip.embed_pictures(pixels), strict=True):
+    for example, picture, row in zip(rows, pixels, clip.model.embed_pictures(pixels), strict=True):
         key = picture_key(picture)
-        if seen.add(example, key, judge_picture(row, None, judges.concepts, judges.policy)):
+        if seen.add(example, key, judge_picture(row, None, clip.concepts, clip.policy)):
             yield example, row, key
 
 

@@ -139,8 +139,8 @@ def read_catalogue(store: Store) -> Catalogue:
         table = pq.read_table(io.BytesIO(content))
     except (pa.ArrowException, OSError) as error:  # the latter of a page that doesn't unpack
         raise UnreadableCatalogue(
-            f"{store.uri_of(PATH)} is not a Parquet file that can be read: write the catalogue anew with packshot "
-            f"rebuild --store {store.uri}."
+            f"{store.uri_of(PATH)} is not a Parquet file that can be read",
+            f"write the catalogue anew with packshot rebuild --store {store.uri}.",
         ) from error
     names = {RENAMED.get(name, name) for name in table.schema.names}
     missing = set(CATALOGUE_SCHEMA.names) - names - set(ADDED)
@@ -174,7 +174,7 @@ def _state(written: bytes, store: Store) -> State:
     try:
         fields = json.loads(written)
         if fields.pop("format") > FORMAT:
-            raise RequestError(f"{store.uri} was written by a newer packshot: use that one.")
+            raise RequestError(f"{store.uri} was written by a newer packshot", "use that one.")
         editors = {
             name: Editor(
                 **{**each, "owner": Owner(**each["owner"]), "publications": _unpacked(each["publications"])},
@@ -186,8 +186,8 @@ def _state(written: bytes, store: Store) -> State:
         raise
     except (ValueError, TypeError, KeyError, AttributeError, zlib.error) as error:
         raise UnreadableCatalogue(
-            f"The state in the metadata of {store.uri_of(PATH)} can't be read: write the catalogue anew with packshot "
-            f"rebuild --store {store.uri}."
+            f"The state in the metadata of {store.uri_of(PATH)} can't be read",
+            f"write the catalogue anew with packshot rebuild --store {store.uri}.",
         ) from error
 
 

@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from models.checkpoints import checkpoint as at_hand
 from models.checkpoints.checkpoint import Checkpoint, check_kind, glance_at_clip, glance_at_controlnet
@@ -16,9 +15,8 @@ from models.files.safetensors_files import called
 from models.transfer.checkpoint_folder import CheckpointFolder
 from models.transfer.endpoints import listening
 from models.transfer.transfer import transfer
-
-if TYPE_CHECKING:
-    from tasks.checkpoints.checkpoint_bucket import CheckpointBucket
+from tasks.checkpoints.stored_checkpoint import StoredCheckpoint
+from tasks.stores.opening import is_store_address
 
 Glance = Callable[[Path], object]
 
@@ -60,13 +58,8 @@ def find_controlnet(model: str, revision: str | None, checkpoint: Checkpoint) ->
     )
 
 
-def is_bucket(address: str) -> bool:
-    """Whether a model, or a place for one, is named by an `s3://` address."""
-    return address.lower().startswith("s3://")
-
-
 def _find(model: str, glance: Glance, find: Callable[[str], Checkpoint]) -> Checkpoint:
-    if not is_bucket(model):
+    if not is_store_address(model):
         return find(model)
     folder = _fetched(model, glance)
     with called(folder, model):
@@ -80,30 +73,24 @@ def at_hand_as(model: str) -> str | None:
     Raises:
         StoreAddressError, StoreError: if the bucket can't be asked.
     """
-    if not is_bucket(model):
+    if not is_store_address(model):
         return model
-    folder = _folder_for(_bucket(model))
+    folder = _folder_for(StoredCheckpoint.at(model))
     return str(folder) if _is_whole(folder) else None
 
 
 def _fetched(address: str, glance: Glance) -> Path:
     """The folder of this machine's cache that holds what lies at an address now; fetched if it isn't there yet."""
-    bucket = _bucket(address)
-    folder = _folder_for(bucket)
+    stored = StoredCheckpoint.at(address)
+    folder = _folder_for(stored)
     if not _is_whole(folder):
-        transfer(bucket, CheckpointFolder(folder), listening.get(), glance=glance)
+        transfer(stored, CheckpointFolder(folder), listening.get(), glance=glance)
     return folder
 
 
-def _bucket(address: str) -> CheckpointBucket:
-    from tasks.checkpoints.checkpoint_bucket import CheckpointBucket  # imports boto3
-
-    return CheckpointBucket.at(address)
-
-
-def _folder_for(bucket: CheckpointBucket) -> Path:
+def _folder_for(stored: StoredCheckpoint) -> Path:
     """Named by what the bucket lists, so that other contents get another folder, and a run keeps what it began with."""
-    listing = "".join(sorted(f"{file.path} {file.size} {file.sha256 or file.version}\n" for file in bucket.files()))
+    listing = "".join(sorted(f"{file.path} {file.size} {file.sha256 or file.version}\n" for file in stored.files()))
     return cache_folder() / "checkpoints" / hashlib.sha256(listing.encode()).hexdigest()[:32]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import threading
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from models.checkpoints.clip_names import repository_of
 from models.files.inventory import Inventory
@@ -14,10 +13,8 @@ from models.transfer.checkpoint_folder import CheckpointFolder
 from models.transfer.endpoints import Destination, Listener, Source, silent
 from models.transfer.hub import HubSource, is_hub_id, pinned
 from models.transfer.transfer import transfer
-from tasks.checkpoints.checkpoints import is_bucket
-
-if TYPE_CHECKING:
-    from tasks.checkpoints.checkpoint_bucket import CheckpointBucket
+from tasks.checkpoints.stored_checkpoint import StoredCheckpoint
+from tasks.stores.opening import is_store_address
 
 
 def pull(model: str, revision: str | None, to: str, listener: Listener = silent) -> Inventory:
@@ -37,25 +34,21 @@ def pull(model: str, revision: str | None, to: str, listener: Listener = silent)
     given_up = threading.Event()
     with contextlib.ExitStack() as stack:
         source: Source
-        if is_bucket(model):
-            source = _bucket(model)
+        if is_store_address(model):
+            source = StoredCheckpoint.at(model)
         else:
             source = _repository(model, revision)
             from models.transfer.hub_client import patient_hub  # imports huggingface_hub
 
             stack.enter_context(patient_hub(listener, given_up))
-        destination: Destination = _bucket(to) if is_bucket(to) else CheckpointFolder(Path(to).expanduser().absolute())
+        destination: Destination = (
+            StoredCheckpoint.at(to) if is_store_address(to) else CheckpointFolder(Path(to).expanduser().absolute())
+        )
         return transfer(source, destination, listener, given_up=given_up)
-
-
-def _bucket(address: str) -> CheckpointBucket:
-    from tasks.checkpoints.checkpoint_bucket import CheckpointBucket  # imports boto3
-
-    return CheckpointBucket.at(address)
 
 
 def _repository(model: str, revision: str | None) -> HubSource:
     if not is_hub_id(model):
-        raise CheckpointError(f"{model} is no hub id such as Qwen/Qwen-Image, and no s3:// address; check it.")
+        raise CheckpointError(f"{model} is no hub id such as Qwen/Qwen-Image, and no s3:// address", "check it.")
     repository = repository_of(model)
     return HubSource(repository, pinned(repository, revision))

@@ -60,11 +60,11 @@ def check_disks(store: str) -> list[Finding]:
     """The disks of packshot's cache folder, and of the store if it is a folder."""
     findings = [judge_cache(read_disk(cache_folder()))]
     try:
-        place = open_store(store).uri if store else "s3://"
+        folder = open_store(store).folder if store else None
     except StoreAddressError:  # the store's own check says so
         return findings
-    if not place.startswith("s3://"):
-        findings.append(judge_store_disk(read_disk(Path(place))))
+    if folder is not None:
+        findings.append(judge_store_disk(read_disk(folder)))
     return findings
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from models.finding import Finding
 from tasks.catalogue.catalogue import read_catalogue
 from tasks.catalogue.catalogue_edit import perhaps_dead, strike_command
@@ -31,7 +29,6 @@ KEPT = Finding.warning(
     "The bucket keeps versions, so a picture that was withdrawn can still be read by its version.",
     "Let a lifecycle rule of the bucket remove versions that aren't current, or name a bucket without versioning.",
 )
-SENTENCE = re.compile(r"(.+): (.+)")  # how an error of a store says what is wrong and what to do
 
 
 def check_store(address: str) -> list[Finding]:
@@ -41,14 +38,14 @@ def check_store(address: str) -> list[Finding]:
     try:
         store = open_store(address)
     except StoreAddressError as error:
-        return [Finding.refused("store reach", str(error), SENTENCE, "Give another address.", fault="request")]
+        return [Finding.refused("store reach", error, "Give another address.", fault="request")]
     passed: list[Step] = []
     failed = []
     try:
         store.probe(passed.append)
     except StoreError as error:
         step = STEPS[len(passed)]
-        failed = [Finding.refused(NAMES[step], str(error), SENTENCE, "Use another store.", fault="reach")]
+        failed = [Finding.refused(NAMES[step], error, "Use another store.", fault="reach")]
     kept = [KEPT] if not failed and store.keeps_versions() else []
     return [*(Finding.ok(NAMES[step], PASSED[step].format(uri=store.uri)) for step in passed), *failed, *kept]
 
@@ -62,7 +59,7 @@ def check_catalogue(address: str) -> list[Finding]:
         return []  # `check_store` says why
     except RequestError as error:
         otherwise = f"Write it anew: packshot rebuild --store {store.uri}"
-        return [Finding.refused("catalogue", str(error), SENTENCE, otherwise, fault="request")]
+        return [Finding.refused("catalogue", error, otherwise, fault="request")]
     return [
         Finding.warning("store in use", sentence, f"Strike it, if it is dead: {strike_command(store, name)}")
         for name, sentence in perhaps_dead(state, this_process()).items()

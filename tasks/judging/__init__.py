@@ -1,1 +1,1 @@
-"""The judges of a run: its policy, CLIP and profiles."""
+"""The judges of a run: its policy, classifiers and profiles."""

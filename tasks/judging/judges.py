@@ -1,67 +1,30 @@
-"""The judges of a run: the policy, the CLIP it speaks through, and the profiles."""
+"""The judges of a run: the policy, the classifiers that speak beside its lists, and the profiles."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeVar
 
 import numpy as np
 
-from safety.pictures.profile import Profile
-
-if TYPE_CHECKING:
-    from models.clip.clip import Clip
-
-from models.checkpoints.checkpoint import Checkpoint, CheckpointError
-from models.checkpoints.identity import is_miniature, is_miniature_clip
-from models.files.layout import PIPELINE
+from models.checkpoints.checkpoint import CheckpointError
 from models.loading.loaded_once import loaded_once
 from models.lost_device import DeviceLost
-from models.transfer.hub import is_hub_id
-from safety.policy.concepts import ConceptEmbeddings, embed_concepts, judge_picture
+from safety.pictures.profile import Profile
 from safety.policy.policy import Policy, PolicyError
-from safety.verdict import Reason, Verdict, allow, fail
-from tasks.checkpoints.checkpoints import find_clip, is_bucket
+from safety.verdict import Reason, Verdict, fail, strictest
 from tasks.errors import RequestError
-from tasks.job import NO_CLIP, Job
+from tasks.job import NO_CLIP
+from tasks.judging.classifier import Classifier, OpenClassifier, TextReading
+from tasks.judging.clip_classifier import CLIP, OpenClip
 
 logger = logging.getLogger(__name__)
 
-
-def clip_of(job: Job) -> Checkpoint | None:
-    """Find the CLIP of a job; None where it wants none.
-
-    Raises:
-        RequestError: if it is the miniature's, and the job's model is another one's.
-        CheckpointError, CheckpointUnreachable, StoreError: if it can't be found.
-    """
-    if job.clip == NO_CLIP:
-        return None
-    clip = find_clip(job.clip, job.clip_revision)
-    check_judge(job.clip, clip.folder, job.model)
-    return clip
-
-
-def check_judge(clip: str, folder: Path, model: str) -> None:
-    """Refuse the miniature's CLIP, by its weights in `folder`, as the judge of what another model makes.
-
-    A model of the hub or in a bucket is another one, so that this is said before anything is fetched.
-
-    Raises:
-        RequestError: if it is so; where there is no model, whoever opens that says so.
-    """
-    if model == "miniature" or not is_miniature_clip(folder):
-        return
-    place = Path(model).expanduser()
-    is_elsewhere = is_bucket(model) or (is_hub_id(model) and not place.is_dir())
-    if is_elsewhere or ((place / PIPELINE).exists() and not is_miniature(place)):
-        raise RequestError(
-            f"The model {model} needs another CLIP than {clip!r}, which was trained on the miniature's drawings and "
-            "would refuse most of what is real; give --clip MODEL and a policy that was measured on it, or --clip none "
-            "for lists, profiles and whatever else the policy names alone."
-        )
+Thing = TypeVar("Thing")
+Answer = TypeVar("Answer")
 
 
 def load_policy(policy: str, clip: str) -> Policy:
@@ -97,70 +60,166 @@ def unasked(policy: Policy) -> str:
 
 
 class Judges:
-    """Holds the CLIP open, with the policy's concepts embedded by it; without one, no concept is looked for."""
+    """Holds the classifiers of a run open, each from when it is first asked.
+
+    A classifier that fails refuses, whatever the others say: whatever goes wrong, nothing passes unseen.
+    """
 
     def __init__(
-        self, policy: Policy, clip: Checkpoint | None, profiles: Mapping[str, Profile], *, device: str
+        self, policy: Policy, classifiers: Sequence[Classifier], profiles: Mapping[str, Profile], *, device: str
     ) -> None:
-        self.policy, self.profiles = policy, profiles
-        self.asks_clip = clip is not None
-        self._clip_checkpoint, self._device = clip, device
+        self.policy, self.profiles, self.device = policy, profiles, device
+        self.classifiers = tuple(classifiers)
+        self._judges = tuple(_Judge(one, policy, device) for one in classifiers)
 
-    @loaded_once
-    def clip(self) -> Clip:
-        """The CLIP, loaded when it is first asked.
-
-        Raises:
-            CheckpointError: if it can't be opened, or the job has none.
-        """
-        if self._clip_checkpoint is None:
-            raise CheckpointError("The job has no CLIP (clip is none); give one with --clip.")
-        from models.clip.clip import Clip  # imports torch, which takes seconds: not where nothing is to be judged
-
-        return Clip.load(self._clip_checkpoint, device=self._device)
-
-    @loaded_once
-    def concepts(self) -> ConceptEmbeddings:
-        """The policy's phrases as this CLIP reads them."""
-        return embed_concepts(self.policy, self.clip.embed_texts)
+    def screen(self, texts: Sequence[str]) -> list[TextReading]:
+        """What the classifiers say of texts, and what each keeps of them, by its name."""
+        asked = [judge.screen(texts) for judge in self._judges] if texts else []
+        return [_together([readings[at] for readings in asked]) for at in range(len(texts))]
 
     def see(
         self,
         pictures: Sequence[np.ndarray],
-        windows: Sequence[np.ndarray | None] | None = None,
-        policy: Policy | None = None,
+        kept: Sequence[Mapping[str, Any]] | None = None,
+        *,
+        conditions: bool = False,
     ) -> list[Verdict]:
-        """What the policy says of pictures, uint8 [H, W, 3], beside the windows of their prompts where there are any.
+        """What the classifiers say of pictures, uint8 [H, W, 3], beside what was kept of their prompts, if anything.
 
-        `policy` is a part of the run's, where not all of it counts.
-
-        A classifier that fails refuses: whatever goes wrong, no picture passes unseen.
+        `conditions` says that these are what pictures are drawn after, of which less counts.
         """
-        if not pictures:
-            return []
-        if not self.asks_clip:
-            return [allow() for _ in pictures]
-        try:
-            clip, concepts = self.clip, self.concepts
-        except Exception as error:
-            logger.exception("The CLIP could not be asked about pictures.")
-            return [_unclassified(error) for _ in pictures]
-        return [
-            thing if isinstance(thing, Verdict) else judge_picture(thing, prompt, concepts, policy or self.policy)
-            for thing, prompt in zip(_embedded(pictures, clip), windows or [None] * len(pictures), strict=True)
-        ]
+        kept = kept or [{}] * len(pictures)
+        asked = [judge.classify(pictures, kept, conditions) for judge in self._judges] if pictures else []
+        return [strictest(verdicts[at] for verdicts in asked) for at in range(len(pictures))]
 
     def nearness(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
         """How near a picture comes to what the policy looks for, by what `see` said: score and threshold, by name."""
         limits = looked_for(self.policy)
         return {name: (verdict.scores[name], limit) for name, limit in limits.items() if name in verdict.scores}
 
-    def prompt_windows(self, prompts: Sequence[str]) -> list[np.ndarray]:
-        """Embeddings of each prompt's windows: float32 [windows, dimensions] a prompt.
+    @property
+    def asks_clip(self) -> bool:
+        """Whether a CLIP is among the classifiers."""
+        return any(judge.name == CLIP for judge in self._judges)
 
-        Halves of a character, which no tokenizer takes, are read as question marks.
+    @property
+    def by_clip(self) -> OpenClip:
+        """The CLIP, opened when it is first asked.
+
+        Raises:
+            CheckpointError: if it can't be opened, or the job has none.
         """
-        return self.clip.embed_windows([prompt.encode("utf-8", "replace").decode() for prompt in prompts])
+        for judge in self._judges:
+            if judge.name == CLIP and isinstance(opened := judge.opened, OpenClip):
+                return opened
+        raise CheckpointError("The job has no CLIP (clip is none)", "give one with --clip.")
+
+    @property
+    def besides_clip(self) -> Judges:
+        """The other classifiers."""
+        others = [one for one in self.classifiers if one.name != CLIP]
+        return Judges(self.policy, others, self.profiles, device=self.device)
+
+
+class _Judge:
+    """One classifier of a run, opened when it is first asked."""
+
+    def __init__(self, classifier: Classifier, policy: Policy, device: str) -> None:
+        self.name = classifier.name
+        self._classifier, self._policy, self._device = classifier, policy, device
+
+    @loaded_once
+    def opened(self) -> OpenClassifier:
+        """The classifier, ready to judge."""
+        return self._classifier.open(self._policy, device=self._device)
+
+    def screen(self, texts: Sequence[str]) -> list[TextReading]:
+        """What it says of texts, or that it failed of them."""
+
+        def ask(some: Sequence[str]) -> list[TextReading]:
+            return [TextReading(self._own(one.verdict), {self.name: one.kept}) for one in self.opened.screen(some)]
+
+        def failed(error: Exception) -> TextReading:
+            return TextReading(unjudged(Reason.SCREEN_FAILED, f"prompt could not be screened{self._by}", error), {})
+
+        return self._answers("prompt", texts, ask, failed)
+
+    def classify(
+        self, pictures: Sequence[np.ndarray], kept: Sequence[Mapping[str, Any]], conditions: bool
+    ) -> list[Verdict]:
+        """What it says of pictures, or that it failed of them."""
+
+        def ask(some: Sequence[tuple[np.ndarray, Any]]) -> list[Verdict]:
+            shown, known = [picture for picture, _ in some], [what for _, what in some]
+            return [self._own(one) for one in self.opened.classify(shown, known, conditions=conditions)]
+
+        def failed(error: Exception) -> Verdict:
+            return unjudged(Reason.CLASSIFIER_FAILED, f"picture could not be classified{self._by}", error)
+
+        pairs = [(picture, one.get(self.name)) for picture, one in zip(pictures, kept, strict=True)]
+        return self._answers("picture", pairs, ask, failed)
+
+    def _answers(
+        self,
+        what: str,
+        things: Sequence[Thing],
+        ask: Callable[[Sequence[Thing]], list[Answer]],
+        failed: Callable[[Exception], Answer],
+    ) -> list[Answer]:
+        try:
+            self.opened  # noqa: B018  opens it, which isn't tried again for each thing
+        except Exception as error:
+            logger.exception("%s could not be asked about %ss.", self._title, what)
+            return [failed(error) for _ in things]
+        return self._each(what, things, ask, failed)
+
+    def _each(
+        self,
+        what: str,
+        things: Sequence[Thing],
+        ask: Callable[[Sequence[Thing]], list[Answer]],
+        failed: Callable[[Exception], Answer],
+    ) -> list[Answer]:
+        """The answer about every thing, or the refusal of one that it fails of: that takes no other with it."""
+        try:
+            answers = ask(things)
+            if len(answers) != len(things):
+                raise ValueError(f"{len(answers)} answers about {len(things)} {what}s")
+            return answers
+        except Exception as error:
+            logger.exception("%s failed of %s.", self._title, f"a {what}" if len(things) == 1 else f"{what}s")
+            if len(things) == 1:
+                return [failed(error)]
+            return [answer for thing in things for answer in self._each(what, [thing], ask, failed)]
+
+    def _own(self, verdict: Verdict) -> Verdict:
+        """A verdict whose scores say whose they are.
+
+        Raises:
+            ValueError: if a score isn't a number, of which nobody knows on which side of a limit it is.
+        """
+        if not all(math.isfinite(score) for score in (*verdict.scores.values(), *verdict.asks.values())):
+            raise ValueError(f"scores that are no numbers: {sorted(verdict.scores)}")
+        if self.name == CLIP:
+            return verdict
+        scores, asks = (
+            {f"{self.name}.{name}": score for name, score in some.items()} for some in (verdict.scores, verdict.asks)
+        )
+        return replace(verdict, scores=scores, asks=asks)
+
+    @property
+    def _title(self) -> str:
+        return "The CLIP" if self.name == CLIP else f"The classifier {self.name}"
+
+    @property
+    def _by(self) -> str:
+        return "" if self.name == CLIP else f" by the classifier {self.name}"
+
+
+def _together(readings: Sequence[TextReading]) -> TextReading:
+    """What all classifiers say of one text, and what each of them keeps of it."""
+    kept = {name: one for reading in readings for name, one in reading.kept.items()}
+    return TextReading(strictest(reading.verdict for reading in readings), kept)
 
 
 def unjudged(reason: Reason, what: str, error: Exception) -> Verdict:
@@ -178,24 +237,6 @@ def unjudged(reason: Reason, what: str, error: Exception) -> Verdict:
     # Only a checkpoint's errors are made to be shown: another one may quote a whole prompt.
     why = str(error) if isinstance(error, CheckpointError) else f"{type(error).__name__}."
     return fail(reason, f"The {what}: {why}")
-
-
-def _unclassified(error: Exception) -> Verdict:
-    return unjudged(Reason.CLASSIFIER_FAILED, "picture could not be classified", error)
-
-
-def _embedded(pictures: Sequence[np.ndarray], clip: Clip) -> list[np.ndarray | Verdict]:
-    """The embedding of every picture, or the refusal of one that the CLIP fails of: it takes no other with it."""
-    try:
-        rows = clip.embed_pictures(pictures)
-        if len(rows) != len(pictures):
-            raise ValueError(f"{len(rows)} embeddings of {len(pictures)} pictures")
-        return [*rows]
-    except Exception as error:
-        logger.exception("The CLIP failed of a picture." if len(pictures) == 1 else "The CLIP failed of pictures.")
-        if len(pictures) == 1:
-            return [_unclassified(error)]
-        return [thing for picture in pictures for thing in _embedded([picture], clip)]
 
 
 def looked_for(policy: Policy) -> dict[str, float]:

@@ -13,6 +13,7 @@ from models.devices.attention import Attention
 from models.placement_names import WantedPlacement
 from safety.pictures.profile import Profile
 from safety.policy.policy import Policy
+from tasks.judging.classifier import Classifier
 from tasks.results.marking import Marking
 from tasks.stores.dialect import Dialect
 
@@ -43,7 +44,7 @@ class LaneSpec:
     checkpoint: Checkpoint
     loras: tuple[Lora, ...]
     scheduler: Scheduler
-    clip: Checkpoint | None  # None: no concept is looked for
+    classifiers: tuple[Classifier, ...]
     policy: Policy
     profiles: Mapping[str, Profile]
     kind: str  # the name of its jobs' kind: see `tasks.kinds.registry`

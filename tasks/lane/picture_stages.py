@@ -94,8 +94,8 @@ class PictureStages(Stages):
         opened = list(self.pool.map(self._opened, batch))
         pictures = [thing for thing in opened if isinstance(thing, _Picture)]
         inspected = list(self.pool.map(self._inspected, pictures))
-        windows = [screened.windows.get(picture.planned.row.id) for picture in pictures]
-        meant = self.judges.see([picture.pixels for picture in pictures], windows)
+        kept = [screened.kept.get(picture.planned.row.id, {}) for picture in pictures]
+        meant = self.judges.see([picture.pixels for picture in pictures], kept)
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         demanded = self.pool.map(self._demanded, pictures, meant)
         for picture, (seen, print_), meaning, wanted in zip(pictures, inspected, meant, demanded, strict=True):

@@ -7,13 +7,10 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Executor
 from typing import Any
 
-import numpy as np
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from safety.pictures.layers import WHITE, over
-from safety.policy.concepts import judge_prompt
-from safety.policy.policy import Policy
 from safety.text.texts import judge_text
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.judging.judges import Judges, unjudged
@@ -46,7 +43,7 @@ def screen(
         stages.read_originals(rows, masters),
         masters,
         judges=judges,
-        policy=judges.policy.of_conditions if stages.conditions else judges.policy,
+        conditions=stages.conditions,
         decisions=decisions,
         pool=pool,
         record=record,
@@ -81,7 +78,7 @@ def screen_originals(
     masters: Mapping[str, Master],
     *,
     judges: Judges,
-    policy: Policy,
+    conditions: bool,
     decisions: Decisions,
     pool: Executor,
     record: Record,
@@ -89,21 +86,21 @@ def screen_originals(
     """Judge rows by their texts and by the pictures that they are made from, and deal them.
 
     Args:
-        policy: what of the judges' policy counts for these pictures.
+        conditions: whether the pictures are what others are drawn after, of which less counts.
         read: as `Stages.read_originals` gives it, for each row of the shard.
         masters: of the rows that have one, by their ids.
     """
     failed = [thing for thing in read if isinstance(thing, Outcome)]
     opened = [thing for thing in read if not isinstance(thing, Outcome)]
     rows = [planned for planned, _ in opened]
-    said, windows = judge_prompts(rows, judges)
+    said, kept = judge_prompts(rows, judges)
     pictures = [picture for _, pictures in opened for picture in pictures]
     flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for picture in pictures]
-    seen = iter(judges.see(flat, policy=policy))
+    seen = iter(judges.see(flat, conditions=conditions))
     shown = [[next(seen) for _ in pictures] for _, pictures in opened]
     verdicts = [strictest([text, *of_pictures]) for text, of_pictures in zip(said, shown, strict=True)]
     rulings = rulings_on(rows, decisions, pool)
-    screened = sorted_out(shard, rows, verdicts, rulings, masters, windows, record=record)
+    screened = sorted_out(shard, rows, verdicts, rulings, masters, kept, record=record)
     screened.ended.extend(failed)
     to_render = {planned.row.id for planned in screened.to_render}
     screened.sources.update((row.row.id, pictures) for row, pictures in opened if row.row.id in to_render)
@@ -116,20 +113,20 @@ def sorted_out(
     verdicts: Sequence[Verdict],
     rulings: Sequence[Ruling],
     masters: Mapping[str, Master],
-    windows: Sequence[np.ndarray | None],
+    kept: Sequence[Mapping[str, Any]],
     *,
     record: Record,
 ) -> Screened:
     """Deal the rows of a shard by their verdicts, by what people decided, and by what is stored."""
     screened = Screened(shard, [], [], [], {})
-    for planned, judged, ruling, window in zip(rows, verdicts, rulings, windows, strict=True):
+    for planned, judged, ruling, known in zip(rows, verdicts, rulings, kept, strict=True):
         verdict, decision = ruling.applied("input", judged)
         if not verdict.allowed:
             screened.ended.append(record.judged(planned, Status.BLOCKED, verdict, decision))
             continue
         passed(screened, planned, ruling, decision)
-        if window is not None:
-            screened.windows[planned.row.id] = window
+        if known:
+            screened.kept[planned.row.id] = known
         if (master := masters.get(planned.row.id)) is not None:
             screened.found.append(Found(planned, master))
         else:
@@ -149,49 +146,23 @@ def passed(screened: Screened, planned: PlannedRow, ruling: Ruling, decision: De
         screened.approved[planned.row.id] = decision
 
 
-def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verdict], list[np.ndarray | None]]:
-    """The verdict on each row's prompt and negative prompt, and its prompt's embeddings where it was embedded.
+def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verdict], list[Mapping[str, Any]]]:
+    """The verdict on each row's prompt and negative prompt, and what classifiers keep of its prompt.
 
     A screen that fails blocks: whatever goes wrong with a row's text, the row isn't drawn.
     """
     verdicts = [judge_by_list(planned, judges) for planned in rows]
-    windows: list[np.ndarray | None] = [None] * len(rows)
-    if not judges.asks_clip:
-        return verdicts, windows
+    kept: list[Mapping[str, Any]] = [{} for _ in rows]
     open_rows = [index for index, verdict in enumerate(verdicts) if verdict.allowed]
     texts = list(dict.fromkeys(text for index in open_rows for text in conditioning(rows[index])))
-    try:
-        concepts = judges.concepts
-        embedded = _embedded(texts, judges)
-    except Exception as error:
-        logger.exception("The CLIP could not be asked about prompts.")
-        return [_failed(error) if verdict.allowed else verdict for verdict in verdicts], windows
+    readings = dict(zip(texts, judges.screen(texts), strict=True))
     for index in open_rows:
-        judged = [
-            thing if isinstance(thing := embedded[text], Verdict) else judge_prompt(thing, concepts, judges.policy)
-            for text in conditioning(rows[index])
-        ]
+        judged = [readings[text].verdict for text in conditioning(rows[index])]
         # The prompt's scores are what the catalogue shows, unless it was another text that was refused.
         verdicts[index] = strictest(judged[::-1]) if judged else verdicts[index]
-        shown = embedded.get(rows[index].row.prompt)
-        windows[index] = None if isinstance(shown, Verdict) else shown
-    return verdicts, windows
-
-
-def _embedded(texts: Sequence[str], judges: Judges) -> dict[str, np.ndarray | Verdict]:
-    """The windows of every text, or the refusal of one that the CLIP can't read: it takes no other with it."""
-    try:
-        return dict(zip(texts, judges.prompt_windows(texts), strict=True))
-    except Exception:  # one of them may have been the cause
-        logger.exception("The CLIP failed of prompts.")
-        found: dict[str, np.ndarray | Verdict] = {}
-        for text in texts:
-            try:
-                (found[text],) = judges.prompt_windows([text])
-            except Exception as error:
-                logger.exception("The CLIP failed of a prompt.")
-                found[text] = _failed(error)
-        return found
+        if (shown := readings.get(rows[index].row.prompt)) is not None:
+            kept[index] = shown.kept
+    return verdicts, kept
 
 
 def _failed(error: Exception) -> Verdict:

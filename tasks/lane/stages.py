@@ -36,7 +36,7 @@ class Screened:
     to_render: list[PlannedRow]
     found: list[Found]
     ended: list[Outcome]  # blocked, or without a source picture
-    windows: dict[str, np.ndarray]  # prompt embeddings of the rows that passed, by id: float32 [windows, dimensions]
+    kept: dict[str, Mapping[str, Any]]  # what classifiers keep of the prompts of rows that passed, by id
     rulings: dict[str, Ruling] = field(default_factory=dict)  # what people decided on the rows that passed, by id
     approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
     sources: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # of `to_render`, by id: see `Original`

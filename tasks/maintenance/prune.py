@@ -32,7 +32,7 @@ from tasks.ledger.run import Run
 from tasks.outcome import Retry, Status
 from tasks.processes.process import Process, this_process
 from tasks.results.master import COMPOSITE, Masters
-from tasks.stores.store import Listed, Store
+from tasks.stores.store import ListedObject, Store
 from tasks.stores.stored_table import read_table
 
 KEPT_FOR = timedelta(days=30)
@@ -46,12 +46,12 @@ LAST_OF_RUN = ("plan.parquet", "job.json", "summary.json")
 class Pruned:
     """What was deleted, or would be: objects by what they are."""
 
-    masters: list[Listed] = field(default_factory=list)
-    sources: list[Listed] = field(default_factory=list)
-    runs: list[Listed] = field(default_factory=list)
-    publications: list[Listed] = field(default_factory=list)
+    masters: list[ListedObject] = field(default_factory=list)
+    sources: list[ListedObject] = field(default_factory=list)
+    runs: list[ListedObject] = field(default_factory=list)
+    publications: list[ListedObject] = field(default_factory=list)
 
-    def groups(self) -> Iterator[list[Listed]]:
+    def groups(self) -> Iterator[list[ListedObject]]:
         """Give everything in the order in which it is deleted, so that what is left of it misleads nobody.
 
         What is left of a master without its record is none. A run without its shards is one that does them again, one
@@ -141,7 +141,7 @@ def strike(store: Store, name: str, process: Process | None = None) -> str:
     return editors[name].sentence
 
 
-def leftovers(store: Store, listed: Iterable[Listed]) -> list[Listed]:
+def leftovers(store: Store, listed: Iterable[ListedObject]) -> list[ListedObject]:
     """Return those of these publications that neither a row nor an editor of the catalogue has.
 
     They must have been listed before: whoever makes others since then has said so in the catalogue.
@@ -153,7 +153,7 @@ def leftovers(store: Store, listed: Iterable[Listed]) -> list[Listed]:
     return [one for one in listed if _whole(one.path) not in known]
 
 
-def published(store: Store) -> list[Listed]:
+def published(store: Store) -> list[ListedObject]:
     """List all publications, and what was refused before there were masters."""
     listed = (one for place in ("images", "layers", "quarantine") for one in store.listing(place))
     return [one for one in listed if OURS.fullmatch(one.path)]
@@ -194,7 +194,9 @@ def _found(store: Store, catalogue: Catalogue, age: Age, statuses: frozenset[Ret
     return pruned
 
 
-def _old_runs(store: Store, catalogue: Catalogue, runs: dict[str, list[Listed]], age: Age, pool: Executor) -> list[str]:
+def _old_runs(
+    store: Store, catalogue: Catalogue, runs: dict[str, list[ListedObject]], age: Age, pool: Executor
+) -> list[str]:
     """The runs that go: those of a command go together, because it looks for them one after the other.
 
     Raises:
@@ -241,7 +243,7 @@ def _keeps(table: pa.Table, statuses: frozenset[Retry]) -> pa.ChunkedArray:
     return pc.or_(pc.invert(given), pc.or_(showable, unjudged))
 
 
-def _strays(store: Store, key: str, objects: list[Listed]) -> list[Listed]:
+def _strays(store: Store, key: str, objects: list[ListedObject]) -> list[ListedObject]:
     """Objects of a key that its master's record doesn't name: somebody who was second was killed."""
     if len(objects) <= WHOLE_MASTER:
         return []
@@ -274,7 +276,7 @@ def _without_addresses(table: pa.Table, left: dict[str, set[str]]) -> pa.Table:
     return with_rows(table, {place: row | nowhere for place, row in zip(places, rows, strict=True)})
 
 
-def _ended(objects: Iterable[Listed]) -> bool:
+def _ended(objects: Iterable[ListedObject]) -> bool:
     return any(one.path.endswith("/summary.json") for one in objects)
 
 
@@ -285,8 +287,8 @@ def _plan(store: Store, run: str) -> pa.Table | None:
     return None if found is None else read_table(found[0], store.uri_of(path), remedy, columns=["key", "source"])
 
 
-def _by(listed: Iterable[Listed], name: Callable[[str], str | None]) -> dict[str, list[Listed]]:
-    groups: dict[str, list[Listed]] = {}
+def _by(listed: Iterable[ListedObject], name: Callable[[str], str | None]) -> dict[str, list[ListedObject]]:
+    groups: dict[str, list[ListedObject]] = {}
     for one in listed:
         if (group := name(one.path)) is not None:
             groups.setdefault(group, []).append(one)

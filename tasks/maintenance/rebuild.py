@@ -37,7 +37,7 @@ from tasks.outcome import CATALOGUE_SCHEMA, LEDGER
 from tasks.processes.process import Process, this_process
 from tasks.results.master import record_path
 from tasks.review.reviews import Reviews
-from tasks.stores.store import Changed, Listed, Store
+from tasks.stores.store import Changed, ListedObject, Store
 from tasks.stores.stored_table import naming
 
 DOING = "rebuild"
@@ -223,7 +223,7 @@ def _rows(store: Store, runs: Iterable[Past], decided: dict[str, int], pool: Exe
     return table
 
 
-def _decided(listed: Iterable[Listed]) -> dict[str, int]:
+def _decided(listed: Iterable[ListedObject]) -> dict[str, int]:
     """How many decisions there are on each subject that anybody decided on."""
     numbers: dict[str, int] = {}
     for one in listed:
@@ -284,7 +284,7 @@ def _is_unlike_others(profile: str) -> bool:
         return False  # the next run that knows it settles that
 
 
-def _may_go(store: Store, listed: Listed) -> bool:
+def _may_go(store: Store, listed: ListedObject) -> bool:
     """Whether nothing is lost with a publication: from before there were masters, it may be all that there is."""
     key = key_of(listed.path)
     return key is not None and (not has_no_name_of_its_own(listed.path) or store.exists(record_path(key)))

@@ -9,17 +9,13 @@ import stat
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 import pyarrow as pa
 
 from tasks.manifests.manifest_file import ManifestError, ManifestFile, what_it_is
-from tasks.stores.opening import open_store
-from tasks.stores.store import is_plain
-
-if TYPE_CHECKING:
-    from tasks.stores.s3_store import S3Store
+from tasks.stores.opening import is_store_address, open_store, store_around, store_scheme
+from tasks.stores.store import Store, is_plain
 
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):/")
 PARQUET = re.compile(r"\.(parquet|parq|pq)(\.(gz|gzip|snappy|zst|zstd|lz4|br|brotli|lzo))?$", re.IGNORECASE)
@@ -58,11 +54,11 @@ def plain_address(address: str) -> str:
     """
     scheme = SCHEME.match(address)
     rest = address[scheme.end() :].lstrip("/") if scheme else ""
-    match scheme and scheme[1].lower():
-        case None:
-            return address
-        case "s3" | "s3a" | "s3n":
-            return f"s3://{rest}"
+    if scheme is None:
+        return address
+    if (of_store := store_scheme(scheme[1])) is not None:
+        return f"{of_store}://{rest}"
+    match scheme[1].lower():
         case "file":
             return "/" + unquote(rest.removeprefix("localhost/"))
         case "http" | "https":
@@ -92,7 +88,7 @@ def fetch_manifest(address: str, folder: Path) -> Fetched:
         StoreError: if the bucket is out of reach.
     """
     plain = plain_address(address)
-    return _of_bucket(address, plain, folder) if plain.startswith("s3://") else _of_disk(address, plain)
+    return _of_store(address, plain, folder) if is_store_address(plain) else _of_disk(address, plain)
 
 
 def _of_disk(address: str, plain: str) -> Fetched:
@@ -143,15 +139,14 @@ def _head(file: Path) -> bytes:
         return b""  # nobody says that it is a manifest's
 
 
-def _of_bucket(address: str, plain: str, folder: Path) -> Fetched:
-    parent, _, name = plain.rpartition("/")
-    is_whole_bucket = not name or parent == "s3:/"
-    beside = None if is_whole_bucket else _bucket(parent)
-    if beside is not None and is_plain(name) and beside.exists(name):
-        file = _downloaded(beside, name, folder / "00000.parquet", address)
-        return Fetched((ManifestFile(file, name, address=address),))
-    store = _bucket(plain.rstrip("/"))
-    names = store.names()
+def _of_store(address: str, plain: str, folder: Path) -> Fetched:
+    if (around := store_around(plain)) is not None:
+        beside, name = around
+        if is_plain(name) and beside.exists(name):
+            file = _downloaded(beside, name, folder / "00000.parquet", address)
+            return Fetched((ManifestFile(file, name, address=address),))
+    store = open_store(plain.rstrip("/"))
+    names = sorted(one.path for one in store.listing(""))
     if not names:
         raise _absent(address, plain)
 
@@ -166,7 +161,7 @@ def _of_bucket(address: str, plain: str, folder: Path) -> Fetched:
         names,
         head,
         lambda name: _downloaded(store, name, folder / f"{numbers[name]:05}.parquet", address),
-        is_bucket=True,
+        named_by=f"{address.rstrip('/')}/",
     )
 
 
@@ -180,15 +175,7 @@ def _refuse_tables(address: str, has: Callable[[str], bool]) -> None:
             )
 
 
-def _bucket(address: str) -> S3Store:
-    from tasks.stores.s3_store import S3Store  # imports boto3
-
-    store = open_store(address)
-    assert isinstance(store, S3Store)
-    return store
-
-
-def _downloaded(store: S3Store, name: str, file: Path, address: str) -> Path:
+def _downloaded(store: Store, name: str, file: Path, address: str) -> Path:
     if store.download(name, file) is None:
         raise ManifestError(f"The manifest {address} changes while it is read: {name} has gone.")
     return file
@@ -201,9 +188,12 @@ def _whole_folder(
     place: Callable[[str], Path],
     is_file: Callable[[str], bool] = lambda _: True,
     *,
-    is_bucket: bool = False,
+    named_by: str = "",
 ) -> Fetched:
-    """The Parquet files among these names, each where `place` has it; `head` gives the first bytes of one."""
+    """The Parquet files among these names, each where `place` has it; `head` gives the first bytes of one.
+
+    `named_by` stands before their names where sentences speak of them; without it they are named by their paths.
+    """
     ours = [name for name in names if not any(map(_is_nobodys, name.split("/")))]
     ours.sort(key=lambda name: name.split("/"))
     read = [
@@ -218,9 +208,8 @@ def _whole_folder(
         there = f"; it holds {_some(left_out or ours)}{_advice(left_out)}" if ours else nothing
         raise ManifestError(f"The manifest {address} holds no Parquet file{there}.")
     partitions = _partitions(read)
-    where = f"{address.rstrip('/')}/" if is_bucket else ""
     files = tuple(
-        ManifestFile(place(name), name, values, f"{where}{name}" if where else "")
+        ManifestFile(place(name), name, values, f"{named_by}{name}" if named_by else "")
         for name, values in zip(read, partitions, strict=True)
     )
     return Fetched(files, tuple(left_out))
@@ -260,7 +249,7 @@ def _absent(address: str, plain: str) -> ManifestError:
             "every Parquet file is read."
         )
     near: list[str] = []
-    if not plain.startswith("s3://"):
+    if not is_store_address(plain):
         beside = Path(parent or ("/" if plain.startswith("/") else "."))
         if not beside.is_dir():
             return ManifestError(f"There is no manifest {address}: its folder isn't there.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -74,6 +75,9 @@ def reseed(seed: int, attempt: int) -> int:
     return seed if attempt == 1 else int(digest(["reseed", seed, attempt])[:8], 16)
 
 
-def judgement(policy: str, clip: str, profile: str) -> str:
-    """Names who judges a picture: digests of policy, CLIP and profile in one, 16 hex digits."""
-    return digest(["judgement", policy, clip, profile])[:16]
+def judgement(policy: str, clip: str, profile: str, others: Mapping[str, str]) -> str:
+    """Names who judges a picture: digests of policy, CLIP, profile and other classifiers in one, 16 hex digits.
+
+    Where there are no others, it is as if there could be none.
+    """
+    return digest(["judgement", policy, clip, profile, *([others] if others else [])])[:16]

@@ -7,19 +7,19 @@ from stat import S_ISREG
 
 from tasks.manifests.fetch import is_parquet_name, plain_address
 from tasks.manifests.key import digest
-from tasks.stores.opening import open_store
+from tasks.stores.opening import is_store_address, open_store, store_around
 
 
 def manifest_state(address: str) -> str:
-    """Name the state of a manifest's files: their sizes, and when they were written or what their bucket calls that.
+    """Name the state of a manifest's files: their sizes, and when they were written or what their store calls that.
 
     Raises:
         ManifestError: if the address is of a kind that isn't read.
         StoreError: if the bucket is out of reach.
     """
     plain = plain_address(address)
-    if plain.startswith("s3://"):
-        return digest(_in_bucket(plain.rstrip("/")))
+    if is_store_address(plain):
+        return digest(_in_store(plain.rstrip("/")))
     try:
         path = Path(plain).expanduser()
         inside = path.rglob("*") if path.is_dir() else None
@@ -29,13 +29,9 @@ def manifest_state(address: str) -> str:
         return digest(plain)
 
 
-def _in_bucket(address: str) -> list[list[str | int | None]]:
-    from tasks.stores.s3_store import S3Store  # imports boto3
-
-    parent, _, name = address.rpartition("/")
-    if parent != "s3:/":
-        store = open_store(parent)
-        assert isinstance(store, S3Store)
+def _in_store(address: str) -> list[list[str | int | None]]:
+    if (around := store_around(address)) is not None:
+        store, name = around
         if is_parquet_name(name) or store.exists(name):
             return [[name, store.version(name)]]
     listed = open_store(address).listing("")

@@ -83,7 +83,7 @@ class Line:
         self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
         self.kind = kind_named(spec.kind)
         self.record = Record(spec.run, spec.model, self.kind.text_column)
-        self.judges = Judges(spec.policy, spec.clip, spec.profiles, device=spec.device)
+        self.judges = Judges(spec.policy, spec.classifiers, spec.profiles, device=spec.device)
         self.decisions = Decisions(store)
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")

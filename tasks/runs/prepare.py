@@ -26,7 +26,10 @@ from tasks.catalogue.row_versions import beside
 from tasks.errors import RequestError
 from tasks.job import NO_CLIP, Job
 from tasks.judging.attainable import check_attainable
-from tasks.judging.judges import clip_of, load_policy, unasked
+from tasks.judging.classifier import Classifier
+from tasks.judging.classifier_registry import classifiers_of
+from tasks.judging.clip_classifier import CLIP
+from tasks.judging.judges import load_policy, unasked
 from tasks.judging.probe_check import check_probe
 from tasks.kinds.job_kind import JobKind, Resolved
 from tasks.kinds.registry import kind_of
@@ -96,7 +99,7 @@ class Checked:
     store: Store
     kind: JobKind[Any]
     resolved: Resolved
-    clip: Checkpoint | None  # None: no concept is looked for
+    classifiers: tuple[Classifier, ...]
     policy: Policy
     profiles: dict[str, Profile]  # by name, filled as rows name them
     precision: str
@@ -112,14 +115,19 @@ class Checked:
             loaded = Profile.load(profile)
             check_attainable(loaded, self.request.job, self.policy, gives_pictures=self.kind.gives_pictures)
             self.profiles[profile] = loaded
-            judges = judgement(self.policy.digest, self.clip_revision, self.profiles[profile].digest)
+            judges = judgement(self.policy.digest, self.clip_revision, loaded.digest, self.other_classifiers)
             self._judged_by[profile] = judges
         return self._judged_by[profile]
 
     @property
     def clip_revision(self) -> str:
         """The revision of the CLIP, or that there is none."""
-        return self.clip.revision if self.clip else NO_CLIP
+        return next((one.digest for one in self.classifiers if one.name == CLIP), NO_CLIP)
+
+    @property
+    def other_classifiers(self) -> dict[str, str]:
+        """The digests of the classifiers beside the CLIP, by name."""
+        return {one.name: one.digest for one in self.classifiers if one.name != CLIP}
 
     def label_of(self, profile: str) -> str | None:
         """The visible label that a profile wants drawn into pictures; into layers none is drawn."""
@@ -156,6 +164,8 @@ class Checked:
         }
         if self.resolved.controlnet:
             deciding["controlnet"] = self.resolved.controlnet.revision
+        if self.other_classifiers:
+            deciding["classifiers"] = self.other_classifiers
         if self.request.retire_missing:
             deciding["retire_missing"] = True
         return run_name(manifest.digest, deciding, self.request.limit, self.request.retry)
@@ -175,7 +185,7 @@ class Checked:
             checkpoint=self.resolved.checkpoint,
             loras=self.resolved.loras,
             scheduler=self.resolved.scheduler,
-            clip=self.clip,
+            classifiers=self.classifiers,
             policy=self.policy,
             profiles=dict(self.profiles),
             kind=self.kind.name,
@@ -206,7 +216,7 @@ def check(request: Request) -> Checked:
         raise RequestError("--retire-missing needs the whole manifest: leave out --limit.")
     with _as_request_error():
         store = open_store(job.store)
-        clip = clip_of(job)
+        classifiers = classifiers_of(job)
         kind = kind_of(job)
         resolved = kind.resolve(job)
         checked = Checked(
@@ -214,7 +224,7 @@ def check(request: Request) -> Checked:
             store=store,
             kind=kind,
             resolved=resolved,
-            clip=clip,
+            classifiers=classifiers,
             policy=load_policy(job.policy, job.clip),
             profiles={},
             precision=resolved_precision(job, resolved.checkpoint),
@@ -311,7 +321,7 @@ def estimate(request: Request) -> Estimate:
             _expectation(checked, catalogue, census.shapes),
             request.job.price_per_hour,
             catalogue.bytes_a_row(),
-            published_twice=checked.store.uri.startswith("s3://"),
+            published_twice=checked.store.copies_take_room,
             left=0 if request.limit is not None else _left_behind(checked, catalogue, Plan(file)),
             retires=request.retire_missing,
             warnings=_warnings(checked, manifest),
@@ -354,7 +364,7 @@ def prepare(request: Request) -> Prepared:
 
 def _warnings(checked: Checked, manifest: Manifest) -> tuple[str, ...]:
     """What a person should know of a request that is followed all the same, in sentences."""
-    nobody_judges = [] if checked.clip else [unasked(checked.policy)]
+    nobody_judges = [] if checked.clip_revision != NO_CLIP else [unasked(checked.policy)]
     return (*nobody_judges, *manifest.warnings, *(one.sentence for one in suspicions(manifest)))
 
 
@@ -425,6 +435,7 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
         "loras": [{"name": str(lora), "revision": lora.revision} for lora in resolved.loras],
         "scheduler": resolved.scheduler,
         "clip_revision": checked.clip_revision,
+        "other_classifiers": checked.other_classifiers,
         "precision": checked.precision,
         "policy_digest": checked.policy.digest,
     }

@@ -5,17 +5,13 @@ from __future__ import annotations
 import functools
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from tasks.manifests.fetch import is_parquet_name, plain_address
 from tasks.sources.folder_source import read_inside
 from tasks.sources.source_error import SourceError, too_large
 from tasks.sources.web_source import WebSource
-from tasks.stores.opening import open_store
+from tasks.stores.opening import SCHEMES, is_store_address, open_store, parted
 from tasks.stores.store import StoreAddressError, StoreError, StoreUnreachable
-
-if TYPE_CHECKING:
-    from tasks.stores.s3_store import S3Store
 
 LARGEST = 64 << 20  # bytes of a source picture: an uncompressed TIFF of 22 megapixels
 SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):")
@@ -28,7 +24,7 @@ def folder_of(manifest: str) -> str:
     `s3://bucket/prefix`, or an absolute path.
     """
     manifest = plain_address(manifest)
-    if manifest.startswith("s3://"):
+    if is_store_address(manifest):
         return manifest.rpartition("/")[0] if is_parquet_name(manifest) else manifest.rstrip("/")
     path = Path(manifest).expanduser().absolute()
     return str(path if path.is_dir() else path.parent)
@@ -42,7 +38,7 @@ class Sources:
         self.folder = folder
         self.web = web
         self.limit = limit
-        self._bucket = functools.lru_cache(maxsize=64)(_bucket)
+        self._store = functools.lru_cache(maxsize=64)(open_store)
 
     def read(self, image: str | bytes) -> bytes:
         """The bytes of one row's picture.
@@ -61,15 +57,14 @@ class Sources:
             raise SourceError("bad_value", "The picture's address is empty, or holds control characters.")
         scheme = SCHEME.match(image)
         match scheme and scheme[1].lower():
-            case None if self.folder.startswith("s3://"):
+            case None if is_store_address(self.folder):
                 return self._object(self.folder, image.removeprefix("./"))
             case None:
                 return read_inside(Path(self.folder), image, self.limit)
             case "http" | "https":
                 return self.web.read(image, self.limit)
-            case "s3":
-                bucket, _, key = image.partition("://")[2].partition("/")
-                return self._object(f"s3://{bucket}", key)
+            case name if name in SCHEMES:
+                return self._object(*parted(image))
             case other:
                 raise SourceError(
                     "source_not_allowed",
@@ -81,7 +76,7 @@ class Sources:
         if not path:
             raise SourceError("bad_value", "The picture's address is that of a bucket: write s3://bucket/key.")
         try:
-            data = self._bucket(folder).read_at_most(path, self.limit)
+            data = self._store(folder).read_at_most(path, self.limit)
         except StoreAddressError as error:
             raise SourceError("bad_value", str(error)) from None
         except StoreError as error:
@@ -96,11 +91,3 @@ class Sources:
         if len(data) > self.limit:
             raise too_large(f"{folder}/{path}", self.limit)
         return data
-
-
-def _bucket(address: str) -> S3Store:
-    from tasks.stores.s3_store import S3Store  # imports boto3
-
-    store = open_store(address)
-    assert isinstance(store, S3Store)
-    return store

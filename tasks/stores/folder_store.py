@@ -18,11 +18,11 @@ from tasks.stores.store import (
     Changed,
     Conflict,
     Damaged,
-    Listed,
+    ListedObject,
     Missing,
     Step,
     Store,
-    Stored,
+    StoredObject,
     StoreError,
     StoreReadOnly,
     StoreUnreachable,
@@ -63,29 +63,33 @@ class FolderStore(Store):
         return str(self.root)
 
     @property
-    def dialect(self) -> None:
-        return None
+    def folder(self) -> Path:
+        return self.root
+
+    @property
+    def copies_take_room(self) -> bool:
+        return False
 
     def uri_of(self, path: str) -> str:
         return str(self._file(path))
 
-    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         stored = self.adopt_or_put(path, data, content_type=content_type)
         if stored.adopted and (ours := sha256_of(data)[0]) != stored.sha256:
             raise Conflict(self.uri_of(path), ours=ours, theirs=stored.sha256)
         return stored
 
-    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:  # noqa: ARG002
+    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:  # noqa: ARG002
         file = self._file(path)
 
-        def attempt() -> Stored:
+        def attempt() -> StoredObject:
             if not file.exists():
                 with self._written(data) as (incoming, sha256, size):
                     if self._link(incoming, file):
-                        return Stored(path, size, sha256, adopted=False)
+                        return StoredObject(path, size, sha256, adopted=False)
             sha256, size = sha256_of(file)
             sync(file.parent)  # the one who linked it may not have come this far, and from now on we rely on it
-            return Stored(path, size, sha256, adopted=True)
+            return StoredObject(path, size, sha256, adopted=True)
 
         return self._persist("write", attempt)
 
@@ -171,7 +175,7 @@ class FolderStore(Store):
         with self._in_sentences("delete"):
             file.unlink(missing_ok=True)
 
-    def listing(self, prefix: str) -> Iterator[Listed]:
+    def listing(self, prefix: str) -> Iterator[ListedObject]:
         folders = [self._file(prefix) if prefix else self.root]
         with self._in_sentences("read"):
             while folders:
@@ -181,9 +185,9 @@ class FolderStore(Store):
                     below += inside
                 folders = below
 
-    def _entries(self, folder: Path) -> tuple[list[Listed], list[Path]]:
+    def _entries(self, folder: Path) -> tuple[list[ListedObject], list[Path]]:
         """Give the objects and the folders that lie in a folder. It may be gone by now, and so may they."""
-        listed: list[Listed] = []
+        listed: list[ListedObject] = []
         inside: list[Path] = []
         with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
             for entry in entries:
@@ -193,11 +197,8 @@ class FolderStore(Store):
                 with contextlib.suppress(FileNotFoundError):
                     seen = entry.stat()
                     path = Path(entry.path).relative_to(self.root).as_posix()
-                    listed.append(Listed(path, seen.st_size, datetime.fromtimestamp(seen.st_mtime, UTC)))
+                    listed.append(ListedObject(path, seen.st_size, datetime.fromtimestamp(seen.st_mtime, UTC)))
         return listed, inside
-
-    def keeps_versions(self) -> bool:
-        return False
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
         with self._in_sentences("read"):
@@ -216,11 +217,11 @@ class FolderStore(Store):
             self._persist("write", lambda: write(b"second"))
             with self._in_sentences("write"):
                 if object_.read_bytes() != b"first" or not self._excludes(lock):
-                    raise StoreError(f"{self.uri} lets a second writer win over the first one: use another folder.")
+                    raise StoreError(f"{self.uri} lets a second writer win over the first one", "use another folder.")
                 passed("conditional put")
                 self._duplicate(object_, copy, lock=lock)
                 if copy.read_bytes() != b"first":
-                    raise StoreError(f"{self.uri} doesn't copy what it holds: use another folder.")
+                    raise StoreError(f"{self.uri} doesn't copy what it holds", "use another folder.")
                 passed("copy")
                 object_.unlink()
                 passed("delete")
@@ -377,27 +378,29 @@ class FolderStore(Store):
         match error.errno:
             case errno.EACCES | errno.EPERM:
                 kind = StoreError if doing == "read" else StoreReadOnly
-                return kind(f"No permission to {doing} {where}: let this user {doing} there, or use another folder.")
+                return kind(f"No permission to {doing} {where}", f"let this user {doing} there, or use another folder.")
             case errno.EROFS:
                 return StoreReadOnly(
-                    f"{where} is on a read-only file system: mount it writable, or use another folder."
+                    f"{where} is on a read-only file system", "mount it writable, or use another folder."
                 )
             case errno.ENOTDIR | errno.EEXIST:
                 file = next((path for path in (Path(where), *Path(where).parents) if path.is_file()), where)
                 return StoreError(
-                    f"{file} is a file where the store needs a folder: move it away, or use another folder."
+                    f"{file} is a file where the store needs a folder", "move it away, or use another folder."
                 )
             case errno.EISDIR:
-                return StoreError(f"{where} is a folder where an object should be: move it away.")
+                return StoreError(f"{where} is a folder where an object should be", "move it away.")
             case errno.ENOSPC | errno.EDQUOT | errno.EFBIG:
-                return StoreError(f"{self.uri} is full ({os.strerror(error.errno)}): free some space and start again.")
+                return StoreError(
+                    f"{self.uri} is full ({os.strerror(error.errno)})", "free some space and start again."
+                )
             case errno.EXDEV:
-                return StoreError(f"{where} is on another file system than {self.uri}: a store must be on one.")
+                return StoreError(f"{where} is on another file system than {self.uri}", "a store must be on one.")
             case errno.ENOLCK | errno.ENOTSUP | errno.ENOSYS:
-                return StoreError(f"{self.uri} is on a file system without locks: use another folder.")
+                return StoreError(f"{self.uri} is on a file system without locks", "use another folder.")
             case _:
                 reason = os.strerror(error.errno) if error.errno else str(error)
-                return StoreUnreachable(f"{where} can't be reached to {doing} it ({reason}): is it mounted?")
+                return StoreUnreachable(f"{where} can't be reached to {doing} it ({reason})", "is it mounted?")
 
 
 def digest_of(file: Path) -> tuple[str, int] | None:

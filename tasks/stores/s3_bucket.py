@@ -48,7 +48,7 @@ LARGEST = 5 << 30  # bytes that one PutObject takes
 
 
 @dataclass(frozen=True)
-class Found:
+class ObjectState:
     """What is in the bucket now under a path."""
 
     sha256: str
@@ -107,7 +107,9 @@ class S3Bucket:
     ) -> str | None:
         """Write an object with one PutObject; return its token, or None where its condition didn't hold."""
         if size > LARGEST:
-            raise StoreError(f"{self.uri_of(path)} would be over 5 GiB, the most S3 takes at once: split the manifest.")
+            raise StoreError(
+                f"{self.uri_of(path)} would be over 5 GiB, the most S3 takes at once", "split the manifest."
+            )
         request: dict[str, Any] = {
             "Bucket": self.bucket,
             "Key": self._key(path),
@@ -166,10 +168,10 @@ class S3Bucket:
         head = self._head(client, path)
         return is_version(head["ETag"] if head else None, condition.get("IfMatch"))
 
-    def _found(self, path: str) -> Found | None:
+    def _found(self, path: str) -> ObjectState | None:
         return self._persist("read", path, lambda client: self._find(client, path))
 
-    def _find(self, client: "S3Client", path: str) -> Found | None:
+    def _find(self, client: "S3Client", path: str) -> ObjectState | None:
         """Give what is there, or None when it is absent.
 
         The writer noted SHA-256 and MD5 together. The noted SHA-256 is believed where the server's own digest, the
@@ -180,7 +182,7 @@ class S3Bucket:
             return None
         known, md5 = head["Metadata"].get("sha256"), head["Metadata"].get("md5")
         if known and is_version(head["ETag"], md5):
-            return Found(known, head["ContentLength"], head["ETag"])
+            return ObjectState(known, head["ContentLength"], head["ETag"])
         found = self._read_through(client, path)
         if found is None or known in (None, found.sha256):
             return found
@@ -188,7 +190,7 @@ class S3Bucket:
             raise Garbled
         return found
 
-    def _read_through(self, client: "S3Client", path: str) -> Found | None:
+    def _read_through(self, client: "S3Client", path: str) -> ObjectState | None:
         digest = hashlib.sha256()
         size = 0
         with self._opened(client, path) as response:
@@ -197,7 +199,7 @@ class S3Bucket:
             for piece in response["Body"].iter_chunks(PIECE):
                 digest.update(piece)
                 size += len(piece)
-            return Found(digest.hexdigest(), size, response["ETag"])
+            return ObjectState(digest.hexdigest(), size, response["ETag"])
 
     def _head(self, client: "S3Client", path: str) -> "HeadObjectOutputTypeDef | None":
         try:

@@ -59,7 +59,7 @@ def connect(read_timeout: float, *, is_first: bool = False) -> "S3Client":
     try:
         client: S3Client = boto3.session.Session(botocore_session=session).client("s3", config=config)
     except ValueError:
-        raise StoreError("AWS_ENDPOINT_URL isn't an address: write it as https://host:port.") from None
+        raise StoreError("AWS_ENDPOINT_URL isn't an address", "write it as https://host:port.") from None
     return client
 
 
@@ -107,23 +107,24 @@ def _credentials_in_sentences() -> Iterator[None]:
         if passes(error):
             raise
         raise StoreError(
-            f"AWS gives us no credentials ({code_of(error)}): look at what its settings name to get them from, such as "
-            "AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE, and whether that has expired."
+            f"AWS gives us no credentials ({code_of(error)})",
+            "look at what its settings name to get them from, such as "
+            "AWS_ROLE_ARN and AWS_WEB_IDENTITY_TOKEN_FILE, and whether that has expired.",
         ) from None
     except OSError as error:
         raise StoreError(
-            f"AWS's settings name {error.filename}, which can't be read ({error.strerror}): mend them, such as "
-            "AWS_WEB_IDENTITY_TOKEN_FILE or the profile's credential_process."
+            f"AWS's settings name {error.filename}, which can't be read ({error.strerror})",
+            "mend them, such as AWS_WEB_IDENTITY_TOKEN_FILE or the profile's credential_process.",
         ) from None
     except RuntimeError:  # "the refreshed credentials are still expired"
         raise StoreError(
-            "What AWS's settings name to get credentials from gives expired ones: renew them, or set this machine's "
-            "clock."
+            "What AWS's settings name to get credentials from gives expired ones",
+            "renew them, or set this machine's clock.",
         ) from None
     except Exception as error:  # noqa: BLE001  a process says what it likes, and a file holds anything
         raise StoreError(
-            "What AWS's settings name to get credentials from gives none that can be used "
-            f"({type(error).__name__}): mend the profile."
+            f"What AWS's settings name to get credentials from gives none that can be used ({type(error).__name__})",
+            "mend the profile.",
         ) from None
 
 

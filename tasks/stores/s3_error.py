@@ -78,47 +78,50 @@ def sentence(error: Exception, *, doing: str, where: str, endpoint: str) -> Stor
     """
     match error:
         case Garbled():
-            return StoreError(f"{where} doesn't match the SHA-256 it was written with: restore it, or remove it.")
+            return StoreError(f"{where} doesn't match the SHA-256 it was written with", "restore it, or remove it.")
         case ClientError():
             return _answer(code_of(error), error, doing, where, endpoint)
         case exceptions.NoCredentialsError() | exceptions.PartialCredentialsError():
             return StoreError(
-                f"No credentials to {doing} {where}: set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
+                f"No credentials to {doing} {where}", "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE."
             )
         case exceptions.CredentialRetrievalError() | exceptions.TokenRetrievalError() | exceptions.SSOError():
-            return StoreError(f"The credentials to {doing} {where} can't be had ({_name(error)}): sign in again.")
+            return StoreError(f"The credentials to {doing} {where} can't be had ({_name(error)})", "sign in again.")
         case exceptions.ProfileNotFound() | exceptions.ConfigParseError() | exceptions.InvalidConfigError():
-            return StoreError(f"AWS isn't set up rightly to {doing} {where}: {' '.join(str(error).split())}.")
+            return StoreError(f"AWS isn't set up rightly to {doing} {where}", f"{' '.join(str(error).split())}.")
         case exceptions.SSLError():
             return StoreUnreachable(
-                f"{_asked(error, endpoint)} has no certificate we trust: set AWS_CA_BUNDLE to the one that signed it."
+                f"{_asked(error, endpoint)} has no certificate we trust", "set AWS_CA_BUNDLE to the one that signed it."
             )
         case exceptions.ProxyConnectionError():
             return StoreUnreachable(
-                f"The proxy on the way to {endpoint} can't be reached to {doing} {where}: is it up, and its address "
-                f"right in {PROXIES}? Where none is needed, name the store's host in NO_PROXY."
+                f"The proxy on the way to {endpoint} can't be reached to {doing} {where}",
+                "is it up, and its address "
+                f"right in {PROXIES}? Where none is needed, name the store's host in NO_PROXY.",
             )
         case exceptions.InvalidProxiesConfigError() | exceptions.HTTPClientError() if _is_of_addresses(error):
             return StoreError(
-                f"{endpoint} can't be reached to {doing} {where}, because no proxy has such an address: mend {PROXIES}."
+                f"{endpoint} can't be reached to {doing} {where}, because no proxy has such an address",
+                f"mend {PROXIES}.",
             )
         case exceptions.ReadTimeoutError() | exceptions.ConnectTimeoutError():
             return StoreUnreachable(
-                f"{_asked(error, endpoint)} didn't answer in time to {doing} {where}: is it up, and not blocked?"
+                f"{_asked(error, endpoint)} didn't answer in time to {doing} {where}", "is it up, and not blocked?"
             )
         case BotoCoreError() if passes(error):
             return StoreUnreachable(
-                f"{_asked(error, endpoint)} can't be reached to {doing} {where} ({_name(error)}): is its address right?"
+                f"{_asked(error, endpoint)} can't be reached to {doing} {where} ({_name(error)})",
+                "is its address right?",
             )
         case _:
-            return StoreError(f"S3 at {endpoint} can't {doing} {where} ({_name(error)}): check how AWS is set up.")
+            return StoreError(f"S3 at {endpoint} can't {doing} {where} ({_name(error)})", "check how AWS is set up.")
 
 
 def knows_no_conditions(error: ClientError, endpoint: str) -> NoConditions:
     """Say what it means that a store refuses the header of a condition."""
     return NoConditions(
-        f"{endpoint} doesn't know conditional writes ({code_of(error)}), so runs could overwrite each other: use "
-        "another store."
+        f"{endpoint} doesn't know conditional writes ({code_of(error)}), so runs could overwrite each other",
+        "use another store.",
     )
 
 
@@ -126,26 +129,26 @@ def _answer(code: str, error: ClientError, doing: str, where: str, endpoint: str
     if code in NO_PERMISSION:
         if doing == "read":
             return StoreError(
-                f"No permission to read {where} ({code}): allow s3:GetObject and s3:ListBucket (without the latter, "
-                "absent objects look forbidden)."
+                f"No permission to read {where} ({code})",
+                "allow s3:GetObject and s3:ListBucket (without the latter, absent objects look forbidden).",
             )
         action = {"write": "s3:PutObject", "copy": "s3:GetObject and s3:PutObject", "delete": "s3:DeleteObject"}[doing]
-        return StoreReadOnly(f"No permission to {doing} {where} ({code}): allow {action}, or use another store.")
+        return StoreReadOnly(f"No permission to {doing} {where} ({code})", f"allow {action}, or use another store.")
     if code == "NoSuchBucket":
-        return StoreError(f"There is no bucket for {where} at {endpoint}: make it, or mend the address.")
+        return StoreError(f"There is no bucket for {where} at {endpoint}", "make it, or mend the address.")
     if code in BAD_CREDENTIALS:
-        return StoreError(f"{endpoint} doesn't accept our credentials ({code}): renew or mend them.")
+        return StoreError(f"{endpoint} doesn't accept our credentials ({code})", "renew or mend them.")
     if code == "RequestTimeTooSkewed":
-        return StoreError(f"{endpoint} refuses us because this machine's clock is wrong: set it.")
+        return StoreError(f"{endpoint} refuses us because this machine's clock is wrong", "set it.")
     if code in FULL:
-        return StoreError(f"{endpoint} has no room for {where} ({code}): free some space or raise the quota.")
+        return StoreError(f"{endpoint} has no room for {where} ({code})", "free some space or raise the quota.")
     if passes(error):
         return StoreUnreachable(
-            f"{endpoint} kept refusing to {doing} {where} ({code}): try again when it has recovered."
+            f"{endpoint} kept refusing to {doing} {where} ({code})", "try again when it has recovered."
         )
     if code in ELSEWHERE:
-        return StoreError(f"{endpoint} doesn't serve {where} ({code}): set AWS_REGION to the bucket's region.")
-    return StoreError(f"{endpoint} refuses to {doing} {where} ({code}): check the bucket's policy.")
+        return StoreError(f"{endpoint} doesn't serve {where} ({code})", "set AWS_REGION to the bucket's region.")
+    return StoreError(f"{endpoint} refuses to {doing} {where} ({code})", "check the bucket's policy.")
 
 
 def _asked(error: BotoCoreError, endpoint: str) -> str:

@@ -47,7 +47,7 @@ def learn(opened: Opened, passed: Callable[[Step], object], *, unsafe: bool = Fa
         passed("reach")
         store.put_once(f"{folder}/object", FIRST)
         if content_of(store, f"{folder}/object") != FIRST:
-            raise StoreError(f"{store.uri} doesn't give back at once what was written to it: use another store.")
+            raise StoreError(f"{store.uri} doesn't give back at once what was written to it", "use another store.")
         passed("write")
         try:
             store = heeding(opened, replace(dialect_of(store), conditional=True), folder)
@@ -59,7 +59,7 @@ def learn(opened: Opened, passed: Callable[[Step], object], *, unsafe: bool = Fa
         passed("copy")
         store.delete(f"{folder}/copy")
         if store.exists(f"{folder}/copy"):
-            raise StoreError(f"{store.uri} still has what was deleted from it: use another store.")
+            raise StoreError(f"{store.uri} still has what was deleted from it", "use another store.")
     except StoreUnreachable:
         raise  # and so is anything left there
     except BaseException:
@@ -80,7 +80,7 @@ def heeding(opened: Opened, dialect: Dialect, folder: str) -> Store:
     store, path = opened(dialect), f"{folder}/object"
     with contextlib.suppress(Conflict):
         store.put_once(path, SECOND)
-        raise NoConditions(f"{store.uri} ignores the condition of a write (IfNoneMatch), {CONSEQUENCE}")
+        raise NoConditions(f"{store.uri} ignores the condition of a write (IfNoneMatch), {CONSEQUENCE}", REMEDY)
     first = version_of(store, path)
     for quoted in (True, False):
         store = opened(replace(dialect_of(store), quoted=quoted))
@@ -92,19 +92,21 @@ def heeding(opened: Opened, dialect: Dialect, folder: str) -> Store:
     else:
         raise NoConditions(
             f"{store.uri} refuses to replace an object even if nobody has changed it (IfMatch), so no catalogue could "
-            "be kept there: use another store."
+            "be kept there",
+            "use another store.",
         )
     for place in (path, f"{folder}/nothing"):
         with contextlib.suppress(Changed):
             store.replace(place, THIRD, expect=first)
-            raise NoConditions(f"{store.uri} ignores the condition of a write (IfMatch), {CONSEQUENCE}")
+            raise NoConditions(f"{store.uri} ignores the condition of a write (IfMatch), {CONSEQUENCE}", REMEDY)
     contested = f"{folder}/contested"
     compete(store, contested, None)
     compete(store, contested, version_of(store, contested))
     return store
 
 
-CONSEQUENCE = "so runs could overwrite each other: use a bucket without versioning, or another store."
+CONSEQUENCE = "so runs could overwrite each other"
+REMEDY = "use a bucket without versioning, or another store."
 
 
 def compete(store: Store, path: str, expect: str | None) -> None:
@@ -125,7 +127,9 @@ def compete(store: Store, path: str, expect: str | None) -> None:
     with ThreadPoolExecutor(WRITERS) as threads:
         winners = [content for content in threads.map(write, range(WRITERS)) if content]
     if winners != [content_of(store, path)]:
-        raise NoConditions(f"{store.uri} lets a second writer win if both write at the same moment, {CONSEQUENCE}")
+        raise NoConditions(
+            f"{store.uri} lets a second writer win if both write at the same moment, {CONSEQUENCE}", REMEDY
+        )
 
 
 def check_copies(store: Store, folder: str) -> None:
@@ -141,10 +145,10 @@ def check_copies(store: Store, folder: str) -> None:
     except (Missing, Damaged):
         whole = False
     if not whole:
-        raise StoreError(f"{store.uri} makes copies that aren't whole: use another store.")
+        raise StoreError(f"{store.uri} makes copies that aren't whole", "use another store.")
     with contextlib.suppress(Missing, Damaged):
         store.copy(f"{folder}/nothing", f"{folder}/copy of nothing", sha256=sha256, size=size)
-        raise StoreError(f"{store.uri} says that it has copied what it doesn't have: use another store.")
+        raise StoreError(f"{store.uri} says that it has copied what it doesn't have", "use another store.")
 
 
 def content_of(store: Store, path: str) -> bytes | None:

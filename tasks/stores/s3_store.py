@@ -13,19 +13,20 @@ from botocore.exceptions import ClientError
 
 from models.files.whole_file import appearing_whole
 from tasks.stores.dialect import Dialect
-from tasks.stores.s3_bucket import PATIENCE, READ_TIMEOUT, S3Bucket, in_base64, is_version, receive
+from tasks.stores.s3_bucket import PATIENCE, READ_TIMEOUT, in_base64, is_version, receive
 from tasks.stores.s3_error import ABSENT, Unreplaceable, code_of
+from tasks.stores.s3_parts import S3Parts
 from tasks.stores.s3_probe import learn
 from tasks.stores.store import (
     PIECE,
     Changed,
     Conflict,
     Damaged,
-    Listed,
+    ListedObject,
     Missing,
     Step,
     Store,
-    Stored,
+    StoredObject,
     StoreError,
     at_once,
     is_plain,
@@ -42,7 +43,7 @@ DISPUTES = 3  # times that a store may refuse a condition that is seen to hold: 
 DISPUTE_PAUSE = 0.1  # seconds longer before each of them
 
 
-class S3Store(S3Bucket, Store):
+class S3Store(S3Parts, Store):
     """The promises of a store, kept by conditional writes. The version token of an object is its ETag."""
 
     def __init__(
@@ -75,14 +76,14 @@ class S3Store(S3Bucket, Store):
     def dialect(self) -> Dialect | None:
         return self._dialect if self._has_learned else None
 
-    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         sha256, size = sha256_of(data)
         stored = self._adopt_or_put(path, data, sha256, size, content_type)
         if stored.sha256 != sha256:
             raise Conflict(self.uri_of(path), ours=sha256, theirs=stored.sha256)
         return stored
 
-    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         sha256, size = sha256_of(data)
         return self._adopt_or_put(path, data, sha256, size, content_type)
 
@@ -102,8 +103,8 @@ class S3Store(S3Bucket, Store):
             if not is_version(found.version if found else None, expect):
                 raise Changed(self.uri_of(path))
         raise Unreplaceable(
-            f"{self.uri_of(path)} can't be replaced, because the store says that somebody changed it, and nobody has: "
-            "use another store."
+            f"{self.uri_of(path)} can't be replaced, because the store says that somebody changed it, and nobody has",
+            "use another store.",
         )
 
     def overwrite(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> None:
@@ -145,8 +146,6 @@ class S3Store(S3Bucket, Store):
         return self._persist("read", path, attempt)
 
     def read_at_most(self, path: str, limit: int) -> bytes | None:
-        """Give a stranger's object, or None when it is absent; of a larger one only more than `limit` bytes."""
-
         def attempt(client: "S3Client") -> bytes | None:
             with self._opened(client, path) as response:
                 if response is None:
@@ -156,7 +155,7 @@ class S3Store(S3Bucket, Store):
                     content += piece
                     if len(content) > limit:
                         break
-                return bytes(content)
+                return bytes(content[: limit + 1])
 
         return self._persist("read", path, attempt)
 
@@ -171,11 +170,7 @@ class S3Store(S3Bucket, Store):
 
         return self._persist("read", path, attempt)
 
-    def names(self) -> list[str]:
-        """Give the paths of all objects, sorted. For a manifest that is a folder; a run never lists its store."""
-        return sorted(one.path for one in self.listing(""))
-
-    def listing(self, prefix: str) -> Iterator[Listed]:
+    def listing(self, prefix: str) -> Iterator[ListedObject]:
         key = f"{self._key(prefix)}/" if prefix else self._folder
         first = self._page(key)
         if not first["IsTruncated"]:
@@ -186,23 +181,22 @@ class S3Store(S3Bucket, Store):
             yield from self._listed(page)
             folders += [folder["Prefix"] for folder in page.get("CommonPrefixes", [])]
 
-        def whole(folder: str) -> list[Listed]:
+        def whole(folder: str) -> list[ListedObject]:
             return [listed for page in self._pages(folder) for listed in self._listed(page)]
 
         for listed in at_once(whole, folders, most=LISTED_AT_ONCE):
             yield from listed
 
-    def _listed(self, page: "ListObjectsV2OutputTypeDef") -> Iterator[Listed]:
+    def _listed(self, page: "ListObjectsV2OutputTypeDef") -> Iterator[ListedObject]:
         for entry in page.get("Contents", []):
             path = entry["Key"].removeprefix(self._folder)
             if is_plain(path):  # a console marks a folder by an object whose name ends in a slash
-                yield Listed(path, entry["Size"], entry["LastModified"])
+                yield ListedObject(path, entry["Size"], entry["LastModified"], entry["ETag"])
 
     def exists(self, path: str) -> bool:
         return self._persist("read", path, lambda client: self._head(client, path)) is not None
 
     def version(self, path: str) -> str | None:
-        """What the bucket calls the content under a path, its ETag; None where there is nothing."""
         head = self._persist("read", path, lambda client: self._head(client, path))
         return None if head is None else head["ETag"]
 
@@ -248,12 +242,14 @@ class S3Store(S3Bucket, Store):
             if not self._has_learned:
                 self.probe()
 
-    def _adopt_or_put(self, path: str, data: bytes | Path, sha256: str, size: int, content_type: str | None) -> Stored:
+    def _adopt_or_put(
+        self, path: str, data: bytes | Path, sha256: str, size: int, content_type: str | None
+    ) -> StoredObject:
         if self.allow_unsafe:
             self._learn()
         for _ in range(5):
             if self._put(path, data, sha256, size, content_type, {"IfNoneMatch": "*"}):
-                return Stored(path, size, sha256, adopted=False)
+                return StoredObject(path, size, sha256, adopted=False)
             if found := self._found(path):
-                return Stored(path, found.size, found.sha256, adopted=True)
-        raise StoreError(f"{self.uri_of(path)} both exists and doesn't: is somebody removing objects from the store?")
+                return StoredObject(path, found.size, found.sha256, adopted=True)
+        raise StoreError(f"{self.uri_of(path)} both exists and doesn't", "is somebody removing objects from the store?")

@@ -9,6 +9,7 @@ finds what the first one wrote, compares its SHA-256, and adopts it.
 """
 
 import hashlib
+import io
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -16,8 +17,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Literal, Protocol, TypeVar, get_args
+from typing import BinaryIO, Literal, Protocol, TypeVar, get_args
 
+from models.mendable import Mendable
 from tasks.stores.dialect import Dialect
 
 A = TypeVar("A")
@@ -29,7 +31,7 @@ STEPS: tuple[Step, ...] = get_args(Step)
 """What a probe tries, in this order."""
 
 
-class StoreError(Exception):
+class StoreError(Mendable):
     """The store can't do what is asked of it, and a person can mend that. One sentence, made to be shown."""
 
 
@@ -41,7 +43,7 @@ class StoreReadOnly(StoreError):  # noqa: N818
     """The store answers, but doesn't let us write."""
 
 
-class StoreAddressError(ValueError):
+class StoreAddressError(Mendable, ValueError):
     """This isn't the address of a store. One sentence, made to be shown."""
 
 
@@ -80,7 +82,7 @@ class Damaged(Exception):  # noqa: N818
 
 
 @dataclass(frozen=True)
-class Stored:
+class StoredObject:
     """What is in the store now under `path`."""
 
     path: str
@@ -90,12 +92,21 @@ class Stored:
 
 
 @dataclass(frozen=True)
-class Listed:
+class ListedObject:
     """An object as a listing has it."""
 
     path: str
     size: int  # bytes
     modified: datetime  # by the store's own clock, in UTC
+    version: str | None = None  # its token, where a listing says so
+
+
+@dataclass(frozen=True)
+class Noted:
+    """What is known of an object that isn't read."""
+
+    size: int  # bytes
+    sha256: str | None = None  # hex, as its writer noted it, if it did
 
 
 class Store(Protocol):
@@ -103,27 +114,40 @@ class Store(Protocol):
 
     Every method raises `StoreError` when the store is out of reach or refuses, and `ValueError` for a path that isn't
     a plain relative one. `data` is the content, or a file that holds it and doesn't change meanwhile.
+
+    What has a body here goes by the other methods: right for every store, and for one that holds large objects, slow.
     """
 
     @property
     def uri(self) -> str:
-        """`s3://bucket/prefix`, or the absolute path of the folder."""
+        """The address by which it is opened again: `s3://bucket/prefix`, or the absolute path of the folder."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder of this machine that it is, and fills; None for any other store."""
+        return None
+
+    @property
+    def copies_take_room(self) -> bool:
+        """Whether a copy takes as much room again as what it is a copy of."""
+        return True
 
     @property
     def dialect(self) -> Dialect | None:
-        """What a probe has learned, for whoever opens this store again; None before that, and for a folder."""
+        """What a probe has learned, for whoever opens this store again; None before that, and where that is nothing."""
+        return None
 
     def uri_of(self, path: str) -> str:
         """Give the address of one object, as a shop would use it."""
 
-    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         """Write an object unless it exists. The same content there already is adopted.
 
         Raises:
             Conflict: the object exists with other content.
         """
 
-    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         """Write an object unless it exists. Whatever is there already is adopted: the size and hash are its own."""
 
     def replace(self, path: str, data: bytes | Path, *, expect: str | None, content_type: str | None = None) -> str:
@@ -158,21 +182,66 @@ class Store(Protocol):
     def download(self, path: str, to: Path) -> str | None:
         """Stream an object to the file `to`, which appears whole; give its version token, or None when absent."""
 
+    def read_at_most(self, path: str, limit: int) -> bytes | None:
+        """Give a stranger's object, or None when it is absent; of one over `limit` bytes only its first `limit` + 1."""
+        found = self.read(path)
+        return None if found is None else found[0][: limit + 1]
+
+    def read_through(self, path: str, act: Callable[[BinaryIO], A]) -> A | None:
+        """Give what `act` makes of an object's content, which it reads to its end; None when it is absent.
+
+        It is called again, with the content from its start, where that breaks off on the way.
+        """
+        found = self.read(path)
+        return None if found is None else act(io.BytesIO(found[0]))
+
+    def go_on(self, path: str, to: Path, *, size: int, version: str | None, moved: Callable[[int], object]) -> None:
+        """Go on with a download into the file `to`, which holds what came before, until it has `size` bytes.
+
+        `version` is the token that a listing gave, and `moved` is told of bytes as they come.
+
+        Raises:
+            Changed: the object is gone, or has another version.
+            StoreUnreachable: nothing comes any more; the file keeps what came.
+        """
+        found = self.read(path)
+        if found is None or version not in (None, found[1]):
+            raise Changed(self.uri_of(path))
+        with to.open("ab") as content:
+            moved(content.write(found[0][content.tell() : size]))
+
+    def upload(self, path: str, file: Path, *, sha256: str, moved: Callable[[int], object]) -> None:
+        """Write a file whose SHA-256 is known, whatever is there; `moved` is told of bytes as they are stored."""
+        del sha256
+        self.overwrite(path, file)
+        moved(file.stat().st_size)
+
+    def look(self, path: str) -> Noted | None:
+        """Give what is known of an object without reading it, or None when it is absent."""
+        found = self.read(path)
+        return None if found is None else Noted(len(found[0]))
+
+    def version(self, path: str) -> str | None:
+        """Give an object's version token, or None when it is absent."""
+        found = self.read(path)
+        return None if found is None else found[1]
+
     def exists(self, path: str) -> bool:
         """Say whether there is an object."""
 
     def delete(self, path: str) -> None:
         """Remove an object. It may be absent."""
 
-    def listing(self, prefix: str) -> Iterator[Listed]:
+    def listing(self, prefix: str) -> Iterator[ListedObject]:
         """Give the objects below a prefix such as `masters`, in no order; "" stands for the whole store.
 
-        This is for a prune and a rebuild alone: a run never lists its store. Objects that are written or removed
-        meanwhile may be in it or not.
+        This is for a prune, a rebuild, and a folder of somebody else's, such as a manifest or a checkpoint: a run never
+        lists its store. Objects that are written or removed meanwhile may be in it or not.
         """
 
     def keeps_versions(self) -> bool:
         """Say whether what is deleted or replaced can still be read, by whoever knows how; False if nobody can tell."""
+        return False
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
         """Check, before any work, that the store can be read and written and keeps its promises; leave no trace.

@@ -25,7 +25,7 @@ def naming(uri: str, remedy: str) -> Iterator[None]:
     try:
         yield
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise StoreError(f"{uri} is damaged or cut off and can't be read: {remedy}.") from error
+        raise StoreError(f"{uri} is damaged or cut off and can't be read", f"{remedy}.") from error
 
 
 def read_table(content: bytes | Path, uri: str, remedy: str, **options: Any) -> pa.Table:

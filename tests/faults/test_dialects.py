@@ -11,7 +11,7 @@ import boto3
 import pytest
 
 from models.files.safetensors_files import CheckpointUnreachable
-from tasks.checkpoints.checkpoint_bucket import CheckpointBucket
+from tasks.checkpoints.stored_checkpoint import StoredCheckpoint
 from tasks.doctor.store_check import check_store
 from tasks.stores.folder_store import FolderStore
 from tasks.stores.opening import open_store
@@ -109,16 +109,16 @@ def test_the_real_server_is_survived(usual: dict[str, object], radosgw_store_uri
 
 
 def test_a_download_from_the_real_server_is_gone_on_with(radosgw_store_uri: str, tmp_path: Path) -> None:
-    bucket, part = CheckpointBucket.at(radosgw_store_uri), tmp_path / "part"
-    bucket.put_once("weights.safetensors", PICTURE)
-    (file,) = bucket.files()
+    stored, part = StoredCheckpoint.at(radosgw_store_uri), tmp_path / "part"
+    stored.objects.put_once("weights.safetensors", PICTURE)
+    (file,) = stored.files()
     part.write_bytes(PICTURE[:1000])
-    bucket.fetch(file, part, lambda _: None)
+    stored.fetch(file, part, lambda _: None)
     assert part.read_bytes() == PICTURE
     part.write_bytes(PICTURE[:1000])
-    bucket.overwrite("weights.safetensors", PICTURE[::-1])
+    stored.objects.overwrite("weights.safetensors", PICTURE[::-1])
     with pytest.raises(CheckpointUnreachable, match="was changed while it was read"):
-        bucket.fetch(file, part, lambda _: None)
+        stored.fetch(file, part, lambda _: None)
 
 
 @pytest.mark.parametrize("fault", FAULTS)

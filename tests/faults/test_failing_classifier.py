@@ -19,6 +19,7 @@ from safety.policy.policy import Policy
 from safety.verdict import Reason
 from tasks.checkpoints.checkpoints import find_clip
 from tasks.errors import RequestError
+from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
 from tasks.lane.screen import judge_prompts
 from tasks.ledger.plan import PlannedRow
@@ -57,7 +58,7 @@ def planned(*prompts: str) -> list[PlannedRow]:
 @pytest.fixture
 def judges() -> Judges:
     """With a CLIP of its own, which a test may break."""
-    return Judges(Policy.load("default"), find_clip("miniature", None), {}, device="cpu")
+    return Judges(Policy.load("default"), [ClipClassifier(find_clip("miniature", None))], {}, device="cpu")
 
 
 ERRORS = [
@@ -75,9 +76,9 @@ def test_a_clip_that_cannot_be_loaded_refuses_everything(
     judges: Judges, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     monkeypatch.setattr(Clip, "load", fails(error))
-    verdicts, windows = judge_prompts(planned("a red mug", "a pistol"), judges)
+    verdicts, kept = judge_prompts(planned("a red mug", "a pistol"), judges)
     assert [verdict.reason for verdict in verdicts] == [Reason.SCREEN_FAILED, Reason.BLOCKLIST]
-    assert windows == [None, None]
+    assert kept == [{}, {}]
     (seen,) = judges.see([np.zeros((8, 8, 3), np.uint8)])
     assert seen.reason is Reason.CLASSIFIER_FAILED
     why = "The folder is gone." if isinstance(error, CheckpointError) else f"{type(error).__name__}."
@@ -107,8 +108,7 @@ ANSWERS: dict[str, Callable[[np.ndarray], Any]] = {
 def test_answers_that_make_no_sense_refuse(
     judges: Judges, monkeypatch: pytest.MonkeyPatch, answer: Callable[[np.ndarray], Any]
 ) -> None:
-    clip, pictures = judges.clip, [np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 9, np.uint8)]
-    assert judges.concepts
+    clip, pictures = judges.by_clip.model, [np.zeros((8, 8, 3), np.uint8), np.full((8, 8, 3), 9, np.uint8)]
     embed_windows, embed_pictures = clip.embed_windows, clip.embed_pictures
     monkeypatch.setattr(clip, "embed_windows", lambda texts: [answer(rows) for rows in embed_windows(texts)])
     monkeypatch.setattr(clip, "embed_pictures", lambda some: answer(embed_pictures(some)))
@@ -122,7 +122,7 @@ def test_answers_that_make_no_sense_refuse(
 def test_a_screen_that_answers_for_fewer_prompts_refuses_them_all(
     judges: Judges, monkeypatch: pytest.MonkeyPatch, answer: Callable[..., Any]
 ) -> None:
-    monkeypatch.setattr(judges.clip, "embed_windows", answer)
+    monkeypatch.setattr(judges.by_clip.model, "embed_windows", answer)
     verdicts, _ = judge_prompts(planned("a red mug", "a blue mug"), judges)
     assert [verdict.reason for verdict in verdicts] == [Reason.SCREEN_FAILED] * 2
 
@@ -131,21 +131,21 @@ def test_a_screen_that_answers_for_fewer_prompts_refuses_them_all(
 def test_concepts_that_cannot_be_embedded_refuse_everything(
     judges: Judges, monkeypatch: pytest.MonkeyPatch, phrases: Callable[[np.ndarray], Any]
 ) -> None:
-    embed_texts = judges.clip.embed_texts
-    monkeypatch.setattr(judges.clip, "embed_texts", lambda texts: phrases(embed_texts(texts)))
+    embed_texts = Clip.embed_texts
+    monkeypatch.setattr(Clip, "embed_texts", lambda clip, texts: phrases(embed_texts(clip, texts)))
     assert judge_prompts(planned("a red mug"), judges)[0][0].reason is Reason.SCREEN_FAILED
     assert judges.see([np.zeros((8, 8, 3), np.uint8)])[0].reason is Reason.CLASSIFIER_FAILED
 
 
 def test_a_picture_that_the_clip_fails_of_is_refused_alone(judges: Judges, monkeypatch: pytest.MonkeyPatch) -> None:
-    embed = judges.clip.embed_pictures
+    embed = judges.by_clip.model.embed_pictures
 
     def fails_of_one(pictures: Sequence[np.ndarray]) -> np.ndarray:
         if any(picture.max() == 9 for picture in pictures):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return embed(pictures)
 
-    monkeypatch.setattr(judges.clip, "embed_pictures", fails_of_one)
+    monkeypatch.setattr(judges.by_clip.model, "embed_pictures", fails_of_one)
     some = [np.full((8, 8, 3), value, np.uint8) for value in (0, 9, 200)]
     seen = judges.see(some)
     assert [verdict.reason is Reason.CLASSIFIER_FAILED for verdict in seen] == [False, True, False]

@@ -417,10 +417,10 @@ def test_listing_gives_paths_within_the_prefix_or_a_sentence(
     boto3.client("s3", endpoint_url=s3_server).put_object(Bucket=bucket.bucket, Key="catalogue2/elsewhere", Body=b"")
     for path in ("b/2.parquet", "a.parquet"):
         bucket.put_once(path, b"manifest")
-    assert bucket.names() == ["a.parquet", "b/2.parquet"]
+    assert sorted(one.path for one in bucket.listing("")) == ["a.parquet", "b/2.parquet"]
     proxy.inject(answer(403, "AccessDenied"), method="GET", times=None)
     with pytest.raises(StoreError, match=f"No permission to read {bucket.uri} "):
-        bucket.names()
+        list(bucket.listing(""))
 
 
 def test_a_store_travels_to_another_process_with_what_was_learned_of_it(proxy: FaultProxy, bucket: S3Store) -> None:

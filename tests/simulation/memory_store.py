@@ -13,11 +13,11 @@ from tasks.stores.store import (
     Changed,
     Conflict,
     Damaged,
-    Listed,
+    ListedObject,
     Missing,
     Step,
     Store,
-    Stored,
+    StoredObject,
     StoreUnreachable,
     checked,
 )
@@ -58,19 +58,19 @@ class MemoryStore(Store):
     def uri_of(self, path: str) -> str:
         return f"{URI}/{checked(path)}"
 
-    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:
+    def put_once(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:
         stored = self.adopt_or_put(path, data, content_type=content_type)
         if stored.adopted and (ours := sha256(whole(data))) != stored.sha256:
             raise Conflict(self.uri_of(path), ours=ours, theirs=stored.sha256)
         return stored
 
-    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> Stored:  # noqa: ARG002
-        def put() -> Stored:
+    def adopt_or_put(self, path: str, data: bytes | Path, *, content_type: str | None = None) -> StoredObject:  # noqa: ARG002
+        def put() -> StoredObject:
             adopted = path in self.bucket.objects
             if not adopted:
                 self.bucket.put(path, whole(data))
             content = self.bucket.objects[path]
-            return Stored(path, len(content), sha256(content), adopted)
+            return StoredObject(path, len(content), sha256(content), adopted)
 
         return self._done(f"put {path}", put)
 
@@ -123,10 +123,10 @@ class MemoryStore(Store):
 
         self._done(f"copy {path} to {to}", put)
 
-    def listing(self, prefix: str) -> Iterator[Listed]:
-        def names() -> list[Listed]:
+    def listing(self, prefix: str) -> Iterator[ListedObject]:
+        def names() -> list[ListedObject]:
             return [
-                Listed(path, len(content), LONG_AGO)
+                ListedObject(path, len(content), LONG_AGO)
                 for path, content in sorted(self.bucket.objects.items())
                 if path.startswith(f"{prefix}/")
             ]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tasks.errors import RequestError
-from tasks.job import DecomposeJob, GenerateJob, Job, load_job
+from tasks.job import ELSEWHERE, SAID_BY_THE_KEY, DecomposeJob, GenerateJob, Job, load_job
 
 
 def test_flags_stand_over_the_file(tmp_path: Path) -> None:
@@ -35,6 +35,75 @@ def test_loras_in_the_file_are_beside_the_file_with_their_scales(tmp_path: Path)
 
     beside = (str(tmp_path / "loras"), str(tmp_path / "loras/a=b.safetensors=0.8"))
     assert job.loras == (*beside, "loras/none.safetensors", of_the_hub)
+
+
+OF_ANY_JOB = {
+    "model": "miniature",
+    "revision": None,
+    "clip": "miniature",
+    "clip_revision": None,
+    "precision": "auto",
+    "negative_prompt": " ",
+    "seed": 0,
+    "steps": 9,
+    "guidance": None,
+    "max_prompt_tokens": 1024,
+    "policy": "default",
+    "profile": "none",
+    "image_hosts": ["cdn.example.com"],
+    "max_image_bytes": 64 << 20,
+    "max_image_pixels": 64_000_000,
+    "shard_rows": 128,
+}
+OF_JOBS: dict[type[Job], dict[str, Any]] = {
+    GenerateJob: {
+        "job": "GenerateJob",
+        **OF_ANY_JOB,
+        "prompt_template": None,
+        "width": None,
+        "height": None,
+        "variants": 1,
+        "controlnet": None,
+        "controlnet_revision": None,
+        "controlnet_scale": 1.0,
+        "format": "png",
+        "quality": 92,
+    },
+    DecomposeJob: {
+        "job": "DecomposeJob",
+        **OF_ANY_JOB,
+        "policy": "sources",
+        "layers": None,
+        "resolution": None,
+        "cfg_normalize": None,
+        "use_en_prompt": True,
+        "psd": True,
+    },
+}
+"""What the names of a job's runs were made of before fields could be added to it."""
+LEFT_OUT: dict[type[Job], dict[str, Any]] = {GenerateJob: {}, DecomposeJob: {}}
+"""The default of every field that a run's name leaves out where it has that; see `tests/safety/test_deciding.py`."""
+
+
+@pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
+def test_runs_are_called_as_they_were_before_fields_could_be_added_to_jobs(kind: type[Job]) -> None:
+    job = kind(manifest="m", store="s", steps=9, image_hosts=("cdn.example.com",))
+    assert job.deciding() == OF_JOBS[kind]
+
+
+@pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
+def test_a_field_more_renames_the_runs_of_those_jobs_alone_that_give_it(kind: type[Job]) -> None:
+    later = type(kind.__name__, (kind,), {"__annotations__": {"tiles": int}, "tiles": 1})
+    before = kind(manifest="m", store="s").deciding()
+    assert later(manifest="m", store="s").deciding() == later(manifest="m", store="s", tiles=1).deciding() == before
+    assert later(manifest="m", store="s", tiles=2).deciding() == before | {"tiles": 2}
+
+
+@pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
+def test_no_default_that_the_names_of_runs_leave_out_changes(kind: type[Job]) -> None:
+    others = kind.model_fields.keys() - {*kind.FIRST_FIELDS, *ELSEWHERE, *SAID_BY_THE_KEY}
+    assert {name: kind.model_fields[name].default for name in others} == LEFT_OUT[kind]
+    assert {*kind.FIRST_FIELDS} <= kind.model_fields.keys()
 
 
 @pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])

@@ -5,13 +5,14 @@ import pytest
 from benchmarks.safety import as_it_is, examples, judge
 from models.checkpoints.checkpoint import find_clip
 from safety.policy.policy import Policy
-from tasks.judging.judges import Judges
+from tasks.judging.clip_classifier import ClipClassifier
 
 
 @pytest.fixture(scope="module")
 def figures() -> dict[tuple[str, str], dict[str, float]]:
     policy = Policy.load("default")
-    judged = judge(examples(77, each=5, safe=80), Judges(policy, find_clip("miniature"), {}, device="cpu"))
+    clip = ClipClassifier(find_clip("miniature")).open(policy, device="cpu")
+    judged = judge(examples(77, each=5, safe=80), clip)
     return {(row["what"], row["concept"]): row for row in as_it_is(policy, judged)}
 
 

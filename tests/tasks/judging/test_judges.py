@@ -17,7 +17,8 @@ from models.checkpoints.identity import CLIP_FOLDER
 from safety.policy.policy import Policy
 from tasks.errors import RequestError
 from tasks.job import DecomposeJob, GenerateJob, Job
-from tasks.judging.judges import Judges, check_judge, clip_of, load_policy
+from tasks.judging.clip_classifier import check_judge, clip_of
+from tasks.judging.judges import Judges, load_policy
 from tasks.kinds.job_to_check import load_job_to_check
 from tasks.runs.prepare import Request, estimate
 from tests.small_checkpoint import small_checkpoint
@@ -93,7 +94,7 @@ def test_without_a_clip_any_clips_policy_counts_by_its_lists(policy: str) -> Non
 
     assert found.blocklist.search("a handgun") is not None
     assert found.digest != whole.digest  # who comes back to a CLIP has the stored pictures judged again
-    judges = Judges(found, None, {}, device="cpu")
+    judges = Judges(found, [], {}, device="cpu")
     (verdict,) = judges.see([np.zeros((8, 8, 3), np.uint8)])
     assert (verdict.allowed, dict(verdict.scores)) == (True, {})
 

@@ -19,6 +19,7 @@ from safety.pictures.measures import measure_background
 from safety.pictures.profile import Profile
 from safety.policy.policy import Policy
 from tasks.checkpoints.checkpoints import find_clip
+from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
 from tasks.lane.keep import kept
 from tasks.lane.picture_stages import PictureStages
@@ -54,7 +55,7 @@ def judges() -> Judges:
         "banned": Profile(name="banned", concepts=("weapon",)),
         "opaque": Profile(name="opaque", max_transparent=0.0, formats=("jpeg",), extension=True),
     }
-    return Judges(Policy.load(str(ROAD)), find_clip("miniature", None), profiles, device="cpu")
+    return Judges(Policy.load(str(ROAD)), [ClipClassifier(find_clip("miniature", None))], profiles, device="cpu")
 
 
 @pytest.fixture
@@ -104,8 +105,8 @@ def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
 
 def end(stages: PictureStages, thing: Made | Found) -> Outcome:
     """Classify one row and store it, as `classify` and `keep` do."""
-    windows = {"mug": stages.judges.prompt_windows(["a red mug"])[0]}
-    screened = Screened(0, [], [], [], windows)
+    (reading,) = stages.judges.screen(["a red mug"])
+    screened = Screened(0, [], [], [], {"mug": reading.kept})
     judged = stages.classify([thing], screened)
     (outcome,) = kept(judged, screened, stages=stages, pool=stages.pool, record=stages.record)
     return outcome

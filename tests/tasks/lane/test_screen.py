@@ -13,6 +13,7 @@ from models.checkpoints.checkpoint import MINIATURE
 from safety.policy.policy import Policy
 from safety.verdict import Reason
 from tasks.checkpoints.checkpoints import find_clip
+from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
 from tasks.lane.screen import judge_prompts
 from tasks.ledger.plan import PlannedRow
@@ -25,7 +26,7 @@ ROW = Row("a", "a mug", " ", 0, 256, 256, steps=8, guidance=2.0, profile="none")
 
 @pytest.fixture(scope="module")
 def judges() -> Judges:
-    return Judges(Policy.load("default"), find_clip("miniature", None), {}, device="cpu")
+    return Judges(Policy.load("default"), [ClipClassifier(find_clip("miniature", None))], {}, device="cpu")
 
 
 def planned(*prompts: str) -> list[PlannedRow]:
@@ -37,28 +38,28 @@ def planned(*prompts: str) -> list[PlannedRow]:
 def test_whatever_a_prompt_is_made_of_it_gets_a_verdict(judges: Judges) -> None:
     prompts = ["a \ud800 mug", "\0", "\ud83d", "🙂🎁", "كوب أبيض", "g\u0301" * 300, "mug " * 300, "a pistol", "a mug"]
 
-    verdicts, windows = judge_prompts(planned(*prompts), judges)
+    verdicts, kept = judge_prompts(planned(*prompts), judges)
 
     assert [verdict.reason for verdict in verdicts[-2:]] == [Reason.BLOCKLIST, None]
     assert Reason.SCREEN_FAILED not in [verdict.reason for verdict in verdicts]
-    assert [window is not None for window in windows[:-2]] == [True] * 7
+    assert [bool(known) for known in kept[:-2]] == [True] * 7
 
 
 def test_a_prompt_that_the_clip_cannot_read_is_blocked_alone(judges: Judges, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = judges.clip.embed_windows
+    real = judges.by_clip.model.embed_windows
 
     def fails_of_one(texts: Sequence[str]) -> list[np.ndarray[Any, Any]]:
         if any("cursed" in text for text in texts):
             raise RuntimeError("the tokenizer choked")
         return real(texts)
 
-    monkeypatch.setattr(judges.clip, "embed_windows", fails_of_one)
-    verdicts, windows = judge_prompts(planned("a red mug", "a cursed mug", "a blue mug"), judges)
+    monkeypatch.setattr(judges.by_clip.model, "embed_windows", fails_of_one)
+    verdicts, kept = judge_prompts(planned("a red mug", "a cursed mug", "a blue mug"), judges)
 
     assert [verdict.allowed for verdict in verdicts] == [True, False, True]
     assert verdicts[1].reason is Reason.SCREEN_FAILED
     assert verdicts[1].message == "The prompt could not be screened: RuntimeError."
-    assert [window is None for window in windows] == [False, True, False]
+    assert [not known for known in kept] == [False, True, False]
 
 
 def test_a_list_that_cannot_be_searched_blocks_its_row_alone(judges: Judges, monkeypatch: pytest.MonkeyPatch) -> None:

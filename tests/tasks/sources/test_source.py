@@ -121,6 +121,6 @@ def test_what_is_no_objects_address_is_a_bad_value(tmp_path: Path, image: str) -
 @pytest.mark.usefixtures("s3_environment")
 def test_a_store_that_is_away_may_come_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
-    monkeypatch.setattr("tasks.sources.source._bucket", lambda _: S3Store("bucket", patience=0.0))
+    monkeypatch.setattr("tasks.sources.source.open_store", lambda _: S3Store("bucket", patience=0.0))
     error = refusal(sources(tmp_path), "s3://bucket/a.png")
     assert (error.reason, error.retryable) == ("source_unreachable", True)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tasks.stores.opening import open_store
-from tasks.stores.store import Changed, Conflict, Damaged, Missing, Store, StoreAddressError, Stored
+from tasks.stores.store import Changed, Conflict, Damaged, Missing, Store, StoreAddressError, StoredObject
 from tests.faults.dialects import SURVIVED
 from tests.faults.fault_proxy import FaultProxy
 
@@ -42,7 +42,7 @@ def sha256(content: bytes) -> str:
 
 
 def test_an_object_comes_back_as_it_was_written(store: Store) -> None:
-    assert store.put_once(PATH, b"picture") == Stored(PATH, 7, sha256(b"picture"), adopted=False)
+    assert store.put_once(PATH, b"picture") == StoredObject(PATH, 7, sha256(b"picture"), adopted=False)
     content, token = store.read(PATH) or pytest.fail("absent")
     assert content == b"picture"
     assert token
@@ -82,7 +82,7 @@ def test_a_file_is_written_like_bytes_and_downloads_whole(store: Store, tmp_path
 
 def test_writing_the_same_again_adopts_it(store: Store) -> None:
     first = store.put_once(PATH, b"picture")
-    assert store.put_once(PATH, b"picture") == Stored(PATH, first.size, first.sha256, adopted=True)
+    assert store.put_once(PATH, b"picture") == StoredObject(PATH, first.size, first.sha256, adopted=True)
 
 
 def test_writing_something_else_is_a_conflict_and_changes_nothing(store: Store) -> None:
@@ -95,7 +95,7 @@ def test_writing_something_else_is_a_conflict_and_changes_nothing(store: Store) 
 
 def test_adopting_tells_what_is_there_not_what_was_offered(store: Store) -> None:
     assert not store.adopt_or_put(PATH, b"first").adopted
-    assert store.adopt_or_put(PATH, b"the second one") == Stored(PATH, 5, sha256(b"first"), adopted=True)
+    assert store.adopt_or_put(PATH, b"the second one") == StoredObject(PATH, 5, sha256(b"first"), adopted=True)
 
 
 def test_of_eight_writers_of_different_content_one_wins_and_seven_learn_of_it(store: Store) -> None:
@@ -221,6 +221,54 @@ def test_a_damaged_object_leaves_no_copy(store: Store, found: bytes) -> None:
     assert damaged.value.uri == store.uri_of(MASTER)
     assert not store.exists(COPY)
     assert store.exists(MASTER)
+
+
+def test_of_a_strangers_object_no_more_is_read_than_was_asked_for(store: Store) -> None:
+    store.put_once(PATH, b"picture")
+    assert store.read_at_most(PATH, 3) == b"pict"  # one more, which tells that it is larger
+    assert store.read_at_most(PATH, 7) == store.read_at_most(PATH, 8) == b"picture"
+    assert store.read_at_most("images/none.png", 3) is None
+
+
+def test_an_object_is_read_through_without_being_kept(store: Store) -> None:
+    store.put_once(PATH, b"picture")
+    assert store.read_through(PATH, lambda content: content.read(3) + content.read()) == b"picture"
+    assert store.read_through("images/none.png", lambda content: content.read()) is None
+
+
+def test_a_download_goes_on_from_what_came_before(store: Store, tmp_path: Path) -> None:
+    store.put_once("models/weights", b"weights")
+    (listed,) = store.listing("models")
+    part, moved = tmp_path / "part", list[int]()
+    part.write_bytes(b"wei")
+    store.go_on("models/weights", part, size=7, version=listed.version, moved=moved.append)
+    store.go_on("models/weights", part, size=7, version=listed.version, moved=moved.append)
+    assert (part.read_bytes(), sum(moved)) == (b"weights", 4)
+    with pytest.raises(Changed):
+        store.go_on("models/none", tmp_path / "other", size=7, version=None, moved=moved.append)
+
+
+def test_a_download_does_not_go_on_with_another_version(store: Store, tmp_path: Path) -> None:
+    store.put_once("models/weights", b"weights")
+    version = store.version("models/weights")
+    store.overwrite("models/weights", b"WEIGHTS")
+    (tmp_path / "part").write_bytes(b"wei")
+    with pytest.raises(Changed):
+        store.go_on("models/weights", tmp_path / "part", size=7, version=version, moved=lambda _: None)
+    assert (tmp_path / "part").read_bytes() == b"wei"
+    assert store.version("models/none") is None
+
+
+def test_an_upload_is_an_object_whatever_was_there(store: Store, tmp_path: Path) -> None:
+    moved = list[int]()
+    for content in (b"one", b"another"):
+        (tmp_path / "file").write_bytes(content)
+        store.upload("models/weights", tmp_path / "file", sha256=sha256(content), moved=moved.append)
+    assert (store.read("models/weights") or pytest.fail("absent"))[0] == b"another"
+    assert sum(moved) == 10
+    noted = store.look("models/weights") or pytest.fail("absent")
+    assert (noted.size, noted.sha256 in (None, sha256(b"another"))) == (7, True)
+    assert store.look("models/none") is None
 
 
 def test_a_listing_has_what_lies_below_a_prefix(store: Store) -> None:

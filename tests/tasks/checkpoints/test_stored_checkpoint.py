@@ -16,12 +16,12 @@ from models.checkpoints.checkpoint import find_checkpoint as find_folder
 from models.files.cache_file import cache_folder
 from models.files.inventory import INVENTORY, Inventory
 from models.files.safetensors_files import CheckpointUnreachable
-from tasks.checkpoints import checkpoint_bucket
-from tasks.checkpoints.checkpoint_bucket import CheckpointBucket
 from tasks.checkpoints.checkpoints import find_checkpoint, find_clip
 from tasks.checkpoints.pull import pull
+from tasks.checkpoints.stored_checkpoint import StoredCheckpoint
 from tasks.checkpoints.verify import verify
 from tasks.kinds.job_to_check import load_job_to_check
+from tasks.stores import s3_parts
 from tasks.stores.store import StoreError
 from tests.faults.fault_proxy import FaultProxy, answer, damaged_reply, lost_reply, passing, torn_reply
 from tests.hub_server import HubServer, busy
@@ -69,8 +69,8 @@ def proxy(s3_environment: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Faul
 
 
 def objects(address: str) -> dict[str, bytes]:
-    bucket = CheckpointBucket.at(address)
-    return {path: (bucket.read(path) or pytest.fail(path))[0] for path in bucket.listed()}
+    found = StoredCheckpoint.at(address)
+    return {path: (found.objects.read(path) or pytest.fail(path))[0] for path in found.listed()}
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -84,8 +84,8 @@ def overwrite(checkpoint: str, path: str, data: bytes | None) -> None:
         file.parent.mkdir(exist_ok=True)
         file.unlink() if data is None else file.write_bytes(data)
         return
-    bucket = CheckpointBucket.at(checkpoint)
-    where = {"Bucket": bucket.bucket, "Key": f"{bucket.prefix}/{path}"}
+    bucket, _, prefix = checkpoint.removeprefix("s3://").partition("/")
+    where = {"Bucket": bucket, "Key": f"{prefix}/{path}"}
     client = boto3.client("s3")
     client.delete_object(**where) if data is None else client.put_object(**where, Body=data)
 
@@ -103,7 +103,7 @@ def test_a_large_file_is_written_in_parts(
 ) -> None:
     miniature = MINIATURE / "qwen-image"
     hub_server.add("acme/miniature", COMMIT, miniature)
-    monkeypatch.setattr(checkpoint_bucket, "IN_ONE", 20 << 20)
+    monkeypatch.setattr(s3_parts, "IN_ONE", 20 << 20)
     proxy.inject(lost_reply, method="POST", having="content-length", path=WEIGHTS + "?uploadId")
 
     pull("acme/miniature", COMMIT, address)
@@ -121,7 +121,7 @@ def test_a_pull_to_a_bucket_goes_on_where_it_stopped(
     hub.inject(busy(status=500), path=WEIGHTS)
     with pytest.raises(CheckpointUnreachable, match="answers 500"):
         pull("acme/shop", COMMIT, address)
-    begun = CheckpointBucket.at(address).listed()
+    begun = StoredCheckpoint.at(address).listed()
     assert INVENTORY in begun
     assert "model_index.json" not in begun
     with pytest.raises(CheckpointError, match=r"isn't whole: \d+ of 12 files, such as .*; go on with packshot models"):
@@ -142,7 +142,7 @@ def test_a_prefix_is_never_a_mixture(hub: HubServer, pulled: str, source: Path) 
 
 
 def test_a_prefix_that_another_machine_is_filling_with_another_commit_is_left_to_it(pulled: str) -> None:
-    bucket = CheckpointBucket.at(pulled)
+    bucket = StoredCheckpoint.at(pulled)
     ours = bucket.inventory() or pytest.fail("no inventory")
     bucket.claim(ours)
     bucket.claim(replace(ours, files={}))  # of another version of packshot, say
