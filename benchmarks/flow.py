@@ -251,7 +251,7 @@ def _judged(batch: Sequence[Any]) -> bool:
 
 def run_flow(generator: Generator, job: GenerateJob, rows: int) -> tuple[float, Watch, Summary]:
     """The flow as it is, but with this generator in the place of the one that its lane would load."""
-    with patch.object(Line, "engine", generator), Watch(math.ceil(rows / job.shard_rows)) as watch:
+    with patch.object(Line, "engine", generator), Watch(math.ceil(rows / job.output.shard_rows)) as watch:
         began = time.perf_counter()
         summary = generate(job)
         seconds = time.perf_counter() - began
@@ -274,7 +274,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> Result:
 
     manifest = folder / "manifest.parquet"
     pq.write_table(pa.table({"id": [f"row-{n:04}" for n in range(len(texts))], "prompt": texts}), manifest)
-    job = GenerateJob(
+    job = GenerateJob.of(
         manifest=str(manifest),
         store=str(folder / "store"),
         device="cpu" if arguments.tiny else "auto",

@@ -28,7 +28,7 @@ COMMAND = [sys.executable, "-c", "from flows.command import main; main()"]
 
 def settle(manifest: Path, store: Path) -> None:
     """Leave a store as a run leaves it that drew every row of a manifest, but for the pictures."""
-    prepared = prepare(Request(GenerateJob(manifest=str(manifest), store=str(store))))
+    prepared = prepare(Request(GenerateJob.of(manifest=str(manifest), store=str(store))))
     prepared.leave()
     plan = pq.read_table(store / prepared.run.path("plan.parquet"))
     rows = plan.num_rows

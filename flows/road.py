@@ -48,7 +48,7 @@ def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_miss
             return stopped_state()
         finally:
             telling.hurry()
-    return final_state(ending.summary, job.fail_beyond)
+    return final_state(ending.summary, job.output.fail_beyond)
 
 
 def _travelled(request: Request, telling: Telling) -> Summary:

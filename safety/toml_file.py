@@ -84,7 +84,7 @@ def _problem(one: ErrorDetails, model: type[BaseModel], also: Collection[str]) -
         return f"{place} isn't given"
     if kind == "extra_forbidden":
         known = [*_fields(model, one["loc"][:-1]), *(also if len(one["loc"]) == 1 else ())]
-        return _unknown(place, str(one["loc"][-1]), value, known)
+        return _unknown(place, str(one["loc"][-1]), value, known, model)
     if kind == "value_error":
         return f"{place}: {limits['error']}" if place else str(limits["error"])
     if kind in LIMITS:
@@ -95,13 +95,24 @@ def _problem(one: ErrorDetails, model: type[BaseModel], also: Collection[str]) -
     return f"{place} is {_shown(value)}: {one['msg'].removeprefix('Input ')}"
 
 
-def _unknown(place: str, name: str, value: object, known: Collection[str]) -> str:
+def _unknown(place: str, name: str, value: object, known: Collection[str], model: type[BaseModel]) -> str:
     is_section = isinstance(value, dict) or (isinstance(value, list) and value and isinstance(value[0], dict))
     near = get_close_matches(name.lower().replace("-", "_"), known, 1, 0.6)
     meant = f". Did you mean {near[0]}?" if near else ""
     if is_section:
-        return f"there is no section [{place}]{meant or ': fields stand at the top of the file, outside of sections'}"
+        return f"there is no section [{place}]{meant or f': {_where_fields_stand(model)}'}"
     return f"there is no field {place}{meant}"
+
+
+def _where_fields_stand(model: type[BaseModel]) -> str:
+    sections = [name for name, field in model.model_fields.items() if _is_section(field.annotation)]
+    if not sections:
+        return "fields stand at the top of the file, outside of sections"
+    return f"there are {', '.join(f'[{name}]' for name in sections[:-1])} and [{sections[-1]}]"
+
+
+def _is_section(annotation: Any) -> bool:
+    return isinstance(annotation, type) and issubclass(annotation, BaseModel)
 
 
 def _fields(model: type[BaseModel], place: tuple[int | str, ...]) -> list[str]:

@@ -9,7 +9,7 @@ import typer
 
 from flows.commands.options import JOB_FILE, JUDGING, takes
 from flows.commands.output import terminal
-from tasks.job import Job
+from tasks.job import Job, job_fields
 from tasks.kinds.job_to_check import load_job_to_check
 
 READING = ("model", "revision", "device", "precision", "gpu_memory", "memory_fraction")
@@ -21,7 +21,7 @@ app = typer.Typer()
 
 
 @app.command()
-@takes(Job.model_fields, READING)
+@takes(job_fields(Job), READING)
 def probe(
     examples: Annotated[str, typer.Argument(help="Parquet or CSV with columns prompt and label: safe, or concepts.")],
     out: Annotated[Path, typer.Option(help="File to write: mine.probe.safetensors.")],
@@ -42,7 +42,7 @@ def probe(
 
 
 @app.command()
-@takes(Job.model_fields, CALIBRATING)
+@takes(job_fields(Job), CALIBRATING)
 def calibrate(
     examples: Annotated[
         str, typer.Argument(help="Parquet or CSV: prompt or image or both, and label: concepts, or safe.")

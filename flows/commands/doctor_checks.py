@@ -11,7 +11,8 @@ from pathlib import Path
 
 from models.finding import Finding
 from tasks.doctor.examine import Check
-from tasks.job import NO_CLIP, Job
+from tasks.job import Job
+from tasks.job_sections import NO_CLIP
 from tasks.kinds.registry import kind_of
 
 
@@ -37,37 +38,37 @@ def checks_of(job: Job) -> list[Check]:
 def _torch(job: Job) -> Sequence[Finding]:
     from models.doctor.driver import check_torch
 
-    return check_torch(job.device)
+    return check_torch(job.hardware.device)
 
 
 def _driver(job: Job) -> Sequence[Finding]:
     from models.doctor.driver import check_driver
 
-    return check_driver(job.device, wants_gpu=job.model != "miniature")
+    return check_driver(job.hardware.device, wants_gpu=job.model.model != "miniature")
 
 
 def _gpu(job: Job) -> Sequence[Finding]:
     from models.doctor.gpu import check_gpu
 
-    return check_gpu(job.device)
+    return check_gpu(job.hardware.device)
 
 
 def _precision(job: Job) -> Sequence[Finding]:
     from models.doctor.gpu import check_precision
 
-    return check_precision(job.device, job.precision)
+    return check_precision(job.hardware.device, job.model.precision)
 
 
 def _attention(job: Job) -> Sequence[Finding]:
     from models.doctor.kernel_trials import check_attention
 
-    return check_attention(job.device, job.precision, job.attention)
+    return check_attention(job.hardware.device, job.model.precision, job.hardware.attention)
 
 
 def _triton(job: Job) -> Sequence[Finding]:
     from models.doctor.kernel_trials import check_triton
 
-    return check_triton(job.device)
+    return check_triton(job.hardware.device)
 
 
 def _checkpoint(job: Job) -> Sequence[Finding]:
@@ -75,11 +76,11 @@ def _checkpoint(job: Job) -> Sequence[Finding]:
 
     findings: list[Finding] = []
     checkpoint = None
-    if model := _at_hand("checkpoint", job.model, findings):
-        finding, checkpoint = check_model(model, job.revision, kind_of(job).pipeline)
+    if model := _at_hand("checkpoint", job.model.model, findings):
+        finding, checkpoint = check_model(model, job.model.revision, kind_of(job).pipeline)
         findings.append(finding)
-    if checkpoint is not None and job.loras:
-        findings.append(check_loras(job.loras, checkpoint))
+    if checkpoint is not None and job.model.loras:
+        findings.append(check_loras(job.model.loras, checkpoint))
     if checkpoint is not None and (named := kind_of(job).controlnet_of(job)):
         controlnet, revision = named
         if place := _at_hand("ControlNet", controlnet, findings):
@@ -96,11 +97,17 @@ def _clip(job: Job) -> list[Finding]:
 
     findings: list[Finding] = []
     try:
-        if job.clip == NO_CLIP:
-            return [Finding.warning("CLIP", unasked(load_policy(job.policy, job.clip)), "Give a CLIP with --clip.")]
-        if clip := _at_hand("CLIP", job.clip, findings):
-            check_judge(job.clip, CLIP_FOLDER if clip == "miniature" else Path(clip).expanduser(), job.model)
-            findings.append(check_clip(clip, job.clip_revision))
+        if job.safety.clip == NO_CLIP:
+            return [
+                Finding.warning(
+                    "CLIP", unasked(load_policy(job.safety.policy, job.safety.clip)), "Give a CLIP with --clip."
+                )
+            ]
+        if clip := _at_hand("CLIP", job.safety.clip, findings):
+            check_judge(
+                job.safety.clip, CLIP_FOLDER if clip == "miniature" else Path(clip).expanduser(), job.model.model
+            )
+            findings.append(check_clip(clip, job.safety.clip_revision))
     except RequestError as error:
         findings.append(Finding.refused("CLIP", error, "Give another.", "request"))
     return findings
@@ -135,8 +142,8 @@ def _placement(job: Job) -> Sequence[Finding]:
     from models.doctor.placement_check import check_placement
     from models.loading.levers import Levers
 
-    model = _at_hand("checkpoint", job.model, [])
-    checkpoint = check_model(model, job.revision, kind_of(job).pipeline)[1] if model else None
+    model = _at_hand("checkpoint", job.model.model, [])
+    checkpoint = check_model(model, job.model.revision, kind_of(job).pipeline)[1] if model else None
     if checkpoint is None:
         return []  # another check says why
     controlnet = None
@@ -145,14 +152,16 @@ def _placement(job: Job) -> Sequence[Finding]:
     return check_placement(
         checkpoint,
         kind_of(job).pipeline,
-        device=job.device,
-        precision=job.precision,
-        levers=Levers(job.fused, job.attention, job.precision == "float8", job.step_cache),
-        wanted=job.placement,
-        gpu_memory=job.gpu_memory,
-        memory_fraction=job.memory_fraction,
-        batch=job.batch,
-        changed=bool(job.loras),
+        device=job.hardware.device,
+        precision=job.model.precision,
+        levers=Levers(
+            job.hardware.fused, job.hardware.attention, job.model.precision == "float8", job.model.step_cache
+        ),
+        wanted=job.hardware.placement,
+        gpu_memory=job.hardware.gpu_memory,
+        memory_fraction=job.hardware.memory_fraction,
+        batch=job.hardware.batch,
+        changed=bool(job.model.loras),
         controlnet=controlnet,
     )
 
@@ -161,9 +170,9 @@ def _host(job: Job) -> Sequence[Finding]:
     from models.doctor.checkpoint_check import check_model
     from models.doctor.host import check_host
 
-    model = _at_hand("checkpoint", job.model, [])
-    checkpoint = check_model(model, job.revision, kind_of(job).pipeline)[1] if model else None
-    return check_host(job.device, job.precision, checkpoint)
+    model = _at_hand("checkpoint", job.model.model, [])
+    checkpoint = check_model(model, job.model.revision, kind_of(job).pipeline)[1] if model else None
+    return check_host(job.hardware.device, job.model.precision, checkpoint)
 
 
 def _disks(job: Job) -> Sequence[Finding]:

@@ -11,7 +11,8 @@ from flows.commands.exits import OK, ROWS_FAILED
 from flows.commands.options import JOB_FILE, MANIFEST, STORE, takes
 from flows.commands.output import problems, terminal
 from flows.orchestration.ending import kept_on_gpu
-from tasks.job import Job, load_job
+from tasks.job import Job, job_fields
+from tasks.job_file import load_job
 from tasks.kinds.job_kind import JobKind
 from tasks.outcome import Retry
 
@@ -26,7 +27,7 @@ app = typer.Typer()
 def command_for(kind: JobKind[Any]) -> Callable[..., None]:
     """Return the command that runs jobs of a kind, with an option for every field of its jobs."""
 
-    @takes(kind.job.model_fields)
+    @takes(job_fields(kind.job))
     def command(
         manifest: MANIFEST,
         job: JOB_FILE = None,

@@ -10,7 +10,8 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 from pydantic import ByteSize
-from pydantic.fields import FieldInfo
+
+from tasks.job import JobField
 
 MANIFEST = Annotated[str, typer.Argument(help="Parquet file, folder, or s3:// address.")]
 JOB_FILE = Annotated[Path | None, typer.Option(help="TOML file with any of the options below.")]
@@ -23,11 +24,11 @@ JUDGING = ("policy", "clip", "clip_revision", "device")
 Command = TypeVar("Command", bound=Callable[..., None])
 
 
-def takes(fields: Mapping[str, FieldInfo], names: Iterable[str] | None = None) -> Callable[[Command], Command]:
+def takes(fields: Mapping[str, JobField], names: Iterable[str] | None = None) -> Callable[[Command], Command]:
     """Give a command an option for every field of a job, or for those of these names.
 
         @app.command()
-        @takes(Job.model_fields, ["device", "precision"])
+        @takes(job_fields(Job), ["device", "precision"])
         def doctor(job: JOB_FILE = None, **fields: Any) -> None: ...
 
     They come to its `**fields`. A field that the command has as a parameter of its own is left to that.
@@ -48,8 +49,9 @@ def takes(fields: Mapping[str, FieldInfo], names: Iterable[str] | None = None) -
     return with_fields
 
 
-def _option(name: str, field: FieldInfo) -> inspect.Parameter:
-    """A field as an option. Its default is None: what isn't given is left to the job file, then to the model."""
+def _option(name: str, given: JobField) -> inspect.Parameter:
+    """A field as an option, among those of its section: what isn't given is left to the job file, then to the job."""
+    field = given.info
     kind: Any = field.annotation
     if get_origin(kind) is not Literal and type(None) in get_args(kind):
         (kind,) = (arg for arg in get_args(kind) if arg is not type(None))
@@ -58,7 +60,7 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     if kind is ByteSize:
         kind = str  # 24GiB
     shown = "" if field.default in (None, ()) or field.is_required() else f" [default: {field.default!s}]"
-    option = typer.Option(help=f"{field.description}{shown}", show_default=False)
+    option = typer.Option(help=f"{field.description}{shown}", show_default=False, rich_help_panel=given.title)
     return inspect.Parameter(
         name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[kind | None, option]
     )

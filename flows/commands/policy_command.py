@@ -11,7 +11,7 @@ from flows.commands.exits import OK
 from flows.commands.options import JOB_FILE, JSON, JUDGING, takes
 from flows.commands.output import show_json, terminal
 from tasks.errors import RequestError
-from tasks.job import Job
+from tasks.job import Job, job_fields
 from tasks.kinds.job_to_check import load_job_to_check
 
 REFUSED = 1  # a prompt or picture that was checked
@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, help="What is refused, and why.")
 
 
 @app.command()
-@takes(Job.model_fields, CHECKING)
+@takes(job_fields(Job), CHECKING)
 def check(
     prompt: Annotated[str | None, typer.Argument(help="The prompt.")] = None,
     picture: Annotated[Path | None, typer.Option(help="A picture; the prompt is then what it was made of.")] = None,

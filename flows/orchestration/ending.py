@@ -90,14 +90,14 @@ def kept_on_gpu(job: Job) -> Job:
     Raises:
         DeviceLost: if the GPU hasn't come back.
     """
-    if job.device != "auto" or LOSSES not in os.environ:
+    if job.hardware.device != "auto" or LOSSES not in os.environ:
         return job
     if surely_no_gpu():
         raise DeviceLost(
             "The GPU that was lost hasn't come back: see what the driver says of it (nvidia-smi, dmesg). What was "
             "finished is stored; the same command goes on from there."
         )
-    return job.model_copy(update={"device": "cuda"})
+    return job.with_values(device="cuda")
 
 
 def leave(code: object) -> NoReturn:

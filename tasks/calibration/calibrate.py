@@ -19,8 +19,7 @@ from tasks.calibration.thresholds import Calibration, Mistake, Stopped, Threshol
 from tasks.errors import RequestError
 from tasks.job import Job
 from tasks.judging.clip_classifier import clip_classifier
-from tasks.sources.intake import Intake
-from tasks.sources.source import folder_of
+from tasks.kinds.job_originals import intake_of
 
 LEAST_UNSAFE = 5  # in each part: with fewer, recall is a guess
 WIDE = 0.2  # of a recall's interval: from here on it is said
@@ -46,28 +45,33 @@ def calibrate(
         CheckpointError, CheckpointUnreachable, StoreError: if the CLIP can't be found.
     """
     try:
-        policy = Policy.load(job.policy)
+        policy = Policy.load(job.safety.policy)
     except PolicyError as error:
         raise RequestError(str(error)) from error
-    _check_place(out, job.policy)
+    _check_place(out, job.safety.policy)
     examples = open_examples(name, [concept.name for concept in policy.concepts])
     clip = clip_classifier(job)
     if clip is None:
         raise RequestError("Thresholds are those of a CLIP, and the job's clip is none: give one with --clip.")
-    intake = Intake(folder_of(name), job.image_hosts, job.max_image_bytes, job.max_image_pixels)
+    intake = intake_of(name, job.sources)
     sources, page = intake.sources(), out.with_suffix(".html")
     with intake.decoder(DECODERS) as decoder:
-        scores = score(examples, clip.open(policy, device=job.device), sources, decoder, held_out=held_out)
+        scores = score(examples, clip.open(policy, device=job.hardware.device), sources, decoder, held_out=held_out)
         calibration = calibrated(
-            policy, scores, base=job.policy, clip=job.clip, false_positives=false_positives, held_out=held_out
+            policy,
+            scores,
+            base=job.safety.policy,
+            clip=job.safety.clip,
+            false_positives=false_positives,
+            held_out=held_out,
         )
         text = with_thresholds(
-            job.policy,
+            job.safety.policy,
             out,
             {(one.name, one.field): one.value for one in calibration.thresholds if one.name != PROMPT_MATCH},
             match=next((one.value for one in calibration.thresholds if one.name == PROMPT_MATCH), None),
-            clip=job.clip,
-            note=f"for {job.clip} at {percent(false_positives)} of false positives: see {page.name}",
+            clip=job.safety.clip,
+            note=f"for {job.safety.clip} at {percent(false_positives)} of false positives: see {page.name}",
         )
         curves = {what: draw_curves(calibration, what) for what in WHATS}
         write_policy(text, out)

@@ -34,8 +34,8 @@ def judges_of(job: Job) -> Judges:
         RequestError: if the policy can't be used, or was measured on another CLIP, or the CLIP is for another model.
         CheckpointError, CheckpointUnreachable, StoreError: if the CLIP can't be found.
     """
-    policy = load_policy(job.policy, job.clip)
-    return Judges(policy, classifiers_of(job), {}, device=job.device)
+    policy = load_policy(job.safety.policy, job.safety.clip)
+    return Judges(policy, classifiers_of(job), {}, device=job.hardware.device)
 
 
 def ask_probe(prompt: str, job: Job, policy: Policy) -> Verdict | None:
@@ -48,7 +48,7 @@ def ask_probe(prompt: str, job: Job, policy: Policy) -> Verdict | None:
     if policy.probe is None or not prompt.strip():
         return None
     pipeline = kind_of(job).pipeline
-    checkpoint = find_checkpoint(job.model, job.revision, pipeline=pipeline)
+    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=pipeline)
     check_probe(policy, checkpoint)
     return judge_vectors(prompt_vectors([prompt], checkpoint, job, pipeline), policy.probe)[0]
 

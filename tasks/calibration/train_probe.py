@@ -51,7 +51,7 @@ def train_probe(
         raise RequestError(f"The probe can't be written to {out}: it is a folder, or in none that is there.")
     labels = _labels(open_examples(examples, None), review, max_false_positives)
     pipeline = kind_of(job).pipeline
-    checkpoint = find_checkpoint(job.model, job.revision, pipeline=pipeline)
+    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=pipeline)
     vectors = prompt_vectors(list(labels), checkpoint, job, pipeline)
     try:
         probe, told = train(
@@ -103,10 +103,10 @@ def prompt_vectors(prompts: Sequence[str], checkpoint: Checkpoint, job: Job, pip
     reader = load_reader(
         checkpoint,
         pipeline=pipeline,
-        device=job.device,
-        precision=job.precision,
-        memory_fraction=job.memory_fraction,
-        gpu_memory=job.gpu_memory,
+        device=job.hardware.device,
+        precision=job.model.precision,
+        memory_fraction=job.hardware.memory_fraction,
+        gpu_memory=job.hardware.gpu_memory,
     )
     rows = []
     in_order = sorted(prompts, key=len)  # neighbours in length share batches

@@ -18,7 +18,8 @@ from safety.policy.policy import Policy
 from safety.verdict import Verdict
 from tasks.checkpoints.checkpoints import find_clip
 from tasks.errors import RequestError
-from tasks.job import NO_CLIP, Job
+from tasks.job import Job
+from tasks.job_sections import NO_CLIP
 from tasks.judging.classifier import TextReading
 from tasks.stores.opening import is_store_address
 
@@ -97,10 +98,10 @@ def clip_of(job: Job) -> Checkpoint | None:
         RequestError: if it is the miniature's, and the job's model is another one's.
         CheckpointError, CheckpointUnreachable, StoreError: if it can't be found.
     """
-    if job.clip == NO_CLIP:
+    if job.safety.clip == NO_CLIP:
         return None
-    clip = find_clip(job.clip, job.clip_revision)
-    check_judge(job.clip, clip.folder, job.model)
+    clip = find_clip(job.safety.clip, job.safety.clip_revision)
+    check_judge(job.safety.clip, clip.folder, job.model.model)
     return clip
 
 

@@ -17,7 +17,7 @@ from safety.pictures.profile import Profile
 from safety.policy.policy import Policy, PolicyError
 from safety.verdict import Reason, Verdict, fail, strictest
 from tasks.errors import RequestError
-from tasks.job import NO_CLIP
+from tasks.job_sections import NO_CLIP
 from tasks.judging.classifier import Classifier, OpenClassifier, TextReading
 from tasks.judging.clip_classifier import CLIP, OpenClip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tasks.job import Job
+from tasks.job_sections import SourcesSection
 from tasks.rows.originals import Originals
 from tasks.sources.intake import Intake
 from tasks.sources.source import folder_of
@@ -14,13 +14,13 @@ from tasks.stores.store import Store
 MEASURING = 4  # processes that look at the headers of source pictures
 
 
-def intake_of(job: Job) -> Intake:
-    """Return where a job's pictures may come from, and what one may take.
+def intake_of(table: str, section: SourcesSection) -> Intake:
+    """Return where the pictures of a table, such as a manifest, may come from, and what one may take.
 
     Raises:
-        RequestError: one of its `image_hosts` isn't the name of a host.
+        RequestError: one of the section's `image_hosts` isn't the name of a host.
     """
-    intake = Intake(folder_of(job.manifest), job.image_hosts, job.max_image_bytes, job.max_image_pixels)
+    intake = Intake(folder_of(table), section.image_hosts, section.max_image_bytes, section.max_image_pixels)
     intake.sources()  # refuses hosts that aren't any
     return intake
 

@@ -6,21 +6,23 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoints.checkpoint import declared_pipeline
-from tasks.job import Job, job_of, values_of
-from tasks.kinds.registry import kinds_of_fields
+from tasks.job import Job, names_in
+from tasks.job_file import job_of, read_job
+from tasks.kinds.registry import all_kinds, kinds_of_fields
 
 
 def load_job_to_check(file: Path | None, **flags: Any) -> Job:
-    """As `tasks.job.load_job`, of the kind that its fields or its checkpoint are for; manifest and store may be empty.
+    """As `tasks.job_file.load_job`, of the kind that its fields or checkpoint are for; manifest and store may be empty.
 
     Raises:
-        RequestError: as `load_job`.
+        RequestError: as `tasks.job_file.load_job`.
     """
-    values = {"manifest": "", "store": "", **values_of(file, flags)}
-    first, *others = kinds_of_fields(values.keys())
-    job: Job = job_of(first.job, values, file)
+    values = {"manifest": "", "store": "", **(read_job(file) if file else {})}
+    given = {name for name, value in flags.items() if value is not None}
+    first, *others = kinds_of_fields(given | names_in([kind.job for kind in all_kinds()], values))
+    job: Job = job_of(first.job, values, flags, file)
     if others:
-        pipeline = declared_pipeline(job.model, job.revision)
+        pipeline = declared_pipeline(job.model.model, job.model.revision)
         meant = next((kind for kind in others if kind.pipeline == pipeline), first)
-        job = job_of(meant.job, values, file)
+        job = job_of(meant.job, values, flags, file)
     return job

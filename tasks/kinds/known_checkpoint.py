@@ -30,9 +30,9 @@ def known_checkpoint(
     job: Job, pipeline: str, defaults_of: Callable[[Checkpoint], SamplingOf], published: SamplingOf
 ) -> KnownCheckpoint[SamplingOf]:
     """Return what is known of a job's checkpoint; of one that isn't at hand, what is published of Qwen's own."""
-    lightning = job.scheduler == "lightning" or (job.scheduler == "auto" and bool(job.loras))
-    if job.model != "miniature" and not Path(job.model).expanduser().is_dir():
+    lightning = job.model.scheduler == "lightning" or (job.model.scheduler == "auto" and bool(job.model.loras))
+    if job.model.model != "miniature" and not Path(job.model.model).expanduser().is_dir():
         return KnownCheckpoint(published, QWEN_MULTIPLE, 1 if lightning else QWEN_STEPS)
-    checkpoint = find_checkpoint(job.model, job.revision, pipeline=pipeline)
+    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=pipeline)
     steps = fewest_steps(checkpoint, "lightning" if lightning else "checkpoint")
     return KnownCheckpoint(defaults_of(checkpoint), size_multiple(checkpoint), steps)

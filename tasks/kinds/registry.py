@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from tasks.job import Job
+from tasks.job import Job, JobField, job_fields
 from tasks.kinds.decompose.decompose_kind import DECOMPOSE
 from tasks.kinds.generate.generate_kind import GENERATE
 from tasks.kinds.job_kind import JobKind
-
-if TYPE_CHECKING:
-    from pydantic.fields import FieldInfo
 
 _kinds: list[JobKind[Any]] = [GENERATE, DECOMPOSE]
 """Where nothing tells kinds apart, the first one is meant."""
@@ -49,7 +46,7 @@ def kind_of(job: Job) -> JobKind[Any]:
 
 def kinds_of_fields(names: Collection[str]) -> list[JobKind[Any]]:
     """Return the kinds whose jobs have most of these fields: several, where nothing among them tells them apart."""
-    unknown = [len({*names} - kind.job.model_fields.keys()) for kind in _kinds]
+    unknown = [len({*names} - job_fields(kind.job).keys()) for kind in _kinds]
     return [kind for kind, fields in zip(_kinds, unknown, strict=True) if fields == min(unknown)]
 
 
@@ -58,6 +55,6 @@ def kind_of_columns(names: Sequence[str]) -> JobKind[Any]:
     return max(_kinds, key=lambda kind: len(kind.told_by) if {*kind.told_by} <= {*names} else 0)
 
 
-def all_fields() -> Mapping[str, FieldInfo]:
+def all_fields() -> Mapping[str, JobField]:
     """Return the fields of the jobs of all kinds, each as the first kind has it that has it."""
-    return {name: field for kind in reversed(_kinds) for name, field in kind.job.model_fields.items()}
+    return {name: field for kind in reversed(_kinds) for name, field in job_fields(kind.job).items()}

@@ -9,10 +9,9 @@ from typing import Any, Protocol
 from models.checkpoints.checkpoint import Checkpoint
 from models.checkpoints.lora import Lora
 from models.checkpoints.schedule import Scheduler
-from models.devices.attention import Attention
-from models.placement_names import WantedPlacement
 from safety.pictures.profile import Profile
 from safety.policy.policy import Policy
+from tasks.job_sections import HardwareSection
 from tasks.judging.classifier import Classifier
 from tasks.results.marking import Marking
 from tasks.stores.dialect import Dialect
@@ -49,15 +48,9 @@ class LaneSpec:
     profiles: Mapping[str, Profile]
     kind: str  # the name of its jobs' kind: see `tasks.kinds.registry`
     making: Making  # of that kind
-    device: str
+    hardware: HardwareSection
     precision: str
-    fused: bool
-    attention: Attention
     step_cache: float | None
-    batch: int | None
-    memory_fraction: float
-    gpu_memory: int | None
-    placement: WantedPlacement
     max_prompt_tokens: int
     from_before: bool  # the store has pictures that were written before there were masters
 

@@ -83,7 +83,7 @@ class Line:
         self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
         self.kind = kind_named(spec.kind)
         self.record = Record(spec.run, spec.model, self.kind.text_column)
-        self.judges = Judges(spec.policy, spec.classifiers, spec.profiles, device=spec.device)
+        self.judges = Judges(spec.policy, spec.classifiers, spec.profiles, device=spec.hardware.device)
         self.decisions = Decisions(store)
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
         self.pool = ThreadPoolExecutor(STORE_THREADS, "store")
@@ -126,10 +126,10 @@ class Line:
         return load_reader(
             spec.checkpoint,
             pipeline=self.kind.pipeline,
-            device=spec.device,
+            device=spec.hardware.device,
             precision=spec.precision,
-            memory_fraction=spec.memory_fraction,
-            gpu_memory=spec.gpu_memory,
+            memory_fraction=spec.hardware.memory_fraction,
+            gpu_memory=spec.hardware.gpu_memory,
         )
 
     def _prompt_reader(self, needs_model: bool) -> Reader:

@@ -16,7 +16,8 @@ from models.files.temporary_folder import temporary_folder
 from safety.pictures.profile import Profile, ProfileError
 from tasks.catalogue.catalogue import check_carried, read_catalogue
 from tasks.errors import RequestError
-from tasks.job import Job, load_job
+from tasks.job import Job
+from tasks.job_file import load_job
 from tasks.judging.attainable import check_attainable
 from tasks.judging.judges import load_policy
 from tasks.kinds.job_kind import Reading
@@ -91,7 +92,7 @@ def check_manifest(
             return ManifestChecked(
                 manifest=address,
                 kind=found.name,
-                model=whole.model,
+                model=whole.model.model,
                 files=len(manifest.files),
                 rows=manifest.rows,
                 read=tuple(name for name in manifest.schema.names if name not in manifest.carried.names),
@@ -139,10 +140,10 @@ class _Profiles:
     """Rows that name a profile that there isn't, or that this job's pictures can't meet."""
 
     def __init__(self, job: Job) -> None:
-        self.job, self.policy = job, load_policy(job.policy, job.clip)
+        self.job, self.policy = job, load_policy(job.safety.policy, job.safety.clip)
         self.gives_pictures = kind_of(job).gives_pictures
         self.problems: dict[str, str | None] = {}
-        if problem := self._problem(job.profile):
+        if problem := self._problem(job.marketplace.profile):
             raise RequestError(problem)
 
     def refused(self, batch: pa.RecordBatch) -> Iterator[BadRow]:

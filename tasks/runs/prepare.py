@@ -24,7 +24,8 @@ from tasks.catalogue.expectation import Expectation, expect, shapes_of
 from tasks.catalogue.retire import left_behind
 from tasks.catalogue.row_versions import beside
 from tasks.errors import RequestError
-from tasks.job import NO_CLIP, Job
+from tasks.job import Job
+from tasks.job_sections import NO_CLIP
 from tasks.judging.attainable import check_attainable
 from tasks.judging.classifier import Classifier
 from tasks.judging.classifier_registry import classifiers_of
@@ -147,7 +148,7 @@ class Checked:
             resolved.making.form,
             loras=tuple((lora.revision, lora.scale) for lora in resolved.loras),
             scheduler=resolved.scheduler,
-            step_cache=self.request.job.step_cache,
+            step_cache=self.request.job.model.step_cache,
             finish=resolved.making.finish,
         )
 
@@ -159,7 +160,7 @@ class Checked:
             "precision": self.precision,
             "clip": self.clip_revision,
             "policy": self.policy.digest,
-            "profile": self.profiles[self.request.job.profile].digest,
+            "profile": self.profiles[self.request.job.marketplace.profile].digest,
             **self.maker.additions,
         }
         if self.resolved.controlnet:
@@ -190,16 +191,10 @@ class Checked:
             profiles=dict(self.profiles),
             kind=self.kind.name,
             making=self.resolved.making,
-            device=job.device,
+            hardware=job.hardware,
             precision=self.precision,
-            fused=job.fused,
-            attention=job.attention,
-            step_cache=job.step_cache,
-            batch=job.batch,
-            memory_fraction=job.memory_fraction,
-            gpu_memory=job.gpu_memory,
-            placement=job.placement,
-            max_prompt_tokens=job.max_prompt_tokens,
+            step_cache=job.model.step_cache,
+            max_prompt_tokens=job.sampling.max_prompt_tokens,
             from_before=from_before,
         )
 
@@ -225,11 +220,11 @@ def check(request: Request) -> Checked:
             kind=kind,
             resolved=resolved,
             classifiers=classifiers,
-            policy=load_policy(job.policy, job.clip),
+            policy=load_policy(job.safety.policy, job.safety.clip),
             profiles={},
             precision=resolved_precision(job, resolved.checkpoint),
         )
-        checked.judged_by(job.profile)
+        checked.judged_by(job.marketplace.profile)
         check_probe(checked.policy, resolved.checkpoint)
         resolved.making.marking.open(kind.source_type)  # says now what wouldn't sign later
     return checked
@@ -242,14 +237,14 @@ def resolved_precision(job: Job, checkpoint: Checkpoint) -> str:
         CheckpointError: if the device isn't there, or can't multiply in the one that is asked for, or what that needs
             isn't installed.
     """
-    precision = kept_precision(job.precision, checkpoint.folder)
-    if job.device in ("auto", "cpu") and precision in ("float32", "float16"):  # works anywhere; torch takes seconds
+    precision, device = kept_precision(job.model.precision, checkpoint.folder), job.hardware.device
+    if device in ("auto", "cpu") and precision in ("float32", "float16"):  # works anywhere; torch takes seconds
         return precision
-    if precision == "auto" and (job.device == "cpu" or (job.device == "auto" and surely_no_gpu())):
+    if precision == "auto" and (device == "cpu" or (device == "auto" and surely_no_gpu())):
         return "float32"
     from models.devices.device import find_device, find_precision
 
-    found = find_precision(precision, find_device(job.device))
+    found = find_precision(precision, find_device(device))
     return precision if precision != "auto" else str(found).removeprefix("torch.")
 
 
@@ -281,7 +276,7 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
             label_of=checked.label_of,
             known=catalogue.known,
             retry=checked.request.retry,
-            shard_rows=checked.request.job.shard_rows,
+            shard_rows=checked.request.job.output.shard_rows,
             decided=partial(ends_waiting, checked.decisions),
         )
         return write_plan(
@@ -319,7 +314,7 @@ def estimate(request: Request) -> Estimate:
         return Estimate(
             census,
             _expectation(checked, catalogue, census.shapes),
-            request.job.price_per_hour,
+            request.job.hardware.price_per_hour,
             catalogue.bytes_a_row(),
             published_twice=checked.store.copies_take_room,
             left=0 if request.limit is not None else _left_behind(checked, catalogue, Plan(file)),
@@ -396,7 +391,7 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tupl
 
 def _expectation(checked: Checked, catalogue: Catalogue, shapes: Mapping[RowShape, int]) -> Expectation | None:
     """How long drawing will take, from the store's earlier runs."""
-    resolved, device = checked.resolved, checked.request.job.device
+    resolved, device = checked.resolved, checked.request.job.hardware.device
     here = "CPU" if device == "cpu" else None
     if here is None and not surely_no_gpu():
         from models.devices.device import find_device, find_gpu  # imports torch, as the job's precision has

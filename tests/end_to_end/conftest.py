@@ -56,7 +56,7 @@ def store(tmp_path: Path) -> Store:
 
 def run(manifest: str, store: Store, *, limit: int | None = None, retry: tuple[Retry, ...] = (), **job: Any) -> Summary:
     """One run of the flow in this process, small pictures unless the job says otherwise."""
-    return generate(GenerateJob(manifest=manifest, store=store.uri, **{**SMALL, **job}), limit, retry)
+    return generate(GenerateJob.of(manifest=manifest, store=store.uri, **{**SMALL, **job}), limit, retry)
 
 
 def source_of(store: Store, row: dict[str, Any]) -> bytes:

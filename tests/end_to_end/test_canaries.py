@@ -90,8 +90,8 @@ def test_no_secret_and_no_prompt_is_told_to_anybody(
             for n, target in enumerate(shop.answers)
         ]
         sources.append({"id": "other", "image": f"https://nobody.invalid/?X-Amz-Signature={CANARIES['signature']}"})
-        job = GenerateJob(manifest=manifest(rows), width=64, height=64, **small)
-        layers = DecomposeJob(
+        job = GenerateJob.of(manifest=manifest(rows), width=64, height=64, **small)
+        layers = DecomposeJob.of(
             manifest=manifest(sources, "sources.parquet"), image_hosts=(shop.host,), resolution=64, layers=2, **small
         )
         show_summary(console, generate(job))

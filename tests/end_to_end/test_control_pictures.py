@@ -157,5 +157,5 @@ def test_a_request_that_cannot_be_drawn_is_refused_before_any_work(
 ) -> None:
     file = manifest([{"id": "a", "prompt": "a mug", **row}])
     with pytest.raises(RequestError, match=sentence):
-        estimate(Request(GenerateJob(manifest=file, store=store.uri, **{"policy": ROAD, **drawing, **job})))
+        estimate(Request(GenerateJob.of(manifest=file, store=store.uri, **{"policy": ROAD, **drawing, **job})))
     assert not Path(store.uri).exists() or not any(Path(store.uri).iterdir())

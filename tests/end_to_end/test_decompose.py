@@ -60,7 +60,7 @@ def run(
             "policy": ROAD,
             "profile": str(tmp_path / "any.toml"),
         }
-        return decompose(DecomposeJob(manifest=manifest(rows), store=store.uri, **{**small, **job}), None, retry)
+        return decompose(DecomposeJob.of(manifest=manifest(rows), store=store.uri, **{**small, **job}), None, retry)
 
     return go
 

@@ -132,7 +132,7 @@ def test_a_clip_that_comes_later_judges_what_was_drawn_without_one(
     (warning,) = first.warnings
     assert "its concepts (weapon) aren't looked for" in warning
     assert warning.split(",")[0] in Path(first.report).read_text()
-    (said,) = estimate(Request(GenerateJob(manifest=file, store=store.uri, clip="none", **SMALL))).warnings
+    (said,) = estimate(Request(GenerateJob.of(manifest=file, store=store.uri, clip="none", **SMALL))).warnings
     assert said == warning
     request.getfixturevalue("no_model")
 

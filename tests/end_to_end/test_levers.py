@@ -12,7 +12,8 @@ import pytest
 from models.checkpoints.checkpoint import MINIATURE
 from models.engines.generator import Generator
 from tasks.errors import RequestError
-from tasks.job import GenerateJob, load_job
+from tasks.job import GenerateJob
+from tasks.job_file import load_job
 from tasks.stores.store import Store
 from tests.models.stored_checkpoints import save_float8
 

@@ -106,7 +106,7 @@ def test_a_profile_that_wants_a_label_draws_its_rows_anew_and_no_others(
 
 def refusal(manifest: str, store: Store, **job: Any) -> str:
     with pytest.raises(RequestError) as refused:
-        estimate(Request(GenerateJob(manifest=manifest, store=store.uri, **job)))
+        estimate(Request(GenerateJob.of(manifest=manifest, store=store.uri, **job)))
     return str(refused.value)
 
 

@@ -82,7 +82,7 @@ def test_values_that_python_cannot_hold_are_carried_through_runs_reviews_takedow
     told = "1 row has text that isn't UTF-8 in the column 'broken', which is carried as it is: a."
     assert first.warnings == (told,)
     assert escape(told) in Path(first.report).read_text()
-    job = GenerateJob(manifest=odd(), store=store.uri, **SMALL)
+    job = GenerateJob.of(manifest=odd(), store=store.uri, **SMALL)
     assert estimate(Request(job)).warnings == (told,)
     assert [row.id for row in waiting(store.uri)] == ["a", "b", "c"]
     assert decide(store.uri, ["a"], "approve", by="Ann")[0].holds

@@ -36,7 +36,7 @@ ENDS_AS = {
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory: pytest.TempPathFactory) -> list[dict]:
     store = open_store(str(tmp_path_factory.mktemp("store")))
-    decompose(DecomposeJob(manifest=str(MANIFEST), store=store.uri), None, ())
+    decompose(DecomposeJob.of(manifest=str(MANIFEST), store=store.uri), None, ())
     return list(catalogue(store).values())
 
 

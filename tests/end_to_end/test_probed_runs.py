@@ -291,7 +291,7 @@ def test_captions_of_source_pictures_are_asked_about_and_stored_layers_again(
 
     def take_apart(policy: str) -> None:
         job = {"resolution": 128, "layers": 2, "steps": 2, "guidance": 1.0, "policy": policy}
-        decompose(DecomposeJob(manifest=str(tmp_path / "sources.parquet"), store=store.uri, **job), None, ())
+        decompose(DecomposeJob.of(manifest=str(tmp_path / "sources.parquet"), store=store.uri, **job), None, ())
 
     take_apart(no_boots())
     asked = catalogue(store)

@@ -71,7 +71,7 @@ def run(manifest: str, store: str, rules: dict[str, Any]) -> None:
     from tasks.job import GenerateJob
 
     with quiet():
-        generate(GenerateJob(manifest=manifest, store=store, device="cpu", **SMALL, **rules))
+        generate(GenerateJob.of(manifest=manifest, store=store, device="cpu", **SMALL, **rules))
 
 
 def answer(store: str, answer: str, seed: int) -> None:

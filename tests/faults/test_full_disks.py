@@ -47,7 +47,7 @@ def test_a_folder_for_temporary_files_that_is_full_is_named(
     manifest: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = manifest([{"id": f"r{n:05}", "prompt": os.urandom(40).hex()} for n in range(2000)])
-    request = Request(GenerateJob(manifest=file, store=str(tmp_path / "store")))
+    request = Request(GenerateJob.of(manifest=file, store=str(tmp_path / "store")))
     with small_disk("16k") as disk:
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
         sentence = rf"The folder for temporary files, {disk}, is full \(No space left on device\)"

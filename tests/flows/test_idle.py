@@ -66,7 +66,7 @@ def test_no_command_waits_for_what_another_one_needs() -> None:
 def test_nothing_heavy_is_imported_where_nothing_is_to_be_drawn(tmp_path: Path, device: str, flags: list[str]) -> None:
     manifest, store = tmp_path / "rows.parquet", str(tmp_path / "store")
     pq.write_table(pa.table({"id": ["a"], "prompt": ["a mug"], "width": [3]}), manifest)
-    job = GenerateJob(manifest=str(manifest), store=store, device=device)
+    job = GenerateJob.of(manifest=str(manifest), store=store, device=device)
     finish(prepare(Request(job)), started_at=datetime.now(UTC))  # its only row has failed, which needs no server either
 
     ended = subprocess.run(

@@ -222,7 +222,7 @@ def test_a_folder_of_manifests_is_read_and_a_dry_run_writes_nothing(objects: dic
     for name, row in zip(("a", "b"), ROWS, strict=True):
         objects[f"in/{name}.parquet"] = parquet([row])
     before, state = dict(objects), manifest_state("memory://shop/in/")
-    job = GenerateJob(manifest="memory://shop/in/", store="memory://shop/out", **SMALL)
+    job = GenerateJob.of(manifest="memory://shop/in/", store="memory://shop/out", **SMALL)
     told = estimate(Request(job))
     assert (told.census.rows, told.census.to_do, told.published_twice) == (2, 2, True)
     assert objects == before

@@ -195,13 +195,13 @@ def test_a_name_that_other_scores_begin_with_is_refused(
 ) -> None:
     registered(Redness(1, "", name))
     with pytest.raises(ValueError, match="can't be called"):
-        classifiers_of(GenerateJob(manifest="m", store="s"))
+        classifiers_of(GenerateJob.of(manifest="m", store="s"))
 
 
 def test_a_policy_check_asks_it_too(registered: Callable[[Classifier | None], None], tmp_path: Path) -> None:
     Image.new("RGB", (64, 64), (250, 10, 10)).save(tmp_path / "red.png")
     registered(Redness(most=100))
-    asked = judges_of(GenerateJob(manifest="m", store="s", clip="none"))
+    asked = judges_of(GenerateJob.of(manifest="m", store="s", clip="none"))
 
     prompt = explain_prompt("a scarlet mug", asked).verdict
     picture = explain_picture(tmp_path / "red.png", "a red mug", asked).verdict

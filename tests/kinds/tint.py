@@ -24,6 +24,7 @@ from models.engines.engine import Picture
 from safety.marks.provenance import DigitalSourceType
 from tasks.job import Job
 from tasks.kinds.job_kind import JobKind, Reading, Resolved
+from tasks.kinds.job_marking import marking_of
 from tasks.kinds.job_originals import intake_of, opened_originals
 from tasks.lane.lane_resources import LaneResources
 from tasks.lane.lane_spec import LaneSpec
@@ -77,8 +78,8 @@ def asked_of(values: Mapping[str, Any], job: TintJob) -> Row:
         raise ValueError(problem)
     if not (values.get("colour") or "").strip():
         raise ValueError("The colour is empty.")
-    seed = whole(values, "seed", seed_of(job.seed, values["id"]), range(2**63))
-    return Row(values["id"], values["colour"], "", seed, 0, 0, 1, 1.0, profile_of(values, job.profile))
+    seed = whole(values, "seed", seed_of(job.sampling.seed, values["id"]), range(2**63))
+    return Row(values["id"], values["colour"], "", seed, 0, 0, 1, 1.0, profile_of(values, job.marketplace.profile))
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,11 @@ class Tinter:
 
 
 def resolve(job: TintJob) -> Resolved:
-    making = Tinting(intake_of(job), job.strength, Marking(job.aigc_producer, job.c2pa_certificate, job.c2pa_key))
+    making = Tinting(
+        intake_of(job.manifest, job.sources),
+        job.strength,
+        marking_of(job.marketplace),
+    )
 
     @contextmanager
     def rows(store: Store | None) -> Iterator[TintRows]:

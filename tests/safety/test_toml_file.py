@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from safety.pictures.profile import Profile, ProfileError
 from safety.policy.policy import Policy, PolicyError
 from tasks.errors import RequestError
-from tasks.job import DecomposeJob, GenerateJob, Job, load_job
+from tasks.job import DecomposeJob, GenerateJob, Job
+from tasks.job_file import load_job
 from tasks.kinds.job_to_check import load_job_to_check
 
 NOT_OURS = re.compile(r"pydantic|Input should|Extra inputs|Field required|https://errors|valid (string|integer|number)")

@@ -8,20 +8,21 @@ from typing import Any
 import pytest
 
 from tasks.errors import RequestError
-from tasks.job import ELSEWHERE, SAID_BY_THE_KEY, DecomposeJob, GenerateJob, Job, load_job
+from tasks.job import ELSEWHERE, SAID_BY_THE_KEY, DecomposeJob, GenerateJob, Job
+from tasks.job_file import load_job
 
 
 def test_flags_stand_over_the_file(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text('store = "s3://a"\nsteps = 20\nseed = 3')
     job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet", steps=9, guidance=None)
-    assert (job.store, job.steps, job.seed, job.guidance) == ("s3://a", 9, 3, None)
+    assert (job.store, job.sampling.steps, job.sampling.seed, job.sampling.guidance) == ("s3://a", 9, 3, None)
 
 
 def test_paths_in_the_file_are_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "ours.toml").touch()
     (tmp_path / "job.toml").write_text('store = "s3://a"\npolicy = "ours.toml"\nprofile = "plain"')
     job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet")
-    assert (job.policy, job.profile) == (str(tmp_path / "ours.toml"), "plain")
+    assert (job.safety.policy, job.marketplace.profile) == (str(tmp_path / "ours.toml"), "plain")
 
 
 def test_loras_in_the_file_are_beside_the_file_with_their_scales(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_loras_in_the_file_are_beside_the_file_with_their_scales(tmp_path: Path)
     job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet")
 
     beside = (str(tmp_path / "loras"), str(tmp_path / "loras/a=b.safetensors=0.8"))
-    assert job.loras == (*beside, "loras/none.safetensors", of_the_hub)
+    assert job.model.loras == (*beside, "loras/none.safetensors", of_the_hub)
 
 
 OF_ANY_JOB = {
@@ -118,7 +119,10 @@ def test_a_certificate_in_the_file_is_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "key.pem").touch()
     (tmp_path / "job.toml").write_text('store = "s3://a"\nc2pa_certificate = "chain.pem"\nc2pa_key = "key.pem"')
     job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet")
-    assert (job.c2pa_certificate, job.c2pa_key) == (str(tmp_path / "chain.pem"), str(tmp_path / "key.pem"))
+    assert (job.marketplace.c2pa_certificate, job.marketplace.c2pa_key) == (
+        str(tmp_path / "chain.pem"),
+        str(tmp_path / "key.pem"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,7 +138,7 @@ def test_a_certificate_in_the_file_is_beside_the_file(tmp_path: Path) -> None:
     ids=str,
 )
 def test_how_a_run_computes_does_not_rename_it(field: dict[str, Any]) -> None:
-    job = GenerateJob(manifest="m", store="s")
+    job = GenerateJob.of(manifest="m", store="s")
     assert job.model_copy(update=field).deciding() == job.deciding()
 
 

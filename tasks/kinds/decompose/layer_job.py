@@ -14,11 +14,11 @@ from tasks.job import DecomposeJob
 from tasks.kinds.decompose.layer_making import Decomposition
 from tasks.kinds.decompose.picture_rows import LayerDefaults, PictureRows, layer_defaults
 from tasks.kinds.job_kind import Resolved
+from tasks.kinds.job_marking import marking_of
 from tasks.kinds.job_originals import intake_of, opened_originals
 from tasks.ledger.plan import Rows
 from tasks.manifests.known_columns import PICTURES
 from tasks.manifests.row import given_or
-from tasks.results.marking import Marking
 from tasks.sources.intake import Intake
 from tasks.stores.store import Store
 
@@ -29,18 +29,18 @@ def resolve_layers(job: DecomposeJob, pipeline: str) -> Resolved:
     Raises:
         RequestError, CheckpointError: see `tasks.kinds.job_kind.JobKind.resolve`.
     """
-    checkpoint = find_checkpoint(job.model, job.revision, pipeline=pipeline)
-    loras = find_loras(job.loras, checkpoint)
-    scheduler = resolve_scheduler(job.scheduler, loras)
+    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=pipeline)
+    loras = find_loras(job.model.loras, checkpoint)
+    scheduler = resolve_scheduler(job.model.scheduler, loras)
     sampling = layers_defaults(checkpoint)
     making = Decomposition(
-        intake=intake_of(job),
-        cfg_normalize=given_or(job.cfg_normalize, sampling.cfg_normalize),
-        use_en_prompt=job.use_en_prompt,
+        intake=intake_of(job.manifest, job.sources),
+        cfg_normalize=given_or(job.sampling.cfg_normalize, sampling.cfg_normalize),
+        use_en_prompt=job.sources.use_en_prompt,
         writes_captions=writes_captions(checkpoint),
-        psd=job.psd,
-        flatten=job.flatten,
-        marking=Marking(job.aigc_producer, job.c2pa_certificate, job.c2pa_key),
+        psd=job.output.psd,
+        flatten=job.output.flatten,
+        marking=marking_of(job.marketplace),
     )
     defaults = layer_defaults(
         job, sampling, fewest_steps=fewest_steps(checkpoint, scheduler), size_multiple=size_multiple(checkpoint)

@@ -10,7 +10,8 @@ import pyarrow.compute as pc
 
 from models.checkpoints.checkpoint import layers_defaults
 from models.requests import QWEN_IMAGE_LAYERED_DEFAULTS
-from tasks.job import MOST_LAYERS, DecomposeJob
+from tasks.job import DecomposeJob
+from tasks.job_sections import MOST_LAYERS
 from tasks.kinds.decompose.picture_rows import RESOLUTIONS, LayerDefaults, asked_of, layer_defaults
 from tasks.kinds.job_kind import Reading
 from tasks.kinds.known_checkpoint import known_checkpoint

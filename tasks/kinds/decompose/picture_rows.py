@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from models.requests import LayersDefaults, check_aspect, layers_size
-from tasks.job import MOST_LAYERS, DecomposeJob
+from tasks.job import DecomposeJob
+from tasks.job_sections import MOST_LAYERS
 from tasks.manifests.key import seed_of
 from tasks.manifests.known_columns import PICTURES, PROBLEM
 from tasks.manifests.manifest import known_values
@@ -55,15 +56,15 @@ def layer_defaults(
     Raises:
         RequestError: if no row could be decomposed with them.
     """
-    check_steps(job.steps, fewest_steps)
+    check_steps(job.sampling.steps, fewest_steps)
     return LayerDefaults(
-        layers=given_or(job.layers, sampling.layers),
-        resolution=given_or(job.resolution, sampling.resolution),
-        steps=given_or(job.steps, sampling.steps),
-        guidance=given_or(job.guidance, sampling.guidance),
-        negative_prompt=job.negative_prompt,
-        profile=job.profile,
-        seed=job.seed,
+        layers=given_or(job.sampling.layers, sampling.layers),
+        resolution=given_or(job.sampling.resolution, sampling.resolution),
+        steps=given_or(job.sampling.steps, sampling.steps),
+        guidance=given_or(job.sampling.guidance, sampling.guidance),
+        negative_prompt=job.sampling.negative_prompt,
+        profile=job.marketplace.profile,
+        seed=job.sampling.seed,
         fewest_steps=fewest_steps,
         size_multiple=size_multiple,
     )

@@ -42,7 +42,7 @@ def _open_stages(resources: LaneResources) -> PictureStages:
 
 
 def _controlnet_of(job: GenerateJob) -> tuple[str, str | None] | None:
-    return (job.controlnet, job.controlnet_revision) if job.controlnet else None
+    return (job.model.controlnet, job.model.controlnet_revision) if job.model.controlnet else None
 
 
 GENERATE = JobKind(

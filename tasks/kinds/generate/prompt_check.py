@@ -36,10 +36,10 @@ def prompt_reading(job: GenerateJob, pipeline: str) -> Reading:
     known = known_checkpoint(job, pipeline, sampling_defaults, QWEN_IMAGE_DEFAULTS)
     defaults = job_defaults(job, known.defaults, fewest_steps=known.fewest_steps, size_multiple=known.size_multiple)
     return Reading(
-        columns=CONTROLLED if job.controlnet else PROMPTS,
+        columns=CONTROLLED if job.model.controlnet else PROMPTS,
         template_columns=defaults.template.columns if defaults.template else None,
         bad_rows=partial(_bad_rows, defaults=defaults),
-        check=partial(check_variant_ids, default=job.variants),
+        check=partial(check_variant_ids, default=job.sampling.variants),
     )
 
 

@@ -15,11 +15,11 @@ from tasks.kinds.generate.controlled_rows import ControlledRows
 from tasks.kinds.generate.picture_making import Control, Pictures
 from tasks.kinds.generate.prompt_rows import PromptRows, job_defaults
 from tasks.kinds.job_kind import Resolved
+from tasks.kinds.job_marking import marking_of
 from tasks.kinds.job_originals import intake_of, opened_originals
 from tasks.ledger.plan import Rows
 from tasks.manifests.known_columns import CONTROLLED, PROMPTS
 from tasks.results.encoding import Encoding
-from tasks.results.marking import Marking
 from tasks.results.retouching import Retouching
 from tasks.sources.intake import Intake
 from tasks.stores.store import Store
@@ -31,9 +31,9 @@ def resolve_prompts(job: GenerateJob, pipeline: str) -> Resolved:
     Raises:
         RequestError, CheckpointError: see `tasks.kinds.job_kind.JobKind.resolve`.
     """
-    checkpoint = find_checkpoint(job.model, job.revision, pipeline=pipeline)
-    loras = find_loras(job.loras, checkpoint)
-    scheduler = resolve_scheduler(job.scheduler, loras)
+    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=pipeline)
+    loras = find_loras(job.model.loras, checkpoint)
+    scheduler = resolve_scheduler(job.model.scheduler, loras)
     defaults = job_defaults(
         job,
         sampling_defaults(checkpoint),
@@ -46,10 +46,10 @@ def resolve_prompts(job: GenerateJob, pipeline: str) -> Resolved:
         loras=loras,
         scheduler=scheduler,
         making=Pictures(
-            Encoding(job.format, job.quality),
+            Encoding(job.output.format, job.output.quality),
             control,
-            Retouching(snap_white=job.snap_white, pad_square=job.pad_square),
-            Marking(job.aigc_producer, job.c2pa_certificate, job.c2pa_key),
+            Retouching(snap_white=job.marketplace.snap_white, pad_square=job.marketplace.pad_square),
+            marking_of(job.marketplace),
         ),
         columns=CONTROLLED if control else PROMPTS,
         template_columns=defaults.template.columns if defaults.template else None,
@@ -59,10 +59,10 @@ def resolve_prompts(job: GenerateJob, pipeline: str) -> Resolved:
 
 
 def _control(job: GenerateJob, checkpoint: Checkpoint) -> Control | None:
-    if job.controlnet is None:
+    if job.model.controlnet is None:
         return None
-    controlnet = find_controlnet(job.controlnet, job.controlnet_revision, checkpoint)
-    return Control(controlnet, job.controlnet_scale, intake_of(job))
+    controlnet = find_controlnet(job.model.controlnet, job.model.controlnet_revision, checkpoint)
+    return Control(controlnet, job.model.controlnet_scale, intake_of(job.manifest, job.sources))
 
 
 @contextmanager

@@ -157,19 +157,19 @@ def job_defaults(job: GenerateJob, sampling: SamplingDefaults, *, fewest_steps: 
     Raises:
         RequestError: if no row could be drawn with them, or the prompt template is wrong.
     """
-    check_steps(job.steps, fewest_steps)
-    if (job.width or 0) % size_multiple or (job.height or 0) % size_multiple:
+    check_steps(job.sampling.steps, fewest_steps)
+    if (job.sampling.width or 0) % size_multiple or (job.sampling.height or 0) % size_multiple:
         raise RequestError(f"The job is wrong: width and height: this checkpoint takes multiples of {size_multiple}.")
     return Defaults(
-        width=given_or(job.width, sampling.width),
-        height=given_or(job.height, sampling.height),
-        steps=given_or(job.steps, sampling.steps),
-        guidance=given_or(job.guidance, sampling.guidance),
-        negative_prompt=job.negative_prompt,
-        profile=job.profile,
-        seed=job.seed,
-        variants=job.variants,
-        template=PromptTemplate(job.prompt_template) if job.prompt_template else None,
+        width=given_or(job.sampling.width, sampling.width),
+        height=given_or(job.sampling.height, sampling.height),
+        steps=given_or(job.sampling.steps, sampling.steps),
+        guidance=given_or(job.sampling.guidance, sampling.guidance),
+        negative_prompt=job.sampling.negative_prompt,
+        profile=job.marketplace.profile,
+        seed=job.sampling.seed,
+        variants=job.sampling.variants,
+        template=PromptTemplate(job.sources.prompt_template) if job.sources.prompt_template else None,
         fewest_steps=fewest_steps,
         size_multiple=size_multiple,
     )

@@ -95,5 +95,5 @@ def test_the_job_is_of_the_kind_that_its_fields_or_its_checkpoint_are_for(tmp_pa
     assert isinstance(load_job_to_check(tmp_path / "layers.toml"), DecomposeJob)
     job = load_job_to_check(tmp_path / "pictures.toml", model=layered, store=None, device="cpu")
     assert isinstance(job, GenerateJob)
-    assert (job.store, job.device, job.manifest) == ("s3://bucket/x", "cpu", "m.parquet")
+    assert (job.store, job.hardware.device, job.manifest) == ("s3://bucket/x", "cpu", "m.parquet")
     assert load_job_to_check(None).store == ""

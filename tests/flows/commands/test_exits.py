@@ -217,7 +217,7 @@ def test_a_command_whose_gpu_is_lost_each_time_is_begun_again_twice_and_then_end
 def test_a_command_whose_lost_gpu_doesnt_come_back_is_not_given_a_cpu_instead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    job = GenerateJob(manifest="rows.parquet", store="out")
+    job = GenerateJob.of(manifest="rows.parquet", store="out")
     assert kept_on_gpu(job) == job
     monkeypatch.setenv("PACKSHOT_GPU_LOSSES", "1")
     monkeypatch.setattr(ending_module, "surely_no_gpu", lambda: True)

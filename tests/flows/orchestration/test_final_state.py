@@ -55,7 +55,7 @@ def test_prefect_is_told_of_rows_that_failed_and_the_command_gets_its_summary(
     manifest: Callable[..., str], store: Store, fail_beyond: float | None, name: str
 ) -> None:
     file = manifest([{"id": "a", "prompt": "a mug", "width": 3}], f"{name}.parquet")
-    job = GenerateJob(manifest=file, store=store.uri, fail_beyond=fail_beyond)
+    job = GenerateJob.of(manifest=file, store=store.uri, fail_beyond=fail_beyond)
 
     summary = run_to_its_end(partial(generate, job, return_state=True))
 

@@ -235,7 +235,7 @@ def test_a_server_is_named_wherever_prefect_looks_for_it(
 
 
 def seen_by_doctor() -> Sequence[Finding]:
-    (check,) = (one for one in checks_of(GenerateJob(manifest="", store="")) if one.name == "Prefect")
+    (check,) = (one for one in checks_of(GenerateJob.of(manifest="", store="")) if one.name == "Prefect")
     return check.look()
 
 

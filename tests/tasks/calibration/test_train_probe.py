@@ -18,7 +18,7 @@ from tasks.checkpoints.checkpoints import find_checkpoint
 from tasks.errors import RequestError
 from tasks.job import GenerateJob
 
-JOB = GenerateJob(manifest="", store="", device="cpu")
+JOB = GenerateJob.of(manifest="", store="", device="cpu")
 
 
 def captions(count: int, seed: int) -> list[dict[str, str]]:

@@ -38,7 +38,9 @@ def manifest(folder: Path, rows: int, **columns: Any) -> str:
 def drew(folder: Path, seconds: list[float], *, device: str = "CPU", days: int = 0, **job: Any) -> None:
     """Leave in the store what a run leaves whose rows took so long."""
     store = str(folder / "store")
-    prepared = prepare(Request(GenerateJob(manifest=manifest(folder, len(seconds)), store=store, **{**SMALL, **job})))
+    prepared = prepare(
+        Request(GenerateJob.of(manifest=manifest(folder, len(seconds)), store=store, **{**SMALL, **job}))
+    )
     prepared.leave()
     plan = pq.read_table(folder / "store" / prepared.run.path("plan.parquet"))
     rows = plan.num_rows
@@ -58,7 +60,7 @@ def drew(folder: Path, seconds: list[float], *, device: str = "CPU", days: int =
 
 def estimated(folder: Path, rows: int, *, job: dict[str, Any] | None = None, **columns: Any) -> Estimate:
     whole = {**SMALL, **(job or {}), "manifest": manifest(folder, rows, **columns), "store": str(folder / "store")}
-    return estimate(Request(GenerateJob(**whole)))
+    return estimate(Request(GenerateJob.of(**whole)))
 
 
 def numbers(found: Estimate) -> tuple[float, float, float]:

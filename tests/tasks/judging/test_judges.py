@@ -34,7 +34,7 @@ def stranger(tmp_path: Path) -> str:
 
 def job(folder: Path, **fields: Any) -> GenerateJob:
     pq.write_table(pa.table({"id": ["a"], "prompt": ["a red mug"]}), folder / "manifest.parquet")
-    return GenerateJob(manifest=str(folder / "manifest.parquet"), store=str(folder / "store"), **fields)
+    return GenerateJob.of(manifest=str(folder / "manifest.parquet"), store=str(folder / "store"), **fields)
 
 
 def copied(source: Path, folder: Path) -> Path:
