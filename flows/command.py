@@ -26,6 +26,7 @@ from flows.commands import (
     store_commands,
 )
 from flows.commands.exits import command_of, end_of
+from flows.commands.grouped_help import GroupedHelp
 from flows.commands.output import open_output, problems, say
 from flows.orchestration import prefect_settings
 from flows.orchestration.ending import MOST_LOSSES, ending, leave, lost_gpus, own_process
@@ -80,7 +81,7 @@ def command_line() -> typer.Typer:
     )
     app.callback()(packshot)
     for kind in all_kinds():
-        app.command(kind.name, help=kind.does)(job_commands.command_for(kind))
+        app.command(kind.name, help=kind.does, cls=GroupedHelp)(job_commands.command_for(kind))
     for commands in (job_commands, doctor_command, calibration_commands, store_commands):
         app.add_typer(commands.app)
     for name, group in GROUPS.items():

@@ -43,7 +43,7 @@ def test_a_lora_makes_every_row_again_and_the_same_command_afterwards_none(
         assert found[row]["sha256"] != without[row]["sha256"]
         assert found[row]["model"] == f"{without[row]['model']}+enamel=0.8"
     document = json.loads((Path(store.uri) / f"runs/{first.run}/job.json").read_text())
-    assert document["job"]["loras"] == [f"{enamel}=0.8"]
+    assert document["job"]["model"]["loras"] == [f"{enamel}=0.8"]
     assert [lora["name"] for lora in document["loras"]] == ["enamel=0.8"]
     assert document["scheduler"] == "checkpoint"
 

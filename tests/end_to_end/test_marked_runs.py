@@ -75,7 +75,7 @@ def test_the_key_file_stays_where_it_is_and_another_certificate_makes_nothing_ag
     summary = run(file, store, **credentials)
     before = catalogue(store)["mug"]
     document = json.loads((Path(store.uri) / f"runs/{summary.run}/job.json").read_text())
-    assert document["job"]["c2pa_key"] == credentials["c2pa_key"]
+    assert document["job"]["marketplace"]["c2pa_key"] == credentials["c2pa_key"]
     everything = b"".join(path.read_bytes() for path in Path(store.uri).rglob("*") if path.is_file())
     assert b"PRIVATE KEY" not in everything
     request.getfixturevalue("no_model")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from models.checkpoints.checkpoint import MINIATURE
-from tasks.job import DecomposeJob, GenerateJob, Job
+from tasks.job import DecomposeJob, GenerateJob, Job, job_fields, sections_of
 from tests.flows.conftest import Ended
+from tests.job_files import job_file
 
 NO_S3 = {
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
@@ -31,8 +33,11 @@ def written(folder: Path, rows: list[dict[str, Any]]) -> str:
 @pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
 def test_every_field_of_a_job_is_a_flag(packshot: Callable[..., Ended], kind: type[Job]) -> None:
     said = packshot(kind.__name__.removesuffix("Job").lower(), "--help").out
-    flags = [f"--{name.replace('_', '-')}" for name in kind.model_fields if name != "manifest"]
+    flags = [f"--{name.replace('_', '-')}" for name in job_fields(kind) if name != "manifest"]
     assert [flag for flag in flags if flag not in said] == []
+    titles = [line for line in said.splitlines() if re.fullmatch(r"\w+:", line)]
+    assert titles == ["Arguments:", "Options:", *(f"{name.title()}:" for name in sections_of(kind))]
+    assert said.index("Sampling:") < said.index("--steps") < said.index("Safety:") < said.index("--policy")
 
 
 @pytest.mark.parametrize(
@@ -95,7 +100,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(
     for name, value in NO_S3.items():
         monkeypatch.setenv(name, value)
     (tmp_path / "text").write_text("not Parquet")
-    (tmp_path / "job.toml").write_text('loras = ["of-the-file.safetensors"]')
+    (tmp_path / "job.toml").write_text('[model]\nloras = ["of-the-file.safetensors"]')
     (tmp_path / "broken").mkdir()
     (tmp_path / "empty").mkdir()
     places = {name: str(tmp_path / name) for name in ("text", "broken", "empty")}
@@ -171,7 +176,7 @@ def test_a_checked_prompt_shows_rule_term_and_how_near_it_comes(packshot: Callab
 @needs_clip
 def test_a_checked_prompt_is_explained_to_machines(packshot: Callable[..., Ended], tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text('extends = "default"\nrefuse = ["teapot"]')
-    (tmp_path / "job.toml").write_text('policy = "mine.toml"\nsteps = 8')
+    (tmp_path / "job.toml").write_text(job_file('policy = "mine.toml"', "steps = 8"))
 
     allowed = packshot("policy", "check", "a red mug", "--json")
     refused = packshot("policy", "check", "a red 🫖 \x1b[31m", "--json", "--job", str(tmp_path / "job.toml"))
@@ -244,7 +249,8 @@ def test_a_doctor_tells_machines_what_fails_and_whose_fault_it_is(
     monkeypatch.setenv("PREFECT_API_URL", "http://127.0.0.1:9/api")
     (tmp_path / "broken").mkdir()
     (tmp_path / "note").write_text("no folder")
-    (tmp_path / "job.toml").write_text('model = "broken"\nlayers = 3\nstore = "note"\ndevice = "cpu"')
+    fields = ('model = "broken"', "layers = 3", 'store = "note"', 'device = "cpu"')
+    (tmp_path / "job.toml").write_text(job_file(*fields))
 
     ended = packshot("doctor", "--json", "--job", str(tmp_path / "job.toml"))
 
@@ -256,11 +262,11 @@ def test_a_doctor_tells_machines_what_fails_and_whose_fault_it_is(
 
 
 def test_a_doctor_is_given_a_job_that_can_be(packshot: Callable[..., Ended], tmp_path: Path) -> None:
-    (tmp_path / "job.toml").write_text('layers = 3\nvariants = 2\nprecision = "float7"')
+    (tmp_path / "job.toml").write_text(job_file("layers = 3", "variants = 2", 'precision = "float7"'))
     ended = packshot("doctor", "--job", str(tmp_path / "job.toml"))
     assert ended.code == 2
     assert len(ended.err.strip().splitlines()) == 1
-    assert "there is no field layers" in ended.err
+    assert "there is no field sampling.layers" in ended.err
 
 
 def test_a_probe_is_trained_shown_and_used_by_a_policy_check(packshot: Callable[..., Ended], tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tasks.errors import RequestError
 from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.job_file import load_job
 from tasks.kinds.job_to_check import load_job_to_check
+from tests.job_files import SECTIONS, job_file
 
 NOT_OURS = re.compile(r"pydantic|Input should|Extra inputs|Field required|https://errors|valid (string|integer|number)")
 
@@ -38,7 +39,7 @@ def written(tmp_path: Path) -> Callable[..., Path]:
 @pytest.mark.parametrize(
     ("load", "text"),
     [
-        (job_of, "steps = 4"),
+        (job_of, "[sampling]\nsteps = 4"),
         (lambda file: Policy.load(str(file)), 'blocklists = ["en"]'),
         (lambda file: Profile.load(str(file)), "min_width = 4"),
     ],
@@ -56,8 +57,11 @@ def test_a_byte_order_mark_and_windows_lines_are_read(
         ('profil = "plain"', "there is no field profil. Did you mean profile?"),
         ('Clip-Revision = "x"', "there is no field Clip-Revision. Did you mean clip_revision?"),
         ("zzz = 1", "there is no field zzz."),
-        ("[job]\nsteps = 4", "there is no section [job]: fields stand at the top of the file, outside of sections."),
-        ("[[steps]]\nn = 4", "steps is [{'n': 4}], and must be a whole number"),
+        (
+            "[job]\nsteps = 4",
+            "there is no section [job]: there are [model], [sampling], [safety], [marketplace], [sources], [output]",
+        ),
+        ("[[sampling.steps]]\nn = 4", "steps is [{'n': 4}], and must be a whole number"),
         ("steps = true", "steps is true, and isn't a question of true or false"),
         ('steps = "many"', 'steps is "many", and must be a whole number'),
         ("steps = 4.5", "steps is 4.5, and must be a whole number"),
@@ -79,7 +83,7 @@ def test_a_job_that_is_wrong_says_which_field_what_it_holds_and_what_is_wanted(
     written: Callable[..., Path], text: str | bytes, said: str
 ) -> None:
     with pytest.raises(RequestError) as refused:
-        job_of(written(text))
+        job_of(written(text if isinstance(text, bytes) else job_file(*text.splitlines())))
     assert said in str(refused.value)
     assert "mine.toml" in str(refused.value)
     assert not NOT_OURS.search(str(refused.value))
@@ -127,16 +131,18 @@ LITERALS = st.recursive(
     lambda inner: st.lists(inner, max_size=3).map(lambda values: f"[{', '.join(values)}]"),
     max_leaves=4,
 )
-NAMES = sorted({*GenerateJob.model_fields, *DecomposeJob.model_fields, "job", "clp", "'a b'"})
+NAMES = sorted({*GenerateJob.model_fields, *SECTIONS, "job", "clp", "'a b'"})
 LINES = st.lists(
     st.tuples(st.sampled_from(NAMES), LITERALS).map(" = ".join), max_size=5, unique_by=lambda it: it.split()[0]
 )
 TEXTS = st.one_of(
     st.text(max_size=60),
     LINES.map("\n".join),
-    st.tuples(LINES, st.sampled_from(["[job]", "[[loras]]", "[a.b]"]), LINES).map(
-        lambda parts: "\n".join([*parts[0], parts[1], *parts[2]])
-    ),
+    st.tuples(
+        LINES,
+        st.sampled_from(["[job]", "[[loras]]", "[a.b]", "[model]", "[sampling]", "[output]", "[hardware]"]),
+        LINES,
+    ).map(lambda parts: "\n".join([*parts[0], parts[1], *parts[2]])),
 )
 
 

@@ -6,21 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import Field
 
 from tasks.errors import RequestError
-from tasks.job import ELSEWHERE, SAID_BY_THE_KEY, DecomposeJob, GenerateJob, Job
+from tasks.job import ELSEWHERE, SAID_BY_THE_KEY, DecomposeJob, GenerateJob, Job, job_fields, sections_of
 from tasks.job_file import load_job
+from tests.job_files import job_file
 
 
 def test_flags_stand_over_the_file(tmp_path: Path) -> None:
-    (tmp_path / "job.toml").write_text('store = "s3://a"\nsteps = 20\nseed = 3')
+    (tmp_path / "job.toml").write_text(job_file('store = "s3://a"', "steps = 20", "seed = 3"))
     job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet", steps=9, guidance=None)
     assert (job.store, job.sampling.steps, job.sampling.seed, job.sampling.guidance) == ("s3://a", 9, 3, None)
 
 
 def test_paths_in_the_file_are_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "ours.toml").touch()
-    (tmp_path / "job.toml").write_text('store = "s3://a"\npolicy = "ours.toml"\nprofile = "plain"')
+    (tmp_path / "job.toml").write_text(job_file('store = "s3://a"', 'policy = "ours.toml"', 'profile = "plain"'))
     job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet")
     assert (job.safety.policy, job.marketplace.profile) == (str(tmp_path / "ours.toml"), "plain")
 
@@ -30,7 +32,7 @@ def test_loras_in_the_file_are_beside_the_file_with_their_scales(tmp_path: Path)
     (tmp_path / "loras" / "a=b.safetensors").touch()
     of_the_hub = f"acme/shop@{'0' * 40}:shop.safetensors=0.5"
     entries = ["loras", "loras/a=b.safetensors=0.8", "loras/none.safetensors", of_the_hub]
-    (tmp_path / "job.toml").write_text(f'store = "s3://a"\nloras = {entries}')
+    (tmp_path / "job.toml").write_text(job_file('store = "s3://a"', f"loras = {entries}"))
 
     job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet")
 
@@ -88,28 +90,34 @@ LEFT_OUT: dict[type[Job], dict[str, Any]] = {GenerateJob: {}, DecomposeJob: {}}
 
 @pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
 def test_runs_are_called_as_they_were_before_fields_could_be_added_to_jobs(kind: type[Job]) -> None:
-    job = kind(manifest="m", store="s", steps=9, image_hosts=("cdn.example.com",))
+    job = kind.of(manifest="m", store="s", steps=9, image_hosts=("cdn.example.com",))
     assert job.deciding() == OF_JOBS[kind]
 
 
 @pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
 def test_a_field_more_renames_the_runs_of_those_jobs_alone_that_give_it(kind: type[Job]) -> None:
-    later = type(kind.__name__, (kind,), {"__annotations__": {"tiles": int}, "tiles": 1})
-    before = kind(manifest="m", store="s").deciding()
-    assert later(manifest="m", store="s").deciding() == later(manifest="m", store="s", tiles=1).deciding() == before
-    assert later(manifest="m", store="s", tiles=2).deciding() == before | {"tiles": 2}
+    output = sections_of(kind)["output"]
+    more = type("Output", (output,), {"__annotations__": {"tiles": int}, "tiles": 1})
+    later = type(kind.__name__, (kind,), {"__annotations__": {"output": more}, "output": Field(default_factory=more)})
+    before = kind.of(manifest="m", store="s").deciding()
+    assert (
+        later.of(manifest="m", store="s").deciding() == later.of(manifest="m", store="s", tiles=1).deciding() == before
+    )
+    assert later.of(manifest="m", store="s", tiles=2).deciding() == before | {"tiles": 2}
 
 
 @pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
 def test_no_default_that_the_names_of_runs_leave_out_changes(kind: type[Job]) -> None:
-    others = kind.model_fields.keys() - {*kind.FIRST_FIELDS, *ELSEWHERE, *SAID_BY_THE_KEY}
-    assert {name: kind.model_fields[name].default for name in others} == LEFT_OUT[kind]
-    assert {*kind.FIRST_FIELDS} <= kind.model_fields.keys()
+    fields = job_fields(kind)
+    first = {name for section in sections_of(kind).values() for name in section.FIRST_FIELDS}
+    others = fields.keys() - {*first, *ELSEWHERE, *SAID_BY_THE_KEY}
+    assert {name: fields[name].info.default for name in others} == LEFT_OUT[kind]
+    assert first <= fields.keys()
 
 
 @pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
 def test_what_the_key_says_does_not_rename_the_runs_of_jobs_without_it(kind: type[Job]) -> None:
-    deciding = kind(manifest="m", store="s").deciding().keys()
+    deciding = kind.of(manifest="m", store="s").deciding().keys()
     assert not {"loras", "scheduler", "step_cache"} & deciding
     assert not {"snap_white", "pad_square", "flatten", "aigc_producer", "c2pa_certificate", "c2pa_key"} & deciding
 
@@ -117,7 +125,8 @@ def test_what_the_key_says_does_not_rename_the_runs_of_jobs_without_it(kind: typ
 def test_a_certificate_in_the_file_is_beside_the_file(tmp_path: Path) -> None:
     (tmp_path / "chain.pem").touch()
     (tmp_path / "key.pem").touch()
-    (tmp_path / "job.toml").write_text('store = "s3://a"\nc2pa_certificate = "chain.pem"\nc2pa_key = "key.pem"')
+    files = ('c2pa_certificate = "chain.pem"', 'c2pa_key = "key.pem"')
+    (tmp_path / "job.toml").write_text(job_file('store = "s3://a"', *files))
     job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet")
     assert (job.marketplace.c2pa_certificate, job.marketplace.c2pa_key) == (
         str(tmp_path / "chain.pem"),
@@ -139,7 +148,7 @@ def test_a_certificate_in_the_file_is_beside_the_file(tmp_path: Path) -> None:
 )
 def test_how_a_run_computes_does_not_rename_it(field: dict[str, Any]) -> None:
     job = GenerateJob.of(manifest="m", store="s")
-    assert job.model_copy(update=field).deciding() == job.deciding()
+    assert job.with_values(**field).deciding() == job.deciding()
 
 
 @pytest.mark.parametrize(
@@ -164,7 +173,7 @@ def test_how_a_run_computes_does_not_rename_it(field: dict[str, Any]) -> None:
     ],
 )
 def test_a_wrong_job_is_refused_by_field(tmp_path: Path, content: str, sentence: str) -> None:
-    (tmp_path / "job.toml").write_text(content)
+    (tmp_path / "job.toml").write_text(job_file(*content.splitlines()))
     with pytest.raises(RequestError, match=sentence):
         load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet", store="s")
 
@@ -172,3 +181,30 @@ def test_a_wrong_job_is_refused_by_field(tmp_path: Path, content: str, sentence:
 def test_a_job_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=r"no job file .*none\.toml"):
         load_job(GenerateJob, tmp_path / "none.toml", manifest="m.parquet", store="s")
+
+
+@pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
+def test_no_two_sections_have_a_field_of_one_name(kind: type[Job]) -> None:
+    names = [name for section in sections_of(kind).values() for name in section.model_fields]
+    assert len(names) == len({*names, "manifest", "store"}) - 2 == len(job_fields(kind)) - 2
+    assert sections_of(kind).keys() == sections_of(Job).keys()
+
+
+def test_a_job_file_of_before_there_were_sections_is_told_where_its_fields_went(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text('store = "s3://a"\nmodel = "miniature"\nsteps = 20\nprompt_template = "{title}"')
+    told = r"fields stand in sections: model in \[model\], steps in \[sampling\], prompt_template in \[sources\]\."
+    with pytest.raises(RequestError, match=told):
+        load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet", seed=3)
+
+
+def test_a_field_in_another_section_is_told_where_it_belongs(tmp_path: Path) -> None:
+    (tmp_path / "job.toml").write_text("[sampling]\nsteps = 20\nprecision = 'float8'")
+    with pytest.raises(RequestError, match=r"fields stand in sections: precision in \[model\]\."):
+        load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet", store="s")
+
+
+def test_a_job_with_another_value_is_the_same_otherwise() -> None:
+    job = DecomposeJob.of(manifest="m", store="s", layers=3, device="cuda:1", profile="plain")
+    other = job.with_values(device="cpu")
+    assert other.values() == {**job.values(), "device": "cpu"}
+    assert other.model_dump() == {**job.model_dump(), "hardware": {**job.hardware.model_dump(), "device": "cpu"}}

@@ -15,6 +15,7 @@ from models.checkpoints.checkpoint import MINIATURE
 from models.finding import Finding
 from tasks.job import DecomposeJob, GenerateJob
 from tasks.kinds.job_to_check import load_job_to_check
+from tests.job_files import job_file
 
 FINE = Finding.ok("torch", "It is there.")
 OLD = Finding.warning("Prefect", "The server is old.", "Update it.")
@@ -85,8 +86,10 @@ def test_every_check_and_status_fits_its_column() -> None:
 
 
 def test_the_job_is_of_the_kind_that_its_fields_or_its_checkpoint_are_for(tmp_path: Path) -> None:
-    (tmp_path / "layers.toml").write_text("resolution = 256")
-    (tmp_path / "pictures.toml").write_text('width = 256\nstore = "s3://bucket/x"\nmanifest = "m.parquet"')
+    (tmp_path / "layers.toml").write_text(job_file("resolution = 256"))
+    (tmp_path / "pictures.toml").write_text(
+        job_file("width = 256", 'store = "s3://bucket/x"', 'manifest = "m.parquet"')
+    )
     layered = str(MINIATURE / "qwen-image-layered")
 
     assert isinstance(load_job_to_check(None), GenerateJob)
