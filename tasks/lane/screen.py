@@ -47,6 +47,7 @@ def screen(
         masters,
         judges=judges,
         policy=judges.policy.of_conditions if stages.conditions else judges.policy,
+        keeps_stored=stages.compares,
         decisions=decisions,
         pool=pool,
         record=record,
@@ -82,6 +83,7 @@ def screen_originals(
     *,
     judges: Judges,
     policy: Policy,
+    keeps_stored: bool,
     decisions: Decisions,
     pool: Executor,
     record: Record,
@@ -90,6 +92,7 @@ def screen_originals(
 
     Args:
         policy: what of the judges' policy counts for these pictures.
+        keeps_stored: whether the pictures of stored rows are kept, beside those of rows to render.
         read: as `Stages.read_originals` gives it, for each row of the shard.
         masters: of the rows that have one, by their ids.
     """
@@ -105,8 +108,10 @@ def screen_originals(
     rulings = rulings_on(rows, decisions, pool)
     screened = sorted_out(shard, rows, verdicts, rulings, masters, windows, record=record)
     screened.ended.extend(failed)
-    to_render = {planned.row.id for planned in screened.to_render}
-    screened.sources.update((row.row.id, pictures) for row, pictures in opened if row.row.id in to_render)
+    wanted = {planned.row.id for planned in screened.to_render}
+    if keeps_stored:
+        wanted |= {found.planned.row.id for found in screened.found}
+    screened.sources.update((row.row.id, pictures) for row, pictures in opened if row.row.id in wanted)
     return screened
 
 
