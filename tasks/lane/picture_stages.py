@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ from safety.pictures.likeness import fingerprint
 from safety.pictures.picture import inspect
 from safety.pictures.picture_file import PictureFile, examine
 from safety.pictures.profile import Profile
-from safety.verdict import Verdict, allow, strictest
-from tasks.judging.judges import Judges
+from safety.verdict import Reason, Verdict, allow, strictest
+from tasks.judging.judges import Judges, unjudged
 from tasks.lane.original_reader import OriginalReader
 from tasks.lane.probing import Asking
 from tasks.lane.record import Record
@@ -33,8 +34,13 @@ from tasks.results.shelf import PictureShelf
 if TYPE_CHECKING:
     from models.engines.engine import Admit, Picture
 
+logger = logging.getLogger(__name__)
+
 Draw = Callable[[Sequence[PlannedRow], Screened, "Admit | None"], Iterator[Sequence["Picture"]]]
 """Makes the pictures of rows of a shard, batch by batch; what `Admit` refuses is refused."""
+
+Compare = Callable[[tuple[np.ndarray, ...], np.ndarray], Verdict]
+"""Judges a picture, uint8 [H, W, 3], beside those that it was made from; what it measures are scores of the verdict."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +70,19 @@ class PictureStages(Stages):
         marker: Marker,
         originals: OriginalReader | None,
         conditions: bool,
+        compare: Compare | None = None,
         pool: Executor,
         record: Record,
     ) -> None:
         """`pool` is for the store and for encoding; `retouching` and `marker` finish a picture before it is stored.
 
         `originals` reads what pictures are drawn from, where there is more than a prompt; see `Stages.conditions`.
+        `compare` judges a picture beside that.
         """
         self.draw, self.judges, self.shelf, self.encoding = draw, judges, shelf, encoding
         self.retouching, self.marker, self.pool, self.record = retouching, marker, pool, record
         self.originals, self.conditions = originals, conditions
+        self.compare, self.compares = compare, compare is not None
 
     def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[Original | Outcome]:
         """Read what pictures are drawn from, or after, where there is more than a prompt."""
@@ -98,7 +107,10 @@ class PictureStages(Stages):
         meant = self.judges.see([picture.pixels for picture in pictures], kept)
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         demanded = self.pool.map(self._demanded, pictures, meant)
-        for picture, (seen, print_), meaning, wanted in zip(pictures, inspected, meant, demanded, strict=True):
+        compared = self.pool.map(lambda picture: self._compared(picture, screened), pictures)
+        for picture, (seen, print_), meaning, wanted, beside in zip(
+            pictures, inspected, meant, demanded, compared, strict=True
+        ):
             width, height = picture.size
             judged.append(
                 Judged(
@@ -107,7 +119,7 @@ class PictureStages(Stages):
                     width,
                     height,
                     picture.seconds,
-                    strictest([seen, meaning, *wanted, screened.probed.get(picture.planned.row.id, allow())]),
+                    strictest([seen, meaning, *wanted, beside, screened.probed.get(picture.planned.row.id, allow())]),
                     picture.master,
                     fixes=picture.fixes,
                     marks=[*map(str, picture.marks)],
@@ -171,6 +183,16 @@ class PictureStages(Stages):
                 concepts=near,
             ),
         ]
+
+    def _compared(self, picture: _Picture, screened: Screened) -> Verdict:
+        """What is said of a picture beside those that it was made from; a comparison that fails refuses it."""
+        if self.compare is None:
+            return allow()
+        try:
+            return self.compare(screened.sources[picture.planned.row.id], picture.pixels)
+        except Exception as error:
+            logger.exception("A picture could not be compared with what it was made from.")
+            return unjudged(Reason.CLASSIFIER_FAILED, "picture could not be compared with what it was made from", error)
 
     def _profile(self, planned: PlannedRow) -> Profile:
         return self.judges.profiles[planned.row.profile]

@@ -44,6 +44,7 @@ def screen(
         masters,
         judges=judges,
         conditions=stages.conditions,
+        keeps_stored=stages.compares,
         decisions=decisions,
         pool=pool,
         record=record,
@@ -79,6 +80,7 @@ def screen_originals(
     *,
     judges: Judges,
     conditions: bool,
+    keeps_stored: bool,
     decisions: Decisions,
     pool: Executor,
     record: Record,
@@ -87,6 +89,7 @@ def screen_originals(
 
     Args:
         conditions: whether the pictures are what others are drawn after, of which less counts.
+        keeps_stored: whether the pictures of stored rows are kept, beside those of rows to render.
         read: as `Stages.read_originals` gives it, for each row of the shard.
         masters: of the rows that have one, by their ids.
     """
@@ -102,8 +105,10 @@ def screen_originals(
     rulings = rulings_on(rows, decisions, pool)
     screened = sorted_out(shard, rows, verdicts, rulings, masters, kept, record=record)
     screened.ended.extend(failed)
-    to_render = {planned.row.id for planned in screened.to_render}
-    screened.sources.update((row.row.id, pictures) for row, pictures in opened if row.row.id in to_render)
+    wanted = {planned.row.id for planned in screened.to_render}
+    if keeps_stored:
+        wanted |= {found.planned.row.id for found in screened.found}
+    screened.sources.update((row.row.id, pictures) for row, pictures in opened if row.row.id in wanted)
     return screened
 
 

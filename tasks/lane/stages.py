@@ -39,7 +39,7 @@ class Screened:
     kept: dict[str, Mapping[str, Any]]  # what classifiers keep of the prompts of rows that passed, by id
     rulings: dict[str, Ruling] = field(default_factory=dict)  # what people decided on the rows that passed, by id
     approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
-    sources: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # of `to_render`, by id: see `Original`
+    sources: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # see `Original`; by id, of `to_render`
     probed: dict[str, Verdict] = field(default_factory=dict)  # what a probe says of rows that passed it, by id
 
 
@@ -80,6 +80,7 @@ class Stages(Protocol):
 
     shelf: Shelf[Any]
     conditions: bool  # the pictures that rows are made from are drawn after, such as edges: less counts of them
+    compares: bool  # results are judged beside what they are made from, so that stored rows keep it in memory, too
 
     def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[Original | Outcome]:
         """Read what the rows are made from beside their texts; `masters` are those of stored rows, by their ids."""

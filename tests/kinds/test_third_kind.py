@@ -85,6 +85,11 @@ def published(store: Store, row: dict[str, Any]) -> bytes:
     return found[0]
 
 
+def measured(store: Store) -> dict[str, float]:
+    """How much is left of each picture's source: the kind's own score."""
+    return {name: dict(row["scores"])["left"] for name, row in catalogue(store).items() if row["uri"]}
+
+
 def ends(store: Store) -> dict[str, str]:
     return {name: row["reason"] or row["status"] for name, row in catalogue(store).items()}
 
@@ -118,6 +123,8 @@ def test_a_third_kind_goes_all_the_way_without_a_change_outside_of_its_own_file(
     assert Tinter.made == {"blue": 1, "red": 2, "green": 1}
     assert decode(published(store, catalogue(store)["blue"]))[0, 0].tolist() == [127, 191, 127]
 
+    scores = measured(store)
+    assert all(0 < left < 1 for left in scores.values())
     keys = {name: row["key"] for name, row in catalogue(store).items()}
     judged = tint(changed, threshold=ASKS)  # another policy judges again, and nothing is made
     assert "nothing to render" in judged.out, judged.err
@@ -126,6 +133,7 @@ def test_a_third_kind_goes_all_the_way_without_a_change_outside_of_its_own_file(
         "armed": "blocklist",
         "bare": "bad_value",
     }
+    assert measured(store) == pytest.approx(scores)  # what is stored is compared with its source again
     waits = json.loads(packshot("review", "list", "--store", any_store_uri, "--json").out)
     assert "blue" in str(waits)
     packshot("review", "approve", "blue", "--store", any_store_uri, "--by", "Ann")

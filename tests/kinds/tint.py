@@ -22,6 +22,7 @@ from pydantic import Field
 from models.checkpoints.checkpoint import Checkpoint
 from models.engines.engine import Picture
 from safety.marks.provenance import DigitalSourceType
+from safety.verdict import Reason, Verdict, allow, refuse
 from tasks.job import Job
 from tasks.kinds.job_kind import JobKind, Reading, Resolved
 from tasks.kinds.job_marking import marking_of
@@ -150,6 +151,14 @@ def reading(job: TintJob) -> Reading:
     return Reading(COLUMNS, None, bad_rows)
 
 
+def compare(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
+    """Refuse what has left nothing of the original."""
+    (original,) = originals
+    of_original, of_picture = (np.ptp(pixels.astype(int), axis=(0, 1)).max() for pixels in (original, picture))
+    left = float(of_picture / max(of_original, 1))
+    return allow({"left": left}) if left > 0 else refuse(Reason.BLANK, "Nothing is left of the original.", {"left": 0})
+
+
 def open_engine(spec: LaneSpec) -> Any:
     assert isinstance(spec.making, Tinting)
     return Tinter(spec.making.strength)
@@ -172,6 +181,7 @@ def open_stages(resources: LaneResources) -> PictureStages:
         marker=making.marking.open(TINT.source_type),
         originals=resources.original_reader(making.intake, keeps_alpha=False),
         conditions=True,
+        compare=compare,
         pool=resources.pool,
         record=resources.record,
     )

@@ -52,7 +52,7 @@ class _Result:
 class LayerStages(Stages):
     """Source pictures in, layers out."""
 
-    conditions = False
+    conditions, compares = False, False  # a source lies beside its layers in their master
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from safety.pictures.label import find_label
 from safety.pictures.measures import measure_background
 from safety.pictures.profile import Profile
 from safety.policy.policy import Policy
+from safety.verdict import Verdict, allow
 from tasks.checkpoints.checkpoints import find_clip
 from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
@@ -106,7 +107,7 @@ def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
 def end(stages: PictureStages, thing: Made | Found) -> Outcome:
     """Classify one row and store it, as `classify` and `keep` do."""
     (reading,) = stages.judges.screen(["a red mug"])
-    screened = Screened(0, [], [], [], {"mug": reading.kept})
+    screened = Screened(0, [], [], [], {"mug": reading.kept}, sources={"mug": (drawn(),)})
     judged = stages.classify([thing], screened)
     (outcome,) = kept(judged, screened, stages=stages, pool=stages.pool, record=stages.record)
     return outcome
@@ -233,3 +234,19 @@ def test_a_picture_that_cannot_be_signed_fails_alone_and_may_do_later(
 
     assert (outcome.status, outcome.reason, outcome.retryable) == ("failed", "unsigned", True)
     assert str(outcome.message).startswith("Content credentials can't be written")
+
+
+def test_a_picture_that_cannot_be_compared_with_what_it_was_made_from_is_refused(
+    stages_of: Callable[..., PictureStages],
+) -> None:
+    def fails(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
+        assert originals[0].shape == picture.shape
+        raise RuntimeError("out of registers")
+
+    stages = stages_of("png")
+    stages.compare = fails
+    outcome = end(stages, Made(planned(), drawn(), 0.1))
+    assert (outcome.status, outcome.reason, outcome.retryable) == ("rejected", "classifier_failed", True)
+    assert "compared with what it was made from" in str(outcome.message)
+    stages.compare = lambda *_: allow({"likeness": 0.5})
+    assert end(stages, found(stages, "none")).scores["likeness"] == 0.5
