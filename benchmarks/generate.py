@@ -57,7 +57,7 @@ def requests_of(workload: Workload, steps: int) -> list[PictureRequest]:
 
 def step_flop(transformer: Any, workload: Workload) -> float:
     """Floating-point operations of one step of a workload."""
-    texts = [text for request in requests_of(workload, 2) for text in request.texts]
+    texts = [each.text for request in requests_of(workload, 2) for each in request.conditionings]
     return sum(forward_flop(transformer, workload.size**2 // 256, len(text) + 5) for text in texts)
 
 

@@ -33,6 +33,7 @@ from models.miniature.language.captions import Split, caption
 from models.miniature.language.clauses import empty_sentence
 from models.miniature.language.names import PROSE, Language
 from models.miniature.world.world import FAULTS, FORBIDDEN, Scene, random_scene
+from models.requests import Conditioning
 from models.sampling.pooled import pool_all, read_prompts
 from models.sampling.prompt_embeds import embed_prompts
 from safety.policy.concepts import embed_concepts, judge_prompt
@@ -165,8 +166,8 @@ def main() -> None:
     reader = load_reader(find_checkpoint("miniature"), device="cpu")
 
     def vectors(texts: Sequence[str]) -> np.ndarray:
-        found, _ = read_prompts(reader, texts)
-        return np.stack([found[text] for text in texts])
+        found, _ = read_prompts(reader, map(Conditioning, texts))
+        return np.stack([found[Conditioning(text)] for text in texts])
 
     examples = learned(10, concepts, each=2 * arguments.each, safe=2 * arguments.safe)
     probe, _ = train(
@@ -194,7 +195,7 @@ def main() -> None:
 
     texts = examples.texts[:512]
     started = time.perf_counter()
-    embeds, _ = embed_prompts(reader, texts, 1 << 20)
+    embeds, _ = embed_prompts(reader, map(Conditioning, texts), 1 << 20)
     embedded = time.perf_counter()
     pooled = pool_all(embeds)
     judge_vectors(np.stack([*pooled.values()]), probe)

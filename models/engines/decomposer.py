@@ -2,15 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-import torch
-
 from models.engines.captioner import CAPTION_ROWS, Caption, caption_pictures
 from models.engines.engine import Admit, Engine, Picture
 from models.failure import Failure
 from models.files.safetensors_files import CheckpointError
 from models.lost_device import DeviceLost
 from models.requests import LayersRequest, Pixels
-from models.sampling.latents import encode
 
 __all__ = ["Admit", "Caption", "Decomposer", "DeviceLost", "Failure", "Picture"]
 
@@ -91,9 +88,4 @@ class Decomposer(Engine):
                     f"A source of {width} × {height} would be stretched to {shape.width} × {shape.height}; "
                     "take its shape from layers_shape."
                 )
-
-        @torch.inference_mode()
-        def sources(batch: list[int]) -> torch.Tensor:
-            return encode(self.components, shape, [requests[index].source for index in batch])
-
-        yield from self._run(requests, sources, admit=admit)
+        yield from self._run(requests, admit=admit)

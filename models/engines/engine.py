@@ -29,11 +29,12 @@ from models.memory.memory_plan import Forecast, MemoryPlan
 from models.memory.placement_choice import Budget, choose_placement
 from models.memory.usage import Meter, Usage
 from models.placement_names import WantedPlacement
-from models.requests import Pixels, Shape
+from models.requests import Conditioning, ConditionPicture, Pixels, Shape, Workload
 from models.sampling.denoise import denoise, draw_noise
-from models.sampling.latents import decode
+from models.sampling.latents import decode, encode_conditions
 from models.sampling.pooled import Pooled, pool_all
 from models.sampling.prompt_embeds import embed_prompts, tokenize
+from models.transformer.predictor import Pictures
 from models.units import GIB
 
 logger = logging.getLogger(__name__)
@@ -57,9 +58,9 @@ class Picture:
     is_refused: bool = False  # by `Admit`; then there is neither of the two
 
 
-Admit = Callable[[Mapping[str, Pooled]], Collection[int]]
-"""From the texts of all requests, with their vectors as `models.sampling.pooled` makes them, to the positions of the
-requests that nothing may be made of. It is asked once, after prompts were read and before anything is drawn.
+Admit = Callable[[Mapping[Conditioning, Pooled]], Collection[int]]
+"""From the conditionings of all requests, with their vectors as `models.sampling.pooled` makes them, to the positions
+of the requests that nothing may be made of. It is asked once, after prompts were read and before anything is drawn.
 """
 
 
@@ -67,8 +68,12 @@ class Request(Protocol):
     """What decides the pixels of one row."""
 
     @property
-    def texts(self) -> list[str]:
+    def conditionings(self) -> list[Conditioning]:
         """What conditions it: the prompt and, with guidance, the negative prompt."""
+
+    @property
+    def condition_pictures(self) -> Sequence[ConditionPicture]:
+        """What the transformer sees beside what it makes."""
 
     @property
     def seed(self) -> int:
@@ -79,6 +84,12 @@ class Request(Protocol):
         """What it shares with the rows of its batch."""
 
 
+def workload_of(request: Request) -> Workload:
+    """What a row takes, going by what is asked for."""
+    sizes = ((picture.width, picture.height) for picture in request.condition_pictures)
+    return Workload(request.shape, tuple(sizes))
+
+
 class Demand(NamedTuple):
     """What decides how much memory a row takes."""
 
@@ -87,6 +98,7 @@ class Demand(NamedTuple):
     layers: int
     is_guided: bool
     tokens: int  # of its longest prompt, rounded up
+    condition_sizes: tuple[tuple[int, int], ...] = ()  # see `models.requests.Workload`
 
 
 class Engine:
@@ -238,8 +250,8 @@ class Engine:
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
         """How many tokens of each prompt the transformer would read; `max_prompt_tokens` is compared with these."""
-        ids = tokenize(self.components, prompts)
-        return [len(ids[prompt]) - self.components.template_tokens for prompt in prompts]
+        ids = tokenize(self.components, map(Conditioning, prompts))
+        return [len(ids[Conditioning(prompt)]) - self.components.template_tokens for prompt in prompts]
 
     def _check(self, requests: Sequence[Request]) -> None:
         """Refuse what can't be drawn together: whoever asked made a mistake, and no row is to blame."""
@@ -257,7 +269,6 @@ class Engine:
     def _run(
         self,
         requests: Sequence[Request],
-        sources: Callable[[list[int]], torch.Tensor] | None = None,
         controls: Callable[[list[int]], torch.Tensor] | None = None,
         admit: Admit | None = None,
     ) -> Iterator[list[Picture]]:
@@ -265,41 +276,41 @@ class Engine:
 
         Args:
             requests: of one shape, which `_check` has seen.
-            sources: from positions in `requests` to the packed latents [B, H/16 · W/16, 64] of their source pictures.
-            controls: the same for their control pictures.
+            controls: from positions in `requests` to the packed latents [B, H/16 · W/16, 64] of their control pictures.
             admit: says what may be made; all of it without one.
         """
         shape = requests[0].shape
-        texts = [request.texts for request in requests]
+        conditionings = [request.conditionings for request in requests]
         embeds, failures = embed_prompts(
-            self.components, (text for row in texts for text in row), self.max_prompt_tokens
+            self.components, (each for row in conditionings for each in row), self.max_prompt_tokens
         )
         barred = set(admit(pool_all(embeds))) if admit else set[int]()
         ended = [
             Picture(index, None, failure, 0.0, is_refused=failure is None)
-            for index, row in enumerate(texts)
-            if (failure := next((failures[text] for text in row if text in failures), None)) or index in barred
+            for index, row in enumerate(conditionings)
+            if (failure := next((failures[each] for each in row if each in failures), None)) or index in barred
         ]
         if ended:
             yield ended
         out = {picture.index for picture in ended}
-        rows = {index: [embeds[text] for text in row] for index, row in enumerate(texts) if index not in out}
+        rows = {index: [embeds[each] for each in row] for index, row in enumerate(conditionings) if index not in out}
         if not rows:
             return
 
         def make(batch: list[int]) -> list[Pixels | None]:
             noise = draw_noise(self.components, shape, [requests[index].seed for index in batch])
-            source = sources(batch) if sources else None
+            pictures = self._encode([requests[index].condition_pictures for index in batch])
             control = controls(batch) if controls else None
-            return self._make(shape, noise, [rows[index] for index in batch], source, control)
+            return self._make(shape, noise, [rows[index] for index in batch], pictures, control)
 
         lengths = {index: tuple(map(len, embeds)) for index, embeds in rows.items()}
         tokens = -(-max(map(max, lengths.values())) // 128) * 128
-        demand = Demand(shape.width, shape.height, shape.layers, shape.guidance > 1, tokens)
+        workload = self._largest([requests[index] for index in rows])
+        demand = Demand(shape.width, shape.height, shape.layers, shape.guidance > 1, tokens, workload.condition_sizes)
         if self._crowded_by not in (None, demand):
             self.predictor.come_back()
             self._crowded_by = None
-        self._fit(demand, shape, len(rows))
+        self._fit(demand, workload, len(rows))
         indices = list(rows)
         batches = cut_into_batches([lengths[index] for index in indices], self._rows[demand])
         queue = [[indices[position] for position in batch] for batch in batches]
@@ -319,12 +330,22 @@ class Engine:
         shape: Shape,
         noise: torch.Tensor,
         rows: Sequence[Sequence[torch.Tensor]],
-        source: torch.Tensor | None,
+        pictures: Pictures | None,
         control: torch.Tensor | None,
     ) -> list[Pixels | None]:
         """Make one batch → the frames of each row, None where they aren't finite."""
-        latents = denoise(self.components, self.predictor, shape, noise, rows, source, control)
+        latents = denoise(self.components, self.predictor, shape, noise, rows, pictures, control)
         return decode(self.components, shape, latents)
+
+    @torch.inference_mode()
+    def _encode(self, rows: Sequence[Sequence[ConditionPicture]]) -> Pictures | None:
+        """The condition pictures of a batch as the transformer reads them; None where no row has any."""
+        return encode_conditions(self.components, rows) if any(rows) else None
+
+    def _largest(self, requests: Sequence[Request]) -> Workload:
+        """What the row with the most tokens takes, of requests of one shape."""
+        workloads = set(map(workload_of, requests))
+        return max(workloads, key=lambda one: (one.image_tokens(self.size_multiple), one.condition_sizes))
 
     def _make_room(self, demand: Demand) -> bool:
         """For pictures of this kind leave less of the model on the device; whether there was anything to leave."""
@@ -334,21 +355,20 @@ class Engine:
         logger.warning("Memory is short: half of the blocks that stayed on %s wait in host memory now.", self.device)
         return True
 
-    def _fit(self, demand: Demand, shape: Shape, count: int) -> None:
-        """Find how many of `count` rows of `shape` go through the device together."""
+    def _fit(self, demand: Demand, workload: Workload, count: int) -> None:
+        """Find how many of `count` rows, none of which takes more than `workload`, go through the device together."""
+        shape = workload.shape
         most = min(self.batch or MOST_ROWS, MOST_ROWS, count)
         if self.device.type != "cuda":
             self._rows.setdefault(demand, min(self.batch or CPU_ROWS, MOST_ROWS))
             return
         if self.placement.kind == "resident":
-            pictures = shape.frames + (shape.layers > 0)  # the source is one, too
-            image_tokens = pictures * shape.width * shape.height // self.size_multiple**2
-            most = min(most, max(1, RESIDENT_BATCH_TOKENS // image_tokens))
+            most = min(most, max(1, RESIDENT_BATCH_TOKENS // workload.image_tokens(self.size_multiple)))
 
         def measure(rows: int) -> Cost | None:
             torch.cuda.empty_cache()  # what other sizes left behind
             try:
-                cost = measure_steps(self.components, self.predictor, shape, demand.tokens, rows)
+                cost = measure_steps(self.components, self.predictor, workload, demand.tokens, rows)
             except torch.OutOfMemoryError:
                 return None
             return None if cost.is_tight and rows > 1 else cost

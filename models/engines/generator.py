@@ -55,7 +55,7 @@ class Generator(Engine):
         @torch.inference_mode()
         def controls(batch: list[int]) -> torch.Tensor:
             pictures = [control for index in batch if (control := requests[index].control) is not None]
-            return encode(self.components, shape, pictures)
+            return encode(self.components, shape.width, shape.height, pictures)
 
         for batch in self._run(requests, controls=controls if controlled else None, admit=admit):
             yield [

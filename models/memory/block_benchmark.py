@@ -22,7 +22,7 @@ from models.loading.components import Components
 from models.loading.levers import Levers, open_predictor
 from models.loading.placement import RESIDENT
 from models.memory.measure import Cost, measure_decoding, measure_step, warm_up
-from models.requests import Shape
+from models.requests import Workload
 from models.transformer.predictor import Predictor
 from models.transformer.quantized import compress
 from models.transformer.weight_stream import WeightStream
@@ -37,9 +37,9 @@ COPIED = 256 << 20  # bytes, to find the bus's rate
 
 @dataclass(frozen=True)
 class Trial:
-    """What was found for rows of one shape."""
+    """What was found for rows of one workload."""
 
-    shape: Shape
+    workload: Workload
     block: Mapping[int, float]  # seconds that a block takes, by rows
     beside: Mapping[int, Cost]  # what a step takes beside its blocks, by rows; their bytes are of both
     decoding: Cost  # of a row
@@ -56,7 +56,7 @@ class Trial:
     def told(self) -> str:
         """What was found, in a line."""
         blocks = ", ".join(f"{1000 * seconds:.2f} ms for {rows}" for rows, seconds in self.block.items())
-        return f"a block takes {blocks} of {self.shape}; {self.bus / 1e9:.1f} GB/s come to the device"
+        return f"a block takes {blocks} of {self.workload.shape}; {self.bus / 1e9:.1f} GB/s come to the device"
 
     def bytes(self, rows: int) -> int:
         """That so many rows take beside the weights."""
@@ -64,7 +64,7 @@ class Trial:
 
 
 def try_out(
-    folder: Path, shape: Shape, device: torch.device, dtype: torch.dtype, *, form: Form | None, levers: Levers
+    folder: Path, workload: Workload, device: torch.device, dtype: torch.dtype, *, form: Form | None, levers: Levers
 ) -> Trial:
     """Try a checkpoint's sizes on a device.
 
@@ -79,10 +79,10 @@ def try_out(
     predictor = open_predictor(sample, levers)
     costs: dict[int, tuple[Cost, Cost]] = {}
     predictor.repeat(MORE)
-    warm_up(device, partial(measure_step, sample, predictor, shape, TOKENS, ROWS[0]))
+    warm_up(device, partial(measure_step, sample, predictor, workload, TOKENS, ROWS[0]))
     for rows in ROWS:
         try:
-            few, more = (_cost(sample, predictor, shape, rows, blocks) for blocks in (FEW, MORE))
+            few, more = (_cost(sample, predictor, workload, rows, blocks) for blocks in (FEW, MORE))
         except torch.OutOfMemoryError:
             if not costs:
                 raise
@@ -90,10 +90,10 @@ def try_out(
         costs[rows] = few, more
         if device.type != "cuda":
             break
-    measure_decoding(sample, shape)
-    decoding = measure_decoding(sample, shape)
+    measure_decoding(sample, workload.shape)
+    decoding = measure_decoding(sample, workload.shape)
     found = Trial(
-        shape,
+        workload,
         block={rows: max(more.seconds - few.seconds, 0.0) / (MORE - FEW) for rows, (few, more) in costs.items()},
         beside={
             rows: Cost(more.bytes, max(few.seconds - FEW * (more.seconds - few.seconds) / (MORE - FEW), 0.0))
@@ -137,11 +137,11 @@ def _sample(folder: Path, device: torch.device, dtype: torch.dtype, form: Form |
     )
 
 
-def _cost(sample: Components, predictor: Predictor, shape: Shape, rows: int, blocks: int) -> Cost:
+def _cost(sample: Components, predictor: Predictor, workload: Workload, rows: int, blocks: int) -> Cost:
     """The fastest of several times, when everything is warm: what else the host does shows in some of them."""
     predictor.repeat(blocks)
-    measure_step(sample, predictor, shape, TOKENS, rows)
-    costs = [measure_step(sample, predictor, shape, TOKENS, rows) for _ in range(TIMES)]
+    measure_step(sample, predictor, workload, TOKENS, rows)
+    costs = [measure_step(sample, predictor, workload, TOKENS, rows) for _ in range(TIMES)]
     return min(costs, key=lambda cost: cost.seconds)
 
 

@@ -83,7 +83,9 @@ class MemoryPlan:
 
     def forecast(self, placement: Placement, rows: int) -> Forecast:
         """What batches of so many rows would take."""
-        seconds = self.trial.shape.steps * self._step_seconds(placement, rows) / rows + self.trial.decoding.seconds
+        seconds = (
+            self.trial.workload.shape.steps * self._step_seconds(placement, rows) / rows + self.trial.decoding.seconds
+        )
         return Forecast(int(MARGIN * self._bytes(placement, rows)), seconds)
 
     def _candidate(self, placement: Placement) -> Candidate:
@@ -91,7 +93,7 @@ class MemoryPlan:
             return Cost(self._bytes(placement, rows), self._step_seconds(placement, rows))
 
         try:
-            rows = best_fit(self.trial.shape, self._usable, predicted, self.most).rows
+            rows = best_fit(self.trial.workload.shape, self._usable, predicted, self.most).rows
         except DoesNotFit:
             return Candidate(placement, 0, self.forecast(placement, 1).bytes, None)
         found = self.forecast(placement, rows)

@@ -17,7 +17,7 @@ from models.loading.sizes import Sizes, read_sizes
 from models.memory.block_benchmark import try_out
 from models.memory.memory_plan import MemoryPlan
 from models.placement_names import Kind, WantedPlacement
-from models.requests import Shape
+from models.requests import Workload
 from models.sampling.prompt_embeds import TEXT_BATCH_TOKENS
 from models.units import GIB
 
@@ -113,12 +113,12 @@ def plan_of(
     Raises:
         CheckpointError: if the device has no room for a block.
     """
-    shape = own_shape(checkpoint, pipeline)
+    workload = own_workload(checkpoint, pipeline)
     try:
-        trial = try_out(checkpoint.folder, shape, device, dtype, form=form, levers=levers)
+        trial = try_out(checkpoint.folder, workload, device, dtype, form=form, levers=levers)
     except torch.OutOfMemoryError:
         raise CheckpointError(
-            f"{device} has no room for one block of the model and one picture of {shape}; "
+            f"{device} has no room for one block of the model and one picture of {workload.shape}; "
             "free some of its memory, use a larger GPU, or device cpu."
         ) from None
     encoding = _encoding(checkpoint, dtype) + (sizes.text_on_host if writes_captions(checkpoint) else 0)
@@ -157,14 +157,11 @@ class Budget:
         return int(free_memory(gpu) * self.memory_fraction)
 
 
-def own_shape(checkpoint: Checkpoint, pipeline: str) -> Shape:
-    """Of the pictures that a checkpoint makes if nobody says otherwise."""
+def own_workload(checkpoint: Checkpoint, pipeline: str) -> Workload:
+    """A row's as a checkpoint makes it if nobody says otherwise."""
     if pipeline == "QwenImageLayeredPipeline":
-        of_layers = layers_defaults(checkpoint)
-        side = of_layers.resolution
-        return Shape(side, side, of_layers.steps, of_layers.guidance, of_layers.layers, of_layers.cfg_normalize)
-    own = sampling_defaults(checkpoint)
-    return Shape(own.width, own.height, own.steps, own.guidance)
+        return layers_defaults(checkpoint).workload
+    return sampling_defaults(checkpoint).workload
 
 
 def _encoding(checkpoint: Checkpoint, dtype: torch.dtype) -> int:

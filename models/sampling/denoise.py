@@ -1,7 +1,7 @@
 """The straight road from noise to latents of pictures, as diffusers' own pipelines go it, for rows of one shape.
 
 `QwenImagePipeline` makes one frame from noise. `QwenImageLayeredPipeline` makes several, the composite and its layers,
-beside the latents of the source picture, which every step sees and none changes.
+beside the latents of the source picture: a condition picture, which every step sees and none changes.
 """
 
 import copy
@@ -15,9 +15,9 @@ from diffusers.pipelines.qwenimage.pipeline_qwenimage import calculate_shift, re
 from models.loading.components import Components
 from models.requests import Shape
 from models.sampling.control import control_samples
-from models.sampling.latents import pack
+from models.sampling.latents import pack, token_size
 from models.transformer.padded_embeds import pad
-from models.transformer.predictor import Predictor
+from models.transformer.predictor import Pictures, Predictor
 
 
 def draw_noise(components: Components, shape: Shape, seeds: Sequence[int]) -> torch.Tensor:
@@ -44,7 +44,7 @@ def denoise(
     shape: Shape,
     latents: torch.Tensor,
     texts: Sequence[Sequence[torch.Tensor]],
-    source: torch.Tensor | None = None,
+    pictures: Pictures | None = None,
     control: torch.Tensor | None = None,
     steps: int | None = None,
 ) -> torch.Tensor:
@@ -56,7 +56,7 @@ def denoise(
     Args:
         latents: packed noise [B, frames · H/16 · W/16, 64].
         texts: of each row the embeddings [T, D] of its prompt and, for guidance, of its negative prompt.
-        source: packed latents [B, H/16 · W/16, 64] of the pictures to decompose; None where there are none.
+        pictures: of each row the condition pictures; None where there are none.
         control: packed latents [B, H/16 · W/16, 64] of the pictures to draw after; None where there is no ControlNet.
         steps: stop after so many of the shape's steps, to measure one.
 
@@ -64,20 +64,18 @@ def denoise(
         packed latents, like `latents`.
     """
     scheduler = copy.deepcopy(components.scheduler)
-    timesteps = _timesteps(scheduler, shape.steps, latents, source)
-    patch = components.vae_scale * 2
-    grid = [(1, shape.height // patch, shape.width // patch)] * (shape.frames + (source is not None))
+    timesteps = _timesteps(scheduler, shape.steps, latents, pictures)
+    grid = [token_size(components, shape.width, shape.height)] * shape.frames
     levels = timesteps.to(latents.dtype) / 1000
-    conditions = predictor.condition(texts, grid, levels)
+    conditions = predictor.condition(texts, grid, levels, pictures)
     prompt = pad([row[0] for row in texts], latents.device) if control is not None else None
     for step, t in enumerate(timesteps[:steps]):
-        seen = latents if source is None else torch.cat([latents, source], dim=1)
         samples = None
         if components.controlnet is not None and control is not None and prompt is not None:
             samples = control_samples(
                 components.controlnet, control, latents, levels[step].expand(len(latents)), prompt, grid
             )
-        noise_pred, *negative_preds = conditions.predict(step, seen, samples)[:, :, : latents.shape[1]]
+        noise_pred, *negative_preds = conditions.predict(step, latents, samples)
         for negative_pred in negative_preds:
             noise_pred = guide(noise_pred, negative_pred, shape.guidance, normalize=shape.cfg_normalize)
         stepped: torch.Tensor = scheduler.step(noise_pred, t, latents, return_dict=False)[0]
@@ -98,12 +96,14 @@ def guide(
 
 
 def _timesteps(
-    scheduler: FlowMatchEulerDiscreteScheduler, steps: int, latents: torch.Tensor, source: torch.Tensor | None
+    scheduler: FlowMatchEulerDiscreteScheduler, steps: int, latents: torch.Tensor, pictures: Pictures | None
 ) -> torch.Tensor:
     """Stock's schedule: evenly spaced sigmas, shifted by the number of image tokens, or of the source's."""
     config = scheduler.config
-    if source is not None:
-        mu = (source.shape[1] / 256) ** 0.5  # 256: the tokens of a 256² picture, as the layered pipeline has it
+    if pictures:
+        mu = (
+            len(pictures[0][0].latents) / 256
+        ) ** 0.5  # 256: the tokens of a 256² picture, as the layered pipeline has it
     else:
         mu = calculate_shift(
             latents.shape[1],

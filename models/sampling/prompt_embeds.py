@@ -1,4 +1,4 @@
-"""From prompts to what the transformer attends to: the text encoder's last hidden states, one tensor a prompt."""
+"""From prompts to what the transformer attends to: the text encoder's last hidden states, one tensor a conditioning."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,13 +6,14 @@ import torch
 
 from models.failure import Failure, apart
 from models.loading.prompt_encoder import Reader
+from models.requests import Conditioning
 
 TEXT_BATCH_TOKENS = 4096  # one H200: 64 prompts of 98 tokens at once take 2.7 ms each, 8 take 3.0, one takes 18
 
 
 def embed_prompts(
-    reader: Reader, prompts: Iterable[str], max_tokens: int
-) -> tuple[dict[str, torch.Tensor], dict[str, Failure]]:
+    reader: Reader, prompts: Iterable[Conditioning], max_tokens: int
+) -> tuple[dict[Conditioning, torch.Tensor], dict[Conditioning, Failure]]:
     """Embed prompts, each once.
 
     Args:
@@ -20,8 +21,14 @@ def embed_prompts(
 
     Returns:
         the embeddings [T, D] of those that can be, in host memory; the failures of the others.
+
+    Raises:
+        ValueError: if a prompt has pictures, which this text encoder doesn't see.
     """
-    ids, failures = apart(lambda some: tokenize(reader, some), sorted(set(prompts)))
+    distinct = sorted(set(prompts), key=lambda prompt: prompt.text)
+    if any(prompt.pictures for prompt in distinct):
+        raise ValueError("This text encoder reads texts alone; give conditionings without pictures.")
+    ids, failures = apart(lambda some: tokenize(reader, some), distinct)
     for prompt, tokens in list(ids.items()):
         if (count := len(tokens) - reader.template_tokens) > max_tokens:
             message = f"A prompt of {count} tokens is longer than {max_tokens}; shorten it."
@@ -32,16 +39,16 @@ def embed_prompts(
     return embeds, failures | failed
 
 
-def tokenize(reader: Reader, prompts: Iterable[str]) -> dict[str, list[int]]:
+def tokenize(reader: Reader, prompts: Iterable[Conditioning]) -> dict[Conditioning, list[int]]:
     """The token ids of each distinct prompt, inside the pipeline's template; nothing is cut."""
     distinct = list(dict.fromkeys(prompts))
     if not distinct:
         return {}
-    texts = [reader.template.format(prompt) for prompt in distinct]
+    texts = [reader.template.format(prompt.text) for prompt in distinct]
     return dict(zip(distinct, reader.tokenizer(texts, verbose=False)["input_ids"], strict=True))
 
 
-def embed(reader: Reader, ids: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+def embed(reader: Reader, ids: dict[Conditioning, list[int]]) -> dict[Conditioning, torch.Tensor]:
     """Embed prompts, each once, in batches of neighbouring lengths.
 
     The encoder is causal: what stands to the right of a token doesn't reach it. So shorter prompts are filled up on the
@@ -54,7 +61,7 @@ def embed(reader: Reader, ids: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     Returns:
         prompt → its embedding [T, D] in host memory, without the template's own first tokens.
     """
-    embeds: dict[str, torch.Tensor] = {}
+    embeds: dict[Conditioning, torch.Tensor] = {}
     for some in _batches(ids):
         tokens = [torch.tensor(ids[prompt]) for prompt in some]
         input_ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(reader.device)
@@ -65,9 +72,9 @@ def embed(reader: Reader, ids: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     return embeds
 
 
-def _batches(ids: dict[str, list[int]]) -> Iterator[list[str]]:
+def _batches(ids: dict[Conditioning, list[int]]) -> Iterator[list[Conditioning]]:
     """Cut prompts, the shortest first, into batches of at most `TEXT_BATCH_TOKENS`, filling up included."""
-    batch: list[str] = []
+    batch: list[Conditioning] = []
     for prompt in sorted(ids, key=lambda prompt: len(ids[prompt])):
         if batch and (len(batch) + 1) * len(ids[prompt]) > TEXT_BATCH_TOKENS:
             yield batch

@@ -18,6 +18,7 @@ from models.engines.decomposer import Decomposer
 from models.engines.generator import Generator
 from models.loading import prompt_encoder as reading
 from models.loading.prompt_encoder import load_reader
+from models.requests import Conditioning
 from models.sampling.pooled import read_prompts
 from safety.probes.probe import About, Answer, Probe, Probed
 from tasks.checkpoints.checkpoints import find_checkpoint
@@ -38,7 +39,8 @@ ROWS = [{"id": "mug", "prompt": MUG}, {"id": "boot", "prompt": BOOT}, {"id": "bo
 @pytest.fixture(scope="module")
 def vectors() -> dict[str, np.ndarray]:
     reader = load_reader(find_checkpoint("miniature"), device="cpu")
-    return dict(read_prompts(reader, [str(row["prompt"]) for row in ROWS])[0])
+    vectors, _ = read_prompts(reader, [Conditioning(str(row["prompt"])) for row in ROWS])
+    return {conditioning.text: vector for conditioning, vector in vectors.items()}
 
 
 @pytest.fixture

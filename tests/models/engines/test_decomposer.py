@@ -11,6 +11,7 @@ from PIL import Image
 
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.engines.decomposer import Decomposer, DeviceLost, Picture
+from models.engines.engine import workload_of
 from models.engines.generator import Generator
 from models.memory.measure import measure_step
 from models.placement_names import WantedPlacement
@@ -18,6 +19,7 @@ from models.requests import LayersRequest, Shape, check_aspect, layers_shape, la
 from models.sampling.denoise import _timesteps, draw_noise
 from models.sampling.latents import encode
 from models.transformer.packed import Packed
+from models.transformer.predictor import EncodedPicture
 from tests.models.conftest import (
     LEVELS,
     MIXED,
@@ -194,7 +196,7 @@ def test_the_alpha_of_a_source_reaches_the_vae(decomposer: Decomposer, stock_lay
     )
 
     with torch.inference_mode():
-        encoded = encode(decomposer.components, shape, sources)
+        encoded = encode(decomposer.components, shape.width, shape.height, sources)
         expected = stock_layered._encode_vae_image(pictures.unsqueeze(2), None)
 
     packed = stock_layered._pack_latents(expected.transpose(1, 2), 2, 16, shape.height // 8, shape.width // 8, 1)
@@ -219,7 +221,8 @@ def test_the_schedule_is_stocks(
     monkeypatch.setattr(stock_layered, "scheduler", theirs)
     noise = draw_noise(decomposer.components, wanted.shape, [0])
 
-    timesteps = _timesteps(ours, 5, noise, noise[:, : noise.shape[1] // 3])
+    source = EncodedPicture(noise[0, : noise.shape[1] // 3], (1, 1, noise.shape[1] // 3))
+    timesteps = _timesteps(ours, 5, noise, [[source]])
 
     decompose_stock(stock_layered, [wanted], resolution)
     torch.testing.assert_close(timesteps, theirs.timesteps)
@@ -409,14 +412,15 @@ def test_measuring_a_batch_denoises_one_step_of_it_with_sources(
     forward, seen = embedder.forward, []
 
     def watch(latents: torch.Tensor) -> torch.Tensor:
-        seen.append(tuple(latents.shape[:2]))
+        seen.append(len(latents))
         return forward(latents)
 
     monkeypatch.setattr(embedder, "forward", watch)
 
-    measure_step(decomposer.components, decomposer.predictor, request(picture(64, 64), layers=3).shape, 128, 2)
+    workload = workload_of(request(picture(64, 64), layers=3))
+    measure_step(decomposer.components, decomposer.predictor, workload, 128, 2)
 
-    assert seen == [(2, 5 * 16)]  # the composite, three layers and the source
+    assert seen == [2 * 5 * 16]  # of each row the composite, three layers and the source
 
 
 @pytest.mark.parametrize("resolution", [640, 1024])

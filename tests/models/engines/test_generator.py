@@ -21,13 +21,14 @@ from models.memory.batch_sizes import BatchSizes
 from models.memory.fit import Fit
 from models.memory.measure import Cost, measure_step
 from models.placement_names import WantedPlacement
-from models.requests import PictureRequest, Shape
+from models.requests import Conditioning, PictureRequest, Shape, Workload
 from models.sampling import prompt_embeds
 from models.sampling.denoise import draw_noise
 from models.sampling.prompt_embeds import embed_prompts
 from models.transformer.packed import Packed
-from models.transformer.padded import Padded
 from tests.models.conftest import LEVELS, MIXED, SHAPE, break_forward, collect, distance, no_worse, open_stock, request
+
+PROMPTS = [Conditioning(text) for text in MIXED]
 
 
 def render(model: Generator, requests: list[PictureRequest]) -> list[Picture]:
@@ -196,8 +197,8 @@ def test_each_distinct_prompt_is_embedded_once_and_all_lengths_together(
 
 
 def test_a_prompt_is_embedded_beside_longer_ones_as_it_is_alone(generator: Generator) -> None:
-    together, _ = embed_prompts(generator.components, MIXED, 1024)
-    for prompt in MIXED:
+    together, _ = embed_prompts(generator.components, PROMPTS, 1024)
+    for prompt in PROMPTS:
         alone, _ = embed_prompts(generator.components, [prompt], 1024)
         assert together[prompt].shape == alone[prompt].shape
         torch.testing.assert_close(together[prompt], alone[prompt])
@@ -206,7 +207,7 @@ def test_a_prompt_is_embedded_beside_longer_ones_as_it_is_alone(generator: Gener
 def test_more_tokens_than_go_together_are_embedded_in_batches(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, _ = embed_prompts(generator.components, MIXED, 1024)
+    whole, _ = embed_prompts(generator.components, PROMPTS, 1024)
     monkeypatch.setattr(prompt_embeds, "TEXT_BATCH_TOKENS", 130)
     encoder, sizes = generator.components.text_encoder, []
     forward = encoder.forward
@@ -216,12 +217,12 @@ def test_more_tokens_than_go_together_are_embedded_in_batches(
         return forward(input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(encoder, "forward", watch)
-    cut, _ = embed_prompts(generator.components, MIXED, 1024)
+    cut, _ = embed_prompts(generator.components, PROMPTS, 1024)
 
     assert sum(rows for rows, _ in sizes) == len(MIXED)
     assert len(sizes) > 1
     assert all(rows == 1 or rows * length <= 130 for rows, length in sizes)
-    for prompt in MIXED:
+    for prompt in PROMPTS:
         torch.testing.assert_close(cut[prompt], whole[prompt])
 
 
@@ -602,7 +603,7 @@ class Card:
         monkeypatch.setattr("models.memory.measure.WARM", 0.0)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
 
-    def measure(self, _: object, __: object, ___: Shape, ____: int, rows: int) -> Cost:
+    def measure(self, _: object, __: object, ___: Workload, ____: int, rows: int) -> Cost:
         self.measured.append(rows)
         if rows * self.bytes_a_row > self.free:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -610,8 +611,8 @@ class Card:
 
 
 DEMAND = Demand(1024, 1024, 0, True, 128)
-FIFTY = Shape(1024, 1024, 50, 4.0)
-FIFTY_SMALL = Shape(32, 32, 50, 4.0)
+FIFTY = Workload(Shape(1024, 1024, 50, 4.0))
+FIFTY_SMALL = Workload(Shape(32, 32, 50, 4.0))
 
 
 @pytest.mark.parametrize(
@@ -681,12 +682,3 @@ def test_a_batch_size_is_found_once_for_a_gpu_and_a_model_whoever_asks(
     assert fitted(64) == 4
     generator._rows[DEMAND] = 2  # halved
     assert (fitted(64), card.measured) == (2, [])
-
-
-def test_a_transformer_that_modulates_tokens_one_by_one_is_run_as_diffusers_runs_it(tiny: Checkpoint) -> None:
-    loaded = components.load_components(tiny, torch.device("cpu"), torch.float32)
-    loaded.transformer.register_to_config(zero_cond_t=True)
-
-    assert isinstance(Generator(loaded).predictor, Padded)
-    with pytest.raises(CheckpointError, match="step cache needs the fused transformer, but this model modulates"):
-        Generator(loaded, levers=Levers(step_cache=0.2))

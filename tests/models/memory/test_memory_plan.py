@@ -8,7 +8,7 @@ from models.loading.sizes import Sizes
 from models.memory.block_benchmark import Trial
 from models.memory.measure import Cost
 from models.memory.memory_plan import MARGIN, MemoryPlan
-from models.requests import Shape
+from models.requests import Shape, Workload
 from models.units import GIB
 from tests.models.loading.test_placement import QWEN_IMAGE
 
@@ -18,7 +18,7 @@ ENCODING = int(0.65 * GIB)
 def trial(*, bus: float = 50e9, block: float = 0.004) -> Trial:
     """As one H200 has it: a step of a row takes 0.25 s, and 0.4 GiB beside what the first one takes."""
     return Trial(
-        Shape(1024, 1024, 50, 4.0),
+        Workload(Shape(1024, 1024, 50, 4.0)),
         block={1: block, 2: 2 * block, 4: 4 * block},
         beside={rows: Cost(int((0.3 + 0.4 * rows) * GIB), 0.01) for rows in (1, 2, 4)},
         decoding=Cost(int(0.6 * GIB), 0.02),
@@ -93,7 +93,7 @@ def test_a_gpu_without_room_for_a_block_is_refused() -> None:
 
 
 def test_a_trial_of_one_size_alone_tells_of_others() -> None:
-    one = Trial(Shape(64, 64, 2, 1.0), {1: 0.01}, {1: Cost(100, 0.0)}, Cost(50, 0.0), 1e9)
+    one = Trial(Workload(Shape(64, 64, 2, 1.0)), {1: 0.01}, {1: Cost(100, 0.0)}, Cost(50, 0.0), 1e9)
     assert one.step_seconds(10, 3) == pytest.approx(0.3)
     assert (one.bytes(1), one.bytes(3)) == (100, 300)
 

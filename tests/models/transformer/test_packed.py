@@ -8,13 +8,16 @@ from diffusers import QwenImageTransformer2DModel
 
 from models.transformer.packed import Packed, PackedConditions
 from models.transformer.padded import Padded
+from models.transformer.predictor import EncodedPicture
 
 TIMESTEPS = torch.tensor([0.9, 0.87, 0.4])
 LENGTHS = [(5, 2), (9, 2), (5, 3)]  # tokens of each row's prompt and negative prompt
 WIDTH = 32  # of the embeddings
 
 
-def transformer(*, layered: bool = False, blocks: int = 3, heads: int = 6) -> QwenImageTransformer2DModel:
+def transformer(
+    *, layered: bool = False, zero_cond_t: bool = False, blocks: int = 3, heads: int = 6
+) -> QwenImageTransformer2DModel:
     torch.manual_seed(0)
     model = QwenImageTransformer2DModel(
         num_layers=blocks,
@@ -24,6 +27,7 @@ def transformer(*, layered: bool = False, blocks: int = 3, heads: int = 6) -> Qw
         axes_dims_rope=(4, 6, 6),
         use_layer3d_rope=layered,
         use_additional_t_cond=layered,
+        zero_cond_t=zero_cond_t,
     )
     for parameter in model.parameters():
         parameter.requires_grad_(False).add_(0.05 * torch.randn_like(parameter))
@@ -49,19 +53,98 @@ def _no_gradients() -> object:
         yield
 
 
-@pytest.mark.parametrize("layered", [False, True])
-def test_it_predicts_what_diffusers_predicts_for_each_row_alone(layered: bool) -> None:
-    grid = [(1, 4, 6)] * (3 if layered else 1)
-    noise, rows = latents(3, 24 * len(grid)), texts()
-    plain = Padded(transformer(layered=layered))
-    alone = [
-        plain.condition([row], grid, TIMESTEPS).predict(2, noise[index : index + 1]) for index, row in enumerate(rows)
+def pictures(*sizes: tuple[int, int]) -> list[EncodedPicture]:
+    """Condition pictures of so many tokens in height and width."""
+    return [
+        EncodedPicture(latents(1, height * width, seed=10 * height + width)[0], (1, height, width))
+        for height, width in sizes
     ]
 
-    packed = Packed(transformer(layered=layered)).condition(rows, grid, TIMESTEPS).predict(2, noise)
 
-    assert packed.shape == (2, 3, 24 * len(grid), 64)
-    assert relative(packed, torch.cat(alone, dim=1)) < 1e-6
+SEEN = [pictures((4, 6)), [], pictures((2, 3), (6, 2))]  # of each row
+
+
+def predicted_alone(
+    model: QwenImageTransformer2DModel,
+    frames: int,
+    seen: Sequence[Sequence[EncodedPicture]],
+    noise: torch.Tensor,
+    step: int,
+) -> torch.Tensor:
+    """What diffusers' own forward predicts of what is made, row after row and branch after branch [2, 3, N, C]."""
+    wanted = []
+    for branch in range(2):
+        for row, of_row in enumerate(texts()):
+            shapes = [(1, 4, 6)] * frames + [picture.size for picture in seen[row]]
+            (whole,) = model(
+                hidden_states=torch.cat([noise[row], *(picture.latents for picture in seen[row])])[None],
+                timestep=TIMESTEPS[step : step + 1],
+                encoder_hidden_states=of_row[branch][None],
+                img_shapes=[shapes],
+                additional_t_cond=torch.zeros(1, dtype=torch.long) if model.config.use_additional_t_cond else None,
+                return_dict=False,
+            )
+            wanted.append(whole[0, : noise.shape[1]])
+    return torch.stack(wanted).unflatten(0, (2, 3))
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_it_predicts_what_diffusers_predicts_for_each_row_alone(layered: bool) -> None:
+    frames, seen = (2, [pictures((4, 6))] * 3) if layered else (1, [[]] * 3)
+    noise = latents(3, 24 * frames)
+
+    conditions = Packed(transformer(layered=layered)).condition(texts(), [(1, 4, 6)] * frames, TIMESTEPS, seen)
+
+    wanted = predicted_alone(transformer(layered=layered), frames, seen, noise, 2)
+    assert relative(conditions.predict(2, noise), wanted) < 1e-6
+
+
+@pytest.mark.parametrize("road", [Packed, Padded])
+@pytest.mark.parametrize("zero_cond_t", [False, True])
+def test_rows_with_other_condition_pictures_go_together_each_as_diffusers_predicts_it_alone(
+    road: type[Packed | Padded], zero_cond_t: bool
+) -> None:
+    noise, model = latents(3, 24), transformer(zero_cond_t=zero_cond_t)
+
+    conditions = road(transformer(zero_cond_t=zero_cond_t)).condition(texts(), [(1, 4, 6)], TIMESTEPS, SEEN)
+
+    for step in (0, 2):
+        wanted = predicted_alone(model, 1, SEEN, noise, step)
+        predicted = conditions.predict(step, noise)
+        assert predicted.shape == (2, 3, 24, 64)
+        for row in range(3):
+            assert relative(predicted[:, row], wanted[:, row]) < 1e-6
+
+
+def test_condition_pictures_are_modulated_as_at_timestep_0_where_the_transformer_says_so() -> None:
+    noise = latents(3, 24)
+    with_t, with_0 = (
+        Packed(transformer(zero_cond_t=zero)).condition(texts(), [(1, 4, 6)], TIMESTEPS, SEEN).predict(0, noise)
+        for zero in (False, True)
+    )
+
+    assert relative(with_t[:, 1], with_0[:, 1]) < 1e-6  # which has no condition picture
+    assert relative(with_t[:, 0], with_0[:, 0]) > 1e-3
+
+
+def test_condition_pictures_keep_their_modulation_in_a_schedule_longer_than_its_modulations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("models.transformer.modulations.STEPS_AT_ONCE", 2)
+    noise, model = latents(3, 24), transformer(zero_cond_t=True)
+    conditions = Packed(transformer(zero_cond_t=True)).condition(texts(), [(1, 4, 6)], TIMESTEPS, SEEN)
+
+    for step in (0, 2, 1):
+        assert relative(conditions.predict(step, noise), predicted_alone(model, 1, SEEN, noise, step)) < 1e-6
+
+
+def test_in_float8_condition_pictures_keep_their_modulation() -> None:
+    noise, model = latents(3, 24), transformer(zero_cond_t=True)
+    wanted = predicted_alone(model, 1, SEEN, noise, 0)
+
+    predicted = Packed(model, float8=True).condition(texts(), [(1, 4, 6)], TIMESTEPS, SEEN).predict(0, noise)
+
+    assert 1e-4 < relative(predicted, wanted) < 0.05
 
 
 def test_every_step_of_a_schedule_longer_than_its_modulations_is_modulated_as_its_own(
@@ -110,14 +193,6 @@ def test_float8_is_near_and_gives_up_the_weights_that_it_replaces() -> None:
     assert 1e-4 < relative(packed.condition(texts(), [(1, 4, 6)], TIMESTEPS).predict(1, noise), exact) < 0.05
     assert model.transformer_blocks[0].img_mlp.net[2].weight.numel() == 0
     assert model.transformer_blocks[0].txt_mlp.net[2].weight.numel() > 0
-
-
-def test_tokens_that_are_modulated_one_by_one_are_refused() -> None:
-    model = transformer(blocks=1)
-    model.register_to_config(zero_cond_t=True)
-
-    with pytest.raises(ValueError, match="zero_cond_t"):
-        Packed(model)
 
 
 # The step cache
@@ -201,6 +276,22 @@ def test_a_row_of_something_other_than_numbers_is_computed_and_not_hidden() -> N
     assert torch.isnan(predicted[:, 1]).all()
     assert torch.isfinite(predicted[:, [0, 2]]).all()
     assert counts(approximate) == (6, 3 + 1)
+
+
+def test_rows_with_other_condition_pictures_are_judged_each_by_its_own_tokens() -> None:
+    still, moving = latents(3, 24), latents(3, 24, seed=9)
+    mixed = torch.stack([still[0], still[1], moving[2]])
+    exact, approximate = (
+        Packed(transformer(zero_cond_t=True), step_cache=threshold).condition(texts(), [(1, 4, 6)], TIMESTEPS, SEEN)
+        for threshold in (None, 0.05)
+    )
+    first = approximate.predict(1, still)
+
+    predicted = approximate.predict(1, mixed)
+
+    assert counts(approximate) == (6, 3 + 1)  # the last row alone
+    assert relative(predicted[:, 2], exact.predict(1, mixed)[:, 2]) < 1e-6
+    assert relative(predicted[:, :2], first[:, :2]) < 1e-6
 
 
 def test_the_first_quarter_of_the_steps_is_never_sat_out() -> None:
