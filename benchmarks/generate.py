@@ -29,13 +29,13 @@ from diffusers import QwenImagePipeline
 
 from benchmarks.full_size import components_of, forward_flop, new_pipeline
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure, report
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import find_checkpoint, sampling_defaults
 from models.engines.generator import Generator
 from models.files.quantization_formats import Form
 from models.loading.component import loading
 from models.loading.levers import Levers
 from models.requests import PictureRequest, Shape
-from models.transformer.packed import Packed
 from models.transformer.quantized import compress
 from models.transformer.step_cache import StepCache
 
@@ -140,7 +140,7 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
         if "lightning" in systems:
             run("packshot float8", generator, [workload for workload in workloads if workload.guidance <= 1])
         if "cache" in systems:
-            assert isinstance(generator.predictor, Packed)
+            assert isinstance(generator.predictor, Varlen)
             generator.predictor.step_cache = THRESHOLD
             with taking_turns():
                 run("packshot float8+cache", generator, [replace(workload, rows=5, whole=True) for workload in largest])
@@ -149,7 +149,7 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
 
 def counts(generator: Generator) -> tuple[int, int]:
     """The steps that a generator's cache was asked for, and that were computed."""
-    assert isinstance(generator.predictor, Packed)
+    assert isinstance(generator.predictor, Varlen)
     return generator.predictor.asked, generator.predictor.computed
 
 

@@ -33,13 +33,13 @@ from benchmarks.checkpoints import write_checkpoint
 from benchmarks.full_size import forward_flop
 from benchmarks.results import tell
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from models.engines.decomposer import Decomposer
 from models.engines.generator import Generator
 from models.loading.placement import limit_memory
 from models.memory.usage import Usage
 from models.placement_names import WantedPlacement
-from models.transformer.packed import Packed
 from models.units import GIB
 
 CAPS = (48, 24, 16, 8)  # GiB
@@ -64,7 +64,7 @@ class Case:
 
 def fill(engine: Any) -> None:
     """Give every weight a random number that its place in its tensor decides."""
-    assert isinstance(engine.predictor, Packed)
+    assert isinstance(engine.predictor, Varlen)
     parts = engine.components
     generator = torch.Generator().manual_seed(0)
     numbers = torch.empty(1 << 22).normal_(0, 1, generator=generator)

@@ -60,7 +60,7 @@ def caption_pictures(
     for index, source in enumerate(sources):
         height, width = source.shape[:2]
         try:
-            by_size[layers_size(width, height, resolution, components.vae_scale * 2)].append(index)
+            by_size[layers_size(width, height, resolution, components.token_pixels)].append(index)
         except ValueError as error:
             yield [Caption(index, None, Failure("internal", str(error), retryable=False), 0.0)]
     greedy = _greedy(captioner)

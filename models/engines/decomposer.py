@@ -7,6 +7,7 @@ from models.engines.engine import Admit, Engine, Picture
 from models.failure import Failure
 from models.files.safetensors_files import CheckpointError
 from models.lost_device import DeviceLost
+from models.pipelines import LAYERED
 from models.requests import LayersRequest, Pixels
 
 __all__ = ["Admit", "Caption", "Decomposer", "DeviceLost", "Failure", "Picture"]
@@ -15,13 +16,13 @@ __all__ = ["Admit", "Caption", "Decomposer", "DeviceLost", "Failure", "Picture"]
 class Decomposer(Engine):
     """A Qwen-Image-Layered held open on one device.
 
-    decomposer = Decomposer.load(find_checkpoint("miniature", pipeline="QwenImageLayeredPipeline"))
+    decomposer = Decomposer.load(find_checkpoint("miniature", pipeline=Decomposer.pipeline))
     for batch in decomposer.decompose(requests):
         for picture in batch:
             ...
     """
 
-    pipeline = "QwenImageLayeredPipeline"
+    pipeline = LAYERED.name
 
     @property
     def writes_captions(self) -> bool:

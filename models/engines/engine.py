@@ -241,7 +241,7 @@ class Engine:
     @property
     def size_multiple(self) -> int:
         """Width and height must be multiples of this many pixels."""
-        return self.components.vae_scale * 2
+        return self.components.token_pixels
 
     @property
     def fewest_steps(self) -> int:
@@ -305,14 +305,16 @@ class Engine:
 
         lengths = {index: tuple(map(len, embeds)) for index, embeds in rows.items()}
         tokens = -(-max(map(max, lengths.values())) // 128) * 128
-        workload = self._largest([requests[index] for index in rows])
+        workloads = {index: workload_of(requests[index]) for index in rows}
+        workload = max(workloads.values(), key=self._image_tokens)
         demand = Demand(shape.width, shape.height, shape.layers, shape.guidance > 1, tokens, workload.condition_sizes)
         if self._crowded_by not in (None, demand):
             self.predictor.come_back()
             self._crowded_by = None
         self._fit(demand, workload, len(rows))
         indices = list(rows)
-        batches = cut_into_batches([lengths[index] for index in indices], self._rows[demand])
+        unlike = [(self._image_tokens(workloads[index]), *lengths[index]) for index in indices]
+        batches = cut_into_batches(unlike, self._rows[demand])
         queue = [[indices[position] for position in batch] for batch in batches]
         for tried in attempt(queue, make, self._rows, demand, self.device, lambda: self._make_room(demand)):
             if isinstance(tried, Done):
@@ -342,10 +344,8 @@ class Engine:
         """The condition pictures of a batch as the transformer reads them; None where no row has any."""
         return encode_conditions(self.components, rows) if any(rows) else None
 
-    def _largest(self, requests: Sequence[Request]) -> Workload:
-        """What the row with the most tokens takes, of requests of one shape."""
-        workloads = set(map(workload_of, requests))
-        return max(workloads, key=lambda one: (one.image_tokens(self.size_multiple), one.condition_sizes))
+    def _image_tokens(self, workload: Workload) -> int:
+        return workload.image_tokens(self.size_multiple)
 
     def _make_room(self, demand: Demand) -> bool:
         """For pictures of this kind leave less of the model on the device; whether there was anything to leave."""
@@ -363,7 +363,7 @@ class Engine:
             self._rows.setdefault(demand, min(self.batch or CPU_ROWS, MOST_ROWS))
             return
         if self.placement.kind == "resident":
-            most = min(most, max(1, RESIDENT_BATCH_TOKENS // workload.image_tokens(self.size_multiple)))
+            most = min(most, max(1, RESIDENT_BATCH_TOKENS // self._image_tokens(workload)))
 
         def measure(rows: int) -> Cost | None:
             torch.cuda.empty_cache()  # what other sizes left behind

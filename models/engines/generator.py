@@ -8,6 +8,7 @@ import torch
 from models.engines.engine import Admit, Engine, Picture
 from models.failure import Failure
 from models.lost_device import DeviceLost
+from models.pipelines import TEXT_TO_IMAGE
 from models.requests import PictureRequest
 from models.sampling.latents import encode
 
@@ -23,7 +24,7 @@ class Generator(Engine):
             ...
     """
 
-    pipeline = "QwenImagePipeline"
+    pipeline = TEXT_TO_IMAGE.name
 
     def render(self, requests: Sequence[PictureRequest], *, admit: Admit | None = None) -> Iterator[list[Picture]]:
         """Make the pictures of `requests`, which share one shape, and yield each batch as it finishes.

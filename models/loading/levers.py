@@ -10,8 +10,6 @@ from models.devices.attention import Attention
 from models.files.safetensors_files import CheckpointError
 from models.loading.components import Components
 from models.transformer.host_weights import stream_layers
-from models.transformer.packed import Packed
-from models.transformer.padded import Padded
 from models.transformer.predictor import Predictor
 
 
@@ -26,15 +24,15 @@ class Levers:
 
 
 def open_predictor(components: Components, levers: Levers) -> Predictor:
-    """A transformer as the levers want it run, or as diffusers runs it where it can't be otherwise.
+    """A transformer as the levers want it run.
 
     Raises:
         CheckpointError: if one of them needs another.
     """
-    one_by_one = components.transformer.config.zero_cond_t
+    architecture = components.architecture
     resident, homes = components.placement.resident_blocks, list(map(torch.device, components.placement.homes))
-    if levers.fused and not one_by_one:
-        return Packed(
+    if levers.fused:
+        return architecture.varlen(
             components.transformer,
             float8=levers.float8,
             attention=levers.attention,
@@ -45,8 +43,7 @@ def open_predictor(components: Components, levers: Levers) -> Predictor:
         )
     if levers.float8 or levers.step_cache is not None or homes:
         asked = "The precision float8" if levers.float8 else "A step cache" if levers.step_cache else "Several GPUs"
-        why = "this model modulates its tokens one by one" if levers.fused else "fused is off"
-        raise CheckpointError(f"{asked} needs the fused transformer, but {why}; leave it out, or change that.")
+        raise CheckpointError(f"{asked} needs the fused transformer, but fused is off; leave it out, or change that.")
     if resident is not None:
         stream_layers(components.transformer.transformer_blocks, components.device, resident)
-    return Padded(components.transformer)
+    return architecture.padded(components.transformer)

@@ -8,9 +8,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.architectures.qwen_image.modulations import STEPS_AT_ONCE
 from models.files.quantization_formats import DIFFUSERS, TRANSFORMERS, Form, Forms, bytes_of, stored_weights
 from models.files.safetensors_files import read_json
-from models.transformer.modulations import STEPS_AT_ONCE
 
 BLOCK = re.compile(r"transformer_blocks\.(\d+)\.(?P<modulation>(?:img|txt)_mod\.)?(?P<image>attn\.to_|img_mlp\.)?.*")
 LAYER = re.compile(r"(?:.+\.)?layers\.(\d+)\..*")
@@ -89,6 +89,7 @@ def read_sizes(
         rest += sum(bytes_of(controlnet, DIFFUSERS, itemsize, None).values())
     config = read_json(folder / "transformer" / "config.json")
     width = config["num_attention_heads"] * config["attention_head_dim"]
+    streams = 3 if config.get("zero_cond_t") else 2  # condition pictures may have a modulation of their own
     return Sizes(
         text_encoder=sum(text.values()),
         text_layer=max(layers.values(), default=0),
@@ -98,11 +99,14 @@ def read_sizes(
         block=max(blocks.values(), default=0),
         modulation=max(modulations.values(), default=0),
         rest=rest,
-        table=STEPS_AT_ONCE * len(blocks) * 2 * 6 * width * itemsize if fused else 0,
+        table=STEPS_AT_ONCE * len(blocks) * streams * 6 * width * itemsize if fused else 0,
     )
 
 
 def _single_frame(name: str, shape: tuple[int, ...]) -> int:
-    """How many numbers of a weight of the VAE are kept: one slice of a kernel over time (`models.vae.single_frame`)."""
+    """How many numbers of a weight of the VAE are kept: one slice of a kernel over time.
+
+    See `models.architectures.qwen_image.single_frame`.
+    """
     is_sliced = len(shape) == 5 and not name.endswith("time_conv.weight")
     return math.prod(shape) // (shape[2] if is_sliced else 1)

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler
 
+from models.architectures.registry import architecture_of, rules_of
 from models.files.quantization_formats import Form
 from models.loading.component import loading
 from models.loading.components import Components
@@ -26,7 +27,6 @@ from models.requests import Workload
 from models.transformer.predictor import Predictor
 from models.transformer.quantized import compress
 from models.transformer.weight_stream import WeightStream
-from models.vae.single_frame import single_frame
 
 FEW, MORE = 2, 6  # blocks that are gone through: what they differ by is the blocks' own
 ROWS = (1, 2, 4)
@@ -64,18 +64,26 @@ class Trial:
 
 
 def try_out(
-    folder: Path, workload: Workload, device: torch.device, dtype: torch.dtype, *, form: Form | None, levers: Levers
+    folder: Path,
+    pipeline: str,
+    workload: Workload,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    form: Form | None,
+    levers: Levers,
 ) -> Trial:
     """Try a checkpoint's sizes on a device.
 
     Args:
         folder: the checkpoint's: its settings are read, its weights aren't.
+        pipeline: the name of the class that the checkpoint is for.
         form: what the weights of the transformer's blocks are kept in.
 
     Raises:
         torch.OutOfMemoryError: if not even one block and one row fit.
     """
-    sample = _sample(folder, device, dtype, form)
+    sample = _sample(folder, pipeline, device, dtype, form)
     predictor = open_predictor(sample, levers)
     costs: dict[int, tuple[Cost, Cost]] = {}
     predictor.repeat(MORE)
@@ -109,12 +117,13 @@ def try_out(
     return found
 
 
-def _sample(folder: Path, device: torch.device, dtype: torch.dtype, form: Form | None) -> Components:
+def _sample(folder: Path, pipeline: str, device: torch.device, dtype: torch.dtype, form: Form | None) -> Components:
     """A model with one block, and as much else as drawing takes, with random weights."""
+    architecture = architecture_of(pipeline)
     with loading(), device:
-        config = QwenImageTransformer2DModel.load_config(folder / "transformer")
-        transformer = QwenImageTransformer2DModel.from_config(config, num_layers=1).to(device, dtype)
-        vae = AutoencoderKLQwenImage.from_config(AutoencoderKLQwenImage.load_config(folder / "vae")).to(device, dtype)
+        config = architecture.transformer.load_config(folder / "transformer")
+        transformer = architecture.transformer.from_config(config, num_layers=1).to(device, dtype)
+        vae = architecture.vae.from_config(architecture.vae.load_config(folder / "vae")).to(device, dtype)
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     for part in (transformer, vae):
         part.eval().requires_grad_(False)
@@ -125,14 +134,13 @@ def _sample(folder: Path, device: torch.device, dtype: torch.dtype, form: Form |
         tokenizer=nothing,
         text_encoder=nothing,
         transformer=transformer,
-        vae=single_frame(vae),
+        vae=architecture.single_frame(vae),
         scheduler=scheduler,
-        template="",
-        template_tokens=0,
+        architecture=architecture,
+        rules=rules_of(pipeline),
         device=device,
         dtype=dtype,
         placement=RESIDENT,
-        vae_scale=2 ** len(vae.temperal_downsample),
         form=form,
     )
 

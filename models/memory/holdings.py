@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 import torch
 
+from models.architectures.qwen_image.varlen import Varlen
 from models.loading.components import Components
-from models.transformer.packed import Packed
 from models.transformer.predictor import Predictor
 from models.units import GIB
 
@@ -19,13 +19,13 @@ def holdings(components: Components, predictor: Predictor) -> dict[str, int]:
     if components.controlnet is not None:
         modules["ControlNet"] = components.controlnet.model
     streams = {"text encoder": components.text_layers}
-    if isinstance(predictor, Packed):
+    if isinstance(predictor, Varlen):
         streams["transformer"] = predictor.blocks.stream
     held = {}
     for name, module in modules.items():
         stream = streams.get(name)
         held[name] = _bytes([*module.parameters(), *(stream.on_device() if stream else ())], device)
-    if isinstance(predictor, Packed):
+    if isinstance(predictor, Varlen):
         held["modulations of its schedules"] = predictor.schedule_bytes
     return {name: size for name, size in held.items() if size}
 

@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
-from models.checkpoints.checkpoint import Checkpoint, layers_defaults, sampling_defaults, writes_captions
+from models.architectures.registry import architecture_of
+from models.checkpoints.checkpoint import Checkpoint, own_workload, pipeline_of, writes_captions
 from models.files.quantization_formats import Form
 from models.files.safetensors_files import CheckpointError, read_json
 from models.loading.levers import Levers
 from models.loading.placement import RESIDENT, Placement, free_memory, limit_memory
-from models.loading.prompt_encoder import CAPTION_WEIGHTS
 from models.loading.sizes import Sizes, read_sizes
 from models.memory.block_benchmark import try_out
 from models.memory.memory_plan import MemoryPlan
+from models.pipelines import PIPELINES
 from models.placement_names import Kind, WantedPlacement
-from models.requests import Workload
 from models.sampling.prompt_embeds import TEXT_BATCH_TOKENS
 from models.units import GIB
 
@@ -91,7 +91,7 @@ def sizes_of(
         float8=levers.float8,
         fused=levers.fused,
         changed=changed,
-        unused=() if writes_captions(checkpoint) else CAPTION_WEIGHTS,
+        unused=() if writes_captions(checkpoint) else architecture_of(pipeline_of(checkpoint).name).eyes_and_head,
         controlnet=controlnet.folder if controlnet else None,
     )
 
@@ -113,9 +113,9 @@ def plan_of(
     Raises:
         CheckpointError: if the device has no room for a block.
     """
-    workload = own_workload(checkpoint, pipeline)
+    workload = own_workload(checkpoint, PIPELINES[pipeline])
     try:
-        trial = try_out(checkpoint.folder, workload, device, dtype, form=form, levers=levers)
+        trial = try_out(checkpoint.folder, pipeline, workload, device, dtype, form=form, levers=levers)
     except torch.OutOfMemoryError:
         raise CheckpointError(
             f"{device} has no room for one block of the model and one picture of {workload.shape}; "
@@ -155,13 +155,6 @@ class Budget:
         if self.most is not None:
             limit_memory(gpu, self.most)
         return int(free_memory(gpu) * self.memory_fraction)
-
-
-def own_workload(checkpoint: Checkpoint, pipeline: str) -> Workload:
-    """A row's as a checkpoint makes it if nobody says otherwise."""
-    if pipeline == "QwenImageLayeredPipeline":
-        return layers_defaults(checkpoint).workload
-    return sampling_defaults(checkpoint).workload
 
 
 def _encoding(checkpoint: Checkpoint, dtype: torch.dtype) -> int:

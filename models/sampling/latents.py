@@ -1,6 +1,6 @@
 """Between pixels and packed latents: what the VAE does for rows of one shape.
 
-Packed latents are what the transformer reads: a token for every two by two latents, frame after frame. A picture made
+Varlen latents are what the transformer reads: a token for every two by two latents, frame after frame. A picture made
 from a prompt has one frame, a decomposed one has its composite and its layers.
 """
 
@@ -9,7 +9,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from diffusers import QwenImageLayeredPipeline
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
@@ -18,15 +17,6 @@ from models.requests import ConditionPicture, Pixels, Shape
 from models.transformer.predictor import EncodedPicture, Pictures, Size
 
 CODED_PIXELS = 1024 * 1024  # en- or decoded at once: 0.6 GiB on a GPU, and more at once is no faster (one H200)
-
-
-def pack(latents: torch.Tensor) -> torch.Tensor:
-    """[B, F, C, H, W] to tokens [B, F · H/2 · W/2, 4 · C]."""
-    rows, frames, channels, height, width = latents.shape
-    packed: torch.Tensor = QwenImageLayeredPipeline._pack_latents(
-        latents.contiguous(), rows, channels, height, width, frames
-    )
-    return packed
 
 
 def resized(source: Pixels, width: int, height: int, channels: int = 4) -> Image.Image:
@@ -45,8 +35,7 @@ def resized(source: Pixels, width: int, height: int, channels: int = 4) -> Image
 
 def token_size(components: Components, width: int, height: int) -> Size:
     """The size in tokens of a picture of so many pixels."""
-    patch = components.vae_scale * 2
-    return 1, height // patch, width // patch
+    return 1, height // components.token_pixels, width // components.token_pixels
 
 
 def encode_conditions(components: Components, rows: Sequence[Sequence[ConditionPicture]]) -> Pictures:
@@ -91,22 +80,21 @@ def encode(components: Components, width: int, height: int, sources: Sequence[Pi
         for some in pictures.split(_coded_at_once(width, height))
     ]
     scaled = (torch.cat(encoded) - mean) / std  # [B, 16, 1, H/8, W/8]
-    return pack(scaled.transpose(1, 2))
+    return components.architecture.pack(scaled.transpose(1, 2))
 
 
 def decode(components: Components, shape: Shape, latents: torch.Tensor) -> list[Pixels | None]:
     """Decode packed latents, a megapixel at a time; a row is None where not all of it is finite.
 
-    A batch of `QwenImageLayeredPipeline` is cut in the wrong places (diffusers 0.42.1: a row is taken to have as many
+    A batch of stock's layered pipeline is cut in the wrong places (diffusers 0.42.1: a row is taken to have as many
     decoded frames as latent ones, but the composite isn't decoded), so that rows but the first get each other's layers.
 
     Returns:
         of each row uint8 [frames, H, W, 3], or [layers, H, W, 4] from bottom to top, without the composite.
     """
     vae = components.vae
-    unpacked = QwenImageLayeredPipeline._unpack_latents(
-        latents, shape.height, shape.width, shape.frames - 1, components.vae_scale
-    )
+    scale = components.vae_scale
+    unpacked = components.architecture.unpack(latents, shape.frames, shape.height // scale, shape.width // scale)
     mean, std = _statistics(components)
     scaled = unpacked / (1.0 / std) + mean  # [B, 16, frames, H/8, W/8]
     wanted = scaled[:, :, -shape.layers :].transpose(1, 2) if shape.layers else scaled.transpose(1, 2)

@@ -9,6 +9,7 @@ import torch
 from diffusers import QwenImageLayeredPipeline
 from PIL import Image
 
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.engines.decomposer import Decomposer, DeviceLost, Picture
 from models.engines.engine import workload_of
@@ -18,8 +19,6 @@ from models.placement_names import WantedPlacement
 from models.requests import LayersRequest, Shape, check_aspect, layers_shape, layers_size
 from models.sampling.denoise import _timesteps, draw_noise
 from models.sampling.latents import encode
-from models.transformer.packed import Packed
-from models.transformer.predictor import EncodedPicture
 from tests.models.conftest import (
     LEVELS,
     MIXED,
@@ -149,7 +148,7 @@ def test_with_a_step_cache_a_row_alone_and_in_a_batch_of_mixed_lengths_has_the_s
     requests = [request(picture(90, 80, seed), caption, seed, steps=12) for seed, caption in enumerate(MIXED)]
     together = decompose(model, requests)
 
-    assert isinstance(model.predictor, Packed)
+    assert isinstance(model.predictor, Varlen)
     assert len(requests) * 3 < model.predictor.computed < model.predictor.asked == len(requests) * 12
     alone = [decompose(model, [one])[0] for one in requests]
     assert max(distance(one, other) for one, other in zip(together, alone, strict=True)) <= LEVELS
@@ -219,10 +218,10 @@ def test_the_schedule_is_stocks(
     wanted = request(picture(100, 60), resolution=toy, steps=5, guidance=1.0)
     ours, theirs = (type(s).from_config(s.config, **settings) for s in [decomposer.components.scheduler] * 2)
     monkeypatch.setattr(stock_layered, "scheduler", theirs)
-    noise = draw_noise(decomposer.components, wanted.shape, [0])
+    frame_tokens = wanted.shape.width * wanted.shape.height // 16**2
 
-    source = EncodedPicture(noise[0, : noise.shape[1] // 3], (1, 1, noise.shape[1] // 3))
-    timesteps = _timesteps(ours, 5, noise, [[source]])
+    shift = decomposer.components.rules.shift(ours.config, 3 * frame_tokens, frame_tokens)
+    timesteps = _timesteps(ours, 5, shift, torch.device("cpu"))
 
     decompose_stock(stock_layered, [wanted], resolution)
     torch.testing.assert_close(timesteps, theirs.timesteps)

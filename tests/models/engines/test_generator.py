@@ -10,6 +10,7 @@ import pytest
 import torch
 from diffusers import QwenImagePipeline
 
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.devices.attention import Attention
 from models.engines.engine import Demand
@@ -25,7 +26,6 @@ from models.requests import Conditioning, PictureRequest, Shape, Workload
 from models.sampling import prompt_embeds
 from models.sampling.denoise import draw_noise
 from models.sampling.prompt_embeds import embed_prompts
-from models.transformer.packed import Packed
 from tests.models.conftest import LEVELS, MIXED, SHAPE, break_forward, collect, distance, no_worse, open_stock, request
 
 PROMPTS = [Conditioning(text) for text in MIXED]
@@ -143,7 +143,7 @@ def test_with_a_step_cache_a_row_alone_and_in_a_batch_of_mixed_lengths_is_the_sa
     requests = [request(prompt, seed=seed, shape=replace(SHAPE, steps=12)) for seed, prompt in enumerate(MIXED)]
     together = draw(model, requests)
 
-    assert isinstance(model.predictor, Packed)
+    assert isinstance(model.predictor, Varlen)
     assert len(requests) * 3 < model.predictor.computed < model.predictor.asked == len(requests) * 12
     alone = [draw(model, [one])[0] for one in requests]
     assert max(distance(one, other) for one, other in zip(together, alone, strict=True)) <= LEVELS
@@ -383,7 +383,7 @@ def test_a_row_that_does_not_fit_beside_the_blocks_that_stay_is_made_when_fewer_
     tiny: Checkpoint, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged = Generator.load(tiny, device="cpu", placement="staged")
-    assert isinstance(staged.predictor, Packed)
+    assert isinstance(staged.predictor, Varlen)
     stream = staged.predictor.blocks.stream
 
     def fault(_: int) -> None:
@@ -505,7 +505,7 @@ def test_blocks_that_stay_and_blocks_that_come_make_the_same_pictures(
     placement = Placement("streamed", blocks, staying)
     placed = Generator(components.load_components(tiny, torch.device("cpu"), torch.float32, placement))
 
-    assert isinstance(placed.predictor, Packed)
+    assert isinstance(placed.predictor, Varlen)
     assert placed.predictor.blocks.stream.streamed == blocks - staying
     requests = [request(prompt) for prompt in MIXED[:3]]
     for one, other in zip(draw(placed, requests), draw(generator, requests), strict=True):

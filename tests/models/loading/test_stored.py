@@ -16,16 +16,16 @@ from diffusers.quantizers.bitsandbytes import bnb_quantizer
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from models.architectures.qwen_image.family import QWEN_IMAGE
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import MINIATURE, Checkpoint, CheckpointError, find_checkpoint
 from models.checkpoints.lora import find_loras
 from models.engines.generator import Generator
 from models.files.quantization_formats import DIFFUSERS, TRANSFORMERS, Form, count_bytes, form_for, kept_precision
 from models.loading.component import loading
 from models.loading.components import load_components
-from models.loading.prompt_encoder import CAPTION_WEIGHTS
 from models.requests import PictureRequest, Shape
 from models.transformer.linears import Float8
-from models.transformer.packed import Packed
 from models.transformer.quantized import Compressed, CompressedLinear
 from tests.models.conftest import collect, request, tiny_transformer
 from tests.models.loras import save_lora
@@ -166,7 +166,7 @@ def test_a_stored_models_bytes_are_known_from_its_headers(stored: Find, name: st
     transformer = count_bytes(checkpoint.folder / "transformer", DIFFUSERS, 2, form)
     assert transformer == sum(parameter.nbytes for parameter in parts.transformer.parameters())
     text_form = None if name.startswith("float8") else form
-    text = count_bytes(checkpoint.folder / "text_encoder", TRANSFORMERS, 2, text_form, CAPTION_WEIGHTS)
+    text = count_bytes(checkpoint.folder / "text_encoder", TRANSFORMERS, 2, text_form, QWEN_IMAGE.eyes_and_head)
     assert text == sum(parameter.nbytes for parameter in parts.text_encoder.parameters())
 
 
@@ -192,7 +192,7 @@ def test_float8_takes_stored_weights_as_they_are(stored: Find) -> None:
     model = Generator.load(checkpoint, device="cpu", precision="float8")
 
     assert model.precision == "float8"
-    assert isinstance(model.predictor, Packed)
+    assert isinstance(model.predictor, Varlen)
     with model.predictor.blocks.turn(0) as block:
         assert isinstance(block.image.out, Float8)
         assert isinstance(block.text.out, Compressed)

@@ -12,13 +12,13 @@ import torch
 from bitsandbytes import functional as bitsandbytes
 from torch import nn
 
+from models.architectures.qwen_image.family import QWEN_IMAGE
 from models.checkpoints.checkpoint import MINIATURE, Checkpoint, CheckpointError, find_checkpoint
 from models.checkpoints.lora import find_loras
 from models.devices.device import find_precision
 from models.engines.generator import Generator
 from models.files.quantization_formats import DIFFUSERS, TRANSFORMERS, Form, count_bytes
 from models.loading.components import load_components
-from models.loading.prompt_encoder import CAPTION_WEIGHTS
 from models.loading.sizes import read_sizes
 from models.placement_names import WantedPlacement
 from models.sampling.prompt_embeds import embed, tokenize
@@ -117,7 +117,7 @@ def test_a_models_bytes_are_known_from_its_headers(tiny: Checkpoint, form: Form 
         (parts.transformer, "transformer", DIFFUSERS),
         (parts.text_encoder, "text_encoder", TRANSFORMERS),
     ):
-        counted = count_bytes(tiny.folder / part, stem, 2, form, CAPTION_WEIGHTS)
+        counted = count_bytes(tiny.folder / part, stem, 2, form, QWEN_IMAGE.eyes_and_head)
         assert counted == sum(parameter.nbytes for parameter in model.parameters())
 
 

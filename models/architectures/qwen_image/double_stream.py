@@ -15,6 +15,7 @@ from diffusers.models.transformers.transformer_qwenimage import QwenImageTransfo
 from torch import nn
 from torch.nn import functional
 
+from models.architectures.qwen_image.modulations import Modulation
 from models.transformer.fused import (
     FLOAT8,
     Quantized,
@@ -27,7 +28,6 @@ from models.transformer.fused import (
     rows_of,
 )
 from models.transformer.linears import Float8, Plain, Product
-from models.transformer.modulations import Modulation
 from models.transformer.packing import Packing, ranges
 from models.transformer.quantized import Compressed, CompressedLinear, product_of, restored
 

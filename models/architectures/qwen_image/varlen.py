@@ -3,7 +3,7 @@
 diffusers' model keeps its weights and says what is computed (`QwenImageTransformer2DModel.forward`, 0.42.1). Here the
 sequences of all rows and of both branches lie end to end (`models.transformer.packing`), so that every product is one,
 a prompt's length costs nothing, and each row has its own condition pictures. What a block does with them stands in
-`models.transformer.double_stream`.
+`models.architectures.qwen_image.double_stream`.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from diffusers.models.transformers.transformer_qwenimage import QwenImageTransfo
 from torch import nn
 from torch.nn.attention import sdpa_kernel
 
+from models.architectures.qwen_image.blocks import Blocks, replaced
+from models.architectures.qwen_image.double_stream import Block, Streams, advance, enter
+from models.architectures.qwen_image.modulations import STEPS_AT_ONCE, Modulations, StepModulations
 from models.devices.attention import Attention, backends
-from models.transformer.blocks import Blocks, replaced
-from models.transformer.double_stream import Block, Streams, advance, enter
 from models.transformer.fused import modulated_norm, plain
-from models.transformer.modulations import STEPS_AT_ONCE, Modulations, StepModulations
 from models.transformer.packing import Packing, TokenSequence, ranges
 from models.transformer.predictor import Conditions, Grid, Pictures, Predictor, Size, grid_of, tokens_of
 from models.transformer.step_cache import StepCache
 
 
-class Packed(Predictor):
-    """A transformer whose forward takes packed sequences.
+class Varlen(Predictor):
+    """A transformer whose forward takes sequences of any lengths, end to end and unpadded.
 
-    packed = Packed(transformer)
-    conditions = packed.condition(texts, [(1, 64, 64)], timesteps)
+    varlen = Varlen(transformer)
+    conditions = varlen.condition(texts, [(1, 64, 64)], timesteps)
     cond, uncond = conditions.predict(0, latents)
     """
 
@@ -78,9 +78,9 @@ class Packed(Predictor):
         grid: Grid,
         timesteps: torch.Tensor,
         pictures: Pictures | None = None,
-    ) -> PackedConditions:
+    ) -> VarlenConditions:
         """See `Predictor`."""
-        return PackedConditions(self, texts, grid, timesteps, pictures)
+        return VarlenConditions(self, texts, grid, timesteps, pictures)
 
     def retreat(self) -> bool:
         """See `Predictor`; blocks that diffusers' transformer holds, too, can't go."""
@@ -111,20 +111,20 @@ class Packed(Predictor):
         return self._modulations[schedule]
 
 
-class PackedConditions(Conditions):
+class VarlenConditions(Conditions):
     """A batch of rows, ready for its steps."""
 
     def __init__(
         self,
-        packed: Packed,
+        varlen: Varlen,
         texts: Sequence[Sequence[torch.Tensor]],
         grid: Grid,
         timesteps: torch.Tensor,
         pictures: Pictures | None = None,
     ) -> None:
-        """See `Packed.condition`."""
-        self.packed = packed
-        device, model = timesteps.device, packed.transformer
+        """See `Varlen.condition`."""
+        self.varlen = varlen
+        device, model = timesteps.device, varlen.transformer
         self.rows, self.branches = len(texts), len(texts[0])
         grids = [grid_of(grid, of_row) for of_row in pictures or [()] * self.rows]
         lengths = [tokens_of(each) for each in grids]
@@ -146,11 +146,11 @@ class PackedConditions(Conditions):
         self.pictures = [
             torch.cat([picture.latents for picture in of_row]) if of_row else None for of_row in pictures or ()
         ]
-        self.modulations = packed.modulations(timesteps)
+        self.modulations = varlen.modulations(timesteps)
         row_of = [row for _, row in order]
         self.cache = None
-        if packed.step_cache is not None:
-            self.cache = StepCache(packed.step_cache, row_of, self.packing.image_lengths, len(timesteps))
+        if varlen.step_cache is not None:
+            self.cache = StepCache(varlen.step_cache, row_of, self.packing.image_lengths, len(timesteps))
         self._row_of = torch.tensor(row_of, device=device)
         starts = [0, *accumulate(lengths)]
         self._token_of = ranges([(starts[row], starts[row + 1]) for row in row_of], device)
@@ -161,9 +161,9 @@ class PackedConditions(Conditions):
 
     def predict(self, step: int, latents: torch.Tensor, control: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         """See `Conditions`."""
-        model = self.packed.transformer
+        model = self.varlen.transformer
         image = model.img_in(self._seen(latents))[self._token_of]
-        with torch.cuda.device_of(latents), sdpa_kernel(self.packed.backends, set_priority=True):
+        with torch.cuda.device_of(latents), sdpa_kernel(self.varlen.backends, set_priority=True):
             normed = self._through(step, image, control)
         predicted: torch.Tensor = model.proj_out(normed)[self._made]
         of_rows: torch.Tensor = predicted.unflatten(0, (self.branches, self.rows, -1))
@@ -178,7 +178,7 @@ class PackedConditions(Conditions):
 
     def _through(self, step: int, image: torch.Tensor, control: Sequence[torch.Tensor] | None) -> torch.Tensor:
         """Take image tokens [image tokens, D] through all blocks and the norm after the last."""
-        blocks, modulations = self.packed.blocks, self._said(step, self.packing.device)
+        blocks, modulations = self.varlen.blocks, self._said(step, self.packing.device)
         streams = enter(
             modulations.image[0],
             modulations.text[0],
@@ -197,8 +197,8 @@ class PackedConditions(Conditions):
         after = streams.image.clone()
         first = after - before
         due = self.cache.due(step, first)
-        self.packed.asked += self.rows
-        self.packed.computed += len({self.cache.row_of[sequence] for sequence in due})
+        self.varlen.asked += self.rows
+        self.varlen.computed += len({self.cache.row_of[sequence] for sequence in due})
         if len(due) == len(self.packing.sequences):
             streams = self._onwards(step, streams, control, 1)
             self.cache.remember(due, first, streams.image - after)
@@ -216,17 +216,17 @@ class PackedConditions(Conditions):
 
     def _onwards(self, step: int, streams: Streams, control: Sequence[torch.Tensor] | None, first: int) -> Streams:
         """Take streams through the blocks from `first` on and, on the image stream, the norm after the last one."""
-        for index in range(first, len(self.packed.blocks)):
+        for index in range(first, len(self.varlen.blocks)):
             streams = self._advance(step, streams, index, control)
         return self._at(streams, self.packing.device)
 
     def _advance(self, step: int, streams: Streams, index: int, control: Sequence[torch.Tensor] | None) -> Streams:
         """Take streams through one block, where that is; they are changed in place unless they come from elsewhere."""
-        count, following, home = len(self.packed.blocks), index + 1, self.packed.blocks.home(index)
+        count, following, home = len(self.varlen.blocks), index + 1, self.varlen.blocks.home(index)
         streams, said = self._at(streams, home), self._said(step, home)
         added = control[index // math.ceil(count / len(control))].to(home) if control else None
         # Triton launches on the current device, which needn't be the one that the job names.
-        with torch.cuda.device_of(streams.image), self.packed.blocks.turn(index) as block:
+        with torch.cuda.device_of(streams.image), self.varlen.blocks.turn(index) as block:
             advance(
                 streams,
                 block,

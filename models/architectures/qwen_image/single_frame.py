@@ -17,7 +17,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.vae.vae_operations import attend, convolve, doubled, rms_norm, rms_norm_silu
+from models.architectures.qwen_image.vae_operations import attend, convolve, doubled, rms_norm, rms_norm_silu
 
 
 def single_frame(vae: AutoencoderKLQwenImage) -> AutoencoderKLQwenImage:
@@ -29,7 +29,7 @@ def single_frame(vae: AutoencoderKLQwenImage) -> AutoencoderKLQwenImage:
 
     Activations are pictures [B, C, H, W] from the first convolution to the last, channels-last in memory as the
     weights are: the layout that cuDNN's fastest kernels want, and in which a norm over channels reads what is adjacent.
-    What happens between convolutions is in `models.vae.vae_operations`.
+    What happens between convolutions is in `models.architectures.qwen_image.vae_operations`.
 
     Encoding and decoding take [batch, channels, 1, height, width] as before; more than one frame raises ValueError.
     Calling it twice does no harm. Read in diffusers 0.42.1.

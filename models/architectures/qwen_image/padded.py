@@ -2,7 +2,7 @@
 
 Rows with other condition pictures go through it apart: it takes one grid for a batch.
 
-The simple road; `models.transformer.packed` is the fast one.
+The simple road; `models.architectures.qwen_image.varlen` is the fast one.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
-from models.transformer.double_stream import Block
+from models.architectures.qwen_image.double_stream import Block
 from models.transformer.weight_stream import WeightStream
 
 Thing = TypeVar("Thing")

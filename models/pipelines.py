@@ -1,0 +1,45 @@
+"""The diffusers pipelines whose checkpoints packshot opens: what each takes and gives. Imports no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from models.requests import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """One of them."""
+
+    name: str  # the class that a checkpoint's model_index.json names
+    model: str  # what people call the models that are for it
+    remedy: str  # what to do where a checkpoint is for another one, as the end of a sentence
+    miniature: str  # the folder of the miniature that is for it
+    defaults: SamplingDefaults | LayersDefaults  # its model card's
+    conditions: int  # condition pictures that a row has: none where it is made from texts alone
+    makes_layers: bool  # whether it gives layers of a picture, or a picture
+
+
+TEXT_TO_IMAGE = Pipeline(
+    "QwenImagePipeline",
+    "text-to-image Qwen-Image",
+    "to make pictures from prompts, give a checkpoint such as Qwen/Qwen-Image",
+    "qwen-image",
+    QWEN_IMAGE_DEFAULTS,
+    conditions=0,
+    makes_layers=False,
+)
+LAYERED = Pipeline(
+    "QwenImageLayeredPipeline",
+    "Qwen-Image-Layered",
+    "to take pictures apart, give a checkpoint such as Qwen/Qwen-Image-Layered",
+    "qwen-image-layered",
+    QWEN_IMAGE_LAYERED_DEFAULTS,
+    conditions=1,
+    makes_layers=True,
+)
+PIPELINES = {pipeline.name: pipeline for pipeline in (TEXT_TO_IMAGE, LAYERED)}
+"""All of them, by the name of their class."""
+
+CONTROLNET_CLASS = "QwenImageControlNetModel"
+"""The class that a ControlNet's config.json names."""
