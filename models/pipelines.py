@@ -15,9 +15,7 @@ class Pipeline:
     model: str  # what people call the models that are for it
     remedy: str  # what to do where a checkpoint is for another one, as the end of a sentence
     miniature: str  # the folder of the miniature that is for it
-    defaults: SamplingDefaults | LayersDefaults  # its model card's
-    conditions: int  # condition pictures that a row has: none where it is made from texts alone
-    makes_layers: bool  # whether it gives layers of a picture, or a picture
+    defaults: SamplingDefaults | LayersDefaults  # its model card's; their workload is what a row takes and gives
 
 
 TEXT_TO_IMAGE = Pipeline(
@@ -26,8 +24,6 @@ TEXT_TO_IMAGE = Pipeline(
     "to make pictures from prompts, give a checkpoint such as Qwen/Qwen-Image",
     "qwen-image",
     QWEN_IMAGE_DEFAULTS,
-    conditions=0,
-    makes_layers=False,
 )
 LAYERED = Pipeline(
     "QwenImageLayeredPipeline",
@@ -35,8 +31,6 @@ LAYERED = Pipeline(
     "to take pictures apart, give a checkpoint such as Qwen/Qwen-Image-Layered",
     "qwen-image-layered",
     QWEN_IMAGE_LAYERED_DEFAULTS,
-    conditions=1,
-    makes_layers=True,
 )
 PIPELINES = {pipeline.name: pipeline for pipeline in (TEXT_TO_IMAGE, LAYERED)}
 """All of them, by the name of their class."""

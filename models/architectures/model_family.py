@@ -72,8 +72,7 @@ class Architecture:
     varlen: Callable[..., Predictor]  # runs a transformer over sequences of any lengths, in float8 and on several GPUs
     padded: Callable[[Any], Predictor]  # runs it as diffusers does
     lora_loader: Callable[[Any], Any]  # the pipeline around a transformer that LoRAs are loaded through
-    pipelines: tuple[Pipeline, ...]
-    rules_of: Callable[[Pipeline], PipelineRules]
+    rules: Mapping[str, PipelineRules]  # by the name of the pipeline's class
 
     def latent_channels(self, transformer: Any) -> int:
         """Channels of the latents that a transformer reads."""

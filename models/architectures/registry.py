@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from models.architectures.model_family import Architecture, PipelineRules
 from models.architectures.qwen_image.family import QWEN_IMAGE
-from models.pipelines import PIPELINES
 
 ARCHITECTURES = (QWEN_IMAGE,)
 
 
 def architecture_of(pipeline: str) -> Architecture:
     """The family of a pipeline, by the name of its class."""
-    return next(each for each in ARCHITECTURES if PIPELINES[pipeline] in each.pipelines)
+    return next(each for each in ARCHITECTURES if pipeline in each.rules)
 
 
 def rules_of(pipeline: str) -> PipelineRules:
     """What is particular to a pipeline, by the name of its class."""
-    return architecture_of(pipeline).rules_of(PIPELINES[pipeline])
+    return architecture_of(pipeline).rules[pipeline]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 import torch
@@ -21,7 +20,7 @@ from models.architectures.model_family import Architecture, PipelineRules, Sched
 from models.architectures.qwen_image.padded import Padded
 from models.architectures.qwen_image.single_frame import single_frame
 from models.architectures.qwen_image.varlen import Varlen
-from models.pipelines import LAYERED, TEXT_TO_IMAGE, Pipeline
+from models.pipelines import LAYERED, TEXT_TO_IMAGE
 
 TOKENS_OF_256 = 256  # image tokens of a 256² picture
 
@@ -86,20 +85,25 @@ def lora_loader(transformer: Any) -> QwenImagePipeline:
     return QwenImagePipeline(scheduler=None, vae=None, text_encoder=None, tokenizer=None, transformer=transformer)
 
 
-@cache
-def rules_of(pipeline: Pipeline) -> PipelineRules:
-    """What is particular to a pipeline; its texts are diffusers' own, so that they can't drift from those."""
-    parts = dict.fromkeys(("scheduler", "vae", "text_encoder", "tokenizer", "transformer"))
-    stock = QwenImageLayeredPipeline(processor=None, **parts) if pipeline is LAYERED else QwenImagePipeline(**parts)
-    return PipelineRules(
-        pipeline,
-        template=stock.prompt_template_encode,
-        template_tokens=stock.prompt_template_encode_start_idx,
-        caption_prompts=(stock.image_caption_prompt_en, stock.image_caption_prompt_cn) if pipeline is LAYERED else None,
-        shift=shift_by_frame if pipeline is LAYERED else shift_by_what_is_made,
-        transformer_config={"guidance_embeds": False, "use_layer3d_rope": pipeline is LAYERED},
-    )
-
+# What is particular to each pipeline; its texts are diffusers' own, so that they can't drift from those.
+PARTS = dict.fromkeys(("scheduler", "vae", "text_encoder", "tokenizer", "transformer"))
+TEXT_TO_IMAGE_STOCK, LAYERED_STOCK = QwenImagePipeline(**PARTS), QwenImageLayeredPipeline(**PARTS, processor=None)
+TEXT_TO_IMAGE_RULES = PipelineRules(
+    TEXT_TO_IMAGE,
+    template=TEXT_TO_IMAGE_STOCK.prompt_template_encode,
+    template_tokens=TEXT_TO_IMAGE_STOCK.prompt_template_encode_start_idx,
+    caption_prompts=None,
+    shift=shift_by_what_is_made,
+    transformer_config={"guidance_embeds": False, "use_layer3d_rope": False},
+)
+LAYERED_RULES = PipelineRules(
+    LAYERED,
+    template=LAYERED_STOCK.prompt_template_encode,
+    template_tokens=LAYERED_STOCK.prompt_template_encode_start_idx,
+    caption_prompts=(LAYERED_STOCK.image_caption_prompt_en, LAYERED_STOCK.image_caption_prompt_cn),
+    shift=shift_by_frame,
+    transformer_config={"guidance_embeds": False, "use_layer3d_rope": True},
+)
 
 QWEN_IMAGE = Architecture(
     name="Qwen-Image",
@@ -118,6 +122,5 @@ QWEN_IMAGE = Architecture(
     varlen=Varlen,
     padded=Padded,
     lora_loader=lora_loader,
-    pipelines=(TEXT_TO_IMAGE, LAYERED),
-    rules_of=rules_of,
+    rules={rules.pipeline.name: rules for rules in (TEXT_TO_IMAGE_RULES, LAYERED_RULES)},
 )
