@@ -45,7 +45,7 @@ Pictures = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Setting:
-    """Levers of which pictures are drawn."""
+    """The options with which pictures are drawn."""
 
     precision: str
     step_cache: float | None = None

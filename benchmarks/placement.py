@@ -155,7 +155,8 @@ class Caps:
         forecasts = [
             plan.forecast(engine.placement, max(result.batches))
             if plan
-            and (result.workload.size, result.workload.layers) == (plan.trial.shape.width, plan.trial.shape.layers)
+            and (result.workload.size, result.workload.layers)
+            == (plan.benchmark.workload.shape.width, plan.benchmark.workload.shape.layers)
             else None
             for result in results
         ]
@@ -172,7 +173,7 @@ class Caps:
         self.cases.append(case)
         print(f"  {case.placement}; host {host:.1f} GiB; pictures {'equal' if equal else 'differ'}", flush=True)
         if plan:
-            print(f"  {plan.trial.told()}", flush=True)
+            print(f"  {plan.benchmark.format()}", flush=True)
         if case.usage and case.usage.predicted_bytes and case.usage.peak_bytes:
             most, peak = case.usage.predicted_bytes / GIB, case.usage.peak_bytes / GIB
             print(f"  its summary: {most:.2f} GiB predicted of the shapes drawn, {peak:.2f} measured", flush=True)

@@ -28,7 +28,7 @@ from rich.table import Table
 from benchmarks.safety import LANGUAGES, SHOWS, scenes
 from models.checkpoints.checkpoint import find_checkpoint, find_clip
 from models.clip.clip import Clip
-from models.loading.prompt_encoder import load_reader
+from models.loading.prompt_encoder import load_prompt_encoder
 from models.miniature.language.captions import Split, caption
 from models.miniature.language.clauses import empty_sentence
 from models.miniature.language.names import PROSE, Language
@@ -163,7 +163,7 @@ def main() -> None:
     torch.set_num_threads(1)
     policy = Policy.load("default")
     concepts = [concept.name for concept in policy.concepts if concept.prompt_threshold is not None]
-    reader = load_reader(find_checkpoint("miniature"), device="cpu")
+    reader = load_prompt_encoder(find_checkpoint("miniature"), device="cpu")
 
     def vectors(texts: Sequence[str]) -> np.ndarray:
         found, _ = read_prompts(reader, map(Conditioning, texts))

@@ -9,7 +9,7 @@ from models.requests import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, La
 
 @dataclass(frozen=True)
 class Pipeline:
-    """One of them."""
+    """A pipeline, as far as its checkpoints are to be told from others."""
 
     name: str  # the class that a checkpoint's model_index.json names
     model: str  # what people call the models that are for it

@@ -132,7 +132,7 @@ def _at_hand(name: str, model: str, findings: list[Finding]) -> str | None:
 def _placement(job: Job) -> Sequence[Finding]:
     from models.doctor.checkpoint_check import check_model, controlnet_of
     from models.doctor.placement_check import check_placement
-    from models.loading.levers import Levers
+    from models.loading.optimization_options import OptimizationOptions
 
     model = _at_hand("checkpoint", job.model, [])
     checkpoint = check_model(model, job.revision, _pipeline(job))[1] if model else None
@@ -146,7 +146,7 @@ def _placement(job: Job) -> Sequence[Finding]:
         _pipeline(job),
         device=job.device,
         precision=job.precision,
-        levers=Levers(job.fused, job.attention, job.precision == "float8", job.step_cache),
+        options=OptimizationOptions(job.fused, job.attention, job.precision == "float8", job.step_cache),
         wanted=job.placement,
         gpu_memory=job.gpu_memory,
         memory_fraction=job.memory_fraction,

@@ -40,7 +40,7 @@ class Guide(Protocol):
 
 @dataclass(frozen=True)
 class PipelineRules:
-    """Where the pipelines of a family differ."""
+    """What is particular to one pipeline of a family."""
 
     pipeline: Pipeline
     template: str  # the text that a prompt is put into

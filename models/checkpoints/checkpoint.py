@@ -15,7 +15,7 @@ from models.checkpoints.other_models import refuse_file, refuse_folder
 from models.files.digest import digest
 from models.files.inventory import INVENTORY, read_inventory
 from models.files.layout import CLIP, CLIP_WEIGHTS, CONTROLNET, PIPELINE, components, stem
-from models.files.quantization_formats import DIFFUSERS, TRANSFORMERS, stored_weights
+from models.files.quantization_schemes import DIFFUSERS, TRANSFORMERS, stored_weights
 from models.files.safetensors_files import PICKLES, CheckpointError, check_weights, read_header, read_json
 from models.pipelines import CONTROLNET_CLASS, PIPELINES, TEXT_TO_IMAGE, Pipeline
 from models.requests import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults, Workload
@@ -141,7 +141,7 @@ def sampling_defaults(checkpoint: Checkpoint) -> SamplingDefaults:
 
 
 def layers_defaults(checkpoint: Checkpoint) -> LayersDefaults:
-    """As `sampling_defaults`, for a layered checkpoint and Qwen-Image-Layered's model card.
+    """The sampling settings as of `sampling_defaults`, of a layered checkpoint and Qwen-Image-Layered's model card.
 
     Raises:
         CheckpointError: if sampling_config.json gives layers, resolution, steps, guidance or cfg_normalize as something

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
-from models.engines.captioner import CAPTION_ROWS, Caption, caption_pictures
+from models.engines.captioner import CAPTION_ROWS, WrittenCaption, caption_pictures
 from models.engines.engine import Admit, Engine, Picture
 from models.failure import Failure
 from models.files.safetensors_files import CheckpointError
@@ -10,7 +10,7 @@ from models.lost_device import DeviceLost
 from models.pipelines import LAYERED
 from models.requests import LayersRequest, Pixels
 
-__all__ = ["Admit", "Caption", "Decomposer", "DeviceLost", "Failure", "Picture"]
+__all__ = ["Admit", "Decomposer", "DeviceLost", "Failure", "Picture", "WrittenCaption"]
 
 
 class Decomposer(Engine):
@@ -31,10 +31,10 @@ class Decomposer(Engine):
 
     def caption(
         self, sources: Sequence[Pixels], *, resolution: int, use_en_prompt: bool = True
-    ) -> Iterator[list[Caption]]:
+    ) -> Iterator[list[WrittenCaption]]:
         """Write captions of source pictures, uint8 [H, W, 4] of any sizes, and yield each batch as it finishes.
 
-        Every picture yields exactly one Caption; one that fails takes no other with it. How they are written:
+        Every picture yields exactly one WrittenCaption; one that fails takes no other with it. How they are written:
         `models.engines.captioner.caption_pictures`.
 
         Args:

@@ -16,15 +16,15 @@ from models.devices.attention import Attention
 from models.devices.device import find_device, find_precision
 from models.engines.attempts import Done, attempt
 from models.failure import Cause, Failure
-from models.files.quantization_formats import form_for, kept_precision
+from models.files.quantization_schemes import kept_precision, scheme_for
 from models.loading.components import Components, load_components
-from models.loading.levers import Levers, open_predictor
+from models.loading.optimization_options import OptimizationOptions, open_predictor
 from models.loading.placement import Placement, free_memory
 from models.memory.batch_sizes import BatchSizes, memory_of
 from models.memory.batches import cut_into_batches
 from models.memory.fit import DoesNotFit, Fit, best_fit
-from models.memory.holdings import holdings, told
 from models.memory.measure import Cost, measure_decoding, measure_steps, warm_up
+from models.memory.memory_breakdown import format_breakdown, memory_breakdown
 from models.memory.memory_plan import Forecast, MemoryPlan
 from models.memory.placement_choice import Budget, choose_placement
 from models.memory.usage import Meter, Usage
@@ -39,7 +39,7 @@ from models.units import GIB
 
 logger = logging.getLogger(__name__)
 
-EXACT = Levers()
+EXACT = OptimizationOptions()
 CPU_ROWS = 8
 MOST_ROWS = 64
 # Beyond so many image tokens a resident model gains nothing from a larger batch (one H200: 1024² in 11.40 s a picture
@@ -77,7 +77,7 @@ class Request(Protocol):
 
     @property
     def seed(self) -> int:
-        """Where its noise comes from."""
+        """The seed of its noise."""
 
     @property
     def shape(self) -> Shape:
@@ -110,7 +110,7 @@ class Engine:
         self,
         components: Components,
         *,
-        levers: Levers = EXACT,
+        options: OptimizationOptions = EXACT,
         batch: int | None = None,
         memory_fraction: float = 0.9,
         max_prompt_tokens: int = 1024,
@@ -122,8 +122,8 @@ class Engine:
             memory: the file that batch sizes are remembered in.
         """
         self.components = components
-        self.levers = levers
-        self.predictor = open_predictor(components, levers)
+        self.options = options
+        self.predictor = open_predictor(components, options)
         self.batch = batch
         self.memory_fraction = memory_fraction
         self.max_prompt_tokens = max_prompt_tokens
@@ -160,9 +160,9 @@ class Engine:
             device: `auto`, or as torch names it.
             precision: `auto` (bfloat16 on CUDA, float32 on the CPU; where weights are stored compressed, as they are
                 stored), `float32`, `bfloat16`, `float16`; `float8`: bfloat16, but the transformer's image tokens are
-                multiplied in float8; or one of `models.files.quantization_formats.Form`: bfloat16, but weights are kept
-                compressed.
-            fused, attention, step_cache: see `models.loading.levers`.
+                multiplied in float8; or a `models.files.quantization_schemes.QuantizationScheme`: bfloat16, but weights
+                are kept compressed.
+            fused, attention, step_cache: see `models.loading.optimization_options`.
             batch: the most rows that go through the device together; None for as many as do it good.
             memory_fraction: how much of the GPU's free memory may be used.
             gpu_memory: bytes of the GPU's memory that this process may use; None for all of it.
@@ -178,15 +178,15 @@ class Engine:
         """
         found = find_device(device)
         precision = kept_precision(precision, checkpoint.folder)
-        dtype, form = find_precision(precision, found), form_for(precision, checkpoint.folder)
-        levers = Levers(fused, attention, precision == "float8", step_cache)
+        dtype, scheme = find_precision(precision, found), scheme_for(precision, checkpoint.folder)
+        options = OptimizationOptions(fused, attention, precision == "float8", step_cache)
         placed, plan = choose_placement(
             checkpoint,
             cls.pipeline,
             found,
             dtype,
-            form=form,
-            levers=levers,
+            scheme=scheme,
+            options=options,
             wanted=placement,
             budget=Budget.of(device, found, memory_fraction, gpu_memory),
             most=min(batch or MOST_ROWS, MOST_ROWS),
@@ -199,7 +199,7 @@ class Engine:
             dtype,
             placed,
             pipeline=cls.pipeline,
-            form=form,
+            scheme=scheme,
             controlnet=controlnet,
             controlnet_scale=controlnet_scale,
             loras=loras,
@@ -207,30 +207,30 @@ class Engine:
         )
         engine = cls(
             components,
-            levers=levers,
+            options=options,
             batch=batch,
             memory_fraction=memory_fraction,
             max_prompt_tokens=max_prompt_tokens,
-            memory=_memory(checkpoint, components, levers) if found.type == "cuda" else None,
+            memory=_memory(checkpoint, components, options) if found.type == "cuda" else None,
         )
         engine.plan = plan
         return engine
 
     @property
     def device(self) -> torch.device:
-        """Where pictures are made."""
+        """The device that pictures are made on."""
         return self.components.device
 
     @property
     def precision(self) -> str:
         """The precision of weights and arithmetic, as `load` takes it; never `auto`."""
-        if self.levers.float8:
+        if self.options.float8:
             return "float8"
-        return self.components.form or str(self.components.dtype).removeprefix("torch.")
+        return self.components.scheme or str(self.components.dtype).removeprefix("torch.")
 
     @property
     def placement(self) -> Placement:
-        """Where the weights are: see `models.loading.placement`."""
+        """The placement of the weights: see `models.loading.placement`."""
         return self.components.placement
 
     @property
@@ -309,7 +309,7 @@ class Engine:
         workload = max(workloads.values(), key=self._image_tokens)
         demand = Demand(shape.width, shape.height, shape.layers, shape.guidance > 1, tokens, workload.condition_sizes)
         if self._crowded_by not in (None, demand):
-            self.predictor.come_back()
+            self.predictor.reload()
             self._crowded_by = None
         self._fit(demand, workload, len(rows))
         indices = list(rows)
@@ -349,7 +349,7 @@ class Engine:
 
     def _make_room(self, demand: Demand) -> bool:
         """For pictures of this kind leave less of the model on the device; whether there was anything to leave."""
-        if not self.predictor.retreat():
+        if not self.predictor.offload():
             return False
         self._crowded_by = demand
         logger.warning("Memory is short: half of the blocks that stayed on %s wait in host memory now.", self.device)
@@ -404,7 +404,7 @@ class Engine:
 
     def _failure(self, cause: Cause, line: str, shape: Shape) -> Failure:
         if cause == "out_of_memory":
-            held = told(holdings(self.components, self.predictor))
+            held = format_breakdown(memory_breakdown(self.components, self.predictor))
             message = (
                 f"One picture of {shape} doesn't fit the memory that is left on {self.device} beside the model "
                 f"({held}); "
@@ -421,10 +421,10 @@ class Engine:
         return Failure("not_finite", message, retryable=False)
 
 
-def _memory(checkpoint: Checkpoint, components: Components, levers: Levers) -> Path:
+def _memory(checkpoint: Checkpoint, components: Components, options: OptimizationOptions) -> Path:
     """The file that remembers batch sizes for a checkpoint on a GPU, as far as speed or memory depend on it."""
     gpu = torch.cuda.get_device_properties(components.device)
     cap = torch.cuda.get_per_process_memory_fraction(components.device)
     controlnet = components.controlnet is not None
-    model = checkpoint.revision, str(components.placement), components.dtype, components.form, controlnet
-    return memory_of(model, levers, gpu.name, gpu.total_memory, cap, torch.__version__, diffusers.__version__)
+    model = checkpoint.revision, str(components.placement), components.dtype, components.scheme, controlnet
+    return memory_of(model, options, gpu.name, gpu.total_memory, cap, torch.__version__, diffusers.__version__)

@@ -13,15 +13,15 @@ from models.architectures.registry import architecture_of, rules_of
 from models.checkpoints.checkpoint import Checkpoint, check_kind, weight_files, writes_captions
 from models.checkpoints.lora import Lora
 from models.checkpoints.schedule import LIGHTNING, Scheduler
-from models.files.quantization_formats import Form, Forms
+from models.files.quantization_schemes import QuantizationScheme, QuantizationSchemes
 from models.files.read_ahead import reading_ahead
 from models.files.safetensors_files import CheckpointError
 from models.loading.component import load_part, loading
 from models.loading.lora_merge import merge
 from models.loading.placement import RESIDENT, Placement
-from models.loading.prompt_encoder import Reader, load_text_encoder, load_tokenizer, stream_text_encoder
+from models.loading.prompt_encoder import PromptEncoder, load_text_encoder, load_tokenizer, stream_text_encoder
 from models.pipelines import TEXT_TO_IMAGE
-from models.transformer.quantized import check_form, compress
+from models.transformer.quantized import check_scheme, compress
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ControlNet:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Components(Reader):
+class Components(PromptEncoder):
     """A model in parts; together they are what its diffusers pipeline holds."""
 
     transformer: Any
@@ -52,7 +52,9 @@ class Components(Reader):
     placement: Placement
     captioner: Captioner | None = None  # where the checkpoint has a processor, which shows pictures to the text encoder
     controlnet: ControlNet | None = None  # where pictures are drawn after control pictures
-    form: Form | None = None  # what the weights of the transformer's blocks are kept in; None: in `dtype`
+    scheme: QuantizationScheme | None = (
+        None  # what the weights of the transformer's blocks are kept in; None: in `dtype`
+    )
 
     @property
     def vae_scale(self) -> int:
@@ -77,7 +79,7 @@ def load_components(
     placement: Placement = RESIDENT,
     *,
     pipeline: str = TEXT_TO_IMAGE.name,
-    form: Form | None = None,
+    scheme: QuantizationScheme | None = None,
     controlnet: Checkpoint | None = None,
     controlnet_scale: float = 1.0,
     loras: Sequence[Lora] = (),
@@ -85,12 +87,12 @@ def load_components(
 ) -> Components:
     """Load a checkpoint's parts, each to where its placement has it.
 
-    The blocks of a transformer that isn't resident are in host memory: `models.loading.levers.open_predictor` takes
-    them.
+    The blocks of a transformer that isn't resident are in host memory, where
+    `models.loading.optimization_options.open_predictor` takes them.
 
     Args:
         pipeline: the name of the class that the parts are for, one of `models.pipelines.PIPELINES`.
-        form: what the weights of the transformer's blocks are kept in; None for `dtype`. Weights that the checkpoint
+        scheme: what the weights of the transformer's blocks are kept in; None for `dtype`. Weights that the checkpoint
             stores so are taken as they are, unless a LoRA changes them; others are compressed on `device`, one after
             another. The text encoder's stay as they are stored, or go the same way where nothing is stored compressed.
         controlnet: what `find_controlnet` found. It stays on the device whatever the placement: diffusers makes it
@@ -106,9 +108,9 @@ def load_components(
     index, architecture, rules = check_kind(folder, pipeline), architecture_of(pipeline), rules_of(pipeline)
     # Where no captions are written, no logits are computed and no picture is read.
     unused = () if writes_captions(checkpoint) else architecture.eyes_and_head
-    forms = Forms.of(folder, form, changed=bool(loras))
-    for each in {forms.transformer, forms.text_encoder, forms.stored}:
-        check_form(each, device)
+    schemes = QuantizationSchemes.of(folder, scheme, changed=bool(loras))
+    for each in {schemes.transformer, schemes.text_encoder, schemes.stored}:
+        check_scheme(each, device)
     host = torch.device("cpu")
     home = device if placement.kind == "resident" else host
     with loading(), reading_ahead(weight_files(checkpoint, controlnet)):
@@ -116,7 +118,7 @@ def load_components(
         flow_match = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         if scheduler == "lightning":
             flow_match = FlowMatchEulerDiscreteScheduler.from_config(LIGHTNING)
-        text_encoder = load_text_encoder(architecture.text_encoder, folder, forms, device, home, dtype, unused)
+        text_encoder = load_text_encoder(architecture.text_encoder, folder, schemes, device, home, dtype, unused)
         processor = None
         if writes_captions(checkpoint):
             processor_class = getattr(transformers, index["processor"][1])
@@ -124,9 +126,9 @@ def load_components(
         transformer = load_part(
             architecture.transformer,
             folder / "transformer",
-            host if forms.compresses_transformer else home,
+            host if schemes.compresses_transformer else home,
             dtype,
-            keep=None if forms.compresses_transformer else forms.transformer,
+            keep=None if schemes.compresses_transformer else schemes.transformer,
         )
         vae = load_part(architecture.vae, folder / "vae", device, dtype)
         steering = None
@@ -140,8 +142,8 @@ def load_components(
         raise CheckpointError(f"{folder / 'transformer'} is no {rules.pipeline.model}; give another checkpoint.")
     with loading():
         merge(transformer, loras, architecture.lora_loader)
-    if forms.transformer and forms.compresses_transformer:
-        compress(transformer, forms.transformer, device, home)
+    if schemes.transformer and schemes.compresses_transformer:
+        compress(transformer, schemes.transformer, device, home)
         transformer.to(home)
     text_layers, language_model = None, architecture.language_model(text_encoder)
     if placement.kind != "resident":
@@ -165,6 +167,6 @@ def load_components(
         placement=placement,
         captioner=captioner,
         controlnet=steering,
-        form=form,
+        scheme=scheme,
         text_layers=text_layers,
     )

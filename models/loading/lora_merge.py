@@ -73,13 +73,13 @@ def _warnings() -> Iterator[list[str]]:
     """What diffusers logs as warnings meanwhile, instead of showing it."""
     heard: list[str] = []
 
-    class Listener(logging.Handler):
+    class Recorder(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             heard.append(record.getMessage())
 
     library = logging.getLogger("diffusers")
     handlers, level = library.handlers, library.level
-    library.handlers = [Listener(logging.WARNING)]
+    library.handlers = [Recorder(logging.WARNING)]
     library.setLevel(logging.WARNING)
     try:
         yield heard

@@ -1,4 +1,4 @@
-"""What reads prompts: a checkpoint's tokenizer and text encoder, with the rest of it or alone."""
+"""The prompt encoder: a checkpoint's tokenizer and text encoder, with the rest of it or alone."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from models.architectures.model_family import Architecture, PipelineRules
 from models.architectures.registry import architecture_of, rules_of
 from models.checkpoints.checkpoint import Checkpoint, check_kind
 from models.devices.device import find_device, find_precision
-from models.files.quantization_formats import TRANSFORMERS, Forms, count_bytes, form_for, kept_precision
+from models.files.quantization_schemes import TRANSFORMERS, QuantizationSchemes, count_bytes, kept_precision, scheme_for
 from models.loading.component import load_part, loading
 from models.loading.placement import free_memory, limit_memory
 from models.pipelines import TEXT_TO_IMAGE
 from models.transformer.host_weights import look_up_on_host, stream_layers
-from models.transformer.quantized import check_form, compress
+from models.transformer.quantized import check_scheme, compress
 from models.transformer.weight_stream import WeightStream
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
-    """The parts that read prompts, on one device."""
+class PromptEncoder:
+    """The parts that turn prompts into embeddings, on one device."""
 
     tokenizer: PreTrainedTokenizerBase
     text_encoder: torch.nn.Module  # its language model, without vision tower and head
@@ -49,7 +49,7 @@ class Reader:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """While prompts are read; afterwards the text encoder leaves the device where it isn't resident."""
+        """Hold while prompts are read; afterwards the text encoder leaves the device where it isn't resident."""
         try:
             yield
         finally:
@@ -57,7 +57,7 @@ class Reader:
                 self.text_layers.release()
 
 
-def load_reader(
+def load_prompt_encoder(
     checkpoint: Checkpoint,
     *,
     pipeline: str = TEXT_TO_IMAGE.name,
@@ -65,8 +65,8 @@ def load_reader(
     precision: str = "auto",
     memory_fraction: float = 0.9,
     gpu_memory: int | None = None,
-) -> Reader:
-    """Open what reads a checkpoint's prompts, and nothing else of it; its weights as an engine has them.
+) -> PromptEncoder:
+    """Open a checkpoint's prompt encoder, and nothing else of it; its weights as an engine has them.
 
     They stay on the device if they fit, else in host memory, from where they come layer by layer.
 
@@ -80,24 +80,24 @@ def load_reader(
     folder, found, architecture = checkpoint.folder, find_device(device), architecture_of(pipeline)
     precision = kept_precision(precision, folder)
     dtype = find_precision(precision, found)
-    forms = Forms.of(folder, form_for(precision, folder), changed=False)
-    check_form(forms.text_encoder, found)
+    schemes = QuantizationSchemes.of(folder, scheme_for(precision, folder), changed=False)
+    check_scheme(schemes.text_encoder, found)
     is_streamed = False
     if found.type == "cuda":
         if gpu_memory is not None:
             limit_memory(found, gpu_memory)
-        size = count_bytes(folder / "text_encoder", TRANSFORMERS, dtype.itemsize, forms.text_encoder)
+        size = count_bytes(folder / "text_encoder", TRANSFORMERS, dtype.itemsize, schemes.text_encoder)
         is_streamed = size > free_memory(found) * memory_fraction
     tokenizer_class = check_kind(folder, pipeline)["tokenizer"][1]
     with loading():
         # No logits are computed and no picture is read: head and vision tower needn't be there.
         home = torch.device("cpu") if is_streamed else found
         text_encoder = load_text_encoder(
-            architecture.text_encoder, folder, forms, found, home, dtype, architecture.eyes_and_head
+            architecture.text_encoder, folder, schemes, found, home, dtype, architecture.eyes_and_head
         )
         tokenizer = load_tokenizer(folder, tokenizer_class)
     language_model = architecture.language_model(text_encoder)
-    return Reader(
+    return PromptEncoder(
         tokenizer=tokenizer,
         text_encoder=language_model,
         architecture=architecture,
@@ -118,7 +118,7 @@ def load_tokenizer(folder: Path, class_name: str) -> PreTrainedTokenizerBase:
 def load_text_encoder(
     model_class: Any,
     folder: Path,
-    forms: Forms,
+    schemes: QuantizationSchemes,
     device: torch.device,
     home: torch.device,
     dtype: torch.dtype,
@@ -127,17 +127,17 @@ def load_text_encoder(
     """The text encoder of the checkpoint in `folder`, its vision tower and head included.
 
     Args:
-        forms: what its weights are kept in; they are compressed on `device`.
+        schemes: what its weights are kept in; they are compressed on `device`.
         home: where they stay.
         unused: beginnings of the names of weights that may be missing.
 
     Raises:
         CheckpointError: if it lacks weights, or can't be loaded.
     """
-    first = torch.device("cpu") if forms.text_encoder else home
+    first = torch.device("cpu") if schemes.text_encoder else home
     text_encoder = load_part(model_class, folder / "text_encoder", first, dtype, unused)
-    if forms.text_encoder and forms.compresses_text_encoder:
-        compress(text_encoder, forms.text_encoder, device, home)
+    if schemes.text_encoder and schemes.compresses_text_encoder:
+        compress(text_encoder, schemes.text_encoder, device, home)
     return text_encoder.to(home)
 
 

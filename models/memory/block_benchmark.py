@@ -17,10 +17,10 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
 from models.architectures.registry import architecture_of, rules_of
-from models.files.quantization_formats import Form
+from models.files.quantization_schemes import QuantizationScheme
 from models.loading.component import loading
 from models.loading.components import Components
-from models.loading.levers import Levers, open_predictor
+from models.loading.optimization_options import OptimizationOptions, open_predictor
 from models.loading.placement import RESIDENT
 from models.memory.measure import Cost, measure_decoding, measure_step, warm_up
 from models.requests import Workload
@@ -36,7 +36,7 @@ COPIED = 256 << 20  # bytes, to find the bus's rate
 
 
 @dataclass(frozen=True)
-class Trial:
+class BlockBenchmark:
     """What was found for rows of one workload."""
 
     workload: Workload
@@ -46,45 +46,45 @@ class Trial:
     bus: float  # bytes a second, from pinned host memory to the device
 
     def step_seconds(self, blocks: int, rows: int) -> float:
-        """Of one step of so many rows through so many blocks that are on the device."""
+        """The seconds of one step of so many rows through so many blocks that are on the device."""
         block, beside = (
             _line(self.block),
             _line({r: c.seconds for r, c in self.beside.items()}),
         )
         return blocks * block(rows) + beside(rows)
 
-    def told(self) -> str:
+    def format(self) -> str:
         """What was found, in a line."""
         blocks = ", ".join(f"{1000 * seconds:.2f} ms for {rows}" for rows, seconds in self.block.items())
         return f"a block takes {blocks} of {self.workload.shape}; {self.bus / 1e9:.1f} GB/s come to the device"
 
     def bytes(self, rows: int) -> int:
-        """That so many rows take beside the weights."""
+        """The bytes that so many rows take beside the weights."""
         return int(max(_line({r: float(c.bytes) for r, c in self.beside.items()})(rows), self.decoding.bytes))
 
 
-def try_out(
+def benchmark_block(
     folder: Path,
     pipeline: str,
     workload: Workload,
     device: torch.device,
     dtype: torch.dtype,
     *,
-    form: Form | None,
-    levers: Levers,
-) -> Trial:
+    scheme: QuantizationScheme | None,
+    options: OptimizationOptions,
+) -> BlockBenchmark:
     """Try a checkpoint's sizes on a device.
 
     Args:
         folder: the checkpoint's: its settings are read, its weights aren't.
         pipeline: the name of the class that the checkpoint is for.
-        form: what the weights of the transformer's blocks are kept in.
+        scheme: what the weights of the transformer's blocks are kept in.
 
     Raises:
         torch.OutOfMemoryError: if not even one block and one row fit.
     """
-    sample = _sample(folder, pipeline, device, dtype, form)
-    predictor = open_predictor(sample, levers)
+    sample = _sample(folder, pipeline, device, dtype, scheme)
+    predictor = open_predictor(sample, options)
     costs: dict[int, tuple[Cost, Cost]] = {}
     predictor.repeat(MORE)
     warm_up(device, partial(measure_step, sample, predictor, workload, TOKENS, ROWS[0]))
@@ -100,7 +100,7 @@ def try_out(
             break
     measure_decoding(sample, workload.shape)
     decoding = measure_decoding(sample, workload.shape)
-    found = Trial(
+    found = BlockBenchmark(
         workload,
         block={rows: max(more.seconds - few.seconds, 0.0) / (MORE - FEW) for rows, (few, more) in costs.items()},
         beside={
@@ -117,7 +117,9 @@ def try_out(
     return found
 
 
-def _sample(folder: Path, pipeline: str, device: torch.device, dtype: torch.dtype, form: Form | None) -> Components:
+def _sample(
+    folder: Path, pipeline: str, device: torch.device, dtype: torch.dtype, scheme: QuantizationScheme | None
+) -> Components:
     """A model with one block, and as much else as drawing takes, with random weights."""
     architecture = architecture_of(pipeline)
     with loading(), device:
@@ -127,8 +129,8 @@ def _sample(folder: Path, pipeline: str, device: torch.device, dtype: torch.dtyp
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     for part in (transformer, vae):
         part.eval().requires_grad_(False)
-    if form is not None:
-        compress(transformer, form, device, device)
+    if scheme is not None:
+        compress(transformer, scheme, device, device)
     nothing: Any = None  # of what reads prompts
     return Components(
         tokenizer=nothing,
@@ -141,7 +143,7 @@ def _sample(folder: Path, pipeline: str, device: torch.device, dtype: torch.dtyp
         device=device,
         dtype=dtype,
         placement=RESIDENT,
-        form=form,
+        scheme=scheme,
     )
 
 

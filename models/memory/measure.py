@@ -20,7 +20,7 @@ STEPS, LONG = 3, 1.0  # steps that are measured of a batch, until they took so m
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step of a batch, or of decoding a row."""
+    """What one step of a batch takes, or decoding a row."""
 
     bytes: int  # at the peak, beside what was there before; 0 on the CPU
     seconds: float

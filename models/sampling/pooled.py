@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from models.failure import Failure
-from models.loading.prompt_encoder import Reader
+from models.loading.prompt_encoder import PromptEncoder
 from models.requests import Conditioning
 from models.sampling.prompt_embeds import embed_prompts
 
@@ -34,12 +34,12 @@ def pool_all(embeds: Mapping[Conditioning, torch.Tensor]) -> dict[Conditioning, 
 
 
 def read_prompts(
-    reader: Reader, prompts: Iterable[Conditioning], *, max_tokens: int = 1 << 20
+    encoder: PromptEncoder, prompts: Iterable[Conditioning], *, max_tokens: int = 1 << 20
 ) -> tuple[dict[Conditioning, Pooled], dict[Conditioning, Failure]]:
     """The vectors of prompts, and the failures of those that can't be read; nothing is drawn.
 
     Raises:
         DeviceLost: as `models.failure.blame`.
     """
-    embeds, failures = embed_prompts(reader, prompts, max_tokens)
+    embeds, failures = embed_prompts(encoder, prompts, max_tokens)
     return pool_all(embeds), failures

@@ -5,14 +5,14 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from models.failure import Failure, apart
-from models.loading.prompt_encoder import Reader
+from models.loading.prompt_encoder import PromptEncoder
 from models.requests import Conditioning
 
 TEXT_BATCH_TOKENS = 4096  # one H200: 64 prompts of 98 tokens at once take 2.7 ms each, 8 take 3.0, one takes 18
 
 
 def embed_prompts(
-    reader: Reader, prompts: Iterable[Conditioning], max_tokens: int
+    encoder: PromptEncoder, prompts: Iterable[Conditioning], max_tokens: int
 ) -> tuple[dict[Conditioning, torch.Tensor], dict[Conditioning, Failure]]:
     """Embed prompts, each once.
 
@@ -28,27 +28,27 @@ def embed_prompts(
     distinct = sorted(set(prompts), key=lambda prompt: prompt.text)
     if any(prompt.pictures for prompt in distinct):
         raise ValueError("This text encoder reads texts alone; give conditionings without pictures.")
-    ids, failures = apart(lambda some: tokenize(reader, some), distinct)
+    ids, failures = apart(lambda some: tokenize(encoder, some), distinct)
     for prompt, tokens in list(ids.items()):
-        if (count := len(tokens) - reader.template_tokens) > max_tokens:
+        if (count := len(tokens) - encoder.template_tokens) > max_tokens:
             message = f"A prompt of {count} tokens is longer than {max_tokens}; shorten it."
             failures[prompt] = Failure("prompt_too_long", message, retryable=False)
             del ids[prompt]
-    with reader.reading(), torch.inference_mode():
-        embeds, failed = apart(lambda some: embed(reader, {prompt: ids[prompt] for prompt in some}), [*ids])
+    with encoder.reading(), torch.inference_mode():
+        embeds, failed = apart(lambda some: embed(encoder, {prompt: ids[prompt] for prompt in some}), [*ids])
     return embeds, failures | failed
 
 
-def tokenize(reader: Reader, prompts: Iterable[Conditioning]) -> dict[Conditioning, list[int]]:
+def tokenize(encoder: PromptEncoder, prompts: Iterable[Conditioning]) -> dict[Conditioning, list[int]]:
     """The token ids of each distinct prompt, inside the pipeline's template; nothing is cut."""
     distinct = list(dict.fromkeys(prompts))
     if not distinct:
         return {}
-    texts = [reader.template.format(prompt.text) for prompt in distinct]
-    return dict(zip(distinct, reader.tokenizer(texts, verbose=False)["input_ids"], strict=True))
+    texts = [encoder.template.format(prompt.text) for prompt in distinct]
+    return dict(zip(distinct, encoder.tokenizer(texts, verbose=False)["input_ids"], strict=True))
 
 
-def embed(reader: Reader, ids: dict[Conditioning, list[int]]) -> dict[Conditioning, torch.Tensor]:
+def embed(encoder: PromptEncoder, ids: dict[Conditioning, list[int]]) -> dict[Conditioning, torch.Tensor]:
     """Embed prompts, each once, in batches of neighbouring lengths.
 
     The encoder is causal: what stands to the right of a token doesn't reach it. So shorter prompts are filled up on the
@@ -64,11 +64,11 @@ def embed(reader: Reader, ids: dict[Conditioning, list[int]]) -> dict[Conditioni
     embeds: dict[Conditioning, torch.Tensor] = {}
     for some in _batches(ids):
         tokens = [torch.tensor(ids[prompt]) for prompt in some]
-        input_ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(reader.device)
-        states = reader.text_encoder(input_ids=input_ids, use_cache=False).last_hidden_state  # [B, T, D]
-        kept = states[:, reader.template_tokens :].to("cpu", reader.dtype)
+        input_ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(encoder.device)
+        states = encoder.text_encoder(input_ids=input_ids, use_cache=False).last_hidden_state  # [B, T, D]
+        kept = states[:, encoder.template_tokens :].to("cpu", encoder.dtype)
         for prompt, row in zip(some, kept, strict=True):
-            embeds[prompt] = row[: len(ids[prompt]) - reader.template_tokens].clone()
+            embeds[prompt] = row[: len(ids[prompt]) - encoder.template_tokens].clone()
     return embeds
 
 

@@ -25,7 +25,7 @@ class Quantized:
     values: torch.Tensor  # float8_e4m3fn [M, D]
     scale: torch.Tensor  # float32 [M, 1]
 
-    def restored(self) -> torch.Tensor:
+    def dequantize(self) -> torch.Tensor:
         """The tokens again, float32 [M, D]."""
         return self.values.float() * self.scale
 
@@ -131,7 +131,7 @@ def gelu_quantized(product: torch.Tensor, bias: torch.Tensor) -> Quantized:
 
 
 def cut_quantized(x: torch.Tensor, count: int, first: int, *, out: Quantized) -> None:
-    """Of `count` sequences of one length, end to end in x [M, D], the tokens from `first` on, in float8, end to end."""
+    """Give of `count` sequences of one length, end to end in x [M, D], the tokens from `first` on in float8."""
     length = len(x) // count
     if _on_triton(x):
         from models.kernels import transformer_kernels

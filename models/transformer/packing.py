@@ -55,7 +55,7 @@ class Packing:
 
     @property
     def joint_tokens(self) -> int:
-        """Rows of the joint buffer."""
+        """How many rows the joint buffer has."""
         return sum(sum(sequence.lengths) for sequence in self.sequences)
 
     @cached_property
@@ -125,7 +125,7 @@ class Packing:
         return start, start + self.made
 
     def only(self, places: Sequence[int]) -> Packing:
-        """The same for some of the sequences, in the order given."""
+        """The packing of some of the sequences, in the order given."""
         some = tuple(self.sequences[place] for place in places)
         return Packing(some, self.made, self.device, self.modulates_conditions)
 

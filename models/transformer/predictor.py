@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -45,6 +45,13 @@ class Conditions(Protocol):
 class Predictor(Protocol):
     """A transformer that can be asked for predictions."""
 
+    @property
+    def schedule_bytes(self) -> int:
+        """What it keeps of noise schedules on the device."""
+
+    def blocks_on_device(self) -> Iterator[torch.Tensor]:
+        """What its blocks take of the device's memory beside the transformer's own parameters."""
+
     def condition(
         self,
         texts: Sequence[Sequence[torch.Tensor]],
@@ -62,11 +69,11 @@ class Predictor(Protocol):
             pictures: the condition pictures of each row; None where no row has any.
         """
 
-    def retreat(self) -> bool:
+    def offload(self) -> bool:
         """Make room on the device by leaving it half of what can wait in host memory; whether there was anything."""
 
-    def come_back(self) -> None:
-        """Take back what `retreat` left, as far as there is room for it."""
+    def reload(self) -> None:
+        """Take back what `offload` left, as far as there is room for it."""
 
     def repeat(self, blocks: int) -> None:
         """Go through the first block so many times instead of through all blocks, to try what that takes."""

@@ -102,10 +102,10 @@ def prompt_vectors(prompts: Sequence[str], checkpoint: Checkpoint, job: Job, pip
         RequestError: if the text encoder can't read one.
         CheckpointError: if the model can't be opened.
     """
-    from models.loading.prompt_encoder import load_reader
+    from models.loading.prompt_encoder import load_prompt_encoder
     from models.sampling.pooled import read_prompts  # imports torch
 
-    reader = load_reader(
+    reader = load_prompt_encoder(
         checkpoint,
         pipeline=pipeline,
         device=job.device,

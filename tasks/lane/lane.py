@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from models.engines.decomposer import Decomposer
     from models.engines.engine import Engine
     from models.engines.generator import Generator
-    from models.loading.prompt_encoder import Reader
+    from models.loading.prompt_encoder import PromptEncoder
     from models.memory.usage import Usage
 
     AnyEngine = TypeVar("AnyEngine", bound=Engine)
@@ -153,12 +153,12 @@ class Line:
             return self._open(Decomposer)
 
     @loaded_once
-    def reader(self) -> Reader:
+    def reader(self) -> PromptEncoder:
         """The model's text encoder alone, loaded when only stored rows are to be judged by it."""
-        from models.loading.prompt_encoder import load_reader
+        from models.loading.prompt_encoder import load_prompt_encoder
 
         spec = self.spec
-        return load_reader(
+        return load_prompt_encoder(
             spec.checkpoint,
             pipeline="QwenImagePipeline" if isinstance(spec.making, Pictures) else "QwenImageLayeredPipeline",
             device=spec.device,
@@ -167,11 +167,11 @@ class Line:
             gpu_memory=spec.gpu_memory,
         )
 
-    def _prompt_reader(self, needs_model: bool) -> Reader:
+    def _prompt_reader(self, needs_model: bool) -> PromptEncoder:
         """What reads prompts: that of the model, if it is loaded or will be anyway; else the text encoder alone."""
         name = "generator" if isinstance(self.spec.making, Pictures) else "decomposer"
         if needs_model or name in self.__dict__:
-            reader: Reader = getattr(self, name).components
+            reader: PromptEncoder = getattr(self, name).components
             return reader
         return self.reader
 

@@ -20,11 +20,11 @@ from tasks.outcome import Outcome, Status
 
 if TYPE_CHECKING:
     from models.engines.engine import Admit, Picture
-    from models.loading.prompt_encoder import Reader
+    from models.loading.prompt_encoder import PromptEncoder
 
 logger = logging.getLogger(__name__)
 
-PromptReader = Callable[[bool], "Reader"]
+PromptReader = Callable[[bool], "PromptEncoder"]
 """Gives what reads prompts; it is told whether the model will be needed anyway."""
 
 

@@ -27,9 +27,9 @@ from models.transformer.fused import (
     rotated,
     rows_of,
 )
-from models.transformer.linears import Float8, Plain, Product
+from models.transformer.linears import Float8, LinearProduct, Plain
 from models.transformer.packing import Packing, ranges
-from models.transformer.quantized import Compressed, CompressedLinear, product_of, restored
+from models.transformer.quantized import Compressed, CompressedLinear, dequantized, product_of
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, float32 [positions, width / 2]
 
@@ -38,12 +38,12 @@ Rotary = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, float32 [positi
 class Stream:
     """The weights of one block for the tokens of the text or of the image."""
 
-    qkv: Product
+    qkv: LinearProduct
     query_weight: torch.Tensor  # [width], of the RMS norm
     key_weight: torch.Tensor
-    out: Product
-    up: Product
-    down: Product
+    out: LinearProduct
+    up: LinearProduct
+    down: LinearProduct
 
 
 @dataclass(frozen=True)
@@ -209,7 +209,7 @@ def _attend(streams: Streams, block: Block) -> list[torch.Tensor]:
     return attended
 
 
-def _image_out(packing: Packing, product: Product, attended: Sequence[torch.Tensor]) -> torch.Tensor:
+def _image_out(packing: Packing, product: LinearProduct, attended: Sequence[torch.Tensor]) -> torch.Tensor:
     """The product after attention, for the image tokens [image tokens, D]."""
     plain = product.plain() if isinstance(product, Compressed) else product
     images = new_tokens(attended[0], sum(packing.image_lengths), quantize=product.quantizes)
@@ -234,11 +234,11 @@ def _text_of(packing: Packing, attended: Sequence[torch.Tensor]) -> torch.Tensor
     )
 
 
-def _float8(linears: Sequence[nn.Linear | CompressedLinear]) -> Product:
+def _float8(linears: Sequence[nn.Linear | CompressedLinear]) -> LinearProduct:
     product = product_of(linears) if isinstance(linears[0], CompressedLinear) else None
     if isinstance(product, Compressed) and product.codes.dtype == FLOAT8:  # as the checkpoint stores them
         return Float8(product.codes, product.scales[None], product.bias)
-    weight, bias = restored(linears)
+    weight, bias = dequantized(linears)
     for linear in linears:
         if isinstance(linear, nn.Linear):
             linear.weight = nn.Parameter(weight.new_empty(0), requires_grad=False)

@@ -26,7 +26,7 @@ TOKENS_OF_256 = 256  # image tokens of a 256² picture
 
 
 def pack(latents: torch.Tensor) -> torch.Tensor:
-    """[B, F, C, h, w] to tokens [B, F · h/2 · w/2, 4 · C]."""
+    """Put latents [B, F, C, h, w] in the order of tokens [B, F · h/2 · w/2, 4 · C]."""
     rows, frames, channels, height, width = latents.shape
     packed: torch.Tensor = QwenImageLayeredPipeline._pack_latents(
         latents.contiguous(), rows, channels, height, width, frames
@@ -35,7 +35,7 @@ def pack(latents: torch.Tensor) -> torch.Tensor:
 
 
 def unpack(tokens: torch.Tensor, frames: int, height: int, width: int) -> torch.Tensor:
-    """[B, F · h/2 · w/2, 4 · C] to latents [B, C, F, h, w]."""
+    """Put tokens [B, F · h/2 · w/2, 4 · C] in the order of latents [B, C, F, h, w]."""
     latents: torch.Tensor = QwenImageLayeredPipeline._unpack_latents(tokens, height, width, frames - 1, 1)
     return latents
 
@@ -53,7 +53,7 @@ def guide(
 
 
 def shift_by_what_is_made(config: SchedulerConfig, tokens: int, frame_tokens: int) -> float:  # noqa: ARG001
-    """By all tokens of what is made, as the text-to-image pipeline has it, and those that edit."""
+    """Shift a schedule by all tokens of what is made, as the text-to-image pipeline does, and those that edit."""
     shift: float = calculate_shift(
         tokens,
         config.get("base_image_seq_len", 256),
@@ -65,7 +65,7 @@ def shift_by_what_is_made(config: SchedulerConfig, tokens: int, frame_tokens: in
 
 
 def shift_by_frame(config: SchedulerConfig, tokens: int, frame_tokens: int) -> float:  # noqa: ARG001
-    """By the tokens of the source picture, which are a frame's, as the layered pipeline has it."""
+    """Shift a schedule by the tokens of the source picture, which are a frame's, as the layered pipeline does."""
     return float((frame_tokens / TOKENS_OF_256) ** 0.5)
 
 

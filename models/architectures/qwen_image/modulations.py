@@ -48,7 +48,7 @@ class StepModulations:
 
 
 class Modulations:
-    """Those of the steps of one schedule; batches of one schedule share them."""
+    """The modulations of the steps of one schedule; batches of one schedule share them."""
 
     def __init__(self, transformer: QwenImageTransformer2DModel, timesteps: torch.Tensor) -> None:
         """Nothing is computed yet; `timesteps` are those of the steps to come, 0 … 1 [steps]."""
@@ -57,7 +57,7 @@ class Modulations:
         self._elsewhere: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def at(self, step: int, device: torch.device) -> StepModulations:
-        """Those of one step, on one of the devices that blocks are used on."""
+        """The modulations of one step, on one of the devices that blocks are used on."""
         if not self._first <= step < self._first + len(self._last):
             self._first, self._elsewhere = step, {}
             self._make(self.timesteps[step : step + STEPS_AT_ONCE])
@@ -112,7 +112,7 @@ def _modulated(modulation: nn.Sequential, temb: torch.Tensor) -> torch.Tensor:
     """What `modulation` says; its weights are brought to where `temb` is, wherever they are."""
     activation, linear = modulation
     if isinstance(linear, CompressedLinear):
-        weight = linear.kept.to(temb.device).restored(temb.dtype)
+        weight = linear.kept.to(temb.device).dequantize(temb.dtype)
     else:
         weight = linear.get_parameter("weight").to(temb.device)
     return functional.linear(activation(temb), weight, linear.get_parameter("bias").to(temb.device))

@@ -8,7 +8,7 @@ The simple road; `models.architectures.qwen_image.varlen` is the fast one.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -50,11 +50,20 @@ class Padded(Predictor):
         ]
         return PaddedConditions(self.transformer, parts, tokens_of(grid), timesteps)
 
-    def retreat(self) -> bool:
+    @property
+    def schedule_bytes(self) -> int:
+        """See `Predictor`: nothing is kept."""
+        return 0
+
+    def blocks_on_device(self) -> Iterator[torch.Tensor]:
+        """See `Predictor`: its blocks are the transformer's own."""
+        return iter(())
+
+    def offload(self) -> bool:
         """See `Predictor`: what stays here stays."""
         return False
 
-    def come_back(self) -> None:
+    def reload(self) -> None:
         """See `Predictor`."""
 
     def repeat(self, blocks: int) -> None:

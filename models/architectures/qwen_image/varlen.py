@@ -9,7 +9,7 @@ a prompt's length costs nothing, and each row has its own condition pictures. Wh
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import accumulate
@@ -82,27 +82,31 @@ class Varlen(Predictor):
         """See `Predictor`."""
         return VarlenConditions(self, texts, grid, timesteps, pictures)
 
-    def retreat(self) -> bool:
+    def offload(self) -> bool:
         """See `Predictor`; blocks that diffusers' transformer holds, too, can't go."""
-        return self.owns_blocks and self.blocks.retreat()
+        return self.owns_blocks and self.blocks.offload()
 
-    def come_back(self) -> None:
+    def reload(self) -> None:
         """See `Predictor`."""
         if self.owns_blocks:
-            self.blocks.come_back()
+            self.blocks.reload()
 
     def repeat(self, blocks: int) -> None:
         """See `Predictor`."""
         self.transformer.transformer_blocks = nn.ModuleList([self.transformer.transformer_blocks[0]] * blocks)
         self.blocks, self._modulations = self.blocks.repeated(blocks), {}
 
+    def blocks_on_device(self) -> Iterator[torch.Tensor]:
+        """See `Predictor`."""
+        return self.blocks.stream.on_device()
+
     @property
     def schedule_bytes(self) -> int:
-        """What the modulations of the last schedules take."""
+        """See `Predictor`: the modulations of the last schedules."""
         return sum(modulations.bytes for modulations in self._modulations.values())
 
     def modulations(self, timesteps: torch.Tensor) -> Modulations:
-        """Those of a schedule."""
+        """The modulations of a schedule."""
         schedule = tuple(timesteps.tolist())
         if schedule not in self._modulations:
             while self._modulations and sum(map(len, self._modulations)) + len(schedule) > STEPS_AT_ONCE:

@@ -15,7 +15,7 @@ from PIL import Image
 from models.checkpoints.checkpoint import Checkpoint
 from models.engines.engine import Demand, Engine, workload_of
 from models.loading.components import load_components
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.pipelines import TEXT_TO_IMAGE
 from models.requests import Conditioning, ConditionPicture, Pixels, Shape, conditionings
 from models.sampling.prompt_embeds import embed_prompts
@@ -63,12 +63,12 @@ EDITS = [
 ]
 
 
-def editor(tiny: Checkpoint, **levers: bool | float) -> Editor:
+def editor(tiny: Checkpoint, **options: bool | float) -> Editor:
     """An engine whose transformer modulates condition pictures as at timestep 0."""
     components = load_components(tiny, torch.device("cpu"), torch.float32)
     torch.manual_seed(3)
     transformer = tiny_transformer(zero_cond_t=True).eval().requires_grad_(False)
-    return Editor(replace(components, transformer=transformer), levers=Levers(**levers))
+    return Editor(replace(components, transformer=transformer), options=OptimizationOptions(**options))
 
 
 def edit_stock(stock: QwenImagePipeline, ours: Editor, edit: Edit) -> Pixels:
@@ -129,6 +129,6 @@ def test_a_batch_is_fitted_to_its_row_with_the_most_tokens(tiny: Checkpoint) -> 
 
 def test_a_step_cache_takes_each_row_with_its_own_pictures(tiny: Checkpoint) -> None:
     edits = [replace(edit, shape=replace(SHAPE, steps=8)) for edit in EDITS]
-    exact, never_hit = (run(editor(tiny, **levers), edits) for levers in ({}, {"step_cache": 0.0}))
+    exact, never_hit = (run(editor(tiny, **options), edits) for options in ({}, {"step_cache": 0.0}))
 
     assert max(distance(one, other) for one, other in zip(exact, never_hit, strict=True)) <= LEVELS

@@ -16,7 +16,7 @@ from models.devices.attention import Attention
 from models.engines.engine import Demand
 from models.engines.generator import DeviceLost, Generator, Picture
 from models.loading import components
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.loading.placement import Placement
 from models.memory.batch_sizes import BatchSizes
 from models.memory.fit import Fit
@@ -483,13 +483,13 @@ def test_rows_that_cannot_be_drawn_together_are_refused(generator: Generator) ->
         list(generator.render([request("a", shape=Shape(32, 32, 1, 1.0))]))
 
 
-@pytest.mark.parametrize("lever", [{}, {"step_cache": 0.3}, {"precision": "float8"}, {"fused": False}])
+@pytest.mark.parametrize("option", [{}, {"step_cache": 0.3}, {"precision": "float8"}, {"fused": False}])
 @pytest.mark.parametrize("placement", ["staged", "streamed"])
 def test_wherever_the_weights_live_the_pictures_are_the_same_bit_for_bit(
-    tiny: Checkpoint, placement: WantedPlacement, lever: dict[str, Any]
+    tiny: Checkpoint, placement: WantedPlacement, option: dict[str, Any]
 ) -> None:
-    resident = Generator.load(tiny, device="cpu", **lever)
-    placed = Generator.load(tiny, device="cpu", placement=placement, **lever)
+    resident = Generator.load(tiny, device="cpu", **option)
+    placed = Generator.load(tiny, device="cpu", placement=placement, **option)
 
     assert placed.placement.kind == placement
     requests = [request(prompt, shape=Shape(64, 64, 8, 4.0)) for prompt in MIXED[:3]]
@@ -512,14 +512,16 @@ def test_blocks_that_stay_and_blocks_that_come_make_the_same_pictures(
         assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("levers", [Levers(), Levers(float8=True), Levers(step_cache=0.3)])
-def test_blocks_on_several_devices_make_the_same_pictures(tiny: Checkpoint, levers: Levers) -> None:
+@pytest.mark.parametrize(
+    "options", [OptimizationOptions(), OptimizationOptions(float8=True), OptimizationOptions(step_cache=0.3)]
+)
+def test_blocks_on_several_devices_make_the_same_pictures(tiny: Checkpoint, options: OptimizationOptions) -> None:
     here = torch.device("cpu")
     homes = ("cpu", "cpu:0")  # to torch they are two, and every way between them is gone
     several = Generator(
-        components.load_components(tiny, here, torch.float32, Placement("balanced", 2, 2, homes)), levers=levers
+        components.load_components(tiny, here, torch.float32, Placement("balanced", 2, 2, homes)), options=options
     )
-    one = Generator(components.load_components(tiny, here, torch.float32), levers=levers)
+    one = Generator(components.load_components(tiny, here, torch.float32), options=options)
 
     requests = [request(prompt, shape=Shape(64, 64, 8, 4.0)) for prompt in MIXED[:3]]
     for ours, theirs in zip(draw(several, requests), draw(one, requests), strict=True):
@@ -576,7 +578,7 @@ def test_a_device_or_precision_that_is_not_there_is_refused_with_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("lever", "sentence"),
+    ("option", "sentence"),
     [
         ({"precision": "float8"}, "The precision float8 needs the fused transformer, but fused is off"),
         ({"step_cache": 0.1}, "A step cache needs the fused transformer, but fused is off"),
@@ -584,10 +586,10 @@ def test_a_device_or_precision_that_is_not_there_is_refused_with_a_sentence(
     ids=str,
 )
 def test_a_lever_that_needs_the_fused_transformer_is_refused_without_it(
-    tiny: Checkpoint, lever: dict[str, Any], sentence: str
+    tiny: Checkpoint, option: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(CheckpointError, match=sentence):
-        Generator.load(tiny, device="cpu", fused=False, **lever)
+        Generator.load(tiny, device="cpu", fused=False, **option)
 
 
 class Card:

@@ -5,17 +5,17 @@ import torch
 
 from models.architectures.qwen_image.family import QWEN_IMAGE
 from models.checkpoints.checkpoint import Checkpoint
-from models.files.quantization_formats import Form
+from models.files.quantization_schemes import QuantizationScheme
 from models.loading.components import load_components
 from models.loading.sizes import read_sizes
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("form", [None, "int8", "nf4"])
-def test_headers_tell_what_every_part_of_a_model_takes(tiny: Checkpoint, form: Form | None) -> None:
-    sizes = read_sizes(tiny.folder, 2, form, unused=QWEN_IMAGE.eyes_and_head)
-    parts = load_components(tiny, CPU, torch.bfloat16, form=form)
+@pytest.mark.parametrize("scheme", [None, "int8", "nf4"])
+def test_headers_tell_what_every_part_of_a_model_takes(tiny: Checkpoint, scheme: QuantizationScheme | None) -> None:
+    sizes = read_sizes(tiny.folder, 2, scheme, unused=QWEN_IMAGE.eyes_and_head)
+    parts = load_components(tiny, CPU, torch.bfloat16, scheme=scheme)
     blocks = parts.transformer.transformer_blocks
 
     def taken(*modules: torch.nn.Module) -> int:

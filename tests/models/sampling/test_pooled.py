@@ -13,7 +13,7 @@ from models.checkpoints.checkpoint import Checkpoint
 from models.engines.decomposer import Decomposer
 from models.engines.engine import Engine
 from models.engines.generator import Generator, Picture
-from models.loading.prompt_encoder import Reader, load_reader
+from models.loading.prompt_encoder import PromptEncoder, load_prompt_encoder
 from models.requests import Conditioning, LayersRequest, PictureRequest, SeenPicture, layers_shape
 from models.sampling.pooled import Pooled, pool, read_prompts
 from models.sampling.prompt_embeds import embed_prompts
@@ -134,7 +134,7 @@ def test_the_caption_of_a_source_picture_is_looked_at(decomposer: Decomposer) ->
     assert made.pixels is not None
 
 
-def one_prompt(reader: Reader, prompt: str) -> torch.Tensor:
+def one_prompt(reader: PromptEncoder, prompt: str) -> torch.Tensor:
     embeds, failures = embed_prompts(reader, [Conditioning(prompt)], 1024)
     assert not failures
     return embeds[Conditioning(prompt)]
@@ -143,7 +143,7 @@ def one_prompt(reader: Reader, prompt: str) -> torch.Tensor:
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_a_reader_alone_reads_as_the_whole_model_does(tiny: Checkpoint, precision: str) -> None:
     whole: Engine = Generator.load(tiny, device="cpu", precision=precision)
-    reader = load_reader(tiny, device="cpu", precision=precision)
+    reader = load_prompt_encoder(tiny, device="cpu", precision=precision)
 
     assert not hasattr(reader, "transformer")
     assert torch.equal(one_prompt(reader, "a red mug"), one_prompt(whole.components, "a red mug"))
@@ -152,7 +152,7 @@ def test_a_reader_alone_reads_as_the_whole_model_does(tiny: Checkpoint, precisio
 def test_a_reader_of_a_layered_checkpoint_reads_as_the_whole_model_does(
     tiny_layered: Checkpoint, decomposer: Decomposer
 ) -> None:
-    reader: Any = load_reader(tiny_layered, device="cpu", pipeline="QwenImageLayeredPipeline")
+    reader: Any = load_prompt_encoder(tiny_layered, device="cpu", pipeline="QwenImageLayeredPipeline")
 
     assert torch.equal(one_prompt(reader, "a red mug"), one_prompt(decomposer.components, "a red mug"))
 

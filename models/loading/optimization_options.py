@@ -14,7 +14,7 @@ from models.transformer.predictor import Predictor
 
 
 @dataclass(frozen=True)
-class Levers:
+class OptimizationOptions:
     """How a transformer is run. `float8` and `step_cache` approximate; the others change pictures by rounding alone."""
 
     fused: bool = True  # packed sequences and fused operations, or diffusers' own forward
@@ -23,26 +23,26 @@ class Levers:
     step_cache: float | None = None  # see `models.transformer.step_cache`
 
 
-def open_predictor(components: Components, levers: Levers) -> Predictor:
-    """A transformer as the levers want it run.
+def open_predictor(components: Components, options: OptimizationOptions) -> Predictor:
+    """A transformer as the options want it run.
 
     Raises:
         CheckpointError: if one of them needs another.
     """
     architecture = components.architecture
     resident, homes = components.placement.resident_blocks, list(map(torch.device, components.placement.homes))
-    if levers.fused:
+    if options.fused:
         return architecture.varlen(
             components.transformer,
-            float8=levers.float8,
-            attention=levers.attention,
-            step_cache=levers.step_cache,
+            float8=options.float8,
+            attention=options.attention,
+            step_cache=options.step_cache,
             device=components.device,
             resident=resident,
             homes=homes,
         )
-    if levers.float8 or levers.step_cache is not None or homes:
-        asked = "The precision float8" if levers.float8 else "A step cache" if levers.step_cache else "Several GPUs"
+    if options.float8 or options.step_cache is not None or homes:
+        asked = "The precision float8" if options.float8 else "A step cache" if options.step_cache else "Several GPUs"
         raise CheckpointError(f"{asked} needs the fused transformer, but fused is off; leave it out, or change that.")
     if resident is not None:
         stream_layers(components.transformer.transformer_blocks, components.device, resident)
