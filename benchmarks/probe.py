@@ -200,7 +200,7 @@ def main() -> None:
     pooled = pool_all(embeds)
     judge_vectors(np.stack([*pooled.values()]), probe)
     judged = time.perf_counter()
-    wide = {str(row): torch.randn(512, 3584, dtype=torch.bfloat16) for row in range(8)}
+    wide = {Conditioning(str(row)): torch.randn(512, 3584, dtype=torch.bfloat16) for row in range(8)}
     wide_started = time.perf_counter()
     pool_all(wide)
     costs = {

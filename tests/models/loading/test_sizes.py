@@ -1,9 +1,15 @@
 """Bytes that are read from headers, against those that loading gives."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
 from models.architectures.qwen_image.family import QWEN_IMAGE
+from models.architectures.qwen_image.modulations import STEPS_AT_ONCE
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import Checkpoint
 from models.files.quantization_schemes import QuantizationScheme
 from models.loading.components import load_components
@@ -42,3 +48,18 @@ def test_without_fused_operations_modulations_are_a_part_of_their_blocks(tiny: C
     assert unfused.block == fused.block + fused.modulation
     assert (unfused.modulation, unfused.table) == (0, 0)
     assert unfused.whole == fused.whole
+
+
+@pytest.mark.parametrize("zero_cond_t", [False, True])
+def test_what_is_made_of_a_schedule_is_foreseen_also_where_condition_pictures_have_a_modulation_of_their_own(
+    tiny: Checkpoint, tmp_path: Path, zero_cond_t: bool
+) -> None:
+    folder = shutil.copytree(tiny.folder, tmp_path / "tiny")
+    config = folder / "transformer" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"zero_cond_t": zero_cond_t}))
+    transformer = QWEN_IMAGE.transformer.from_pretrained(folder / "transformer")
+    predictor = Varlen(transformer.requires_grad_(False))
+    predictor.modulations(torch.linspace(1, 0.1, STEPS_AT_ONCE)).at(0, CPU)
+
+    after_the_last_block = STEPS_AT_ONCE * 2 * transformer.inner_dim * 4
+    assert predictor.schedule_bytes == read_sizes(folder, 4, None).table + after_the_last_block
