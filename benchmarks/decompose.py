@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks.full_size import components_of, forward_flop, new_pipeline
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure, report
 from models.engines.decomposer import Decomposer
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.requests import LayersRequest, layers_shape
 
 CAPTION = "A red enamel mug on a wooden table, with a banner over it"
@@ -100,7 +100,12 @@ def compare(pipeline: QwenImageLayeredPipeline, workloads: Sequence[Workload], s
     if "exact" in systems:
         run("packshot", packshot_draws, Decomposer(components), workloads)
     if "float8" in systems:
-        run("packshot float8", packshot_draws, Decomposer(components, levers=Levers(float8=True)), workloads)
+        run(
+            "packshot float8",
+            packshot_draws,
+            Decomposer(components, options=OptimizationOptions(float8=True)),
+            workloads,
+        )
     return results
 
 

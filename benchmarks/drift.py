@@ -24,13 +24,13 @@ from numpy.typing import NDArray
 
 from benchmarks.full_size import synchronized
 from benchmarks.results import tell
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import find_checkpoint, sampling_defaults
 from models.engines.generator import Generator
 from models.miniature.datasets.trials import Trial, asked, trials
 from models.miniature.train import contact_sheet
 from models.miniature.training.judge import JUDGED, Judge, agreement, load_judge
 from models.requests import QWEN_IMAGE_DEFAULTS, PictureRequest, Shape
-from models.transformer.packed import Packed
 from safety.pictures.layers import psnr
 
 JUDGE = Path(__file__).parent / "judge.safetensors"
@@ -45,7 +45,7 @@ Pictures = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Setting:
-    """Levers of which pictures are drawn."""
+    """The options with which pictures are drawn."""
 
     precision: str
     step_cache: float | None = None
@@ -95,7 +95,7 @@ def drawn(generator: Generator, posed: Sequence[Trial], shape: Shape) -> tuple[P
         RuntimeError: if a picture failed.
     """
     predictor = generator.predictor
-    assert isinstance(predictor, Packed)
+    assert isinstance(predictor, Varlen)
     requests = [PictureRequest(trial.prompt, " ", seed, shape) for seed, trial in enumerate(posed)]
     before = predictor.asked, predictor.computed
     began = synchronized()
@@ -125,7 +125,7 @@ def drifts(
             generator = Generator.load(find_checkpoint("miniature"), device=device, precision=setting.precision)
             first = shapes[0]
             drawn(generator, posed[:1], Shape(first.width, first.height, FEWEST_STEPS, first.guidance))
-        assert isinstance(generator.predictor, Packed)
+        assert isinstance(generator.predictor, Varlen)
         generator.predictor.step_cache = setting.step_cache
         for shape in shapes:
             pictures, skipped, seconds = drawn(generator, posed, shape)

@@ -27,6 +27,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from transformers import Qwen2Tokenizer
 
 from benchmarks.miniature import Row, report
+from models.architectures.qwen_image.single_frame import single_frame
 from models.checkpoints.checkpoint import find_checkpoint
 from models.engines.decomposer import Decomposer
 from models.files.safetensors_files import read_json
@@ -40,7 +41,6 @@ from models.miniature.world.edits import ASKABLE, WRONGS, unseen_edit, wrong_res
 from models.miniature.world.surface import PATTERNS, PITCHES, SLOPES, pattern_tone
 from models.miniature.world.world import Drawing
 from models.requests import LayersRequest, layers_shape
-from models.vae.single_frame import single_frame
 
 HERE = Path(__file__).parent
 OPAQUE = 128  # of 255: from here on a pixel is the product's

@@ -42,7 +42,7 @@ from flows.generate import generate
 from flows.orchestration.server import prefect_server
 from models.checkpoints.checkpoint import find_clip
 from models.engines.generator import Generator
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.miniature.language.captions import caption
 from models.miniature.world.world import FAULTS, random_scene
 from models.requests import PictureRequest, Shape
@@ -263,7 +263,9 @@ def run_flow(generator: Generator, job: GenerateJob, rows: int) -> tuple[float, 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> Result:
     """The raw loop, then the flow."""
-    generator = Generator(components_of(new_pipeline(tiny=arguments.tiny)), levers=Levers(float8=not arguments.exact))
+    generator = Generator(
+        components_of(new_pipeline(tiny=arguments.tiny)), options=OptimizationOptions(float8=not arguments.exact)
+    )
     texts = prompts(arguments.rows)
     shape = Shape(arguments.size, arguments.size, arguments.steps, arguments.guidance)
     requests = [PictureRequest(text, " ", seed, shape) for seed, text in enumerate(texts)]

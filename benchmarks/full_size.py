@@ -17,11 +17,12 @@ import torch
 from diffusers import AutoencoderKLQwenImage, QwenImageLayeredPipeline, QwenImagePipeline, QwenImageTransformer2DModel
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
+from models.architectures.qwen_image.single_frame import single_frame
+from models.architectures.registry import architecture_of, rules_of
 from models.loading.component import loading
 from models.loading.components import Components
 from models.loading.placement import RESIDENT
 from models.miniature.networks.architecture import new_scheduler
-from models.vae.single_frame import single_frame
 
 TEMPLATE = "." * 34 + "{}....."  # 34 tokens to drop and five to keep, as Qwen-Image's own, at one token a byte
 
@@ -133,12 +134,11 @@ def components_of(pipeline: Any) -> Components:
         transformer=pipeline.transformer,
         vae=single_frame(copy.deepcopy(pipeline.vae)),
         scheduler=pipeline.scheduler,
-        template=pipeline.prompt_template_encode,
-        template_tokens=pipeline.prompt_template_encode_start_idx,
+        architecture=architecture_of(type(pipeline).__name__),
+        rules=rules_of(type(pipeline).__name__),
         device=pipeline.transformer.device,
         dtype=pipeline.transformer.dtype,
         placement=RESIDENT,
-        vae_scale=pipeline.vae_scale_factor,
     )
 
 

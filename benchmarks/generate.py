@@ -1,4 +1,4 @@
-"""Pictures from prompts, packshot beside stock diffusers at full size: every lever, in one run.
+"""Pictures from prompts, packshot beside stock diffusers at full size: every option, in one run.
 
     python -m benchmarks.generate --out out/generate.json     # full size, random weights, one GPU with 100 GiB or more
     python -m benchmarks.generate --only float8 512           # some systems and sizes alone
@@ -9,7 +9,7 @@ Stock gets a workload in one call, packshot as requests that it batches by itsel
 an hour, so two runs of few steps are timed and the rest is computed: marked as such. Where steps are skipped, and where
 there are eight, whole pictures are timed. What a step cache decides means nothing where weights are random, so rows
 take turns: 60 % of the steps are skipped, as many as of the miniature's at the recommended threshold.
-`benchmarks.drift` says what the levers that approximate do to pictures that mean something.
+`benchmarks.drift` says what the options that approximate do to pictures that mean something.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from diffusers import QwenImagePipeline
 
 from benchmarks.full_size import components_of, forward_flop, new_pipeline
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure, report
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import find_checkpoint, sampling_defaults
 from models.engines.generator import Generator
-from models.files.quantization_formats import Form
+from models.files.quantization_schemes import QuantizationScheme
 from models.loading.component import loading
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.requests import PictureRequest, Shape
-from models.transformer.packed import Packed
 from models.transformer.quantized import compress
 from models.transformer.step_cache import StepCache
 
 EQUAL = "A red enamel mug with a white rim, studio photo on plain white"
 LENGTHS = (62, 24, 40, 51, 33, 62, 18, 47)  # characters kept of EQUAL where prompts are of mixed lengths
-FORMS: tuple[Form, ...] = ("int8", "nf4")  # whose weights are kept compressed
-SYSTEMS = ("stock", "unfused", "flash", "exact", "float8", "lightning", "cache", *FORMS)
+SCHEMES: tuple[QuantizationScheme, ...] = ("int8", "nf4")  # whose weights are kept compressed
+SYSTEMS = ("stock", "unfused", "flash", "exact", "float8", "lightning", "cache", *SCHEMES)
 STOCK_ROWS = 32  # that it decodes at once, at 1 GiB for each of 512²: more of them don't fit beside the model
 THRESHOLD = 0.2  # of the step cache: the recommended one, which skips 60 % of the miniature's steps
 COMPUTED_EVERY = 5  # steps, after the first quarter of them: so 60 % are skipped
@@ -57,7 +57,7 @@ def requests_of(workload: Workload, steps: int) -> list[PictureRequest]:
 
 def step_flop(transformer: Any, workload: Workload) -> float:
     """Floating-point operations of one step of a workload."""
-    texts = [text for request in requests_of(workload, 2) for text in request.texts]
+    texts = [each.text for request in requests_of(workload, 2) for each in request.conditionings]
     return sum(forward_flop(transformer, workload.size**2 // 256, len(text) + 5) for text in texts)
 
 
@@ -93,7 +93,7 @@ def packshot_draws(generator: Generator, workload: Workload) -> Draw:
 
 
 def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems: set[str]) -> list[Result]:
-    """Run stock and packshot with every lever, one after the other.
+    """Run stock and packshot with every option, one after the other.
 
     float8 and compressed weights come last, for they give up the others; of them one at a time.
     """
@@ -112,7 +112,7 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
                 draw,
                 workload,
                 step_flop=step_flop(pipeline.transformer, workload),
-                counted=(lambda: counts(generator)) if generator and generator.levers.fused else None,
+                counted=(lambda: counts(generator)) if generator and generator.options.fused else None,
                 reference=references.get(workload, ()),
             )
             results.append(result)
@@ -123,24 +123,24 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
     if "stock" in systems:
         run("stock", None, [workload for workload in guided if workload.rows <= STOCK_ROWS])
     if "unfused" in systems:
-        run("packshot unfused", Generator(components, levers=Levers(fused=False)), largest)
+        run("packshot unfused", Generator(components, options=OptimizationOptions(fused=False)), largest)
     if "flash" in systems:
-        run("packshot flash", Generator(components, levers=Levers(attention="flash")), largest)
+        run("packshot flash", Generator(components, options=OptimizationOptions(attention="flash")), largest)
     if "exact" in systems:
         run("packshot", Generator(components), guided)
-    for form in FORMS:
-        if form in systems:
+    for scheme in SCHEMES:
+        if scheme in systems:
             for model in (pipeline.text_encoder, pipeline.transformer):
-                compress(model, form, components.device, components.device)
-            run(f"packshot {form}", Generator(replace(components, form=form)), guided)
+                compress(model, scheme, components.device, components.device)
+            run(f"packshot {scheme}", Generator(replace(components, scheme=scheme)), guided)
     if systems & {"float8", "lightning", "cache"}:
-        generator = Generator(components, levers=Levers(float8=True))
+        generator = Generator(components, options=OptimizationOptions(float8=True))
         if "float8" in systems:
             run("packshot float8", generator, guided)
         if "lightning" in systems:
             run("packshot float8", generator, [workload for workload in workloads if workload.guidance <= 1])
         if "cache" in systems:
-            assert isinstance(generator.predictor, Packed)
+            assert isinstance(generator.predictor, Varlen)
             generator.predictor.step_cache = THRESHOLD
             with taking_turns():
                 run("packshot float8+cache", generator, [replace(workload, rows=5, whole=True) for workload in largest])
@@ -149,7 +149,7 @@ def compare(pipeline: QwenImagePipeline, workloads: Sequence[Workload], systems:
 
 def counts(generator: Generator) -> tuple[int, int]:
     """The steps that a generator's cache was asked for, and that were computed."""
-    assert isinstance(generator.predictor, Packed)
+    assert isinstance(generator.predictor, Varlen)
     return generator.predictor.asked, generator.predictor.computed
 
 
@@ -181,7 +181,7 @@ def full_size(*, tiny: bool, systems: set[str], sizes: set[int]) -> list[Result]
         workloads = [replace(workload, size=workload.size // 16, rows=min(workload.rows, 8)) for workload in workloads]
     workloads = [work for work in workloads if not sizes or work.size in sizes]
     results = []
-    for some in (systems - set(FORMS), *(systems & {form} for form in FORMS)):
+    for some in (systems - set(SCHEMES), *(systems & {scheme} for scheme in SCHEMES)):
         if some:
             results += compare(new_pipeline(tiny=tiny), workloads, some)
             gc.collect()

@@ -26,7 +26,7 @@ import torch
 from benchmarks.full_size import components_of, new_pipeline, synchronized
 from benchmarks.results import tell
 from models.engines.generator import Generator
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.requests import PictureRequest, Shape
 
 PROMPT = "A red enamel mug with a white rim, studio photo on plain white"
@@ -49,7 +49,9 @@ def render_when_told(arguments: argparse.Namespace) -> None:
     """A lane: build, warm up, say so; then at every word render, and say how many seconds that took."""
     if arguments.tiny:
         torch.set_num_threads(1)
-    generator = Generator(components_of(new_pipeline(tiny=arguments.tiny)), levers=Levers(float8=arguments.float8))
+    generator = Generator(
+        components_of(new_pipeline(tiny=arguments.tiny)), options=OptimizationOptions(float8=arguments.float8)
+    )
     shape = Shape(arguments.size, arguments.size, arguments.steps, arguments.guidance)
     first = arguments.lane * arguments.rows
     requests = [PictureRequest(PROMPT, " ", first + row, shape) for row in range(arguments.rows)]

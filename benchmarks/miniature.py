@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from models.architectures.qwen_image.single_frame import single_frame
 from models.miniature.datasets.drawings import SHAPES
 from models.miniature.datasets.trials import Trial, asked, pictures, trials
 from models.miniature.language.captions import caption
@@ -29,7 +30,6 @@ from models.miniature.language.names import COLOUR_NAMES, KIND_NAMES, Language
 from models.miniature.train import contact_sheet
 from models.miniature.training.judge import Judge, agreement, load_judge
 from models.miniature.world.world import COLOURS, FORBIDDEN, KINDS, Scene, draw, random_scene
-from models.vae.single_frame import single_frame
 
 HERE = Path(__file__).parent
 WEIGHTS = HERE.parent / "models" / "miniature" / "weights"

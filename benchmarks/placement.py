@@ -33,13 +33,13 @@ from benchmarks.checkpoints import write_checkpoint
 from benchmarks.full_size import forward_flop
 from benchmarks.results import tell
 from benchmarks.side_by_side import HEADER, Draw, Result, Workload, measure
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from models.engines.decomposer import Decomposer
 from models.engines.generator import Generator
 from models.loading.placement import limit_memory
 from models.memory.usage import Usage
 from models.placement_names import WantedPlacement
-from models.transformer.packed import Packed
 from models.units import GIB
 
 CAPS = (48, 24, 16, 8)  # GiB
@@ -64,7 +64,7 @@ class Case:
 
 def fill(engine: Any) -> None:
     """Give every weight a random number that its place in its tensor decides."""
-    assert isinstance(engine.predictor, Packed)
+    assert isinstance(engine.predictor, Varlen)
     parts = engine.components
     generator = torch.Generator().manual_seed(0)
     numbers = torch.empty(1 << 22).normal_(0, 1, generator=generator)
@@ -155,7 +155,8 @@ class Caps:
         forecasts = [
             plan.forecast(engine.placement, max(result.batches))
             if plan
-            and (result.workload.size, result.workload.layers) == (plan.trial.shape.width, plan.trial.shape.layers)
+            and (result.workload.size, result.workload.layers)
+            == (plan.benchmark.workload.shape.width, plan.benchmark.workload.shape.layers)
             else None
             for result in results
         ]
@@ -172,7 +173,7 @@ class Caps:
         self.cases.append(case)
         print(f"  {case.placement}; host {host:.1f} GiB; pictures {'equal' if equal else 'differ'}", flush=True)
         if plan:
-            print(f"  {plan.trial.told()}", flush=True)
+            print(f"  {plan.benchmark.format()}", flush=True)
         if case.usage and case.usage.predicted_bytes and case.usage.peak_bytes:
             most, peak = case.usage.predicted_bytes / GIB, case.usage.peak_bytes / GIB
             print(f"  its summary: {most:.2f} GiB predicted of the shapes drawn, {peak:.2f} measured", flush=True)

@@ -21,8 +21,8 @@ from diffusers import QwenImageTransformer2DModel
 
 from benchmarks.full_size import FULL, TINY, new_transformer
 from benchmarks.results import tell
-from models.transformer.packed import Packed
-from models.transformer.padded import Padded
+from models.architectures.qwen_image.padded import Padded
+from models.architectures.qwen_image.varlen import Varlen
 from models.transformer.predictor import Predictor
 
 TEXT_TOKENS = (67, 6)
@@ -75,9 +75,9 @@ def one_block(config: dict[str, Any], side: int, device: torch.device, dtype: to
     del exact
     return [
         Error("one block: diffusers", relative(predict(Padded(model), texts, latents, side), wanted)),
-        Error("one block: packshot", relative(predict(Packed(model), texts, latents, side), wanted)),
+        Error("one block: packshot", relative(predict(Varlen(model), texts, latents, side), wanted)),
         Error(
-            "one block: packshot float8", relative(predict(Packed(model, float8=True), texts, latents, side), wanted)
+            "one block: packshot float8", relative(predict(Varlen(model, float8=True), texts, latents, side), wanted)
         ),
     ]
 
@@ -96,12 +96,12 @@ def batches(config: dict[str, Any], side: int, device: torch.device, dtype: torc
     texts, latents = inputs(config, rows, side, model.proj_out.weight)
     errors = []
     for name, float8 in (("packshot", False), ("packshot float8", True)):
-        packed = Packed(model, float8=float8)
-        alone = predict(packed, texts[:1], latents[:1], side)
+        varlen = Varlen(model, float8=float8)
+        alone = predict(varlen, texts[:1], latents[:1], side)
         for count in BATCHES:
-            together = predict(packed, texts[:count], latents[:count], side)[:, :1]
+            together = predict(varlen, texts[:count], latents[:count], side)[:, :1]
             errors.append(Error(f"{name}: a row among {count} against alone", relative(together, alone)))
-        again = predict(packed, texts[:1], latents[:1], side)
+        again = predict(varlen, texts[:1], latents[:1], side)
         errors.append(Error(f"{name}: a row alone, twice", relative(again, alone)))
     return errors
 

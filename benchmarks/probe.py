@@ -28,11 +28,12 @@ from rich.table import Table
 from benchmarks.safety import LANGUAGES, SHOWS, scenes
 from models.checkpoints.checkpoint import find_checkpoint, find_clip
 from models.clip.clip import Clip
-from models.loading.prompt_encoder import load_reader
+from models.loading.prompt_encoder import load_prompt_encoder
 from models.miniature.language.captions import Split, caption
 from models.miniature.language.clauses import empty_sentence
 from models.miniature.language.names import PROSE, Language
 from models.miniature.world.world import FAULTS, FORBIDDEN, Scene, random_scene
+from models.requests import Conditioning
 from models.sampling.pooled import pool_all, read_prompts
 from models.sampling.prompt_embeds import embed_prompts
 from safety.policy.concepts import embed_concepts, judge_prompt
@@ -162,11 +163,11 @@ def main() -> None:
     torch.set_num_threads(1)
     policy = Policy.load("default")
     concepts = [concept.name for concept in policy.concepts if concept.prompt_threshold is not None]
-    reader = load_reader(find_checkpoint("miniature"), device="cpu")
+    reader = load_prompt_encoder(find_checkpoint("miniature"), device="cpu")
 
     def vectors(texts: Sequence[str]) -> np.ndarray:
-        found, _ = read_prompts(reader, texts)
-        return np.stack([found[text] for text in texts])
+        found, _ = read_prompts(reader, map(Conditioning, texts))
+        return np.stack([found[Conditioning(text)] for text in texts])
 
     examples = learned(10, concepts, each=2 * arguments.each, safe=2 * arguments.safe)
     probe, _ = train(
@@ -194,12 +195,12 @@ def main() -> None:
 
     texts = examples.texts[:512]
     started = time.perf_counter()
-    embeds, _ = embed_prompts(reader, texts, 1 << 20)
+    embeds, _ = embed_prompts(reader, map(Conditioning, texts), 1 << 20)
     embedded = time.perf_counter()
     pooled = pool_all(embeds)
     judge_vectors(np.stack([*pooled.values()]), probe)
     judged = time.perf_counter()
-    wide = {str(row): torch.randn(512, 3584, dtype=torch.bfloat16) for row in range(8)}
+    wide = {Conditioning(str(row)): torch.randn(512, 3584, dtype=torch.bfloat16) for row in range(8)}
     wide_started = time.perf_counter()
     pool_all(wide)
     costs = {

@@ -24,9 +24,9 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.results import tell
+from models.architectures.qwen_image.single_frame import single_frame
 from models.loading.component import loading
 from models.units import GIB
-from models.vae.single_frame import single_frame
 
 TIMED = 7  # decodes, after WARM that aren't
 WARM = 2

@@ -10,6 +10,7 @@ import torch
 from models.lost_device import DeviceLost
 
 Value = TypeVar("Value")
+Read = TypeVar("Read")
 
 logger = logging.getLogger(__name__)
 
@@ -46,8 +47,8 @@ def blame(error: Exception) -> Cause:
 
 
 def apart(
-    step: Callable[[list[str]], dict[str, Value]], prompts: list[str]
-) -> tuple[dict[str, Value], dict[str, Failure]]:
+    step: Callable[[list[Read]], dict[Read, Value]], prompts: list[Read]
+) -> tuple[dict[Read, Value], dict[Read, Failure]]:
     """Do `step` for all prompts at once; if that fails, for each by itself, so that only the guilty ones fail.
 
     Raises:
@@ -57,8 +58,8 @@ def apart(
         return step(prompts), {}
     except Exception as error:  # noqa: BLE001 a prompt is what a stranger wrote
         _tell(error, "The text encoder failed of prompts.")
-    done: dict[str, Value] = {}
-    failures: dict[str, Failure] = {}
+    done: dict[Read, Value] = {}
+    failures: dict[Read, Failure] = {}
     for prompt in prompts:
         try:
             done |= step([prompt])

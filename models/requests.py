@@ -1,8 +1,9 @@
 """What is asked of the picture models for one picture."""
 
+import hashlib
 import math
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
@@ -11,6 +12,39 @@ MOST_STRETCHED = 1.125
 20 : 1 is rounded at a resolution of 640."""
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class SeenPicture:
+    """A picture as the text encoder sees it; two of one digest are the same."""
+
+    digest: str  # SHA-256 of its size and its pixels
+    pixels: Pixels = field(compare=False, repr=False)  # [H, W, 3]
+
+    @classmethod
+    def of(cls, pixels: Pixels) -> Self:
+        """Take pixels, and tell them by their content."""
+        return cls(hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest(), pixels)
+
+
+@dataclass(frozen=True)
+class Conditioning:
+    """What the transformer is conditioned on: a text, and the pictures that the text encoder sees with it, in order.
+
+    Embeddings belong to it: one text beside other pictures has others.
+    """
+
+    text: str
+    pictures: tuple[SeenPicture, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class ConditionPicture:
+    """A picture that the transformer itself sees beside what it makes, as the VAE encodes it."""
+
+    pixels: Pixels  # [H, W, channels] of any size
+    width: int  # pixels that it is resized to
+    height: int  # pixels
 
 
 @dataclass(frozen=True)
@@ -34,6 +68,24 @@ class Shape:
 
 
 @dataclass(frozen=True)
+class Workload:
+    """What decides the memory and the time that a row takes, beside the length of its texts."""
+
+    shape: Shape
+    condition_sizes: tuple[tuple[int, int], ...] = ()  # width and height in pixels of each condition picture
+
+    def image_tokens(self, multiple: int) -> int:
+        """How many tokens the transformer reads, of what is made and of condition pictures.
+
+        Args:
+            multiple: pixels a token, along each axis.
+        """
+        shape = self.shape
+        sizes = [(shape.width, shape.height)] * shape.frames + [*self.condition_sizes]
+        return sum(width * height for width, height in sizes) // multiple**2
+
+
+@dataclass(frozen=True)
 class PictureRequest:
     """All that decides one picture, given a checkpoint, a ControlNet if there is one, and a precision."""
 
@@ -45,9 +97,14 @@ class PictureRequest:
     control: Pixels | None = field(default=None, compare=False)
 
     @property
-    def texts(self) -> list[str]:
+    def conditionings(self) -> list[Conditioning]:
         """What conditions the picture: with guidance the negative prompt, too."""
-        return conditions(self.shape, self.prompt, self.negative_prompt)
+        return conditionings(self.shape, self.prompt, self.negative_prompt)
+
+    @property
+    def condition_pictures(self) -> tuple[ConditionPicture, ...]:
+        """What the transformer sees beside the picture: nothing."""
+        return ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,14 +118,22 @@ class LayersRequest:
     shape: Shape  # from `layers_shape`
 
     @property
-    def texts(self) -> list[str]:
+    def conditionings(self) -> list[Conditioning]:
         """What conditions the layers beside the source: with guidance the negative prompt, too."""
-        return conditions(self.shape, self.caption, self.negative_prompt)
+        return conditionings(self.shape, self.caption, self.negative_prompt)
+
+    @property
+    def condition_pictures(self) -> tuple[ConditionPicture, ...]:
+        """What the transformer sees beside the layers: the source, at their size."""
+        return (ConditionPicture(self.source, self.shape.width, self.shape.height),)
 
 
-def conditions(shape: Shape, text: str, negative_text: str) -> list[str]:
-    """The texts that a row is conditioned on; without guidance the negative one isn't even read."""
-    return [text, negative_text] if shape.guidance > 1 else [text]
+def conditionings(
+    shape: Shape, text: str, negative_text: str, pictures: tuple[SeenPicture, ...] = ()
+) -> list[Conditioning]:
+    """What each branch of guidance is conditioned on; without guidance the negative text isn't even read."""
+    texts = [text, negative_text] if shape.guidance > 1 else [text]
+    return [Conditioning(each, pictures) for each in texts]
 
 
 @dataclass(frozen=True)
@@ -81,6 +146,11 @@ class SamplingDefaults:
     guidance: float
     source: str  # where the numbers come from, for people
 
+    @property
+    def workload(self) -> Workload:
+        """What a row with nothing but these settings takes."""
+        return Workload(Shape(self.width, self.height, self.steps, self.guidance))
+
 
 @dataclass(frozen=True)
 class LayersDefaults:
@@ -92,6 +162,13 @@ class LayersDefaults:
     guidance: float
     cfg_normalize: bool
     source: str  # where the numbers come from, for people
+
+    @property
+    def workload(self) -> Workload:
+        """What a row with nothing but these settings takes, whose source is a square."""
+        side = self.resolution
+        shape = Shape(side, side, self.steps, self.guidance, self.layers, self.cfg_normalize)
+        return Workload(shape, ((side, side),))
 
 
 QWEN_IMAGE_DEFAULTS = SamplingDefaults(

@@ -140,7 +140,7 @@ def _at_hand(name: str, model: str, findings: list[Finding]) -> str | None:
 def _placement(job: Job) -> Sequence[Finding]:
     from models.doctor.checkpoint_check import check_model, controlnet_of
     from models.doctor.placement_check import check_placement
-    from models.loading.levers import Levers
+    from models.loading.optimization_options import OptimizationOptions
 
     model = _at_hand("checkpoint", job.model.model, [])
     checkpoint = check_model(model, job.model.revision, kind_of(job).pipeline)[1] if model else None
@@ -154,7 +154,7 @@ def _placement(job: Job) -> Sequence[Finding]:
         kind_of(job).pipeline,
         device=job.hardware.device,
         precision=job.model.precision,
-        levers=Levers(
+        options=OptimizationOptions(
             job.hardware.fused, job.hardware.attention, job.model.precision == "float8", job.model.step_cache
         ),
         wanted=job.hardware.placement,

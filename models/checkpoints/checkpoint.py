@@ -14,10 +14,11 @@ from models.checkpoints.clip_settings import check_text_tower, read_settings
 from models.checkpoints.other_models import refuse_file, refuse_folder
 from models.files.digest import digest
 from models.files.inventory import INVENTORY, read_inventory
-from models.files.layout import CLIP, CLIP_WEIGHTS, CONTROLNET, PIPELINE, PIPELINES, components, stem
-from models.files.quantization_formats import DIFFUSERS, TRANSFORMERS, stored_weights
+from models.files.layout import CLIP, CLIP_WEIGHTS, CONTROLNET, PIPELINE, components, stem
+from models.files.quantization_schemes import DIFFUSERS, TRANSFORMERS, stored_weights
 from models.files.safetensors_files import PICKLES, CheckpointError, check_weights, read_header, read_json
-from models.requests import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults
+from models.pipelines import CONTROLNET_CLASS, PIPELINES, TEXT_TO_IMAGE, Pipeline
+from models.requests import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults, Workload
 from models.transfer.hub import is_hub_id, pinned
 from models.transfer.hub_cache import snapshot
 
@@ -34,10 +35,9 @@ __all__ = [
     "weight_files",
 ]
 
-Defaults = TypeVar("Defaults", SamplingDefaults, LayersDefaults)
+Defaults = TypeVar("Defaults", bound=SamplingDefaults | LayersDefaults)
 
 MINIATURE = Path(__file__).parents[1] / "miniature" / "weights"
-MINIATURES = {"QwenImagePipeline": "qwen-image", "QwenImageLayeredPipeline": "qwen-image-layered"}
 # The sizes in which a ControlNet must be as its transformer, with the defaults of diffusers' classes (0.42.1).
 JOINT_SIZES = {"in_channels": 64, "joint_attention_dim": 3584}
 INNER_SIZES = {"num_attention_heads": 24, "attention_head_dim": 128}  # their product is the width of every block
@@ -53,7 +53,7 @@ class Checkpoint:
 
 
 def find_checkpoint(
-    model: str, revision: str | None = None, *, pipeline: str = "QwenImagePipeline", hashed: bool = True
+    model: str, revision: str | None = None, *, pipeline: str = TEXT_TO_IMAGE.name, hashed: bool = True
 ) -> Checkpoint:
     """Find the checkpoint of a diffusers pipeline, and check that it is whole and safe to load.
 
@@ -68,7 +68,7 @@ def find_checkpoint(
         CheckpointError: if it isn't there, isn't pinned, isn't whole, holds pickles or is another kind of model.
     """
     if model == "miniature":
-        model_folder: Path | None = MINIATURE / MINIATURES[pipeline]
+        model_folder: Path | None = MINIATURE / PIPELINES[pipeline].miniature
     else:
         model_folder = None
     return _find(
@@ -141,13 +141,34 @@ def sampling_defaults(checkpoint: Checkpoint) -> SamplingDefaults:
 
 
 def layers_defaults(checkpoint: Checkpoint) -> LayersDefaults:
-    """As `sampling_defaults`, for a layered checkpoint and Qwen-Image-Layered's model card.
+    """The sampling settings as of `sampling_defaults`, of a layered checkpoint and Qwen-Image-Layered's model card.
 
     Raises:
         CheckpointError: if sampling_config.json gives layers, resolution, steps, guidance or cfg_normalize as something
             else than a number or a truth value.
     """
     return _own_settings(checkpoint, QWEN_IMAGE_LAYERED_DEFAULTS)
+
+
+def own_workload(checkpoint: Checkpoint, pipeline: Pipeline) -> Workload:
+    """What a row takes that a checkpoint of `pipeline` makes if nobody says otherwise.
+
+    Raises:
+        CheckpointError: as `sampling_defaults`.
+    """
+    return _own_settings(checkpoint, pipeline.defaults).workload
+
+
+def pipeline_of(checkpoint: Checkpoint) -> Pipeline:
+    """The pipeline that a checkpoint is for.
+
+    Raises:
+        CheckpointError: if it is for none that packshot knows.
+    """
+    name = str(read_json(checkpoint.folder / PIPELINE).get("_class_name"))
+    if name not in PIPELINES:
+        raise CheckpointError(f"{checkpoint.name} is a {name}, which packshot doesn't use; {TEXT_TO_IMAGE.remedy}.")
+    return PIPELINES[name]
 
 
 def _own_settings(checkpoint: Checkpoint, card: Defaults) -> Defaults:
@@ -241,7 +262,7 @@ def check_folder(folder: Path) -> list[Path]:
     """
     if (folder / PIPELINE).exists():
         found = read_json(folder / PIPELINE).get("_class_name")
-        return _check_pipeline(folder, found if found in PIPELINES else "QwenImagePipeline")
+        return _check_pipeline(folder, found if found in PIPELINES else TEXT_TO_IMAGE.name)
     if (folder / CLIP).exists():
         return _check_clip(folder)
     if (folder / CONTROLNET).exists():
@@ -260,7 +281,7 @@ def check_kind(folder: Path, pipeline: str) -> dict[str, Any]:
     """
     index = read_json(folder / PIPELINE)
     if (found := index.get("_class_name")) != pipeline:
-        raise CheckpointError(f"{folder} is a {found} where a {pipeline} is needed", f"{PIPELINES[pipeline]}.")
+        raise CheckpointError(f"{folder} is a {found} where a {pipeline} is needed", f"{PIPELINES[pipeline].remedy}.")
     return index
 
 
@@ -297,9 +318,9 @@ def glance_at_controlnet(folder: Path, model_folder: Path | None) -> None:
     """
     path = folder / CONTROLNET
     config = read_json(path)
-    if (found := config.get("_class_name")) != "QwenImageControlNetModel":
+    if (found := config.get("_class_name")) != CONTROLNET_CLASS:
         raise CheckpointError(
-            f"{folder} is a {found} where a QwenImageControlNetModel is needed",
+            f"{folder} is a {found} where a {CONTROLNET_CLASS} is needed",
             "give a ControlNet such as InstantX/Qwen-Image-ControlNet-Union.",
         )
     if config.get("extra_condition_channels", 0) != 0:

@@ -74,7 +74,7 @@ def structure(folder: Path, name: str) -> list[str]:
 
 
 def forbidden(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Those of a checkpoint's files that could run code, with what to do about each."""
+    """The files of a checkpoint that could run code, with what to do about each."""
     for path in sorted(paths):
         if path.endswith(PICKLES):
             yield path, "is a pickle, which can run code when it is opened; remove it."

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from models.checkpoints.checkpoint import Checkpoint
 from models.files.digest import file_digest
-from models.files.quantization_formats import DIFFUSERS, stored_weights
+from models.files.quantization_schemes import DIFFUSERS, stored_weights
 from models.files.safetensors_files import PICKLES, CheckpointError, NotFetched, read_shapes
 from models.transfer.endpoints import listening
 from models.transfer.hub_error import in_sentences

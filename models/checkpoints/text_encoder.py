@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from models.checkpoints.checkpoint import Checkpoint
 from models.files.digest import digest
-from models.files.quantization_formats import TRANSFORMERS
+from models.files.quantization_schemes import TRANSFORMERS
 from models.files.safetensors_files import check_weights
 
 # names how `models.sampling.pooled.pool` does it: what was trained on one way can't judge another

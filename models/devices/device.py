@@ -9,7 +9,7 @@ from importlib.util import find_spec
 
 import torch
 
-from models.files.quantization_formats import FORMS, FOUR_BITS
+from models.files.quantization_schemes import FOUR_BITS, SCHEMES
 from models.files.safetensors_files import CheckpointError
 
 PRECISIONS: dict[str, torch.dtype] = {
@@ -17,7 +17,7 @@ PRECISIONS: dict[str, torch.dtype] = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
     "float8": torch.bfloat16,  # of all that isn't multiplied in float8
-    **dict.fromkeys(map(str, FORMS), torch.bfloat16),  # of all that isn't kept in that form, and of the arithmetic
+    **dict.fromkeys(map(str, SCHEMES), torch.bfloat16),  # of all that isn't kept in that scheme, and of the arithmetic
 }
 # CUDA compute capability from which on a GPU multiplies in it: Ampere's, and Ada's and Hopper's.
 # https://docs.nvidia.com/cuda/cuda-c-programming-guide/#features-and-technical-specifications
@@ -33,7 +33,7 @@ class Gpu:
 
 
 def find_device(device: str) -> torch.device:
-    """`auto` is CUDA where there is any, else the CPU.
+    """Find the device that a job names; `auto` is CUDA where there is any, else the CPU.
 
     Raises:
         CheckpointError: if a device is asked for that there isn't, or isn't here.
@@ -58,7 +58,7 @@ def find_device(device: str) -> torch.device:
 
 
 def find_precision(precision: str, device: torch.device) -> torch.dtype:
-    """`auto` is bfloat16, in which Qwen-Image was trained, on CUDA, and float32 on the CPU.
+    """Find the precision that a job names; `auto` is bfloat16, as in training, on CUDA, and float32 on the CPU.
 
     Raises:
         CheckpointError: if there is no such precision, or the GPU can't multiply in it, or what it needs isn't
@@ -75,7 +75,7 @@ def find_gpu(device: torch.device) -> Gpu | None:
 
 
 def choose_precision(precision: str, gpu: Gpu | None) -> torch.dtype:
-    """As `find_precision`, on a GPU or on the CPU (None)."""
+    """Find a precision as `find_precision` does, on a GPU or on the CPU (None)."""
     if precision != "auto" and precision not in PRECISIONS:
         raise CheckpointError(f"The precision {precision} is unknown", f"use auto or one of {', '.join(PRECISIONS)}.")
     if precision in FOUR_BITS and find_spec("bitsandbytes") is None:

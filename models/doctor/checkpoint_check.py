@@ -12,9 +12,9 @@ from typing import TypeVar
 
 from models.checkpoints.checkpoint import Checkpoint, declared_pipeline, find_checkpoint, find_clip, find_controlnet
 from models.checkpoints.lora import Lora, find_loras
-from models.files.layout import PIPELINES
 from models.files.safetensors_files import CheckpointError, NotFetched
 from models.finding import Finding
+from models.pipelines import PIPELINES
 
 Found = TypeVar("Found")
 
@@ -23,7 +23,8 @@ def check_model(model: str, revision: str | None, pipeline: str) -> tuple[Findin
     """Whether a job's checkpoint can be opened, and the checkpoint if so."""
     kind = declared_pipeline(model, revision)
     if kind not in (None, pipeline):
-        do = f"{PIPELINES[pipeline][0].upper()}{PIPELINES[pipeline][1:]}."
+        remedy = PIPELINES[pipeline].remedy
+        do = f"{remedy[0].upper()}{remedy[1:]}."
         found = f"{model} is a {kind} where a {pipeline} is needed."
         return Finding.failed("checkpoint", found, do, "request"), None
 

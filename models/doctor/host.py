@@ -11,7 +11,14 @@ import psutil
 from models.checkpoints.checkpoint import Checkpoint
 from models.devices.device import choose_precision
 from models.doctor.gpu import usable
-from models.files.quantization_formats import DIFFUSERS, TRANSFORMERS, Forms, count_bytes, form_for, kept_precision
+from models.files.quantization_schemes import (
+    DIFFUSERS,
+    TRANSFORMERS,
+    QuantizationSchemes,
+    count_bytes,
+    kept_precision,
+    scheme_for,
+)
 from models.finding import Finding
 from models.units import GIB
 
@@ -66,10 +73,10 @@ def weights_in(folder: Path, precision: str, itemsize: int) -> int:
     Raises:
         CheckpointError: if weights are stored in a form that packshot doesn't read.
     """
-    forms = Forms.of(folder, form_for(precision, folder), changed=False)
+    schemes = QuantizationSchemes.of(folder, scheme_for(precision, folder), changed=False)
     return (
-        count_bytes(folder / "text_encoder", TRANSFORMERS, itemsize, forms.text_encoder)
-        + count_bytes(folder / "transformer", DIFFUSERS, itemsize, forms.transformer)
+        count_bytes(folder / "text_encoder", TRANSFORMERS, itemsize, schemes.text_encoder)
+        + count_bytes(folder / "transformer", DIFFUSERS, itemsize, schemes.transformer)
         + count_bytes(folder / "vae", DIFFUSERS, itemsize, None)
     )
 

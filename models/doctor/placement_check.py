@@ -10,10 +10,10 @@ from models.devices.device import find_precision
 from models.doctor.gpu import usable
 from models.doctor.host import HostFacts, judge_host, read_host
 from models.engines.engine import MOST_ROWS
-from models.files.quantization_formats import form_for, kept_precision
+from models.files.quantization_schemes import kept_precision, scheme_for
 from models.files.safetensors_files import CheckpointError
 from models.finding import Finding
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.memory.memory_plan import Candidate, MemoryPlan
 from models.memory.placement_choice import Budget, plan_of, sizes_of
 from models.placement_names import WantedPlacement
@@ -28,7 +28,7 @@ def check_placement(
     *,
     device: str,
     precision: str,
-    levers: Levers,
+    options: OptimizationOptions,
     wanted: WantedPlacement,
     gpu_memory: int | None,
     memory_fraction: float,
@@ -39,7 +39,7 @@ def check_placement(
     """What each placement would take of the device for pictures as the checkpoint has them by itself.
 
     Args:
-        levers: those of the job but float8, which its precision says.
+        options: those of the job but float8, which its precision says.
         changed: whether LoRAs are merged.
     """
     found = usable(device)
@@ -50,8 +50,8 @@ def check_placement(
         dtype = find_precision(precision, found)
     except CheckpointError:
         return []  # another check says it
-    form = form_for(precision, checkpoint.folder)
-    sizes = sizes_of(checkpoint, dtype, form=form, levers=levers, changed=changed, controlnet=controlnet)
+    scheme = scheme_for(precision, checkpoint.folder)
+    sizes = sizes_of(checkpoint, dtype, scheme=scheme, options=options, changed=changed, controlnet=controlnet)
     most = min(batch or MOST_ROWS, MOST_ROWS)
     if found.type != "cuda":
         told = f"Everything is in host memory: {_gib(sizes.whole)} of weights"
@@ -62,7 +62,9 @@ def check_placement(
         return [Finding.ok("placement", f"{told}. {unknown}.")]
     budgets = Budget.of(device, found, memory_fraction, gpu_memory).all()
     try:
-        plan = plan_of(checkpoint, pipeline, found, dtype, sizes, form=form, levers=levers, budgets=budgets, most=most)
+        plan = plan_of(
+            checkpoint, pipeline, found, dtype, sizes, scheme=scheme, options=options, budgets=budgets, most=most
+        )
         return judge_plan(plan, wanted, read_host())
     except CheckpointError as error:
         return [Finding.failed("placement", str(error), "Free memory, or use a larger GPU.", "request")]

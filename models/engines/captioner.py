@@ -21,7 +21,7 @@ CAPTION_TOKENS = 512  # as in `QwenImageLayeredPipeline.get_image_caption` of di
 
 
 @dataclass(frozen=True)
-class Caption:
+class WrittenCaption:
     """What became of one picture: a caption, or a failure."""
 
     index: int  # its position among the pictures
@@ -39,8 +39,8 @@ def caption_pictures(
     resolution: int,
     use_en_prompt: bool,
     most: int = CAPTION_ROWS,
-) -> Iterator[list[Caption]]:
-    """Caption source pictures [H, W, 4], and yield each batch as it finishes; every picture yields one Caption.
+) -> Iterator[list[WrittenCaption]]:
+    """Caption source pictures [H, W, 4], and yield each batch as it finishes; every picture yields one WrittenCaption.
 
     The prompt is the pipeline's own, and so is the picture that is shown: at the size it is decomposed at, on white
     where it is transparent. But the pipeline samples where the checkpoint says so, and here the likeliest token is
@@ -60,9 +60,9 @@ def caption_pictures(
     for index, source in enumerate(sources):
         height, width = source.shape[:2]
         try:
-            by_size[layers_size(width, height, resolution, components.vae_scale * 2)].append(index)
+            by_size[layers_size(width, height, resolution, components.token_pixels)].append(index)
         except ValueError as error:
-            yield [Caption(index, None, Failure("internal", str(error), retryable=False), 0.0)]
+            yield [WrittenCaption(index, None, Failure("internal", str(error), retryable=False), 0.0)]
     greedy = _greedy(captioner)
     prompt = captioner.prompt_en if use_en_prompt else captioner.prompt_cn
     with components.reading(), brought_in(captioner.model, components.device):
@@ -77,11 +77,11 @@ def caption_pictures(
             for ended in attempt(batches, write, rows, key, components.device):
                 if isinstance(ended, Done):
                     pairs = zip(ended.batch, ended.made, strict=True)
-                    yield [Caption(index, text, None, ended.seconds) for index, text in pairs]
+                    yield [WrittenCaption(index, text, None, ended.seconds) for index, text in pairs]
                 else:
                     message = f"The model failed to caption this row's picture: {ended.line.rstrip('.')}."
                     failure = Failure(ended.cause, message, retryable=True)
-                    yield [Caption(ended.row, None, failure, ended.seconds)]
+                    yield [WrittenCaption(ended.row, None, failure, ended.seconds)]
 
 
 def _greedy(captioner: Captioner) -> GenerationConfig:

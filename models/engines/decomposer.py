@@ -2,29 +2,27 @@
 
 from collections.abc import Iterator, Sequence
 
-import torch
-
-from models.engines.captioner import CAPTION_ROWS, Caption, caption_pictures
+from models.engines.captioner import CAPTION_ROWS, WrittenCaption, caption_pictures
 from models.engines.engine import Admit, Engine, Picture
 from models.failure import Failure
 from models.files.safetensors_files import CheckpointError
 from models.lost_device import DeviceLost
+from models.pipelines import LAYERED
 from models.requests import LayersRequest, Pixels
-from models.sampling.latents import encode
 
-__all__ = ["Admit", "Caption", "Decomposer", "DeviceLost", "Failure", "Picture"]
+__all__ = ["Admit", "Decomposer", "DeviceLost", "Failure", "Picture", "WrittenCaption"]
 
 
 class Decomposer(Engine):
     """A Qwen-Image-Layered held open on one device.
 
-    decomposer = Decomposer.load(find_checkpoint("miniature", pipeline="QwenImageLayeredPipeline"))
+    decomposer = Decomposer.load(find_checkpoint("miniature", pipeline=Decomposer.pipeline))
     for batch in decomposer.decompose(requests):
         for picture in batch:
             ...
     """
 
-    pipeline = "QwenImageLayeredPipeline"
+    pipeline = LAYERED.name
 
     @property
     def writes_captions(self) -> bool:
@@ -33,10 +31,10 @@ class Decomposer(Engine):
 
     def caption(
         self, sources: Sequence[Pixels], *, resolution: int, use_en_prompt: bool = True
-    ) -> Iterator[list[Caption]]:
+    ) -> Iterator[list[WrittenCaption]]:
         """Write captions of source pictures, uint8 [H, W, 4] of any sizes, and yield each batch as it finishes.
 
-        Every picture yields exactly one Caption; one that fails takes no other with it. How they are written:
+        Every picture yields exactly one WrittenCaption; one that fails takes no other with it. How they are written:
         `models.engines.captioner.caption_pictures`.
 
         Args:
@@ -91,9 +89,4 @@ class Decomposer(Engine):
                     f"A source of {width} × {height} would be stretched to {shape.width} × {shape.height}; "
                     "take its shape from layers_shape."
                 )
-
-        @torch.inference_mode()
-        def sources(batch: list[int]) -> torch.Tensor:
-            return encode(self.components, shape, [requests[index].source for index in batch])
-
-        yield from self._run(requests, sources, admit=admit)
+        yield from self._run(requests, admit=admit)

@@ -16,29 +16,30 @@ from models.devices.attention import Attention
 from models.devices.device import find_device, find_precision
 from models.engines.attempts import Done, attempt
 from models.failure import Cause, Failure
-from models.files.quantization_formats import form_for, kept_precision
+from models.files.quantization_schemes import kept_precision, scheme_for
 from models.loading.components import Components, load_components
-from models.loading.levers import Levers, open_predictor
+from models.loading.optimization_options import OptimizationOptions, open_predictor
 from models.loading.placement import Placement, free_memory
 from models.memory.batch_sizes import BatchSizes, memory_of
 from models.memory.batches import cut_into_batches
 from models.memory.fit import DoesNotFit, Fit, best_fit
-from models.memory.holdings import holdings, told
 from models.memory.measure import Cost, measure_decoding, measure_steps, warm_up
+from models.memory.memory_breakdown import format_breakdown, memory_breakdown
 from models.memory.memory_plan import Forecast, MemoryPlan
 from models.memory.placement_choice import Budget, choose_placement
 from models.memory.usage import Meter, Usage
 from models.placement_names import WantedPlacement
-from models.requests import Pixels, Shape
+from models.requests import Conditioning, ConditionPicture, Pixels, Shape, Workload
 from models.sampling.denoise import denoise, draw_noise
-from models.sampling.latents import decode
+from models.sampling.latents import decode, encode_conditions
 from models.sampling.pooled import Pooled, pool_all
 from models.sampling.prompt_embeds import embed_prompts, tokenize
+from models.transformer.predictor import Pictures
 from models.units import GIB
 
 logger = logging.getLogger(__name__)
 
-EXACT = Levers()
+EXACT = OptimizationOptions()
 CPU_ROWS = 8
 MOST_ROWS = 64
 # Beyond so many image tokens a resident model gains nothing from a larger batch (one H200: 1024² in 11.40 s a picture
@@ -57,9 +58,9 @@ class Picture:
     is_refused: bool = False  # by `Admit`; then there is neither of the two
 
 
-Admit = Callable[[Mapping[str, Pooled]], Collection[int]]
-"""From the texts of all requests, with their vectors as `models.sampling.pooled` makes them, to the positions of the
-requests that nothing may be made of. It is asked once, after prompts were read and before anything is drawn.
+Admit = Callable[[Mapping[Conditioning, Pooled]], Collection[int]]
+"""From the conditionings of all requests, with their vectors as `models.sampling.pooled` makes them, to the positions
+of the requests that nothing may be made of. It is asked once, after prompts were read and before anything is drawn.
 """
 
 
@@ -67,16 +68,26 @@ class Request(Protocol):
     """What decides the pixels of one row."""
 
     @property
-    def texts(self) -> list[str]:
+    def conditionings(self) -> list[Conditioning]:
         """What conditions it: the prompt and, with guidance, the negative prompt."""
 
     @property
+    def condition_pictures(self) -> Sequence[ConditionPicture]:
+        """What the transformer sees beside what it makes."""
+
+    @property
     def seed(self) -> int:
-        """Where its noise comes from."""
+        """The seed of its noise."""
 
     @property
     def shape(self) -> Shape:
         """What it shares with the rows of its batch."""
+
+
+def workload_of(request: Request) -> Workload:
+    """What a row takes, going by what is asked for."""
+    sizes = ((picture.width, picture.height) for picture in request.condition_pictures)
+    return Workload(request.shape, tuple(sizes))
 
 
 class Demand(NamedTuple):
@@ -87,6 +98,7 @@ class Demand(NamedTuple):
     layers: int
     is_guided: bool
     tokens: int  # of its longest prompt, rounded up
+    condition_sizes: tuple[tuple[int, int], ...] = ()  # see `models.requests.Workload`
 
 
 class Engine:
@@ -98,7 +110,7 @@ class Engine:
         self,
         components: Components,
         *,
-        levers: Levers = EXACT,
+        options: OptimizationOptions = EXACT,
         batch: int | None = None,
         memory_fraction: float = 0.9,
         max_prompt_tokens: int = 1024,
@@ -110,8 +122,8 @@ class Engine:
             memory: the file that batch sizes are remembered in.
         """
         self.components = components
-        self.levers = levers
-        self.predictor = open_predictor(components, levers)
+        self.options = options
+        self.predictor = open_predictor(components, options)
         self.batch = batch
         self.memory_fraction = memory_fraction
         self.max_prompt_tokens = max_prompt_tokens
@@ -148,9 +160,9 @@ class Engine:
             device: `auto`, or as torch names it.
             precision: `auto` (bfloat16 on CUDA, float32 on the CPU; where weights are stored compressed, as they are
                 stored), `float32`, `bfloat16`, `float16`; `float8`: bfloat16, but the transformer's image tokens are
-                multiplied in float8; or one of `models.files.quantization_formats.Form`: bfloat16, but weights are kept
-                compressed.
-            fused, attention, step_cache: see `models.loading.levers`.
+                multiplied in float8; or a `models.files.quantization_schemes.QuantizationScheme`: bfloat16, but weights
+                are kept compressed.
+            fused, attention, step_cache: see `models.loading.optimization_options`.
             batch: the most rows that go through the device together; None for as many as do it good.
             memory_fraction: how much of the GPU's free memory may be used.
             gpu_memory: bytes of the GPU's memory that this process may use; None for all of it.
@@ -166,15 +178,15 @@ class Engine:
         """
         found = find_device(device)
         precision = kept_precision(precision, checkpoint.folder)
-        dtype, form = find_precision(precision, found), form_for(precision, checkpoint.folder)
-        levers = Levers(fused, attention, precision == "float8", step_cache)
+        dtype, scheme = find_precision(precision, found), scheme_for(precision, checkpoint.folder)
+        options = OptimizationOptions(fused, attention, precision == "float8", step_cache)
         placed, plan = choose_placement(
             checkpoint,
             cls.pipeline,
             found,
             dtype,
-            form=form,
-            levers=levers,
+            scheme=scheme,
+            options=options,
             wanted=placement,
             budget=Budget.of(device, found, memory_fraction, gpu_memory),
             most=min(batch or MOST_ROWS, MOST_ROWS),
@@ -187,7 +199,7 @@ class Engine:
             dtype,
             placed,
             pipeline=cls.pipeline,
-            form=form,
+            scheme=scheme,
             controlnet=controlnet,
             controlnet_scale=controlnet_scale,
             loras=loras,
@@ -195,30 +207,30 @@ class Engine:
         )
         engine = cls(
             components,
-            levers=levers,
+            options=options,
             batch=batch,
             memory_fraction=memory_fraction,
             max_prompt_tokens=max_prompt_tokens,
-            memory=_memory(checkpoint, components, levers) if found.type == "cuda" else None,
+            memory=_memory(checkpoint, components, options) if found.type == "cuda" else None,
         )
         engine.plan = plan
         return engine
 
     @property
     def device(self) -> torch.device:
-        """Where pictures are made."""
+        """The device that pictures are made on."""
         return self.components.device
 
     @property
     def precision(self) -> str:
         """The precision of weights and arithmetic, as `load` takes it; never `auto`."""
-        if self.levers.float8:
+        if self.options.float8:
             return "float8"
-        return self.components.form or str(self.components.dtype).removeprefix("torch.")
+        return self.components.scheme or str(self.components.dtype).removeprefix("torch.")
 
     @property
     def placement(self) -> Placement:
-        """Where the weights are: see `models.loading.placement`."""
+        """The placement of the weights: see `models.loading.placement`."""
         return self.components.placement
 
     @property
@@ -229,7 +241,7 @@ class Engine:
     @property
     def size_multiple(self) -> int:
         """Width and height must be multiples of this many pixels."""
-        return self.components.vae_scale * 2
+        return self.components.token_pixels
 
     @property
     def fewest_steps(self) -> int:
@@ -238,8 +250,8 @@ class Engine:
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
         """How many tokens of each prompt the transformer would read; `max_prompt_tokens` is compared with these."""
-        ids = tokenize(self.components, prompts)
-        return [len(ids[prompt]) - self.components.template_tokens for prompt in prompts]
+        ids = tokenize(self.components, map(Conditioning, prompts))
+        return [len(ids[Conditioning(prompt)]) - self.components.template_tokens for prompt in prompts]
 
     def _check(self, requests: Sequence[Request]) -> None:
         """Refuse what can't be drawn together: whoever asked made a mistake, and no row is to blame."""
@@ -257,7 +269,6 @@ class Engine:
     def _run(
         self,
         requests: Sequence[Request],
-        sources: Callable[[list[int]], torch.Tensor] | None = None,
         controls: Callable[[list[int]], torch.Tensor] | None = None,
         admit: Admit | None = None,
     ) -> Iterator[list[Picture]]:
@@ -265,43 +276,45 @@ class Engine:
 
         Args:
             requests: of one shape, which `_check` has seen.
-            sources: from positions in `requests` to the packed latents [B, H/16 · W/16, 64] of their source pictures.
-            controls: the same for their control pictures.
+            controls: from positions in `requests` to the packed latents [B, H/16 · W/16, 64] of their control pictures.
             admit: says what may be made; all of it without one.
         """
         shape = requests[0].shape
-        texts = [request.texts for request in requests]
+        conditionings = [request.conditionings for request in requests]
         embeds, failures = embed_prompts(
-            self.components, (text for row in texts for text in row), self.max_prompt_tokens
+            self.components, (each for row in conditionings for each in row), self.max_prompt_tokens
         )
         barred = set(admit(pool_all(embeds))) if admit else set[int]()
         ended = [
             Picture(index, None, failure, 0.0, is_refused=failure is None)
-            for index, row in enumerate(texts)
-            if (failure := next((failures[text] for text in row if text in failures), None)) or index in barred
+            for index, row in enumerate(conditionings)
+            if (failure := next((failures[each] for each in row if each in failures), None)) or index in barred
         ]
         if ended:
             yield ended
         out = {picture.index for picture in ended}
-        rows = {index: [embeds[text] for text in row] for index, row in enumerate(texts) if index not in out}
+        rows = {index: [embeds[each] for each in row] for index, row in enumerate(conditionings) if index not in out}
         if not rows:
             return
 
         def make(batch: list[int]) -> list[Pixels | None]:
             noise = draw_noise(self.components, shape, [requests[index].seed for index in batch])
-            source = sources(batch) if sources else None
+            pictures = self._encode([requests[index].condition_pictures for index in batch])
             control = controls(batch) if controls else None
-            return self._make(shape, noise, [rows[index] for index in batch], source, control)
+            return self._make(shape, noise, [rows[index] for index in batch], pictures, control)
 
         lengths = {index: tuple(map(len, embeds)) for index, embeds in rows.items()}
         tokens = -(-max(map(max, lengths.values())) // 128) * 128
-        demand = Demand(shape.width, shape.height, shape.layers, shape.guidance > 1, tokens)
+        workloads = {index: workload_of(requests[index]) for index in rows}
+        workload = max(workloads.values(), key=self._image_tokens)
+        demand = Demand(shape.width, shape.height, shape.layers, shape.guidance > 1, tokens, workload.condition_sizes)
         if self._crowded_by not in (None, demand):
-            self.predictor.come_back()
+            self.predictor.reload()
             self._crowded_by = None
-        self._fit(demand, shape, len(rows))
+        self._fit(demand, workload, len(rows))
         indices = list(rows)
-        batches = cut_into_batches([lengths[index] for index in indices], self._rows[demand])
+        unlike = [(self._image_tokens(workloads[index]), *lengths[index]) for index in indices]
+        batches = cut_into_batches(unlike, self._rows[demand])
         queue = [[indices[position] for position in batch] for batch in batches]
         for tried in attempt(queue, make, self._rows, demand, self.device, lambda: self._make_room(demand)):
             if isinstance(tried, Done):
@@ -319,36 +332,43 @@ class Engine:
         shape: Shape,
         noise: torch.Tensor,
         rows: Sequence[Sequence[torch.Tensor]],
-        source: torch.Tensor | None,
+        pictures: Pictures | None,
         control: torch.Tensor | None,
     ) -> list[Pixels | None]:
         """Make one batch → the frames of each row, None where they aren't finite."""
-        latents = denoise(self.components, self.predictor, shape, noise, rows, source, control)
+        latents = denoise(self.components, self.predictor, shape, noise, rows, pictures, control)
         return decode(self.components, shape, latents)
+
+    @torch.inference_mode()
+    def _encode(self, rows: Sequence[Sequence[ConditionPicture]]) -> Pictures | None:
+        """The condition pictures of a batch as the transformer reads them; None where no row has any."""
+        return encode_conditions(self.components, rows) if any(rows) else None
+
+    def _image_tokens(self, workload: Workload) -> int:
+        return workload.image_tokens(self.size_multiple)
 
     def _make_room(self, demand: Demand) -> bool:
         """For pictures of this kind leave less of the model on the device; whether there was anything to leave."""
-        if not self.predictor.retreat():
+        if not self.predictor.offload():
             return False
         self._crowded_by = demand
         logger.warning("Memory is short: half of the blocks that stayed on %s wait in host memory now.", self.device)
         return True
 
-    def _fit(self, demand: Demand, shape: Shape, count: int) -> None:
-        """Find how many of `count` rows of `shape` go through the device together."""
+    def _fit(self, demand: Demand, workload: Workload, count: int) -> None:
+        """Find how many of `count` rows, none of which takes more than `workload`, go through the device together."""
+        shape = workload.shape
         most = min(self.batch or MOST_ROWS, MOST_ROWS, count)
         if self.device.type != "cuda":
             self._rows.setdefault(demand, min(self.batch or CPU_ROWS, MOST_ROWS))
             return
         if self.placement.kind == "resident":
-            pictures = shape.frames + (shape.layers > 0)  # the source is one, too
-            image_tokens = pictures * shape.width * shape.height // self.size_multiple**2
-            most = min(most, max(1, RESIDENT_BATCH_TOKENS // image_tokens))
+            most = min(most, max(1, RESIDENT_BATCH_TOKENS // self._image_tokens(workload)))
 
         def measure(rows: int) -> Cost | None:
             torch.cuda.empty_cache()  # what other sizes left behind
             try:
-                cost = measure_steps(self.components, self.predictor, shape, demand.tokens, rows)
+                cost = measure_steps(self.components, self.predictor, workload, demand.tokens, rows)
             except torch.OutOfMemoryError:
                 return None
             return None if cost.is_tight and rows > 1 else cost
@@ -384,7 +404,7 @@ class Engine:
 
     def _failure(self, cause: Cause, line: str, shape: Shape) -> Failure:
         if cause == "out_of_memory":
-            held = told(holdings(self.components, self.predictor))
+            held = format_breakdown(memory_breakdown(self.components, self.predictor))
             message = (
                 f"One picture of {shape} doesn't fit the memory that is left on {self.device} beside the model "
                 f"({held}); "
@@ -401,10 +421,10 @@ class Engine:
         return Failure("not_finite", message, retryable=False)
 
 
-def _memory(checkpoint: Checkpoint, components: Components, levers: Levers) -> Path:
+def _memory(checkpoint: Checkpoint, components: Components, options: OptimizationOptions) -> Path:
     """The file that remembers batch sizes for a checkpoint on a GPU, as far as speed or memory depend on it."""
     gpu = torch.cuda.get_device_properties(components.device)
     cap = torch.cuda.get_per_process_memory_fraction(components.device)
     controlnet = components.controlnet is not None
-    model = checkpoint.revision, str(components.placement), components.dtype, components.form, controlnet
-    return memory_of(model, levers, gpu.name, gpu.total_memory, cap, torch.__version__, diffusers.__version__)
+    model = checkpoint.revision, str(components.placement), components.dtype, components.scheme, controlnet
+    return memory_of(model, options, gpu.name, gpu.total_memory, cap, torch.__version__, diffusers.__version__)

@@ -8,6 +8,7 @@ import torch
 from models.engines.engine import Admit, Engine, Picture
 from models.failure import Failure
 from models.lost_device import DeviceLost
+from models.pipelines import TEXT_TO_IMAGE
 from models.requests import PictureRequest
 from models.sampling.latents import encode
 
@@ -23,7 +24,7 @@ class Generator(Engine):
             ...
     """
 
-    pipeline = "QwenImagePipeline"
+    pipeline = TEXT_TO_IMAGE.name
 
     def render(self, requests: Sequence[PictureRequest], *, admit: Admit | None = None) -> Iterator[list[Picture]]:
         """Make the pictures of `requests`, which share one shape, and yield each batch as it finishes.
@@ -55,7 +56,7 @@ class Generator(Engine):
         @torch.inference_mode()
         def controls(batch: list[int]) -> torch.Tensor:
             pictures = [control for index in batch if (control := requests[index].control) is not None]
-            return encode(self.components, shape, pictures)
+            return encode(self.components, shape.width, shape.height, pictures)
 
         for batch in self._run(requests, controls=controls if controlled else None, admit=admit):
             yield [

@@ -6,6 +6,7 @@ from typing import Any
 
 from models.files.inventory import INVENTORY
 from models.files.safetensors_files import PICKLES, CheckpointError
+from models.pipelines import CONTROLNET_CLASS, PIPELINES, TEXT_TO_IMAGE
 
 Read = Callable[[str], dict[str, Any]]
 
@@ -18,10 +19,6 @@ SETTINGS = (
     ".model",
     ".jinja",
 )  # suffixes of what tokenizers, schedulers and models read beside weights
-PIPELINES = {
-    "QwenImagePipeline": "to make pictures from prompts, give a checkpoint such as Qwen/Qwen-Image",
-    "QwenImageLayeredPipeline": "to take pictures apart, give a checkpoint such as Qwen/Qwen-Image-Layered",
-}
 CLIP_WEIGHTS = (  # in open_clip's own order, so that a pickle it would prefer is seen (open_clip 3.3)
     "open_clip_model.safetensors",
     "open_clip_pytorch_model.safetensors",
@@ -50,7 +47,7 @@ def needed(paths: Collection[str], read: Read, where: str) -> list[str]:
         if weights is None or weights.endswith(PICKLES):
             raise CheckpointError(f"{where} has no open_clip_model.safetensors", "give a CLIP in safetensors.")
         return [*(path for path in settings if path != CLIP), weights, CLIP]
-    if CONTROLNET in paths and read(CONTROLNET).get("_class_name") == "QwenImageControlNetModel":
+    if CONTROLNET in paths and read(CONTROLNET).get("_class_name") == CONTROLNET_CLASS:
         return [*_weights(paths, read, "", "diffusion_pytorch_model", where), CONTROLNET]
     raise CheckpointError(
         f"{where} is no checkpoint of diffusers, for it has no {PIPELINE}", "give one such as Qwen/Qwen-Image."
@@ -87,7 +84,7 @@ def stem(library: str, class_name: str) -> str | None:
 def _of_pipeline(paths: Collection[str], read: Read, where: str) -> list[str]:
     index = read(PIPELINE)
     if (found := index.get("_class_name")) not in PIPELINES:
-        raise CheckpointError(f"{where} is a {found}, which packshot doesn't use", f"{PIPELINES['QwenImagePipeline']}.")
+        raise CheckpointError(f"{where} is a {found}, which packshot doesn't use", f"{TEXT_TO_IMAGE.remedy}.")
     chosen = ["sampling_config.json"] if "sampling_config.json" in paths else []
     for component, (library, class_name) in components(index, f"{where}'s {PIPELINE}").items():
         chosen += sorted(path for path in paths if path.startswith(f"{component}/") and path.endswith(SETTINGS))

@@ -25,7 +25,7 @@ class CheckpointError(Mendable, ValueError):
 
 
 class NotFetched(CheckpointError):  # noqa: N818 nothing is wrong with it
-    """It is on the hub, not here, and nothing may be fetched."""
+    """A checkpoint is on the hub, not here, and nothing may be fetched."""
 
 
 class CheckpointUnreachable(Mendable):
@@ -55,7 +55,7 @@ class Tensor:
     stop: int
 
     def read(self) -> bytes:
-        """Its bytes."""
+        """The bytes of the tensor."""
         with self.file.open("rb") as file:
             file.seek(self.start)
             return file.read(self.stop - self.start)
@@ -77,7 +77,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def parse_json(content: bytes, where: str) -> dict[str, Any]:
-    """As `read_json`, of content that was read from `where`."""
+    """Parse a JSON object as `read_json` does, of content that was read from `where`."""
     try:
         parsed = json.loads(content.decode("utf-8"))
     except ValueError as error:
@@ -88,12 +88,12 @@ def parse_json(content: bytes, where: str) -> dict[str, Any]:
 
 
 def read_header(path: Path) -> dict[str, int]:
-    """As `read_tensors`, with the number of each tensor's elements."""
+    """Name tensors as `read_tensors` does, each with the number of its elements."""
     return {name: math.prod(tensor.shape) for name, tensor in read_tensors(path).items()}
 
 
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    """As `read_tensors`, with each tensor's shape."""
+    """Name tensors as `read_tensors` does, each with its shape."""
     return {name: tensor.shape for name, tensor in read_tensors(path).items()}
 
 

@@ -40,11 +40,15 @@ def _modulated_norm(
     gate_pointer,
     shift_pointer,
     scale_pointer,
+    kinds_pointer,
     out_pointer,
     row_scale_pointer,
     width,
+    gate_stride,
+    stride,
     eps,
     UPDATE: tl.constexpr,
+    KINDS: tl.constexpr,
     QUANTIZE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
@@ -52,6 +56,11 @@ def _modulated_norm(
     columns = tl.arange(0, BLOCK)
     mask = columns < width
     x = tl.load(x_pointer + row * width + columns, mask=mask, other=0.0).to(tl.float32)
+    if KINDS:
+        kind = tl.load(kinds_pointer + row).to(tl.int64)
+        gate_pointer += kind * gate_stride
+        shift_pointer += kind * stride
+        scale_pointer += kind * stride
     if UPDATE:
         update = tl.load(update_pointer + row * width + columns, mask=mask, other=0.0).to(tl.float32)
         update += tl.load(bias_pointer + columns, mask=mask, other=0.0).to(tl.float32)
@@ -163,22 +172,30 @@ def modulated_norm(
     shift: torch.Tensor,
     scale: torch.Tensor,
     eps: float,
+    kinds: torch.Tensor | None,
     out: torch.Tensor,
     row_scale: torch.Tensor | None,
 ) -> None:
     """See `models.transformer.fused.modulated_norm`; the update is its product, bias and gate."""
     rows, width = x.shape
     block = triton.next_power_of_2(width)
+    product, bias, gate = update or (x, shift, shift)
     _modulated_norm[(rows,)](
         x,
-        *(update or (x, shift, shift)),
+        product,
+        bias,
+        gate,
         shift,
         scale,
+        shift if kinds is None else kinds,
         out,
         shift if row_scale is None else row_scale,
         width,
+        0 if kinds is None else gate.stride(0),
+        0 if kinds is None else shift.stride(0),
         eps,
         UPDATE=update is not None,
+        KINDS=kinds is not None,
         QUANTIZE=row_scale is not None,
         BLOCK=block,
         num_warps=_warps(block),

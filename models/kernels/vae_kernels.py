@@ -2,7 +2,7 @@
 
 Activations are [B, C, H, W] in channels-last memory, so a matrix of pixels by channels; a program takes several pixels
 with all their channels. Arithmetic is in float32 whatever the precision of the tensors. Import this only where there is
-Triton; `models.vae.vae_operations` chooses between it and torch. Read in Triton 3.6 and 3.9.
+Triton; `models.architectures.qwen_image.vae_operations` chooses between it and torch. Read in Triton 3.6 and 3.9.
 """
 
 from typing import Any

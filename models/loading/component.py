@@ -13,10 +13,10 @@ import transformers
 from transformers import GenerationConfig
 
 from models.failure import first_line
-from models.files.quantization_formats import DIFFUSERS, TRANSFORMERS, Form, stored_weights
+from models.files.quantization_schemes import DIFFUSERS, TRANSFORMERS, QuantizationScheme, stored_weights
 from models.files.safetensors_files import CheckpointError
 from models.loading.loaded_once import one_at_a_time
-from models.loading.stored import assemble, keep_stored, restored_state
+from models.loading.stored import assemble, dequantized_state, keep_stored
 
 
 @contextmanager
@@ -57,7 +57,7 @@ def load_part(
     device: torch.device,
     dtype: torch.dtype,
     unused: tuple[str, ...] = (),
-    keep: Form | None = None,
+    keep: QuantizationScheme | None = None,
 ) -> Any:
     """Load one component straight onto its device.
 
@@ -65,12 +65,12 @@ def load_part(
 
     Args:
         unused: beginnings of the names of weights that may be missing.
-        keep: of a diffusers model, the form in which weights stay as they are stored. The weights of the text encoder's
+        keep: of a diffusers model, the scheme whose weights stay as they are stored. The weights of the text encoder's
             blocks always do.
     """
     is_of_diffusers = issubclass(model_class, diffusers.ModelMixin)
     weights = stored_weights(folder, DIFFUSERS if is_of_diffusers else TRANSFORMERS)
-    is_compressed = any(stored.form for stored in weights.values())
+    is_compressed = any(stored.scheme for stored in weights.values())
     try:
         if is_compressed and is_of_diffusers:
             return assemble(model_class, folder, weights, device, dtype, keep).eval()
@@ -79,7 +79,7 @@ def load_part(
             config = model_class.config_class.from_pretrained(folder)
             config.__dict__.pop("quantization_config", None)
             source = {"pretrained_model_name_or_path": None, "config": config}
-            source["state_dict"] = restored_state(weights, dtype)
+            source["state_dict"] = dequantized_state(weights, dtype)
         model, info = model_class.from_pretrained(
             **source,
             local_files_only=True,

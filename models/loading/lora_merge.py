@@ -1,30 +1,34 @@
 """LoRAs merged into a transformer when it is loaded, so that they cost nothing afterwards."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
-from diffusers import QwenImagePipeline, QwenImageTransformer2DModel
 from peft.tuners.tuners_utils import BaseTunerLayer
 from safetensors.torch import load_file
+from torch import nn
 
 from models.checkpoints.lora import Lora, prefixed
 from models.failure import first_line
 from models.files.safetensors_files import CheckpointError, read_shapes
 
 
-def merge(transformer: QwenImageTransformer2DModel, loras: Sequence[Lora]) -> None:
+def merge(transformer: nn.Module, loras: Sequence[Lora], loader: Callable[[Any], Any]) -> None:
     """Merge LoRAs into `transformer`, in place: each weight becomes W + Σ scale · alpha / rank · B A.
 
     As diffusers' `fuse_lora`, but layer by layer in float32, so that a weight of lower precision is rounded once.
+
+    Args:
+        loader: see `models.architectures.model_family.Architecture.lora_loader`.
 
     Raises:
         CheckpointError: if a LoRA can't be loaded, or not all of it.
     """
     if not loras:
         return
-    pipeline = QwenImagePipeline(scheduler=None, vae=None, text_encoder=None, tokenizer=None, transformer=transformer)
+    pipeline = loader(transformer)
     names = [f"lora{number}" for number in range(len(loras))]
     for name, lora in zip(names, loras, strict=True):
         _load(pipeline, lora, name)
@@ -38,7 +42,7 @@ def merge(transformer: QwenImageTransformer2DModel, loras: Sequence[Lora]) -> No
     pipeline.unload_lora_weights()
 
 
-def _load(pipeline: QwenImagePipeline, lora: Lora, name: str) -> None:
+def _load(pipeline: Any, lora: Lora, name: str) -> None:
     """Put a LoRA beside the layers that it changes; what diffusers warns of, as of unused weights, is an error."""
     try:
         with _warnings() as warnings:
@@ -69,13 +73,13 @@ def _warnings() -> Iterator[list[str]]:
     """What diffusers logs as warnings meanwhile, instead of showing it."""
     heard: list[str] = []
 
-    class Listener(logging.Handler):
+    class Recorder(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
             heard.append(record.getMessage())
 
     library = logging.getLogger("diffusers")
     handlers, level = library.handlers, library.level
-    library.handlers = [Listener(logging.WARNING)]
+    library.handlers = [Recorder(logging.WARNING)]
     library.setLevel(logging.WARNING)
     try:
         yield heard

@@ -27,14 +27,13 @@ from models.placement_names import Kind
 from models.transformer.weight_stream import SLOTS
 from models.units import GIB
 
-HIDDEN = (
-    1.5  # times as long as a block's transfer its arithmetic shall take: the bus is shared with pictures, and slows
-)
+MIN_COMPUTE_TO_TRANSFER = 1.5
+"""Least ratio of the time of a block's arithmetic to that of its transfer: the bus is shared, and slows."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where a model's weights are."""
+    """The devices that a model's weights are on."""
 
     kind: Kind
     blocks: int  # of the transformer
@@ -144,7 +143,7 @@ def rows_that_hide(block_bytes: int, bytes_a_second: float, seconds_a_row: float
     Args:
         seconds_a_row: that a block's arithmetic takes for each row.
     """
-    return max(1, math.ceil(HIDDEN * block_bytes / bytes_a_second / seconds_a_row))
+    return max(1, math.ceil(MIN_COMPUTE_TO_TRANSFER * block_bytes / bytes_a_second / seconds_a_row))
 
 
 def free_memory(device: torch.device) -> int:

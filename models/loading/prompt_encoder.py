@@ -1,4 +1,4 @@
-"""What reads prompts: a checkpoint's tokenizer and text encoder, with the rest of it or alone."""
+"""The prompt encoder: a checkpoint's tokenizer and text encoder, with the rest of it or alone."""
 
 from __future__ import annotations
 
@@ -10,37 +10,46 @@ from typing import Any
 
 import torch
 import transformers
-from diffusers import QwenImageLayeredPipeline, QwenImagePipeline
-from transformers import PreTrainedTokenizerBase, Qwen2_5_VLForConditionalGeneration
+from transformers import PreTrainedTokenizerBase
 
+from models.architectures.model_family import Architecture, PipelineRules
+from models.architectures.registry import architecture_of, rules_of
 from models.checkpoints.checkpoint import Checkpoint, check_kind
 from models.devices.device import find_device, find_precision
-from models.files.quantization_formats import TRANSFORMERS, Forms, count_bytes, form_for, kept_precision
+from models.files.quantization_schemes import TRANSFORMERS, QuantizationSchemes, count_bytes, kept_precision, scheme_for
 from models.loading.component import load_part, loading
 from models.loading.placement import free_memory, limit_memory
+from models.pipelines import TEXT_TO_IMAGE
 from models.transformer.host_weights import look_up_on_host, stream_layers
-from models.transformer.quantized import check_form, compress
+from models.transformer.quantized import check_scheme, compress
 from models.transformer.weight_stream import WeightStream
-
-# Where no captions are written, no logits are computed and no picture is read: head and vision tower needn't be there.
-CAPTION_WEIGHTS = ("lm_head.", "model.visual.", "visual.")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Reader:
-    """The parts that read prompts, on one device."""
+class PromptEncoder:
+    """The parts that turn prompts into embeddings, on one device."""
 
     tokenizer: PreTrainedTokenizerBase
-    text_encoder: torch.nn.Module  # the language model of Qwen2.5-VL, without vision tower and head
-    template: str  # the text a prompt is put into
-    template_tokens: int  # how many tokens of the template come before the prompt, and are dropped
+    text_encoder: torch.nn.Module  # its language model, without vision tower and head
+    architecture: Architecture
+    rules: PipelineRules  # of the pipeline that the checkpoint is for
     device: torch.device
     dtype: torch.dtype
     text_layers: WeightStream | None = None  # of a text encoder whose layers are in host memory
 
+    @property
+    def template(self) -> str:
+        """The text that a prompt is put into."""
+        return self.rules.template
+
+    @property
+    def template_tokens(self) -> int:
+        """How many tokens of the template come before the prompt, and are dropped."""
+        return self.rules.template_tokens
+
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """While prompts are read; afterwards the text encoder leaves the device where it isn't resident."""
+        """Hold while prompts are read; afterwards the text encoder leaves the device where it isn't resident."""
         try:
             yield
         finally:
@@ -48,50 +57,51 @@ class Reader:
                 self.text_layers.release()
 
 
-def load_reader(
+def load_prompt_encoder(
     checkpoint: Checkpoint,
     *,
-    pipeline: str = "QwenImagePipeline",
+    pipeline: str = TEXT_TO_IMAGE.name,
     device: str = "auto",
     precision: str = "auto",
     memory_fraction: float = 0.9,
     gpu_memory: int | None = None,
-) -> Reader:
-    """Open what reads a checkpoint's prompts, and nothing else of it; its weights as an engine has them.
+) -> PromptEncoder:
+    """Open a checkpoint's prompt encoder, and nothing else of it; its weights as an engine has them.
 
     They stay on the device if they fit, else in host memory, from where they come layer by layer.
 
     Args:
-        pipeline: `QwenImagePipeline` or `QwenImageLayeredPipeline`, whichever the checkpoint is for.
+        pipeline: the name of the class that the checkpoint is for, one of `models.pipelines.PIPELINES`.
         device, precision, memory_fraction, gpu_memory: see `models.engines.engine.Engine.load`.
 
     Raises:
         CheckpointError: if the checkpoint, the device or the precision won't do.
     """
-    folder, found = checkpoint.folder, find_device(device)
+    folder, found, architecture = checkpoint.folder, find_device(device), architecture_of(pipeline)
     precision = kept_precision(precision, folder)
     dtype = find_precision(precision, found)
-    forms = Forms.of(folder, form_for(precision, folder), changed=False)
-    check_form(forms.text_encoder, found)
+    schemes = QuantizationSchemes.of(folder, scheme_for(precision, folder), changed=False)
+    check_scheme(schemes.text_encoder, found)
     is_streamed = False
     if found.type == "cuda":
         if gpu_memory is not None:
             limit_memory(found, gpu_memory)
-        size = count_bytes(folder / "text_encoder", TRANSFORMERS, dtype.itemsize, forms.text_encoder)
+        size = count_bytes(folder / "text_encoder", TRANSFORMERS, dtype.itemsize, schemes.text_encoder)
         is_streamed = size > free_memory(found) * memory_fraction
     tokenizer_class = check_kind(folder, pipeline)["tokenizer"][1]
     with loading():
+        # No logits are computed and no picture is read: head and vision tower needn't be there.
+        home = torch.device("cpu") if is_streamed else found
         text_encoder = load_text_encoder(
-            folder, forms, found, torch.device("cpu") if is_streamed else found, dtype, CAPTION_WEIGHTS
+            architecture.text_encoder, folder, schemes, found, home, dtype, architecture.eyes_and_head
         )
         tokenizer = load_tokenizer(folder, tokenizer_class)
-    template, template_tokens = template_of(pipeline)
-    language_model = text_encoder.model.language_model
-    return Reader(
+    language_model = architecture.language_model(text_encoder)
+    return PromptEncoder(
         tokenizer=tokenizer,
         text_encoder=language_model,
-        template=template,
-        template_tokens=template_tokens,
+        architecture=architecture,
+        rules=rules_of(pipeline),
         device=found,
         dtype=dtype,
         text_layers=stream_text_encoder(language_model, found) if is_streamed else None,
@@ -106,8 +116,9 @@ def load_tokenizer(folder: Path, class_name: str) -> PreTrainedTokenizerBase:
 
 
 def load_text_encoder(
+    model_class: Any,
     folder: Path,
-    forms: Forms,
+    schemes: QuantizationSchemes,
     device: torch.device,
     home: torch.device,
     dtype: torch.dtype,
@@ -116,17 +127,17 @@ def load_text_encoder(
     """The text encoder of the checkpoint in `folder`, its vision tower and head included.
 
     Args:
-        forms: what its weights are kept in; they are compressed on `device`.
+        schemes: what its weights are kept in; they are compressed on `device`.
         home: where they stay.
         unused: beginnings of the names of weights that may be missing.
 
     Raises:
         CheckpointError: if it lacks weights, or can't be loaded.
     """
-    first = torch.device("cpu") if forms.text_encoder else home
-    text_encoder = load_part(Qwen2_5_VLForConditionalGeneration, folder / "text_encoder", first, dtype, unused)
-    if forms.text_encoder and forms.compresses_text_encoder:
-        compress(text_encoder, forms.text_encoder, device, home)
+    first = torch.device("cpu") if schemes.text_encoder else home
+    text_encoder = load_part(model_class, folder / "text_encoder", first, dtype, unused)
+    if schemes.text_encoder and schemes.compresses_text_encoder:
+        compress(text_encoder, schemes.text_encoder, device, home)
     return text_encoder.to(home)
 
 
@@ -137,12 +148,3 @@ def stream_text_encoder(text_encoder: Any, device: torch.device) -> WeightStream
     text_encoder.norm.to(device)
     text_encoder.rotary_emb.to(device)
     return stream
-
-
-def template_of(pipeline: str) -> tuple[str, int]:
-    """The text that a pipeline puts prompts into, and how many of its tokens come before them and are dropped."""
-    # The pipeline's own constants, so that they can't drift from diffusers'.
-    parts = dict.fromkeys(("scheduler", "vae", "text_encoder", "tokenizer", "transformer"))
-    is_layered = pipeline == "QwenImageLayeredPipeline"
-    stock = QwenImageLayeredPipeline(processor=None, **parts) if is_layered else QwenImagePipeline(**parts)
-    return stock.prompt_template_encode, stock.prompt_template_encode_start_idx

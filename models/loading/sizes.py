@@ -8,9 +8,16 @@ from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
-from models.files.quantization_formats import DIFFUSERS, TRANSFORMERS, Form, Forms, bytes_of, stored_weights
+from models.architectures.qwen_image.modulations import STEPS_AT_ONCE
+from models.files.quantization_schemes import (
+    DIFFUSERS,
+    TRANSFORMERS,
+    QuantizationScheme,
+    QuantizationSchemes,
+    bytes_of,
+    stored_weights,
+)
 from models.files.safetensors_files import read_json
-from models.transformer.modulations import STEPS_AT_ONCE
 
 BLOCK = re.compile(r"transformer_blocks\.(\d+)\.(?P<modulation>(?:img|txt)_mod\.)?(?P<image>attn\.to_|img_mlp\.)?.*")
 LAYER = re.compile(r"(?:.+\.)?layers\.(\d+)\..*")
@@ -33,14 +40,14 @@ class Sizes:
 
     @property
     def whole(self) -> int:
-        """All of them."""
+        """The bytes of all weights."""
         return self.text_encoder + self.blocks * (self.block + self.modulation) + self.rest
 
 
 def read_sizes(
     folder: Path,
     itemsize: int,
-    form: Form | None,
+    scheme: QuantizationScheme | None,
     *,
     float8: bool = False,
     fused: bool = True,
@@ -48,12 +55,12 @@ def read_sizes(
     unused: tuple[str, ...] = (),
     controlnet: Path | None = None,
 ) -> Sizes:
-    """Those of a checkpoint.
+    """Read the sizes of a checkpoint.
 
     Args:
         folder: the checkpoint's.
         itemsize: bytes of a number that is kept as a float.
-        form: what the weights of the transformer's blocks are kept in.
+        scheme: what the weights of the transformer's blocks are kept in.
         float8: whether those that the image's tokens are multiplied with become float8.
         fused: whether modulations are made once for a schedule; if not, their weights are a part of their blocks.
         changed: whether a LoRA changes the weights.
@@ -63,8 +70,8 @@ def read_sizes(
     Raises:
         CheckpointError: if weights are missing, or stored in a form that packshot doesn't read.
     """
-    forms = Forms.of(folder, form, changed=changed)
-    text = bytes_of(folder / "text_encoder", TRANSFORMERS, itemsize, forms.text_encoder)
+    schemes = QuantizationSchemes.of(folder, scheme, changed=changed)
+    text = bytes_of(folder / "text_encoder", TRANSFORMERS, itemsize, schemes.text_encoder)
     text = {name: size for name, size in text.items() if not name.startswith(unused)}
     layers: dict[str, int] = defaultdict(int)
     for name, size in text.items():
@@ -73,7 +80,7 @@ def read_sizes(
     blocks: dict[str, int] = defaultdict(int)
     modulations: dict[str, int] = defaultdict(int)
     rest = 0
-    for name, size in bytes_of(folder / "transformer", DIFFUSERS, itemsize, forms.transformer).items():
+    for name, size in bytes_of(folder / "transformer", DIFFUSERS, itemsize, schemes.transformer).items():
         block = BLOCK.fullmatch(name)
         if block is None:
             rest += size
@@ -89,6 +96,7 @@ def read_sizes(
         rest += sum(bytes_of(controlnet, DIFFUSERS, itemsize, None).values())
     config = read_json(folder / "transformer" / "config.json")
     width = config["num_attention_heads"] * config["attention_head_dim"]
+    streams = 3 if config.get("zero_cond_t") else 2  # condition pictures may have a modulation of their own
     return Sizes(
         text_encoder=sum(text.values()),
         text_layer=max(layers.values(), default=0),
@@ -98,11 +106,14 @@ def read_sizes(
         block=max(blocks.values(), default=0),
         modulation=max(modulations.values(), default=0),
         rest=rest,
-        table=STEPS_AT_ONCE * len(blocks) * 2 * 6 * width * itemsize if fused else 0,
+        table=STEPS_AT_ONCE * len(blocks) * streams * 6 * width * itemsize if fused else 0,
     )
 
 
 def _single_frame(name: str, shape: tuple[int, ...]) -> int:
-    """How many numbers of a weight of the VAE are kept: one slice of a kernel over time (`models.vae.single_frame`)."""
+    """How many numbers of a weight of the VAE are kept: one slice of a kernel over time.
+
+    See `models.architectures.qwen_image.single_frame`.
+    """
     is_sliced = len(shape) == 5 and not name.endswith("time_conv.weight")
     return math.prod(shape) // (shape[2] if is_sliced else 1)

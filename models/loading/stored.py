@@ -1,7 +1,7 @@
 """Reading weights that a checkpoint stores compressed, without the libraries' own quantizers.
 
 Those of diffusers 0.42.1 refuse to run without a GPU and give modules that only they can multiply with; and what
-scales lie beside float8 weights no loader knows. Here weights are taken as they are stored, or restored to floats.
+scales lie beside float8 weights no loader knows. Here weights are taken as they are stored, or dequantized to floats.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from accelerate import init_empty_weights
 from safetensors import safe_open
 from torch import nn
 
-from models.files.quantization_formats import FOUR_BITS, Form, Stored, compresses
+from models.files.quantization_schemes import FOUR_BITS, QuantizationScheme, Stored, compresses
 from models.files.safetensors_files import CheckpointError, Tensor
 from models.transformer.quantized import INT8_MAX, CompressedLinear, Weight
 
@@ -29,7 +29,7 @@ def assemble(
     weights: Mapping[str, Stored],
     device: torch.device,
     dtype: torch.dtype,
-    keep: Form | None,
+    keep: QuantizationScheme | None,
 ) -> Any:
     """Make a diffusers model of stored weights.
 
@@ -37,7 +37,7 @@ def assemble(
         weights: what `stored_weights` says of `folder`.
         device: where they are put.
         dtype: of all weights but those that are kept compressed.
-        keep: the form in which weights of the blocks stay as they are; None to restore all of them.
+        keep: the scheme in which weights of the blocks stay as they are; None to restore all of them.
 
     Raises:
         CheckpointError: if the weights aren't those that the folder's config.json asks for.
@@ -56,15 +56,15 @@ def assemble(
             module = model.get_submodule(module_name)
             if (
                 keep is not None
-                and stored.form == keep
+                and stored.scheme == keep
                 and isinstance(module, nn.Linear)
                 and compresses(name, stored.shape, keep)
             ):
-                kept = CompressedLinear(packed_weight(stored, read), module.bias)
+                kept = CompressedLinear(stored_weight(stored, read), module.bias)
                 kept.codes.data, kept.scales.data = kept.codes.data.to(device), kept.scales.data.to(device)
                 model.set_submodule(module_name, kept)
             else:
-                setattr(module, part, nn.Parameter(restored(stored, read, dtype).to(device), requires_grad=False))
+                setattr(module, part, nn.Parameter(dequantized(stored, read, dtype).to(device), requires_grad=False))
     return model
 
 
@@ -77,37 +77,37 @@ def keep_stored(model: nn.Module, weights: Mapping[str, Stored]) -> None:
     ours = {name.partition("layers.")[2]: name for name in linears}
     with opened() as read:
         for name, stored in weights.items():
-            if stored.form is not None and compresses(name, stored.shape, stored.form):
+            if stored.scheme is not None and compresses(name, stored.shape, stored.scheme):
                 found = ours[name.partition("layers.")[2].removesuffix(".weight")]
-                model.set_submodule(found, CompressedLinear(packed_weight(stored, read), linears[found].bias))
+                model.set_submodule(found, CompressedLinear(stored_weight(stored, read), linears[found].bias))
 
 
-def restored_state(weights: Mapping[str, Stored], dtype: torch.dtype) -> dict[str, torch.Tensor]:
+def dequantized_state(weights: Mapping[str, Stored], dtype: torch.dtype) -> dict[str, torch.Tensor]:
     """All weights as floats, in host memory, by name."""
     with opened() as read:
-        return {name: restored(stored, read, dtype) for name, stored in weights.items()}
+        return {name: dequantized(stored, read, dtype) for name, stored in weights.items()}
 
 
-def restored(stored: Stored, read: Read, dtype: torch.dtype) -> torch.Tensor:
+def dequantized(stored: Stored, read: Read, dtype: torch.dtype) -> torch.Tensor:
     """A parameter as floats."""
-    if stored.form is None:
+    if stored.scheme is None:
         return read(stored.tensor).to(dtype)
-    return packed_weight(stored, read).restored(dtype).view(stored.shape)
+    return stored_weight(stored, read).dequantize(dtype).view(stored.shape)
 
 
-def packed_weight(stored: Stored, read: Read) -> Weight:
+def stored_weight(stored: Stored, read: Read) -> Weight:
     """A compressed parameter as it is stored; one of more or fewer than two axes as [its first, the others]."""
     codes, beside = read(stored.tensor), stored.beside
-    assert stored.form is not None
+    assert stored.scheme is not None
     rows = stored.shape[0]
-    if stored.form in FOUR_BITS:
+    if stored.scheme in FOUR_BITS:
         codes = codes.view(torch.uint8)  # they may lie in a tensor of another type: bnb_4bit_quant_storage
-        return Weight(codes.view(rows, -1), _block_scales(beside, read), stored.form, stored.block)
-    if stored.form == "int8":
+        return Weight(codes.view(rows, -1), _block_scales(beside, read), stored.scheme, stored.block)
+    if stored.scheme == "int8":
         scales = read(beside["SCB"]).float() / INT8_MAX
     else:
         scales = read(beside["scale"]).float() if "scale" in beside else torch.ones(())
-    return Weight(codes.view(rows, -1), scales.flatten().expand(rows).contiguous(), stored.form, stored.block)
+    return Weight(codes.view(rows, -1), scales.flatten().expand(rows).contiguous(), stored.scheme, stored.block)
 
 
 def _block_scales(beside: Mapping[str, Tensor], read: Read) -> torch.Tensor:

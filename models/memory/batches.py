@@ -14,7 +14,7 @@ def cut_into_batches(lengths: Sequence[tuple[int, ...]], rows: int) -> list[list
     Those batches are of one size, as far as that goes: where weights are streamed, a row alone waits for them.
 
     Args:
-        lengths: the token counts of each row's prompts.
+        lengths: of each row the token counts of its pictures and of its prompts.
 
     Returns:
         batches of positions in `lengths`; every position once.

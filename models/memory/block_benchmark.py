@@ -14,19 +14,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLQwenImage, FlowMatchEulerDiscreteScheduler, QwenImageTransformer2DModel
+from diffusers import FlowMatchEulerDiscreteScheduler
 
-from models.files.quantization_formats import Form
+from models.architectures.registry import architecture_of, rules_of
+from models.files.quantization_schemes import QuantizationScheme
 from models.loading.component import loading
 from models.loading.components import Components
-from models.loading.levers import Levers, open_predictor
+from models.loading.optimization_options import OptimizationOptions, open_predictor
 from models.loading.placement import RESIDENT
 from models.memory.measure import Cost, measure_decoding, measure_step, warm_up
-from models.requests import Shape
+from models.requests import Workload
 from models.transformer.predictor import Predictor
 from models.transformer.quantized import compress
 from models.transformer.weight_stream import WeightStream
-from models.vae.single_frame import single_frame
 
 FEW, MORE = 2, 6  # blocks that are gone through: what they differ by is the blocks' own
 ROWS = (1, 2, 4)
@@ -36,53 +36,61 @@ COPIED = 256 << 20  # bytes, to find the bus's rate
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What was found for rows of one shape."""
+class BlockBenchmark:
+    """What was found for rows of one workload."""
 
-    shape: Shape
+    workload: Workload
     block: Mapping[int, float]  # seconds that a block takes, by rows
     beside: Mapping[int, Cost]  # what a step takes beside its blocks, by rows; their bytes are of both
     decoding: Cost  # of a row
     bus: float  # bytes a second, from pinned host memory to the device
 
     def step_seconds(self, blocks: int, rows: int) -> float:
-        """Of one step of so many rows through so many blocks that are on the device."""
+        """The seconds of one step of so many rows through so many blocks that are on the device."""
         block, beside = (
             _line(self.block),
             _line({r: c.seconds for r, c in self.beside.items()}),
         )
         return blocks * block(rows) + beside(rows)
 
-    def told(self) -> str:
+    def format(self) -> str:
         """What was found, in a line."""
         blocks = ", ".join(f"{1000 * seconds:.2f} ms for {rows}" for rows, seconds in self.block.items())
-        return f"a block takes {blocks} of {self.shape}; {self.bus / 1e9:.1f} GB/s come to the device"
+        return f"a block takes {blocks} of {self.workload.shape}; {self.bus / 1e9:.1f} GB/s come to the device"
 
     def bytes(self, rows: int) -> int:
-        """That so many rows take beside the weights."""
+        """The bytes that so many rows take beside the weights."""
         return int(max(_line({r: float(c.bytes) for r, c in self.beside.items()})(rows), self.decoding.bytes))
 
 
-def try_out(
-    folder: Path, shape: Shape, device: torch.device, dtype: torch.dtype, *, form: Form | None, levers: Levers
-) -> Trial:
+def benchmark_block(
+    folder: Path,
+    pipeline: str,
+    workload: Workload,
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    scheme: QuantizationScheme | None,
+    options: OptimizationOptions,
+) -> BlockBenchmark:
     """Try a checkpoint's sizes on a device.
 
     Args:
         folder: the checkpoint's: its settings are read, its weights aren't.
-        form: what the weights of the transformer's blocks are kept in.
+        pipeline: the name of the class that the checkpoint is for.
+        scheme: what the weights of the transformer's blocks are kept in.
 
     Raises:
         torch.OutOfMemoryError: if not even one block and one row fit.
     """
-    sample = _sample(folder, device, dtype, form)
-    predictor = open_predictor(sample, levers)
+    sample = _sample(folder, pipeline, device, dtype, scheme)
+    predictor = open_predictor(sample, options)
     costs: dict[int, tuple[Cost, Cost]] = {}
     predictor.repeat(MORE)
-    warm_up(device, partial(measure_step, sample, predictor, shape, TOKENS, ROWS[0]))
+    warm_up(device, partial(measure_step, sample, predictor, workload, TOKENS, ROWS[0]))
     for rows in ROWS:
         try:
-            few, more = (_cost(sample, predictor, shape, rows, blocks) for blocks in (FEW, MORE))
+            few, more = (_cost(sample, predictor, workload, rows, blocks) for blocks in (FEW, MORE))
         except torch.OutOfMemoryError:
             if not costs:
                 raise
@@ -90,10 +98,10 @@ def try_out(
         costs[rows] = few, more
         if device.type != "cuda":
             break
-    measure_decoding(sample, shape)
-    decoding = measure_decoding(sample, shape)
-    found = Trial(
-        shape,
+    measure_decoding(sample, workload.shape)
+    decoding = measure_decoding(sample, workload.shape)
+    found = BlockBenchmark(
+        workload,
         block={rows: max(more.seconds - few.seconds, 0.0) / (MORE - FEW) for rows, (few, more) in costs.items()},
         beside={
             rows: Cost(more.bytes, max(few.seconds - FEW * (more.seconds - few.seconds) / (MORE - FEW), 0.0))
@@ -109,39 +117,41 @@ def try_out(
     return found
 
 
-def _sample(folder: Path, device: torch.device, dtype: torch.dtype, form: Form | None) -> Components:
+def _sample(
+    folder: Path, pipeline: str, device: torch.device, dtype: torch.dtype, scheme: QuantizationScheme | None
+) -> Components:
     """A model with one block, and as much else as drawing takes, with random weights."""
+    architecture = architecture_of(pipeline)
     with loading(), device:
-        config = QwenImageTransformer2DModel.load_config(folder / "transformer")
-        transformer = QwenImageTransformer2DModel.from_config(config, num_layers=1).to(device, dtype)
-        vae = AutoencoderKLQwenImage.from_config(AutoencoderKLQwenImage.load_config(folder / "vae")).to(device, dtype)
+        config = architecture.transformer.load_config(folder / "transformer")
+        transformer = architecture.transformer.from_config(config, num_layers=1).to(device, dtype)
+        vae = architecture.vae.from_config(architecture.vae.load_config(folder / "vae")).to(device, dtype)
         scheduler = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
     for part in (transformer, vae):
         part.eval().requires_grad_(False)
-    if form is not None:
-        compress(transformer, form, device, device)
+    if scheme is not None:
+        compress(transformer, scheme, device, device)
     nothing: Any = None  # of what reads prompts
     return Components(
         tokenizer=nothing,
         text_encoder=nothing,
         transformer=transformer,
-        vae=single_frame(vae),
+        vae=architecture.single_frame(vae),
         scheduler=scheduler,
-        template="",
-        template_tokens=0,
+        architecture=architecture,
+        rules=rules_of(pipeline),
         device=device,
         dtype=dtype,
         placement=RESIDENT,
-        vae_scale=2 ** len(vae.temperal_downsample),
-        form=form,
+        scheme=scheme,
     )
 
 
-def _cost(sample: Components, predictor: Predictor, shape: Shape, rows: int, blocks: int) -> Cost:
+def _cost(sample: Components, predictor: Predictor, workload: Workload, rows: int, blocks: int) -> Cost:
     """The fastest of several times, when everything is warm: what else the host does shows in some of them."""
     predictor.repeat(blocks)
-    measure_step(sample, predictor, shape, TOKENS, rows)
-    costs = [measure_step(sample, predictor, shape, TOKENS, rows) for _ in range(TIMES)]
+    measure_step(sample, predictor, workload, TOKENS, rows)
+    costs = [measure_step(sample, predictor, workload, TOKENS, rows) for _ in range(TIMES)]
     return min(costs, key=lambda cost: cost.seconds)
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import torch
 
 from models.loading.components import Components
-from models.requests import Shape
+from models.requests import Shape, Workload
 from models.sampling.denoise import denoise, draw_noise
-from models.sampling.latents import decode
-from models.transformer.predictor import Predictor
+from models.sampling.latents import decode, token_size
+from models.transformer.predictor import EncodedPicture, Predictor, tokens_of
 
 WARM = 2.0  # seconds; an H200 that had rested promised a picture in 10.2 s that then took 11.4
 STEPS, LONG = 3, 1.0  # steps that are measured of a batch, until they took so many seconds
@@ -20,7 +20,7 @@ STEPS, LONG = 3, 1.0  # steps that are measured of a batch, until they took so m
 
 @dataclass(frozen=True)
 class Cost:
-    """Of one step of a batch, or of decoding a row."""
+    """What one step of a batch takes, or decoding a row."""
 
     bytes: int  # at the peak, beside what was there before; 0 on the CPU
     seconds: float
@@ -36,23 +36,23 @@ def warm_up(device: torch.device, work: Callable[[], object]) -> None:
 
 
 @torch.inference_mode()
-def measure_step(components: Components, predictor: Predictor, shape: Shape, tokens: int, rows: int) -> Cost:
+def measure_step(components: Components, predictor: Predictor, workload: Workload, tokens: int, rows: int) -> Cost:
     """Denoise so many rows, with prompts of `tokens` tokens, for one step.
 
     Raises:
         torch.OutOfMemoryError: if they don't fit.
     """
-    width = components.transformer.config.joint_attention_dim
+    shape, width = workload.shape, components.transformer.config.joint_attention_dim
     texts = [[torch.zeros(tokens, width, dtype=components.dtype)] * (2 if shape.guidance > 1 else 1)] * rows
     noise = draw_noise(components, shape, [0] * rows)
-    source = noise[:, : noise.shape[1] // shape.frames] if shape.layers else None
+    pictures = [_blank_pictures(components, workload, noise) for _ in range(rows)] if workload.condition_sizes else None
     control = noise if components.controlnet else None
     with _Watch(components.device) as watch:
-        denoise(components, predictor, shape, noise, texts, source, control, steps=1)
+        denoise(components, predictor, shape, noise, texts, pictures, control, steps=1)
     return watch.cost
 
 
-def measure_steps(components: Components, predictor: Predictor, shape: Shape, tokens: int, rows: int) -> Cost:
+def measure_steps(components: Components, predictor: Predictor, workload: Workload, tokens: int, rows: int) -> Cost:
     """The fastest of a few steps, or the only one where it is long: what else the host does shows in short ones.
 
     Raises:
@@ -60,7 +60,7 @@ def measure_steps(components: Components, predictor: Predictor, shape: Shape, to
     """
     costs: list[Cost] = []
     while len(costs) < STEPS and sum(cost.seconds for cost in costs) < LONG:
-        costs.append(measure_step(components, predictor, shape, tokens, rows))
+        costs.append(measure_step(components, predictor, workload, tokens, rows))
     fastest = min(costs, key=lambda cost: cost.seconds)
     return Cost(max(cost.bytes for cost in costs), fastest.seconds, all(cost.is_tight for cost in costs))
 
@@ -76,6 +76,12 @@ def measure_decoding(components: Components, shape: Shape) -> Cost:
     with _Watch(components.device) as watch:
         decode(components, shape, noise)
     return watch.cost
+
+
+def _blank_pictures(components: Components, workload: Workload, like: torch.Tensor) -> list[EncodedPicture]:
+    """Condition pictures of a row, of nothing."""
+    sizes = [token_size(components, width, height) for width, height in workload.condition_sizes]
+    return [EncodedPicture(like.new_zeros(tokens_of([size]), like.shape[2]), size) for size in sizes]
 
 
 class _Watch:

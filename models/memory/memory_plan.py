@@ -14,7 +14,7 @@ from math import inf
 from models.files.safetensors_files import CheckpointError
 from models.loading.placement import Placement, Room, balance, place, placements, rows_that_hide
 from models.loading.sizes import Sizes
-from models.memory.block_benchmark import Trial
+from models.memory.block_benchmark import BlockBenchmark
 from models.memory.fit import DoesNotFit, best_fit
 from models.memory.measure import Cost
 
@@ -43,7 +43,9 @@ class Candidate:
 class MemoryPlan:
     """The placements of a model that were looked at, and the one that is taken."""
 
-    def __init__(self, sizes: Sizes, trial: Trial, budgets: Mapping[str, int] | int, encoding: int, most: int) -> None:
+    def __init__(
+        self, sizes: Sizes, benchmark: BlockBenchmark, budgets: Mapping[str, int] | int, encoding: int, most: int
+    ) -> None:
         """Look at all of them.
 
         Args:
@@ -53,11 +55,11 @@ class MemoryPlan:
         """
         budgets = {"": budgets} if isinstance(budgets, int) else budgets
         budget = next(iter(budgets.values()))
-        self.sizes, self.trial, self.budget, self.most = sizes, trial, budget, most
+        self.sizes, self.benchmark, self.budget, self.most = sizes, benchmark, budget, most
         self._usable = int(budget / MARGIN)
-        a_row = trial.step_seconds(1, 2) - trial.step_seconds(1, 1) or trial.step_seconds(1, 1)
-        rows = min(most, rows_that_hide(sizes.block, trial.bus, a_row))
-        self.room = Room(trial.bytes(rows), trial.bytes(1), encoding)
+        a_row = benchmark.step_seconds(1, 2) - benchmark.step_seconds(1, 1) or benchmark.step_seconds(1, 1)
+        rows = min(most, rows_that_hide(sizes.block, benchmark.bus, a_row))
+        self.room = Room(benchmark.bytes(rows), benchmark.bytes(1), encoding)
         self.candidates = [self._candidate(placement) for placement in placements(sizes, self.room, self._usable)]
         if len(budgets) > 1:
             usable = {name: int(each / MARGIN) for name, each in budgets.items()}
@@ -83,7 +85,10 @@ class MemoryPlan:
 
     def forecast(self, placement: Placement, rows: int) -> Forecast:
         """What batches of so many rows would take."""
-        seconds = self.trial.shape.steps * self._step_seconds(placement, rows) / rows + self.trial.decoding.seconds
+        seconds = (
+            self.benchmark.workload.shape.steps * self._step_seconds(placement, rows) / rows
+            + self.benchmark.decoding.seconds
+        )
         return Forecast(int(MARGIN * self._bytes(placement, rows)), seconds)
 
     def _candidate(self, placement: Placement) -> Candidate:
@@ -91,16 +96,18 @@ class MemoryPlan:
             return Cost(self._bytes(placement, rows), self._step_seconds(placement, rows))
 
         try:
-            rows = best_fit(self.trial.shape, self._usable, predicted, self.most).rows
+            rows = best_fit(self.benchmark.workload.shape, self._usable, predicted, self.most).rows
         except DoesNotFit:
             return Candidate(placement, 0, self.forecast(placement, 1).bytes, None)
         found = self.forecast(placement, rows)
         return Candidate(placement, rows, found.bytes, found.seconds)
 
     def _bytes(self, placement: Placement, rows: int) -> int:
-        beside = self.room.beside(placement, self.sizes, self.trial.bytes(rows))
+        beside = self.room.beside(placement, self.sizes, self.benchmark.bytes(rows))
         return placement.weights(self.sizes) + beside
 
     def _step_seconds(self, placement: Placement, rows: int) -> float:
         streamed = 0 if placement.kind == "resident" else placement.blocks - placement.staying
-        return max(self.trial.step_seconds(placement.blocks, rows), streamed * self.sizes.block / self.trial.bus)
+        return max(
+            self.benchmark.step_seconds(placement.blocks, rows), streamed * self.sizes.block / self.benchmark.bus
+        )

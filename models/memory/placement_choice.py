@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
-from models.checkpoints.checkpoint import Checkpoint, layers_defaults, sampling_defaults, writes_captions
-from models.files.quantization_formats import Form
+from models.architectures.registry import architecture_of
+from models.checkpoints.checkpoint import Checkpoint, own_workload, pipeline_of, writes_captions
+from models.files.quantization_schemes import QuantizationScheme
 from models.files.safetensors_files import CheckpointError, read_json
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.loading.placement import RESIDENT, Placement, free_memory, limit_memory
-from models.loading.prompt_encoder import CAPTION_WEIGHTS
 from models.loading.sizes import Sizes, read_sizes
-from models.memory.block_benchmark import try_out
+from models.memory.block_benchmark import benchmark_block
 from models.memory.memory_plan import MemoryPlan
+from models.pipelines import PIPELINES
 from models.placement_names import Kind, WantedPlacement
-from models.requests import Shape
 from models.sampling.prompt_embeds import TEXT_BATCH_TOKENS
 from models.units import GIB
 
@@ -31,8 +31,8 @@ def choose_placement(
     device: torch.device,
     dtype: torch.dtype,
     *,
-    form: Form | None,
-    levers: Levers,
+    scheme: QuantizationScheme | None,
+    options: OptimizationOptions,
     wanted: WantedPlacement,
     budget: Budget,
     most: int,
@@ -58,14 +58,16 @@ def choose_placement(
         )
     if wanted == "resident" or (wanted == "auto" and own is None):
         return RESIDENT, None
-    sizes = sizes_of(checkpoint, dtype, form=form, levers=levers, changed=changed, controlnet=controlnet)
+    sizes = sizes_of(checkpoint, dtype, scheme=scheme, options=options, changed=changed, controlnet=controlnet)
     if own is None:
         kind: Kind = "staged" if wanted == "staged" else "streamed"
         return Placement(kind, sizes.blocks, sizes.blocks if kind == "staged" else 0), None
     if wanted == "auto" and sizes.whole + AMPLE <= own:
         return RESIDENT, None
     budgets = budget.all()
-    plan = plan_of(checkpoint, pipeline, device, dtype, sizes, form=form, levers=levers, budgets=budgets, most=most)
+    plan = plan_of(
+        checkpoint, pipeline, device, dtype, sizes, scheme=scheme, options=options, budgets=budgets, most=most
+    )
     if wanted == "auto":
         return plan.taken().placement, plan
     for candidate in plan.candidates:
@@ -78,8 +80,8 @@ def sizes_of(
     checkpoint: Checkpoint,
     dtype: torch.dtype,
     *,
-    form: Form | None,
-    levers: Levers,
+    scheme: QuantizationScheme | None,
+    options: OptimizationOptions,
     changed: bool = False,
     controlnet: Checkpoint | None = None,
 ) -> Sizes:
@@ -87,11 +89,11 @@ def sizes_of(
     return read_sizes(
         checkpoint.folder,
         dtype.itemsize,
-        form,
-        float8=levers.float8,
-        fused=levers.fused,
+        scheme,
+        float8=options.float8,
+        fused=options.fused,
         changed=changed,
-        unused=() if writes_captions(checkpoint) else CAPTION_WEIGHTS,
+        unused=() if writes_captions(checkpoint) else architecture_of(pipeline_of(checkpoint).name).eyes_and_head,
         controlnet=controlnet.folder if controlnet else None,
     )
 
@@ -103,8 +105,8 @@ def plan_of(
     dtype: torch.dtype,
     sizes: Sizes,
     *,
-    form: Form | None,
-    levers: Levers,
+    scheme: QuantizationScheme | None,
+    options: OptimizationOptions,
     budgets: Mapping[str, int],
     most: int,
 ) -> MemoryPlan:
@@ -113,16 +115,18 @@ def plan_of(
     Raises:
         CheckpointError: if the device has no room for a block.
     """
-    shape = own_shape(checkpoint, pipeline)
+    workload = own_workload(checkpoint, PIPELINES[pipeline])
     try:
-        trial = try_out(checkpoint.folder, shape, device, dtype, form=form, levers=levers)
+        benchmark = benchmark_block(
+            checkpoint.folder, pipeline, workload, device, dtype, scheme=scheme, options=options
+        )
     except torch.OutOfMemoryError:
         raise CheckpointError(
-            f"{device} has no room for one block of the model and one picture of {shape}",
+            f"{device} has no room for one block of the model and one picture of {workload.shape}",
             "free some of its memory, use a larger GPU, or device cpu.",
         ) from None
     encoding = _encoding(checkpoint, dtype) + (sizes.text_on_host if writes_captions(checkpoint) else 0)
-    return MemoryPlan(sizes, trial, budgets, encoding, most)
+    return MemoryPlan(sizes, benchmark, budgets, encoding, most)
 
 
 @dataclass(frozen=True)
@@ -136,7 +140,7 @@ class Budget:
 
     @classmethod
     def of(cls, device: str, found: torch.device, memory_fraction: float, most: int | None) -> Budget:
-        """That of a job, whose word for its device `found` is."""
+        """The budget of a job, whose word for its device `found` is."""
         return cls(found, device in ANY_GPU, memory_fraction, most)
 
     def own(self) -> int | None:
@@ -155,16 +159,6 @@ class Budget:
         if self.most is not None:
             limit_memory(gpu, self.most)
         return int(free_memory(gpu) * self.memory_fraction)
-
-
-def own_shape(checkpoint: Checkpoint, pipeline: str) -> Shape:
-    """Of the pictures that a checkpoint makes if nobody says otherwise."""
-    if pipeline == "QwenImageLayeredPipeline":
-        of_layers = layers_defaults(checkpoint)
-        side = of_layers.resolution
-        return Shape(side, side, of_layers.steps, of_layers.guidance, of_layers.layers, of_layers.cfg_normalize)
-    own = sampling_defaults(checkpoint)
-    return Shape(own.width, own.height, own.steps, own.guidance)
 
 
 def _encoding(checkpoint: Checkpoint, dtype: torch.dtype) -> int:

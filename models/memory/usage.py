@@ -11,7 +11,7 @@ from models.memory.memory_plan import MARGIN, Forecast
 
 @dataclass(frozen=True)
 class Usage:
-    """Of all that an engine made."""
+    """What all that an engine made was predicted to take, and took."""
 
     device: str
     precision: str
@@ -56,7 +56,7 @@ class Meter:
             self.peak = max(self.peak, torch.cuda.max_memory_allocated(self.device))
 
     def total(self, precision: str, placement: str) -> Usage | None:
-        """All of it; None if nothing was made."""
+        """The usage of all batches; None if nothing was made."""
         if not self.pictures:
             return None
         on_gpu = self.device.type == "cuda"

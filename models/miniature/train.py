@@ -24,6 +24,7 @@ from diffusers import AutoencoderKLQwenImage
 from PIL import Image
 from transformers import PreTrainedTokenizerFast, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
+from models.architectures.qwen_image.single_frame import single_frame
 from models.checkpoints.checkpoint import MINIATURE
 from models.miniature.datasets.drawings import Drawings, attributes, draw_all, load, random_captions
 from models.miniature.datasets.edit_pairs import Pairs, draw_all_pairs, load_pairs
@@ -55,7 +56,6 @@ from models.miniature.training.matching import decomposer_of, match, puzzles, so
 from models.miniature.training.sight import Shown, train_sight
 from models.miniature.training.words import train_words
 from models.miniature.world.world import random_scene
-from models.vae.single_frame import single_frame
 
 STAGES = (
     *("words", "draw", "layers", "pairs", "judge", "shallow", "vae", "clip", "transformer", "layered-vae", "layered"),

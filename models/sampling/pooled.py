@@ -1,4 +1,4 @@
-"""One vector a prompt, from the embeddings that the transformer attends to: for whoever judges prompts by them."""
+"""One vector a conditioning, from the embeddings that the transformer attends to: for who judges prompts by them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from models.failure import Failure
-from models.loading.prompt_encoder import Reader
+from models.loading.prompt_encoder import PromptEncoder
+from models.requests import Conditioning
 from models.sampling.prompt_embeds import embed_prompts
 
 Pooled = np.ndarray[Any, np.dtype[np.float32]]  # [2 D]
@@ -27,18 +28,18 @@ def pool(embeds: torch.Tensor) -> Pooled:
     return pooled
 
 
-def pool_all(embeds: Mapping[str, torch.Tensor]) -> dict[str, Pooled]:
-    """Each prompt's vector, by the prompt."""
-    return {prompt: pool(embed) for prompt, embed in embeds.items()}
+def pool_all(embeds: Mapping[Conditioning, torch.Tensor]) -> dict[Conditioning, Pooled]:
+    """Each conditioning's vector."""
+    return {conditioning: pool(embed) for conditioning, embed in embeds.items()}
 
 
 def read_prompts(
-    reader: Reader, prompts: Iterable[str], *, max_tokens: int = 1 << 20
-) -> tuple[dict[str, Pooled], dict[str, Failure]]:
+    encoder: PromptEncoder, prompts: Iterable[Conditioning], *, max_tokens: int = 1 << 20
+) -> tuple[dict[Conditioning, Pooled], dict[Conditioning, Failure]]:
     """The vectors of prompts, and the failures of those that can't be read; nothing is drawn.
 
     Raises:
         DeviceLost: as `models.failure.blame`.
     """
-    embeds, failures = embed_prompts(reader, prompts, max_tokens)
+    embeds, failures = embed_prompts(encoder, prompts, max_tokens)
     return pool_all(embeds), failures

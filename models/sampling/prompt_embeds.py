@@ -1,18 +1,19 @@
-"""From prompts to what the transformer attends to: the text encoder's last hidden states, one tensor a prompt."""
+"""From prompts to what the transformer attends to: the text encoder's last hidden states, one tensor a conditioning."""
 
 from collections.abc import Iterable, Iterator
 
 import torch
 
 from models.failure import Failure, apart
-from models.loading.prompt_encoder import Reader
+from models.loading.prompt_encoder import PromptEncoder
+from models.requests import Conditioning
 
 TEXT_BATCH_TOKENS = 4096  # one H200: 64 prompts of 98 tokens at once take 2.7 ms each, 8 take 3.0, one takes 18
 
 
 def embed_prompts(
-    reader: Reader, prompts: Iterable[str], max_tokens: int
-) -> tuple[dict[str, torch.Tensor], dict[str, Failure]]:
+    encoder: PromptEncoder, prompts: Iterable[Conditioning], max_tokens: int
+) -> tuple[dict[Conditioning, torch.Tensor], dict[Conditioning, Failure]]:
     """Embed prompts, each once.
 
     Args:
@@ -20,28 +21,34 @@ def embed_prompts(
 
     Returns:
         the embeddings [T, D] of those that can be, in host memory; the failures of the others.
+
+    Raises:
+        ValueError: if a prompt has pictures, which this text encoder doesn't see.
     """
-    ids, failures = apart(lambda some: tokenize(reader, some), sorted(set(prompts)))
+    distinct = sorted(set(prompts), key=lambda prompt: prompt.text)
+    if any(prompt.pictures for prompt in distinct):
+        raise ValueError("This text encoder reads texts alone; give conditionings without pictures.")
+    ids, failures = apart(lambda some: tokenize(encoder, some), distinct)
     for prompt, tokens in list(ids.items()):
-        if (count := len(tokens) - reader.template_tokens) > max_tokens:
+        if (count := len(tokens) - encoder.template_tokens) > max_tokens:
             message = f"A prompt of {count} tokens is longer than {max_tokens}; shorten it."
             failures[prompt] = Failure("prompt_too_long", message, retryable=False)
             del ids[prompt]
-    with reader.reading(), torch.inference_mode():
-        embeds, failed = apart(lambda some: embed(reader, {prompt: ids[prompt] for prompt in some}), [*ids])
+    with encoder.reading(), torch.inference_mode():
+        embeds, failed = apart(lambda some: embed(encoder, {prompt: ids[prompt] for prompt in some}), [*ids])
     return embeds, failures | failed
 
 
-def tokenize(reader: Reader, prompts: Iterable[str]) -> dict[str, list[int]]:
+def tokenize(encoder: PromptEncoder, prompts: Iterable[Conditioning]) -> dict[Conditioning, list[int]]:
     """The token ids of each distinct prompt, inside the pipeline's template; nothing is cut."""
     distinct = list(dict.fromkeys(prompts))
     if not distinct:
         return {}
-    texts = [reader.template.format(prompt) for prompt in distinct]
-    return dict(zip(distinct, reader.tokenizer(texts, verbose=False)["input_ids"], strict=True))
+    texts = [encoder.template.format(prompt.text) for prompt in distinct]
+    return dict(zip(distinct, encoder.tokenizer(texts, verbose=False)["input_ids"], strict=True))
 
 
-def embed(reader: Reader, ids: dict[str, list[int]]) -> dict[str, torch.Tensor]:
+def embed(encoder: PromptEncoder, ids: dict[Conditioning, list[int]]) -> dict[Conditioning, torch.Tensor]:
     """Embed prompts, each once, in batches of neighbouring lengths.
 
     The encoder is causal: what stands to the right of a token doesn't reach it. So shorter prompts are filled up on the
@@ -54,20 +61,20 @@ def embed(reader: Reader, ids: dict[str, list[int]]) -> dict[str, torch.Tensor]:
     Returns:
         prompt → its embedding [T, D] in host memory, without the template's own first tokens.
     """
-    embeds: dict[str, torch.Tensor] = {}
+    embeds: dict[Conditioning, torch.Tensor] = {}
     for some in _batches(ids):
         tokens = [torch.tensor(ids[prompt]) for prompt in some]
-        input_ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(reader.device)
-        states = reader.text_encoder(input_ids=input_ids, use_cache=False).last_hidden_state  # [B, T, D]
-        kept = states[:, reader.template_tokens :].to("cpu", reader.dtype)
+        input_ids = torch.nn.utils.rnn.pad_sequence(tokens, batch_first=True).to(encoder.device)
+        states = encoder.text_encoder(input_ids=input_ids, use_cache=False).last_hidden_state  # [B, T, D]
+        kept = states[:, encoder.template_tokens :].to("cpu", encoder.dtype)
         for prompt, row in zip(some, kept, strict=True):
-            embeds[prompt] = row[: len(ids[prompt]) - reader.template_tokens].clone()
+            embeds[prompt] = row[: len(ids[prompt]) - encoder.template_tokens].clone()
     return embeds
 
 
-def _batches(ids: dict[str, list[int]]) -> Iterator[list[str]]:
+def _batches(ids: dict[Conditioning, list[int]]) -> Iterator[list[Conditioning]]:
     """Cut prompts, the shortest first, into batches of at most `TEXT_BATCH_TOKENS`, filling up included."""
-    batch: list[str] = []
+    batch: list[Conditioning] = []
     for prompt in sorted(ids, key=lambda prompt: len(ids[prompt])):
         if batch and (len(batch) + 1) * len(ids[prompt]) > TEXT_BATCH_TOKENS:
             yield batch

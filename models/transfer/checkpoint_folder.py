@@ -16,7 +16,7 @@ PARTS = ".pull"  # inside the folder: a part gets its place by being renamed
 
 
 class CheckpointFolder:
-    """As `models.transfer.transfer` fills it.
+    """A folder as `models.transfer.transfer` fills it.
 
     Whoever looks into it meanwhile finds whole files, and no entry before the end.
     """

@@ -79,7 +79,7 @@ class RemoteFile:
 
 
 class Source(Protocol):
-    """Where a checkpoint comes from."""
+    """A place that a checkpoint comes from."""
 
     @property
     def origin(self) -> str:
@@ -106,7 +106,7 @@ class Source(Protocol):
 
 
 class Destination(Protocol):
-    """Where a checkpoint is put."""
+    """A place that a checkpoint is put in."""
 
     @property
     def name(self) -> str:
@@ -123,7 +123,7 @@ class Destination(Protocol):
         """The inventory of what is there, if there is one."""
 
     def present(self, files: Collection[RemoteFile]) -> Mapping[str, str | None]:
-        """Those of the files that are there: path → SHA-256, or None where the content is another."""
+        """Which of the files are there: path → SHA-256, or None where the content is another."""
 
     def make_room(self, sizes: Collection[int], parts: Path) -> None:
         """Check that files of these sizes, in bytes, have room.

@@ -25,7 +25,7 @@ class Quantized:
     values: torch.Tensor  # float8_e4m3fn [M, D]
     scale: torch.Tensor  # float32 [M, 1]
 
-    def restored(self) -> torch.Tensor:
+    def dequantize(self) -> torch.Tensor:
         """The tokens again, float32 [M, D]."""
         return self.values.float() * self.scale
 
@@ -39,7 +39,7 @@ class Update:
 
     product: torch.Tensor  # x Wᵀ, [M, D]
     bias: torch.Tensor  # [D]
-    gate: torch.Tensor  # [D], the same for every token
+    gate: torch.Tensor  # [kinds, D], the same for every token of a kind; or [D] of all
 
 
 def modulated_norm(
@@ -49,13 +49,15 @@ def modulated_norm(
     eps: float,
     *,
     update: Update | None = None,
+    kinds: torch.Tensor | None = None,
     quantize: bool = False,
 ) -> Tokens:
     """Layer norm without weights, then (1 + scale) · x + shift.
 
     Args:
         x: the residual stream [M, D]; an update is added to it first, in place.
-        shift, scale: [D], the same for every token.
+        shift, scale: [kinds, D], the same for every token of a kind; or [D] of all.
+        kinds: int32 [M], the kind of each token; None where there is one.
         quantize: give the result in float8.
 
     Returns:
@@ -66,10 +68,13 @@ def modulated_norm(
 
         out = new_tokens(x, len(x), quantize=quantize)
         added = (update.product, update.bias, update.gate) if update else None
-        transformer_kernels.modulated_norm(x, added, shift, scale, eps, *_parts(out))
+        transformer_kernels.modulated_norm(x, added, shift, scale, eps, kinds, *_parts(out))
         return out
+    if kinds is not None:
+        shift, scale = shift[kinds], scale[kinds]
     if update is not None:
-        moved = x.float() + update.gate.float() * (update.product.float() + update.bias.float())
+        gate = update.gate if kinds is None else update.gate[kinds]
+        moved = x.float() + gate.float() * (update.product.float() + update.bias.float())
         x.copy_(moved.clamp(-65504, 65504) if x.dtype == torch.float16 else moved)
     normed = functional.layer_norm(x.float(), x.shape[-1:], eps=eps)
     modulated = normed * (1 + scale.float()) + shift.float()
@@ -126,7 +131,7 @@ def gelu_quantized(product: torch.Tensor, bias: torch.Tensor) -> Quantized:
 
 
 def cut_quantized(x: torch.Tensor, count: int, first: int, *, out: Quantized) -> None:
-    """Of `count` sequences of one length, end to end in x [M, D], the tokens from `first` on, in float8, end to end."""
+    """Give of `count` sequences of one length, end to end in x [M, D], the tokens from `first` on in float8."""
     length = len(x) // count
     if _on_triton(x):
         from models.kernels import transformer_kernels

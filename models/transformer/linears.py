@@ -13,7 +13,7 @@ from torch.nn import functional
 from models.transformer.fused import FLOAT8, FLOAT8_MAX, Quantized, Tokens, gelu_quantized, plain
 
 
-class Product(Protocol):
+class LinearProduct(Protocol):
     """x Wᵀ + b, whose bias is left to whatever comes next: what lies between products passes over the tokens anyway."""
 
     bias: torch.Tensor  # [out features]
@@ -27,15 +27,15 @@ class Product(Protocol):
 
 
 @dataclass(frozen=True)
-class Plain(Product):
-    """In the precision of the weights."""
+class Plain(LinearProduct):
+    """A product in the precision of the weights."""
 
     weight: torch.Tensor  # [out, in]
     bias: torch.Tensor  # [out]
     quantizes = False
 
     def __call__(self, x: Tokens) -> torch.Tensor:
-        """See `Product`."""
+        """See `LinearProduct`."""
         return torch.mm(plain(x), self.weight.t())
 
     def of_each(self, x: torch.Tensor, out: torch.Tensor) -> None:
@@ -46,7 +46,7 @@ class Plain(Product):
             out.copy_(x @ self.weight.t())
 
     def gelu(self, x: Tokens) -> Tokens:
-        """See `Product`."""
+        """See `LinearProduct`."""
         x = plain(x)
         if x.is_cuda:  # cuBLASLt's epilogue; on the CPU the same call computes the exact GELU
             return torch._addmm_activation(self.bias, x, self.weight.t(), use_gelu=True)
@@ -54,8 +54,8 @@ class Plain(Product):
 
 
 @dataclass(frozen=True)
-class Float8(Product):
-    """With tokens and weights in float8_e4m3fn, each token and each output feature with a scale of its own.
+class Float8(LinearProduct):
+    """A product of float8_e4m3fn, each token and each output feature with a scale of its own.
 
     A scale for a whole tensor gave noise on a sister model; one for each row is as fast (one H200: 1,161 to 1,299
     TFLOP/s against 1,177 to 1,319).
@@ -74,10 +74,10 @@ class Float8(Product):
         return cls((rows / scale).to(FLOAT8), scale.t().contiguous(), bias)
 
     def __call__(self, x: Tokens) -> torch.Tensor:
-        """See `Product`; on the CPU the same numbers are multiplied in float32."""
+        """See `LinearProduct`; on the CPU the same numbers are multiplied in float32."""
         assert isinstance(x, Quantized)
         if not x.values.is_cuda:
-            product = functional.linear(x.restored(), self.weight.float() * self.scale.t())
+            product = functional.linear(x.dequantize(), self.weight.float() * self.scale.t())
             return product.to(self.bias.dtype)
         return torch._scaled_mm(
             x.values,
@@ -89,7 +89,7 @@ class Float8(Product):
         )
 
     def gelu(self, x: Tokens) -> Tokens:
-        """See `Product`."""
+        """See `LinearProduct`."""
         return gelu_quantized(self(x), self.bias)
 
 

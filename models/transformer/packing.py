@@ -5,20 +5,40 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import groupby
+from itertools import accumulate, groupby
 
 import torch
+
+
+@dataclass(frozen=True)
+class TokenSequence:
+    """The tokens of one row for one branch of guidance."""
+
+    text: int  # text tokens
+    image: int  # image tokens: of what is made, then of the row's condition pictures
+    text_rotary: int = 0  # where its text's positions begin in the table of rotary embeddings
+    image_rotary: int = 0  # the same of its image tokens
+
+    @property
+    def lengths(self) -> tuple[int, int]:
+        """How many tokens it has of each stream."""
+        return self.text, self.image
 
 
 @dataclass(frozen=True)
 class Group:
     """Neighbouring sequences of one length, which attention takes in one call."""
 
-    first: int  # its first sequence
     count: int  # sequences
     text_tokens: int  # of each
-    length: int  # joint tokens of each
+    image_tokens: int  # of each
     start: int  # its first row in the joint buffer
+    image_start: int  # its first image token
+
+    @property
+    def length(self) -> int:
+        """Joint tokens of each sequence."""
+        return self.text_tokens + self.image_tokens
 
 
 @dataclass(frozen=True)
@@ -28,72 +48,105 @@ class Packing:
     In the joint buffer every sequence is whole: its text, then its image.
     """
 
-    text_lengths: tuple[int, ...]  # of each sequence; attention's calls are fewest where equal ones are neighbours
-    image_tokens: int  # of every sequence
+    sequences: tuple[TokenSequence, ...]  # attention's calls are fewest where those of equal lengths are neighbours
+    made: int  # image tokens of what is made, with which the image tokens of every sequence begin
     device: torch.device
-
-    @property
-    def sequences(self) -> int:
-        """How many there are."""
-        return len(self.text_lengths)
+    modulates_conditions: bool = False  # whether the tokens of condition pictures have a modulation of their own
 
     @property
     def joint_tokens(self) -> int:
-        """Rows of the joint buffer."""
-        return sum(self.text_lengths) + self.sequences * self.image_tokens
+        """How many rows the joint buffer has."""
+        return sum(sum(sequence.lengths) for sequence in self.sequences)
 
     @cached_property
-    def starts(self) -> list[int]:
-        """The first joint row of each sequence."""
-        starts = [0]
-        for length in self.text_lengths:
-            starts.append(starts[-1] + length + self.image_tokens)
-        return starts[:-1]
+    def text_lengths(self) -> list[int]:
+        """The text tokens of each sequence."""
+        return [sequence.text for sequence in self.sequences]
+
+    @cached_property
+    def image_lengths(self) -> list[int]:
+        """The image tokens of each sequence."""
+        return [sequence.image for sequence in self.sequences]
 
     @cached_property
     def groups(self) -> list[Group]:
         """All sequences, as attention takes them."""
         groups = []
-        for length, same in groupby(range(self.sequences), lambda sequence: self.text_lengths[sequence]):
+        for (text, image), same in groupby(range(len(self.sequences)), lambda place: self.sequences[place].lengths):
             first, *others = same
-            groups.append(Group(first, 1 + len(others), length, length + self.image_tokens, self.starts[first]))
+            groups.append(Group(1 + len(others), text, image, self._joint_starts[first], self._image_starts[first]))
         return groups
 
     @cached_property
     def text_positions(self) -> torch.Tensor:
-        """The position of each text token in its own text, int32 [text tokens]."""
-        return self._on_device([torch.arange(length) for length in self.text_lengths])
+        """The row of each text token in the table of rotary embeddings, int32 [text tokens]."""
+        return self._counted([sequence.text_rotary for sequence in self.sequences], self.text_lengths)
 
     @cached_property
     def text_places(self) -> torch.Tensor:
         """The joint row of each text token, int32 [text tokens]."""
-        return self._on_device(
-            [start + torch.arange(length) for start, length in zip(self.starts, self.text_lengths, strict=True)]
-        )
+        return self._counted(self._joint_starts, self.text_lengths)
 
     @cached_property
     def image_positions(self) -> torch.Tensor:
-        """The position of each image token in its own picture, int32 [image tokens]."""
-        return self._on_device([torch.arange(self.image_tokens)] * self.sequences)
+        """The row of each image token in the table of rotary embeddings, int32 [image tokens]."""
+        return self._counted([sequence.image_rotary for sequence in self.sequences], self.image_lengths)
 
     @cached_property
     def image_places(self) -> torch.Tensor:
         """The joint row of each image token, int32 [image tokens]."""
-        return self._on_device(
-            [
-                start + length + torch.arange(self.image_tokens)
-                for start, length in zip(self.starts, self.text_lengths, strict=True)
-            ]
-        )
+        starts = [start + text for start, text in zip(self._joint_starts, self.text_lengths, strict=False)]
+        return self._counted(starts, self.image_lengths)
 
-    def text_range(self, sequence: int) -> tuple[int, int]:
+    @cached_property
+    def image_kinds(self) -> torch.Tensor | None:
+        """Which modulation each image token has, int32 [image tokens]: 0 of what is made, 1 of condition pictures.
+
+        None where all tokens have one.
+        """
+        if not self.modulates_conditions:
+            return None
+        numbers = self._counted([0] * len(self.sequences), self.image_lengths)
+        return (numbers >= self.made).int()
+
+    def text_range(self, place: int) -> tuple[int, int]:
         """The first text token of a sequence, and the one after its last."""
-        start = sum(self.text_lengths[:sequence])
-        return start, start + self.text_lengths[sequence]
+        start = self._text_starts[place]
+        return start, start + self.sequences[place].text
 
-    def only(self, sequences: Sequence[int]) -> Packing:
-        """The same for some of the sequences, in the order given."""
-        return Packing(tuple(self.text_lengths[sequence] for sequence in sequences), self.image_tokens, self.device)
+    def image_range(self, place: int) -> tuple[int, int]:
+        """The first image token of a sequence, and the one after its last."""
+        start = self._image_starts[place]
+        return start, start + self.sequences[place].image
 
-    def _on_device(self, parts: list[torch.Tensor]) -> torch.Tensor:
-        return torch.cat(parts).to(self.device, torch.int32)
+    def made_range(self, place: int) -> tuple[int, int]:
+        """The first image token of what a sequence makes, and the one after its last."""
+        start = self._image_starts[place]
+        return start, start + self.made
+
+    def only(self, places: Sequence[int]) -> Packing:
+        """The packing of some of the sequences, in the order given."""
+        some = tuple(self.sequences[place] for place in places)
+        return Packing(some, self.made, self.device, self.modulates_conditions)
+
+    @cached_property
+    def _text_starts(self) -> list[int]:
+        return [0, *accumulate(self.text_lengths)]
+
+    @cached_property
+    def _image_starts(self) -> list[int]:
+        return [0, *accumulate(self.image_lengths)]
+
+    @cached_property
+    def _joint_starts(self) -> list[int]:
+        return [0, *accumulate(sum(sequence.lengths) for sequence in self.sequences)]
+
+    def _counted(self, starts: Sequence[int], lengths: Sequence[int]) -> torch.Tensor:
+        """Of each sequence the numbers from its start on, as many as its length, int32 on the device."""
+        spans = [(start, start + length) for start, length in zip(starts, lengths, strict=False)]
+        return ranges(spans, self.device).int()
+
+
+def ranges(spans: Sequence[tuple[int, int]], device: torch.device) -> torch.Tensor:
+    """The numbers of each span, from its first to the one before its end, one span after another [their lengths]."""
+    return torch.cat([torch.arange(*span) for span in spans]).to(device)

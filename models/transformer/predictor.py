@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-Grid = Sequence[tuple[int, int, int]]
-"""Frames, height and width in tokens of each picture of a row; a source picture last."""
+Size = tuple[int, int, int]
+"""Frames, height and width of a picture in tokens."""
+Grid = Sequence[Size]
+"""The sizes of the pictures whose tokens lie one after another."""
+
+
+@dataclass(frozen=True, eq=False)
+class EncodedPicture:
+    """A condition picture as the transformer reads it: every step sees it, and none changes it."""
+
+    latents: torch.Tensor  # packed [h · w, C]
+    size: Size
+
+
+Pictures = Sequence[Sequence[EncodedPicture]]
+"""The condition pictures of each row, which may differ in number and size from row to row."""
 
 
 class Conditions(Protocol):
@@ -18,8 +33,9 @@ class Conditions(Protocol):
         """The transformer's prediction at one step.
 
         Args:
-            latents: packed latents [B, N, C] of the pictures of the grid.
-            control: what a ControlNet adds to the image stream [B, N, D], each after as many of the blocks.
+            latents: packed latents [B, N, C] of what is made.
+            control: what a ControlNet adds to the image stream [B, N, D], each after as many of the blocks; for rows
+                without condition pictures.
 
         Returns:
             [branches, B, N, C out].
@@ -29,20 +45,45 @@ class Conditions(Protocol):
 class Predictor(Protocol):
     """A transformer that can be asked for predictions."""
 
-    def condition(self, texts: Sequence[Sequence[torch.Tensor]], grid: Grid, timesteps: torch.Tensor) -> Conditions:
+    @property
+    def schedule_bytes(self) -> int:
+        """What it keeps of noise schedules on the device."""
+
+    def blocks_on_device(self) -> Iterator[torch.Tensor]:
+        """What its blocks take of the device's memory beside the transformer's own parameters."""
+
+    def condition(
+        self,
+        texts: Sequence[Sequence[torch.Tensor]],
+        grid: Grid,
+        timesteps: torch.Tensor,
+        pictures: Pictures | None = None,
+    ) -> Conditions:
         """Prepare a batch.
 
         Args:
             texts: of each row the embeddings [T, D] that its branches are conditioned on: the prompt's, with guidance
                 the negative prompt's, too.
+            grid: of what is made, the same for every row.
             timesteps: of the steps to come, 0 … 1 [steps], in the transformer's precision.
+            pictures: the condition pictures of each row; None where no row has any.
         """
 
-    def retreat(self) -> bool:
+    def offload(self) -> bool:
         """Make room on the device by leaving it half of what can wait in host memory; whether there was anything."""
 
-    def come_back(self) -> None:
-        """Take back what `retreat` left, as far as there is room for it."""
+    def reload(self) -> None:
+        """Take back what `offload` left, as far as there is room for it."""
 
     def repeat(self, blocks: int) -> None:
         """Go through the first block so many times instead of through all blocks, to try what that takes."""
+
+
+def grid_of(made: Grid, pictures: Sequence[EncodedPicture]) -> tuple[Size, ...]:
+    """The sizes of all pictures of a row: of what is made, then of its condition pictures."""
+    return (*made, *(picture.size for picture in pictures))
+
+
+def tokens_of(grid: Grid) -> int:
+    """How many tokens pictures of these sizes have."""
+    return sum(frames * height * width for frames, height, width in grid)

@@ -1,4 +1,4 @@
-"""Weights that are kept in 8 or 4 bits, and restored right before their product.
+"""Weights that are kept in 8 or 4 bits, and dequantized right before their product.
 
 With the thousands of tokens of a batch restoring them costs next to nothing, and the product itself runs at the full
 speed of 16 bits. Nothing else is rounded, where bitsandbytes' own product in 8 bits rounds the tokens, too.
@@ -15,10 +15,10 @@ from torch import nn
 from torch.nn import functional
 
 from models.failure import first_line
-from models.files.quantization_formats import BLOCK, FOUR_BITS, Form, compresses
+from models.files.quantization_schemes import BLOCK, FOUR_BITS, QuantizationScheme, compresses
 from models.files.safetensors_files import CheckpointError
 from models.transformer.fused import FLOAT8, FLOAT8_MAX, Tokens
-from models.transformer.linears import Plain, Product, merged
+from models.transformer.linears import LinearProduct, Plain, merged
 
 INT8_MAX = 127
 
@@ -30,85 +30,85 @@ class Weight(NamedTuple):
         torch.Tensor
     )  # int8 or float8 [out, in]; uint8 [out, in / 2], each of two numbers, the first in its high bits
     scales: torch.Tensor  # float32 [out · in / block]
-    form: Form
+    scheme: QuantizationScheme
     block: int  # numbers that share a scale, one row after another; in 8 bits a row
 
     def to(self, device: torch.device) -> Weight:
-        """The same on a device."""
+        """The weight on a device."""
         return self._replace(codes=self.codes.to(device), scales=self.scales.to(device))
 
-    def restored(self, dtype: torch.dtype) -> torch.Tensor:
+    def dequantize(self, dtype: torch.dtype) -> torch.Tensor:
         """The weight [out, in]."""
         codes, scales = self.codes, self.scales
-        if self.form in FOUR_BITS:
+        if self.scheme in FOUR_BITS:
             from bitsandbytes.functional import QuantState, dequantize_4bit
 
             # A row for each block: on the CPU bitsandbytes 0.50.2 restores wrongly what lies across rows.
             shape = torch.Size((len(scales), self.block))
-            state = QuantState(scales, shape=shape, blocksize=self.block, quant_type=self.form, dtype=dtype)
+            state = QuantState(scales, shape=shape, blocksize=self.block, quant_type=self.scheme, dtype=dtype)
             whole: torch.Tensor = dequantize_4bit(codes.view(-1, 1), state)
             return whole.view(len(codes), -1)
         numbers = codes if codes.dtype == torch.int8 else codes.to(dtype)  # float8 has no arithmetic of its own
         return torch.mul(numbers, scales[:, None], out=torch.empty(codes.shape, dtype=dtype, device=codes.device))
 
 
-def packed(weight: torch.Tensor, form: Form) -> Weight:
-    """Compress a weight [out, in], whose numbers fill whole blocks where the form has 4 bits."""
-    if form in FOUR_BITS:
+def quantize(weight: torch.Tensor, scheme: QuantizationScheme) -> Weight:
+    """Compress a weight [out, in], whose numbers fill whole blocks where the scheme has 4 bits."""
+    if scheme in FOUR_BITS:
         from bitsandbytes.functional import quantize_4bit
 
-        codes, state = quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type=form)
-        return Weight(codes.view(len(weight), -1), state.absmax, form, BLOCK)
+        codes, state = quantize_4bit(weight.contiguous(), blocksize=BLOCK, quant_type=scheme)
+        return Weight(codes.view(len(weight), -1), state.absmax, scheme, BLOCK)
     rows = weight.float()
-    scales = rows.abs().amax(1).clamp(min=1e-12) / (INT8_MAX if form == "int8" else FLOAT8_MAX)
+    scales = rows.abs().amax(1).clamp(min=1e-12) / (INT8_MAX if scheme == "int8" else FLOAT8_MAX)
     numbers = rows / scales[:, None]
-    codes = numbers.round().to(torch.int8) if form == "int8" else numbers.to(FLOAT8)
-    return Weight(codes, scales, form, weight.shape[1])
+    codes = numbers.round().to(torch.int8) if scheme == "int8" else numbers.to(FLOAT8)
+    return Weight(codes, scales, scheme, weight.shape[1])
 
 
-def check_form(form: Form | None, device: torch.device) -> None:
-    """Try a form on a device, where it takes a library; None are floats.
+def check_scheme(scheme: QuantizationScheme | None, device: torch.device) -> None:
+    """Try a scheme on a device, where it takes a library; None are floats.
 
     Raises:
         CheckpointError: if weights of 4 bits can't be kept there.
     """
-    if form not in FOUR_BITS:
+    if scheme not in FOUR_BITS:
         return
     try:
-        packed(torch.ones(1, BLOCK, device=device), form).restored(torch.bfloat16)
+        quantize(torch.ones(1, BLOCK, device=device), scheme).dequantize(torch.bfloat16)
     except ImportError:
         raise CheckpointError(
-            f"Weights in {form} need bitsandbytes, which isn't installed",
+            f"Weights in {scheme} need bitsandbytes, which isn't installed",
             "install it, or use weights of 8 bits or more.",
         ) from None
     except (RuntimeError, NotImplementedError, AttributeError) as error:
         raise CheckpointError(
-            f"bitsandbytes can't keep weights in {form} on {device} ({first_line(error).rstrip('.')})",
+            f"bitsandbytes can't keep weights in {scheme} on {device} ({first_line(error).rstrip('.')})",
             "use weights of 8 bits or more.",
         ) from error
 
 
 @dataclass(frozen=True)
-class Compressed(Product):
+class Compressed(LinearProduct):
     """A product with weights that are kept compressed; its fields but the bias are those of `Weight`."""
 
     codes: torch.Tensor
     scales: torch.Tensor
     bias: torch.Tensor  # [out], in the precision of the arithmetic
-    form: Form
+    scheme: QuantizationScheme
     block: int
     quantizes = False
 
     def plain(self) -> Plain:
-        """The product with its weights restored, for as long as it is used."""
-        return Plain(Weight(self.codes, self.scales, self.form, self.block).restored(self.bias.dtype), self.bias)
+        """The product with its weights dequantized, for as long as it is used."""
+        return Plain(Weight(self.codes, self.scales, self.scheme, self.block).dequantize(self.bias.dtype), self.bias)
 
     def __call__(self, x: Tokens) -> torch.Tensor:
-        """See `Product`."""
+        """See `LinearProduct`."""
         return self.plain()(x)
 
     def gelu(self, x: Tokens) -> Tokens:
-        """See `Product`."""
+        """See `LinearProduct`."""
         return self.plain().gelu(x)
 
 
@@ -121,19 +121,19 @@ class CompressedLinear(nn.Module):
         self.codes = nn.Parameter(weight.codes, requires_grad=False)
         self.scales = nn.Parameter(weight.scales, requires_grad=False)
         self.bias = None if bias is None else nn.Parameter(bias, requires_grad=False)
-        self.form, self.block = weight.form, weight.block
+        self.scheme, self.block = weight.scheme, weight.block
 
     @property
     def kept(self) -> Weight:
         """The weight as it is kept."""
-        return Weight(self.codes, self.scales, self.form, self.block)
+        return Weight(self.codes, self.scales, self.scheme, self.block)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """X Wᵀ + b: [..., in] to [..., out]."""
-        return functional.linear(x, self.kept.restored(x.dtype), self.bias)
+        return functional.linear(x, self.kept.dequantize(x.dtype), self.bias)
 
 
-def compress(model: nn.Module, form: Form, device: torch.device, home: torch.device) -> None:
+def compress(model: nn.Module, scheme: QuantizationScheme, device: torch.device, home: torch.device) -> None:
     """Compress the weights of the linear layers of a model's blocks, in place, one after another.
 
     Args:
@@ -141,28 +141,28 @@ def compress(model: nn.Module, form: Form, device: torch.device, home: torch.dev
         home: where they are put then; the rest of `model` stays where it is.
     """
     for name, linear in [*model.named_modules()]:
-        if isinstance(linear, nn.Linear) and compresses(f"{name}.weight", linear.weight.shape, form):
+        if isinstance(linear, nn.Linear) and compresses(f"{name}.weight", linear.weight.shape, scheme):
             bias = None if linear.bias is None else linear.bias.data
-            kept = CompressedLinear(packed(linear.weight.data.to(device), form), bias)
+            kept = CompressedLinear(quantize(linear.weight.data.to(device), scheme), bias)
             model.set_submodule(name, kept.to(home))
 
 
-def product_of(linears: Sequence[nn.Linear | CompressedLinear]) -> Product:
+def product_of(linears: Sequence[nn.Linear | CompressedLinear]) -> LinearProduct:
     """One product of linears with one input, below one another, as they are; they keep theirs as views of it."""
     kept = [linear for linear in linears if isinstance(linear, CompressedLinear)]
     if not kept:
         return Plain(*merged([linear for linear in linears if isinstance(linear, nn.Linear)]))
-    if len(kept) < len(linears) or len({(linear.form, linear.block) for linear in kept}) > 1:
-        return Plain(*restored(linears))
+    if len(kept) < len(linears) or len({(linear.scheme, linear.block) for linear in kept}) > 1:
+        return Plain(*dequantized(linears))
     codes, scales, bias = (_below_one_another(kept, part) for part in ("codes", "scales", "bias"))
-    return Compressed(codes, scales, bias, kept[0].form, kept[0].block)
+    return Compressed(codes, scales, bias, kept[0].scheme, kept[0].block)
 
 
-def restored(linears: Sequence[nn.Linear | CompressedLinear]) -> tuple[torch.Tensor, torch.Tensor]:
+def dequantized(linears: Sequence[nn.Linear | CompressedLinear]) -> tuple[torch.Tensor, torch.Tensor]:
     """Weights and biases of linears with one input, below one another, as floats; the linears stay as they are."""
     bias = torch.cat([linear.bias for linear in linears if linear.bias is not None])
     weights = [
-        linear.kept.restored(bias.dtype) if isinstance(linear, CompressedLinear) else linear.weight
+        linear.kept.dequantize(bias.dtype) if isinstance(linear, CompressedLinear) else linear.weight
         for linear in linears
     ]
     return torch.cat(weights), bias

@@ -26,24 +26,28 @@ Always computing the last step changed neither figure.
 
 
 class StepCache:
-    """What one batch remembers between its steps."""
+    """What one batch remembers between its steps.
 
-    def __init__(self, threshold: float, row_of: Sequence[int], steps: int) -> None:
+    The residuals of image tokens [image tokens, D] lie sequence after sequence.
+    """
+
+    def __init__(self, threshold: float, row_of: Sequence[int], lengths: Sequence[int], steps: int) -> None:
         """Nothing is remembered yet.
 
         Args:
             threshold: a row goes through all blocks when the mean change of the first block's residual exceeds this
                 share of its mean.
             row_of: the row of each sequence.
+            lengths: the image tokens of each sequence.
             steps: of the whole schedule.
         """
-        self.threshold, self.row_of = threshold, row_of
+        self.threshold, self.row_of, self.lengths = threshold, row_of, list(lengths)
         self.early = math.ceil(EARLY * steps)
-        self._first: torch.Tensor | None = None  # [sequences, N, D], of the first block
-        self._others: torch.Tensor | None = None  # [sequences, N, D], of all the others
+        self._first: torch.Tensor | None = None  # of the first block
+        self._others: torch.Tensor | None = None  # of all the others
 
     def due(self, step: int, first: torch.Tensor) -> list[int]:
-        """The sequences that have to go through all blocks, given the first block's residuals [sequences, N, D]."""
+        """The sequences that have to go through all blocks, given the first block's residuals."""
         due = set(self.row_of if self._first is None or step < self.early else self._changed(first, self._first))
         return [sequence for sequence, row in enumerate(self.row_of) if row in due]
 
@@ -51,15 +55,17 @@ class StepCache:
         """Keep the residuals of sequences that went through all blocks.
 
         Args:
-            first: the first block's, of all sequences [sequences, N, D].
-            others: those of the other blocks, of these sequences [len(sequences), N, D].
+            first: the first block's, of all sequences.
+            others: those of the other blocks, of these sequences.
         """
         if self._first is None or self._others is None:
             self._first, self._others = first, others
             return
+        kept = self._first.split(self.lengths), self._others.split(self.lengths)
+        coming = first.split(self.lengths), others.split([self.lengths[sequence] for sequence in sequences])
         for place, sequence in enumerate(sequences):
-            self._first[sequence] = first[sequence]
-            self._others[sequence] = others[place]
+            kept[0][sequence].copy_(coming[0][sequence])
+            kept[1][sequence].copy_(coming[1][place])
 
     def recalled(self) -> torch.Tensor:
         """What the blocks after the first added to each sequence when it last went through them."""
@@ -68,8 +74,9 @@ class StepCache:
 
     def _changed(self, first: torch.Tensor, before: torch.Tensor) -> list[int]:
         # One sequence after another, so that only one at a time stands in float32.
-        change = [(now.float() - then.float()).abs().mean() for now, then in zip(first, before, strict=True)]
-        size = [then.float().abs().mean() for then in before]
+        pairs = [*zip(first.split(self.lengths), before.split(self.lengths), strict=True)]
+        change = [(now.float() - then.float()).abs().mean() for now, then in pairs]
+        size = [then.float().abs().mean() for _, then in pairs]
         changes, sizes = torch.stack([torch.stack(change), torch.stack(size)]).tolist()
         total: dict[int, list[float]] = {}
         for row, one, other in zip(self.row_of, changes, sizes, strict=True):

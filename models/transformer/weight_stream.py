@@ -39,7 +39,7 @@ class WeightStream:
         self.device, self.slot_count = device, slots
         self._resident: dict[int, list[torch.Tensor]] = {}
         self._waiting: dict[int, _Buffer] = {}
-        self._retreated: list[int] = []  # of those that wait, the ones that stayed on the device before
+        self._offloaded: list[int] = []  # of those that wait, the ones that stayed on the device before
         self._slots: list[_Slot] = []
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -122,7 +122,7 @@ class WeightStream:
         if self._copies is not None:
             self._copies.synchronize()
 
-    def retreat(self) -> bool:
+    def offload(self) -> bool:
         """Have every second part that stays on the device wait in host memory from now on; whether there was one.
 
         The first part stays, and so do those on other devices.
@@ -131,21 +131,21 @@ class WeightStream:
         staying = [index for index, tensors in self._resident.items() if index and tensors[0].device == here]
         for index in staying[::2]:
             self._waiting[index] = _Buffer.of(self._resident.pop(index), pinned=self._copies is not None)
-            self._retreated.append(index)
+            self._offloaded.append(index)
         self._waiting = dict(sorted(self._waiting.items()))
         self.release()  # one that comes now may be larger than the slots
         return bool(staying)
 
-    def come_back(self) -> None:
-        """Have the parts that retreated stay on the device again, as many as it has room for."""
+    def reload(self) -> None:
+        """Have the parts that were offloaded stay on the device again, as many as it has room for."""
         self.release()
         try:
-            while self._retreated:
-                index = self._retreated[-1]
+            while self._offloaded:
+                index = self._offloaded[-1]
                 self._resident[index] = [tensor.to(self.device) for tensor in self._waiting[index].tensors()]
-                del self._waiting[index], self._retreated[-1]
+                del self._waiting[index], self._offloaded[-1]
         except torch.OutOfMemoryError:
-            logger.warning("There is no room for %d parts of the model that made room before.", len(self._retreated))
+            logger.warning("There is no room for %d parts of the model that made room before.", len(self._offloaded))
 
     def release(self) -> None:
         """Give the slots' memory back, until the next turn."""

@@ -12,6 +12,7 @@ import numpy as np
 from models.checkpoints.checkpoint import Checkpoint
 from models.checkpoints.text_encoder import POOLING, text_encoder_digest
 from models.files.whole_file import appearing_whole
+from models.requests import Conditioning
 from safety.probes.probe import Answer, Probe, ProbeError
 from safety.probes.probe_training import Trained, check_labels, merged, train
 from tasks.calibration.examples import Examples, open_examples
@@ -97,10 +98,10 @@ def prompt_vectors(prompts: Sequence[str], checkpoint: Checkpoint, job: Job, pip
         RequestError: if the text encoder can't read one.
         CheckpointError: if the model can't be opened.
     """
-    from models.loading.prompt_encoder import load_reader
+    from models.loading.prompt_encoder import load_prompt_encoder
     from models.sampling.pooled import read_prompts  # imports torch
 
-    reader = load_reader(
+    reader = load_prompt_encoder(
         checkpoint,
         pipeline=pipeline,
         device=job.hardware.device,
@@ -111,11 +112,11 @@ def prompt_vectors(prompts: Sequence[str], checkpoint: Checkpoint, job: Job, pip
     rows = []
     in_order = sorted(prompts, key=len)  # neighbours in length share batches
     for start in range(0, len(in_order), AT_ONCE):
-        vectors, failures = read_prompts(reader, in_order[start : start + AT_ONCE])
+        vectors, failures = read_prompts(reader, map(Conditioning, in_order[start : start + AT_ONCE]))
         for prompt, failure in failures.items():
-            raise RequestError(f"The prompt {prompt[:80]!r} can't be read: {failure.message}")
+            raise RequestError(f"The prompt {prompt.text[:80]!r} can't be read: {failure.message}")
         rows.append(vectors)
-    found = {prompt: vector for some in rows for prompt, vector in some.items()}
+    found = {prompt.text: vector for some in rows for prompt, vector in some.items()}
     return np.stack([found[prompt] for prompt in prompts])
 
 

@@ -19,7 +19,7 @@ from tasks.stores.store import Store
 
 if TYPE_CHECKING:
     from models.engines.engine import Engine
-    from models.loading.prompt_encoder import Reader
+    from models.loading.prompt_encoder import PromptEncoder
     from models.memory.usage import Usage
 
     AnyEngine = TypeVar("AnyEngine", bound=Engine)
@@ -35,7 +35,7 @@ class LaneEngine(Protocol):
         """What it was predicted to take of the device, and took; None if it made nothing."""
 
     @property
-    def components(self) -> Reader:
+    def components(self) -> PromptEncoder:
         """What reads prompts as the model does; only a policy with a probe asks for it."""
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from models.requests import Conditioning
 from safety.probes.probe import Probe, judge_vectors
 from safety.verdict import Reason, Verdict, allow, fail, strictest
 from tasks.lane.record import Record
@@ -19,11 +20,11 @@ from tasks.outcome import Outcome, Status
 
 if TYPE_CHECKING:
     from models.engines.engine import Admit, Picture
-    from models.loading.prompt_encoder import Reader
+    from models.loading.prompt_encoder import PromptEncoder
 
 logger = logging.getLogger(__name__)
 
-PromptReader = Callable[[bool], "Reader"]
+PromptReader = Callable[[bool], "PromptEncoder"]
 """Gives what reads prompts; it is told whether the model will be needed anyway."""
 
 
@@ -45,7 +46,7 @@ class Asking:
             return self._refused[picture.index]
         return self.record.taken(self.rows[picture.index], picture)
 
-    def _admit(self, vectors: Mapping[str, np.ndarray]) -> list[int]:
+    def _admit(self, vectors: Mapping[Conditioning, np.ndarray]) -> list[int]:
         assert self.probe is not None
         verdicts = judge_rows(self.rows, vectors, self.probe)
         for index, (planned, verdict) in enumerate(zip(self.rows, verdicts, strict=True)):
@@ -65,11 +66,11 @@ def ask_again(
     if probe is None or not found:
         return found, []
     rows = [one.planned for one in found]
-    vectors: Mapping[str, np.ndarray] = {}
-    if texts := {text for planned in rows for text in conditioning(planned)}:
+    vectors: Mapping[Conditioning, np.ndarray] = {}
+    if prompts := {prompt for planned in rows for prompt in _read(planned)}:
         from models.sampling.pooled import read_prompts  # imports torch
 
-        vectors, _ = read_prompts(reader(bool(screened.to_render)), texts)
+        vectors, _ = read_prompts(reader(bool(screened.to_render)), prompts)
     kept: list[Found] = []
     ended: list[Outcome] = []
     for one, verdict in zip(found, judge_rows(rows, vectors, probe), strict=True):
@@ -92,14 +93,14 @@ def _refused(planned: PlannedRow, judged: Verdict, screened: Screened, record: R
     return None
 
 
-def judge_rows(rows: Sequence[PlannedRow], vectors: Mapping[str, np.ndarray], probe: Probe) -> list[Verdict]:
-    """The probe's verdict on each row, by the vectors of the texts that condition it.
+def judge_rows(rows: Sequence[PlannedRow], vectors: Mapping[Conditioning, np.ndarray], probe: Probe) -> list[Verdict]:
+    """The probe's verdict on each row, by the vectors of what conditions it.
 
-    A text without a vector, and a probe that fails, refuse.
+    A conditioning without a vector, and a probe that fails, refuse.
     """
-    texts = list(vectors)
+    read = list(vectors)
     try:
-        judged = dict(zip(texts, judge_vectors(np.stack([*vectors.values()]), probe), strict=True)) if texts else {}
+        judged = dict(zip(read, judge_vectors(np.stack([*vectors.values()]), probe), strict=True)) if read else {}
     except Exception as error:
         logger.exception("The policy's probe failed.")
         judged, why = {}, type(error).__name__
@@ -107,5 +108,10 @@ def judge_rows(rows: Sequence[PlannedRow], vectors: Mapping[str, np.ndarray], pr
         why = "the text encoder couldn't read it"
     failed = fail(Reason.SCREEN_FAILED, f"The prompt could not be screened: {why}.")
     # The prompt's scores are what the catalogue shows, unless it was another text that was refused.
-    of_rows = ([judged.get(text, failed) for text in conditioning(planned)][::-1] for planned in rows)
+    of_rows = ([judged.get(each, failed) for each in _read(planned)][::-1] for planned in rows)
     return [strictest(of_texts) if of_texts else allow() for of_texts in of_rows]
+
+
+def _read(planned: PlannedRow) -> list[Conditioning]:
+    """What the text encoder reads of a row."""
+    return [Conditioning(text) for text in conditioning(planned)]

@@ -39,7 +39,7 @@ from tasks.stores.opening import open_store
 from tasks.stores.store import Store, StoreError
 
 if TYPE_CHECKING:
-    from models.loading.prompt_encoder import Reader
+    from models.loading.prompt_encoder import PromptEncoder
     from models.memory.usage import Usage
 
 logger = logging.getLogger(__name__)
@@ -118,12 +118,12 @@ class Line:
             return self.kind.open_engine(self.spec)
 
     @loaded_once
-    def reader(self) -> Reader:
+    def reader(self) -> PromptEncoder:
         """The model's text encoder alone, loaded when only stored rows are to be judged by it."""
-        from models.loading.prompt_encoder import load_reader
+        from models.loading.prompt_encoder import load_prompt_encoder
 
         spec = self.spec
-        return load_reader(
+        return load_prompt_encoder(
             spec.checkpoint,
             pipeline=self.kind.pipeline,
             device=spec.hardware.device,
@@ -132,7 +132,7 @@ class Line:
             gpu_memory=spec.hardware.gpu_memory,
         )
 
-    def _prompt_reader(self, needs_model: bool) -> Reader:
+    def _prompt_reader(self, needs_model: bool) -> PromptEncoder:
         """What reads prompts: that of the model, if it is loaded or will be anyway; else the text encoder alone."""
         return self.engine.components if needs_model or "engine" in self.__dict__ else self.reader
 

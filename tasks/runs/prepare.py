@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError
 from models.devices.gpu_presence import surely_no_gpu
-from models.files.quantization_formats import kept_precision
+from models.files.quantization_schemes import kept_precision
 from models.files.temporary_folder import temporary_folder
 from safety.marks.credentials import CredentialsError
 from safety.pictures.profile import Profile, ProfileError

@@ -214,10 +214,10 @@ def test_a_changed_policy_judges_stored_layers_again_without_the_model(
 def test_a_written_caption_is_screened_like_any_prompt(
     run: Callable[..., Summary], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models.engines.decomposer import Caption, Decomposer
+    from models.engines.decomposer import Decomposer, WrittenCaption
 
     def caption(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
-        yield [Caption(index, "a black handgun", None, 0.1) for index in range(len(sources))]
+        yield [WrittenCaption(index, "a black handgun", None, 0.1) for index in range(len(sources))]
 
     monkeypatch.setattr(Decomposer, "caption", caption)
     run([{"id": "a", "image": drawing(10), "caption": None}, {"id": "b", "image": drawing(10), "caption": "a mug"}])
@@ -233,13 +233,13 @@ def test_a_written_caption_is_screened_like_any_prompt(
 def test_a_written_caption_is_kept_with_the_layers(
     run: Callable[..., Summary], store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models.engines.decomposer import Caption, Decomposer
+    from models.engines.decomposer import Decomposer, WrittenCaption
 
     asked: list[int] = []
 
     def caption(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
         asked.append(len(sources))
-        yield [Caption(index, "a red mug", None, 0.1) for index in range(len(sources))]
+        yield [WrittenCaption(index, "a red mug", None, 0.1) for index in range(len(sources))]
 
     monkeypatch.setattr(Decomposer, "caption", caption)
     rows = [{"id": "a", "image": drawing(11)}, {"id": "b", "image": drawing(11)}]
@@ -260,10 +260,10 @@ def test_a_written_caption_is_kept_with_the_layers(
 def test_a_caption_is_written_of_the_picture_at_the_size_of_its_row(
     run: Callable[..., Summary], store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from models.engines.decomposer import Caption, Decomposer
+    from models.engines.decomposer import Decomposer, WrittenCaption
 
     def caption(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
-        yield [Caption(index, f"a mug of {source.shape[0]}", None, 0.1) for index, source in enumerate(sources)]
+        yield [WrittenCaption(index, f"a mug of {source.shape[0]}", None, 0.1) for index, source in enumerate(sources)]
 
     monkeypatch.setattr(Decomposer, "caption", caption)
     rows = [{"id": str(resolution), "image": drawing(12), "resolution": resolution} for resolution in (64, 96, 128)]
@@ -302,10 +302,10 @@ def test_layers_that_wait_move_whole_when_a_person_answers(
     monkeypatch: pytest.MonkeyPatch,
     caption: str | None,
 ) -> None:
-    from models.engines.decomposer import Caption, Decomposer
+    from models.engines.decomposer import Decomposer, WrittenCaption
 
     def write(self: Decomposer, sources: list[np.ndarray], **_: Any) -> Any:  # noqa: ARG001
-        yield [Caption(index, "a cap", None, 0.1) for index in range(len(sources))]
+        yield [WrittenCaption(index, "a cap", None, 0.1) for index in range(len(sources))]
 
     monkeypatch.setattr(Decomposer, "caption", write)
     (policy := tmp_path / "ask.toml").write_text(ASK.format(where="picture"))

@@ -17,7 +17,8 @@ from models.checkpoints.text_encoder import POOLING, text_encoder_digest
 from models.engines.decomposer import Decomposer
 from models.engines.generator import Generator
 from models.loading import prompt_encoder as reading
-from models.loading.prompt_encoder import load_reader
+from models.loading.prompt_encoder import load_prompt_encoder
+from models.requests import Conditioning
 from models.sampling.pooled import read_prompts
 from safety.probes.probe import About, Answer, Probe, Probed
 from tasks.checkpoints.checkpoints import find_checkpoint
@@ -37,8 +38,9 @@ ROWS = [{"id": "mug", "prompt": MUG}, {"id": "boot", "prompt": BOOT}, {"id": "bo
 
 @pytest.fixture(scope="module")
 def vectors() -> dict[str, np.ndarray]:
-    reader = load_reader(find_checkpoint("miniature"), device="cpu")
-    return dict(read_prompts(reader, [str(row["prompt"]) for row in ROWS])[0])
+    reader = load_prompt_encoder(find_checkpoint("miniature"), device="cpu")
+    vectors, _ = read_prompts(reader, [Conditioning(str(row["prompt"])) for row in ROWS])
+    return {conditioning.text: vector for conditioning, vector in vectors.items()}
 
 
 @pytest.fixture
@@ -178,7 +180,7 @@ def test_where_rows_are_drawn_anyway_stored_ones_are_read_by_the_same_model(
     def load(*_: Any, **__: Any) -> Any:
         raise AssertionError("a second text encoder was loaded")
 
-    monkeypatch.setattr(reading, "load_reader", load)
+    monkeypatch.setattr(reading, "load_prompt_encoder", load)
     run(manifest(ROWS), store, policy=no_boots())
 
     assert endings(store) == {"mug": ("done", None), "boot": ("blocked", "concept"), "bottle": ("done", None)}
@@ -240,8 +242,8 @@ def test_a_prompt_whose_vector_is_not_finite_is_refused_or_kept_alone(
     if stored:
         run(file, store)
 
-    def spoiled(embeds: dict[str, Any]) -> dict[str, np.ndarray]:
-        return {text: vector * (np.nan if text == MUG else 1) for text, vector in pool(embeds).items()}
+    def spoiled(embeds: dict[Conditioning, Any]) -> dict[Conditioning, np.ndarray]:
+        return {read: vector * (np.nan if read.text == MUG else 1) for read, vector in pool(embeds).items()}
 
     monkeypatch.setattr(pooled, "pool_all", spoiled)
     monkeypatch.setattr("models.engines.engine.pool_all", spoiled)

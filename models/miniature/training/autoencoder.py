@@ -1,7 +1,7 @@
 """Training the miniature's VAE: clean edges, from latents that needn't be exact.
 
-The VAE trains in the reduced form of `models.vae.single_frame`, since a picture uses no more of it. First a shallow one
-learns to draw edges, then a deep one starts from it.
+The VAE trains in the reduced form of `models.architectures.qwen_image.single_frame`, since a picture uses no more of
+it. First a shallow one learns to draw edges, then a deep one starts from it.
 """
 
 import random
@@ -15,10 +15,10 @@ from diffusers import AutoencoderKLQwenImage
 from torch import Tensor, nn
 from torch.nn import functional
 
+from models.architectures.qwen_image.single_frame import single_frame
 from models.miniature.datasets.drawings import Drawings, signed
 from models.miniature.training.judge import Judge
 from models.miniature.training.stage import Stage
-from models.vae.single_frame import single_frame
 
 PEAK_RATE = 2e-3
 CROP = 128  # pixels a side, in the first part of training: smaller pictures, more iterations

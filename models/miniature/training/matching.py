@@ -8,6 +8,7 @@ from diffusers import AutoencoderKLQwenImage
 from numpy.typing import NDArray
 from transformers import Qwen2Tokenizer
 
+from models.architectures.registry import architecture_of, rules_of
 from models.engines.decomposer import Decomposer
 from models.loading.components import Components
 from models.loading.placement import RESIDENT
@@ -15,6 +16,7 @@ from models.miniature.datasets.layered_drawings import layers_of, over, unseen_d
 from models.miniature.networks.architecture import LayeredSampling
 from models.miniature.training.denoiser import Denoiser
 from models.miniature.training.export import layered_pipeline_of
+from models.pipelines import LAYERED
 from models.requests import LayersRequest, layers_shape
 
 OPAQUE = 128  # of 255: from here on a pixel belongs to a layer
@@ -122,12 +124,11 @@ def decomposer_of(
             transformer=denoiser.transformer,
             vae=vae,
             scheduler=stock.scheduler,
-            template=stock.prompt_template_encode,
-            template_tokens=stock.prompt_template_encode_start_idx,
+            architecture=architecture_of(LAYERED.name),
+            rules=rules_of(LAYERED.name),
             device=vae.device,
             dtype=torch.float32,
             placement=RESIDENT,
-            vae_scale=stock.vae_scale_factor,
         ),
         batch=batch,
     )

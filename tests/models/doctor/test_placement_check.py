@@ -9,7 +9,7 @@ from models.doctor.host import HostFacts
 from models.doctor.placement_check import check_placement, judge_plan
 from models.files.safetensors_files import CheckpointError
 from models.finding import Finding
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.units import GIB
 from tests.models.memory.test_memory_plan import plan
 
@@ -64,7 +64,7 @@ def test_on_a_cpu_everything_is_in_host_memory() -> None:
         "QwenImagePipeline",
         device="cpu",
         precision="auto",
-        levers=Levers(),
+        options=OptimizationOptions(),
         wanted="auto",
         gpu_memory=None,
         memory_fraction=0.9,

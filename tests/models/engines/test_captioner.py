@@ -11,7 +11,7 @@ from PIL import Image
 from transformers import GenerationMixin
 
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, find_checkpoint, writes_captions
-from models.engines.captioner import Caption
+from models.engines.captioner import WrittenCaption
 from models.engines.decomposer import Decomposer
 from models.requests import layers_size
 from tests.models.conftest import collect, picture, save_layered, tiny_vae
@@ -20,7 +20,7 @@ TOKENS = 40  # of a caption
 SIZES = [(90, 90), (200, 80), (64, 64), (90, 90), (210, 80)]  # two aspects, at 64 pixels two sizes
 
 
-def write(model: Decomposer, sources: list[np.ndarray], **options: Any) -> list[Caption]:
+def write(model: Decomposer, sources: list[np.ndarray], **options: Any) -> list[WrittenCaption]:
     return collect(model.caption(sources, resolution=64, **options), len(sources))
 
 

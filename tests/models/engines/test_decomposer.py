@@ -9,15 +9,16 @@ import torch
 from diffusers import QwenImageLayeredPipeline
 from PIL import Image
 
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.engines.decomposer import Decomposer, DeviceLost, Picture
+from models.engines.engine import workload_of
 from models.engines.generator import Generator
 from models.memory.measure import measure_step
 from models.placement_names import WantedPlacement
 from models.requests import LayersRequest, Shape, check_aspect, layers_shape, layers_size
 from models.sampling.denoise import _timesteps, draw_noise
 from models.sampling.latents import encode
-from models.transformer.packed import Packed
 from tests.models.conftest import (
     LEVELS,
     MIXED,
@@ -147,7 +148,7 @@ def test_with_a_step_cache_a_row_alone_and_in_a_batch_of_mixed_lengths_has_the_s
     requests = [request(picture(90, 80, seed), caption, seed, steps=12) for seed, caption in enumerate(MIXED)]
     together = decompose(model, requests)
 
-    assert isinstance(model.predictor, Packed)
+    assert isinstance(model.predictor, Varlen)
     assert len(requests) * 3 < model.predictor.computed < model.predictor.asked == len(requests) * 12
     alone = [decompose(model, [one])[0] for one in requests]
     assert max(distance(one, other) for one, other in zip(together, alone, strict=True)) <= LEVELS
@@ -194,7 +195,7 @@ def test_the_alpha_of_a_source_reaches_the_vae(decomposer: Decomposer, stock_lay
     )
 
     with torch.inference_mode():
-        encoded = encode(decomposer.components, shape, sources)
+        encoded = encode(decomposer.components, shape.width, shape.height, sources)
         expected = stock_layered._encode_vae_image(pictures.unsqueeze(2), None)
 
     packed = stock_layered._pack_latents(expected.transpose(1, 2), 2, 16, shape.height // 8, shape.width // 8, 1)
@@ -217,9 +218,10 @@ def test_the_schedule_is_stocks(
     wanted = request(picture(100, 60), resolution=toy, steps=5, guidance=1.0)
     ours, theirs = (type(s).from_config(s.config, **settings) for s in [decomposer.components.scheduler] * 2)
     monkeypatch.setattr(stock_layered, "scheduler", theirs)
-    noise = draw_noise(decomposer.components, wanted.shape, [0])
+    frame_tokens = wanted.shape.width * wanted.shape.height // 16**2
 
-    timesteps = _timesteps(ours, 5, noise, noise[:, : noise.shape[1] // 3])
+    shift = decomposer.components.rules.shift(ours.config, 3 * frame_tokens, frame_tokens)
+    timesteps = _timesteps(ours, 5, shift, torch.device("cpu"))
 
     decompose_stock(stock_layered, [wanted], resolution)
     torch.testing.assert_close(timesteps, theirs.timesteps)
@@ -409,14 +411,15 @@ def test_measuring_a_batch_denoises_one_step_of_it_with_sources(
     forward, seen = embedder.forward, []
 
     def watch(latents: torch.Tensor) -> torch.Tensor:
-        seen.append(tuple(latents.shape[:2]))
+        seen.append(len(latents))
         return forward(latents)
 
     monkeypatch.setattr(embedder, "forward", watch)
 
-    measure_step(decomposer.components, decomposer.predictor, request(picture(64, 64), layers=3).shape, 128, 2)
+    workload = workload_of(request(picture(64, 64), layers=3))
+    measure_step(decomposer.components, decomposer.predictor, workload, 128, 2)
 
-    assert seen == [(2, 5 * 16)]  # the composite, three layers and the source
+    assert seen == [2 * 5 * 16]  # of each row the composite, three layers and the source
 
 
 @pytest.mark.parametrize("resolution", [640, 1024])

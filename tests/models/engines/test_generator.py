@@ -10,24 +10,25 @@ import pytest
 import torch
 from diffusers import QwenImagePipeline
 
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, find_checkpoint
 from models.devices.attention import Attention
 from models.engines.engine import Demand
 from models.engines.generator import DeviceLost, Generator, Picture
 from models.loading import components
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.loading.placement import Placement
 from models.memory.batch_sizes import BatchSizes
 from models.memory.fit import Fit
 from models.memory.measure import Cost, measure_step
 from models.placement_names import WantedPlacement
-from models.requests import PictureRequest, Shape
+from models.requests import Conditioning, PictureRequest, Shape, Workload
 from models.sampling import prompt_embeds
 from models.sampling.denoise import draw_noise
 from models.sampling.prompt_embeds import embed_prompts
-from models.transformer.packed import Packed
-from models.transformer.padded import Padded
 from tests.models.conftest import LEVELS, MIXED, SHAPE, break_forward, collect, distance, no_worse, open_stock, request
+
+PROMPTS = [Conditioning(text) for text in MIXED]
 
 
 def render(model: Generator, requests: list[PictureRequest]) -> list[Picture]:
@@ -142,7 +143,7 @@ def test_with_a_step_cache_a_row_alone_and_in_a_batch_of_mixed_lengths_is_the_sa
     requests = [request(prompt, seed=seed, shape=replace(SHAPE, steps=12)) for seed, prompt in enumerate(MIXED)]
     together = draw(model, requests)
 
-    assert isinstance(model.predictor, Packed)
+    assert isinstance(model.predictor, Varlen)
     assert len(requests) * 3 < model.predictor.computed < model.predictor.asked == len(requests) * 12
     alone = [draw(model, [one])[0] for one in requests]
     assert max(distance(one, other) for one, other in zip(together, alone, strict=True)) <= LEVELS
@@ -196,8 +197,8 @@ def test_each_distinct_prompt_is_embedded_once_and_all_lengths_together(
 
 
 def test_a_prompt_is_embedded_beside_longer_ones_as_it_is_alone(generator: Generator) -> None:
-    together, _ = embed_prompts(generator.components, MIXED, 1024)
-    for prompt in MIXED:
+    together, _ = embed_prompts(generator.components, PROMPTS, 1024)
+    for prompt in PROMPTS:
         alone, _ = embed_prompts(generator.components, [prompt], 1024)
         assert together[prompt].shape == alone[prompt].shape
         torch.testing.assert_close(together[prompt], alone[prompt])
@@ -206,7 +207,7 @@ def test_a_prompt_is_embedded_beside_longer_ones_as_it_is_alone(generator: Gener
 def test_more_tokens_than_go_together_are_embedded_in_batches(
     generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, _ = embed_prompts(generator.components, MIXED, 1024)
+    whole, _ = embed_prompts(generator.components, PROMPTS, 1024)
     monkeypatch.setattr(prompt_embeds, "TEXT_BATCH_TOKENS", 130)
     encoder, sizes = generator.components.text_encoder, []
     forward = encoder.forward
@@ -216,12 +217,12 @@ def test_more_tokens_than_go_together_are_embedded_in_batches(
         return forward(input_ids=input_ids, **kwargs)
 
     monkeypatch.setattr(encoder, "forward", watch)
-    cut, _ = embed_prompts(generator.components, MIXED, 1024)
+    cut, _ = embed_prompts(generator.components, PROMPTS, 1024)
 
     assert sum(rows for rows, _ in sizes) == len(MIXED)
     assert len(sizes) > 1
     assert all(rows == 1 or rows * length <= 130 for rows, length in sizes)
-    for prompt in MIXED:
+    for prompt in PROMPTS:
         torch.testing.assert_close(cut[prompt], whole[prompt])
 
 
@@ -382,7 +383,7 @@ def test_a_row_that_does_not_fit_beside_the_blocks_that_stay_is_made_when_fewer_
     tiny: Checkpoint, generator: Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     staged = Generator.load(tiny, device="cpu", placement="staged")
-    assert isinstance(staged.predictor, Packed)
+    assert isinstance(staged.predictor, Varlen)
     stream = staged.predictor.blocks.stream
 
     def fault(_: int) -> None:
@@ -482,13 +483,13 @@ def test_rows_that_cannot_be_drawn_together_are_refused(generator: Generator) ->
         list(generator.render([request("a", shape=Shape(32, 32, 1, 1.0))]))
 
 
-@pytest.mark.parametrize("lever", [{}, {"step_cache": 0.3}, {"precision": "float8"}, {"fused": False}])
+@pytest.mark.parametrize("option", [{}, {"step_cache": 0.3}, {"precision": "float8"}, {"fused": False}])
 @pytest.mark.parametrize("placement", ["staged", "streamed"])
 def test_wherever_the_weights_live_the_pictures_are_the_same_bit_for_bit(
-    tiny: Checkpoint, placement: WantedPlacement, lever: dict[str, Any]
+    tiny: Checkpoint, placement: WantedPlacement, option: dict[str, Any]
 ) -> None:
-    resident = Generator.load(tiny, device="cpu", **lever)
-    placed = Generator.load(tiny, device="cpu", placement=placement, **lever)
+    resident = Generator.load(tiny, device="cpu", **option)
+    placed = Generator.load(tiny, device="cpu", placement=placement, **option)
 
     assert placed.placement.kind == placement
     requests = [request(prompt, shape=Shape(64, 64, 8, 4.0)) for prompt in MIXED[:3]]
@@ -504,21 +505,23 @@ def test_blocks_that_stay_and_blocks_that_come_make_the_same_pictures(
     placement = Placement("streamed", blocks, staying)
     placed = Generator(components.load_components(tiny, torch.device("cpu"), torch.float32, placement))
 
-    assert isinstance(placed.predictor, Packed)
+    assert isinstance(placed.predictor, Varlen)
     assert placed.predictor.blocks.stream.streamed == blocks - staying
     requests = [request(prompt) for prompt in MIXED[:3]]
     for one, other in zip(draw(placed, requests), draw(generator, requests), strict=True):
         assert np.array_equal(one, other)
 
 
-@pytest.mark.parametrize("levers", [Levers(), Levers(float8=True), Levers(step_cache=0.3)])
-def test_blocks_on_several_devices_make_the_same_pictures(tiny: Checkpoint, levers: Levers) -> None:
+@pytest.mark.parametrize(
+    "options", [OptimizationOptions(), OptimizationOptions(float8=True), OptimizationOptions(step_cache=0.3)]
+)
+def test_blocks_on_several_devices_make_the_same_pictures(tiny: Checkpoint, options: OptimizationOptions) -> None:
     here = torch.device("cpu")
     homes = ("cpu", "cpu:0")  # to torch they are two, and every way between them is gone
     several = Generator(
-        components.load_components(tiny, here, torch.float32, Placement("balanced", 2, 2, homes)), levers=levers
+        components.load_components(tiny, here, torch.float32, Placement("balanced", 2, 2, homes)), options=options
     )
-    one = Generator(components.load_components(tiny, here, torch.float32), levers=levers)
+    one = Generator(components.load_components(tiny, here, torch.float32), options=options)
 
     requests = [request(prompt, shape=Shape(64, 64, 8, 4.0)) for prompt in MIXED[:3]]
     for ours, theirs in zip(draw(several, requests), draw(one, requests), strict=True):
@@ -575,7 +578,7 @@ def test_a_device_or_precision_that_is_not_there_is_refused_with_a_sentence(
 
 
 @pytest.mark.parametrize(
-    ("lever", "sentence"),
+    ("option", "sentence"),
     [
         ({"precision": "float8"}, "The precision float8 needs the fused transformer, but fused is off"),
         ({"step_cache": 0.1}, "A step cache needs the fused transformer, but fused is off"),
@@ -583,10 +586,10 @@ def test_a_device_or_precision_that_is_not_there_is_refused_with_a_sentence(
     ids=str,
 )
 def test_a_lever_that_needs_the_fused_transformer_is_refused_without_it(
-    tiny: Checkpoint, lever: dict[str, Any], sentence: str
+    tiny: Checkpoint, option: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(CheckpointError, match=sentence):
-        Generator.load(tiny, device="cpu", fused=False, **lever)
+        Generator.load(tiny, device="cpu", fused=False, **option)
 
 
 class Card:
@@ -602,7 +605,7 @@ class Card:
         monkeypatch.setattr("models.memory.measure.WARM", 0.0)
         monkeypatch.setattr(torch.cuda, "empty_cache", lambda: None)
 
-    def measure(self, _: object, __: object, ___: Shape, ____: int, rows: int) -> Cost:
+    def measure(self, _: object, __: object, ___: Workload, ____: int, rows: int) -> Cost:
         self.measured.append(rows)
         if rows * self.bytes_a_row > self.free:
             raise torch.OutOfMemoryError("CUDA out of memory.")
@@ -610,8 +613,8 @@ class Card:
 
 
 DEMAND = Demand(1024, 1024, 0, True, 128)
-FIFTY = Shape(1024, 1024, 50, 4.0)
-FIFTY_SMALL = Shape(32, 32, 50, 4.0)
+FIFTY = Workload(Shape(1024, 1024, 50, 4.0))
+FIFTY_SMALL = Workload(Shape(32, 32, 50, 4.0))
 
 
 @pytest.mark.parametrize(
@@ -681,12 +684,3 @@ def test_a_batch_size_is_found_once_for_a_gpu_and_a_model_whoever_asks(
     assert fitted(64) == 4
     generator._rows[DEMAND] = 2  # halved
     assert (fitted(64), card.measured) == (2, [])
-
-
-def test_a_transformer_that_modulates_tokens_one_by_one_is_run_as_diffusers_runs_it(tiny: Checkpoint) -> None:
-    loaded = components.load_components(tiny, torch.device("cpu"), torch.float32)
-    loaded.transformer.register_to_config(zero_cond_t=True)
-
-    assert isinstance(Generator(loaded).predictor, Padded)
-    with pytest.raises(CheckpointError, match="step cache needs the fused transformer, but this model modulates"):
-        Generator(loaded, levers=Levers(step_cache=0.2))

@@ -1,21 +1,27 @@
 """Bytes that are read from headers, against those that loading gives."""
 
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
 
+from models.architectures.qwen_image.family import QWEN_IMAGE
+from models.architectures.qwen_image.modulations import STEPS_AT_ONCE
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import Checkpoint
-from models.files.quantization_formats import Form
+from models.files.quantization_schemes import QuantizationScheme
 from models.loading.components import load_components
-from models.loading.prompt_encoder import CAPTION_WEIGHTS
 from models.loading.sizes import read_sizes
 
 CPU = torch.device("cpu")
 
 
-@pytest.mark.parametrize("form", [None, "int8", "nf4"])
-def test_headers_tell_what_every_part_of_a_model_takes(tiny: Checkpoint, form: Form | None) -> None:
-    sizes = read_sizes(tiny.folder, 2, form, unused=CAPTION_WEIGHTS)
-    parts = load_components(tiny, CPU, torch.bfloat16, form=form)
+@pytest.mark.parametrize("scheme", [None, "int8", "nf4"])
+def test_headers_tell_what_every_part_of_a_model_takes(tiny: Checkpoint, scheme: QuantizationScheme | None) -> None:
+    sizes = read_sizes(tiny.folder, 2, scheme, unused=QWEN_IMAGE.eyes_and_head)
+    parts = load_components(tiny, CPU, torch.bfloat16, scheme=scheme)
     blocks = parts.transformer.transformer_blocks
 
     def taken(*modules: torch.nn.Module) -> int:
@@ -42,3 +48,18 @@ def test_without_fused_operations_modulations_are_a_part_of_their_blocks(tiny: C
     assert unfused.block == fused.block + fused.modulation
     assert (unfused.modulation, unfused.table) == (0, 0)
     assert unfused.whole == fused.whole
+
+
+@pytest.mark.parametrize("zero_cond_t", [False, True])
+def test_what_is_made_of_a_schedule_is_foreseen_also_where_condition_pictures_have_a_modulation_of_their_own(
+    tiny: Checkpoint, tmp_path: Path, zero_cond_t: bool
+) -> None:
+    folder = shutil.copytree(tiny.folder, tmp_path / "tiny")
+    config = folder / "transformer" / "config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"zero_cond_t": zero_cond_t}))
+    transformer = QWEN_IMAGE.transformer.from_pretrained(folder / "transformer")
+    predictor = Varlen(transformer.requires_grad_(False))
+    predictor.modulations(torch.linspace(1, 0.1, STEPS_AT_ONCE)).at(0, CPU)
+
+    after_the_last_block = STEPS_AT_ONCE * 2 * transformer.inner_dim * 4
+    assert predictor.schedule_bytes == read_sizes(folder, 4, None).table + after_the_last_block

@@ -1,4 +1,4 @@
-"""Checkpoints that are stored in few bits: kept so, restored where that is asked for, and refused where unreadable."""
+"""Checkpoints that are stored in few bits: kept so, dequantized where that is asked for, refused where unreadable."""
 
 from __future__ import annotations
 
@@ -16,16 +16,23 @@ from diffusers.quantizers.bitsandbytes import bnb_quantizer
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from models.architectures.qwen_image.family import QWEN_IMAGE
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import MINIATURE, Checkpoint, CheckpointError, find_checkpoint
 from models.checkpoints.lora import find_loras
 from models.engines.generator import Generator
-from models.files.quantization_formats import DIFFUSERS, TRANSFORMERS, Form, count_bytes, form_for, kept_precision
+from models.files.quantization_schemes import (
+    DIFFUSERS,
+    TRANSFORMERS,
+    QuantizationScheme,
+    count_bytes,
+    kept_precision,
+    scheme_for,
+)
 from models.loading.component import loading
 from models.loading.components import load_components
-from models.loading.prompt_encoder import CAPTION_WEIGHTS
 from models.requests import PictureRequest, Shape
 from models.transformer.linears import Float8
-from models.transformer.packed import Packed
 from models.transformer.quantized import Compressed, CompressedLinear
 from tests.models.conftest import collect, request, tiny_transformer
 from tests.models.loras import save_lora
@@ -84,8 +91,8 @@ def exact() -> list[np.ndarray]:
     return drawn(find_checkpoint("miniature"))
 
 
-def own_form(checkpoint: Checkpoint) -> Form | None:
-    return form_for(kept_precision("auto", checkpoint.folder), checkpoint.folder)
+def own_scheme(checkpoint: Checkpoint) -> QuantizationScheme | None:
+    return scheme_for(kept_precision("auto", checkpoint.folder), checkpoint.folder)
 
 
 def drawn(checkpoint: Checkpoint, wanted: list[PictureRequest] = WANTED, **settings: Any) -> list[np.ndarray]:
@@ -99,7 +106,7 @@ def rendered(model: Generator, wanted: list[PictureRequest]) -> list[np.ndarray]
 
 
 @pytest.mark.parametrize(
-    ("name", "form", "least"),
+    ("name", "scheme", "least"),
     [
         ("int8", "int8", 36),
         ("nf4-twice", "nf4", 19),
@@ -107,11 +114,11 @@ def rendered(model: Generator, wanted: list[PictureRequest]) -> list[np.ndarray]
     ],
 )
 def test_a_checkpoint_is_kept_as_it_is_stored_and_draws(
-    miniature: Find, exact: list[np.ndarray], name: str, form: str, least: float
+    miniature: Find, exact: list[np.ndarray], name: str, scheme: str, least: float
 ) -> None:
     model = Generator.load(miniature(name), device="cpu")
 
-    assert model.precision == kept_precision("auto", miniature(name).folder) == form
+    assert model.precision == kept_precision("auto", miniature(name).folder) == scheme
     assert model.components.dtype == torch.bfloat16
     ratios = [decibels(one, other) for one, other in zip(rendered(model, WANTED), exact, strict=True)]
     assert min(ratios) > least, ratios
@@ -136,7 +143,7 @@ def test_weights_are_those_that_bitsandbytes_restores(
     with loading():
         theirs = QwenImageTransformer2DModel.from_pretrained(miniature(name).folder / "transformer", device_map=HOST)
 
-    ours = load_components(miniature(name), CPU, torch.bfloat16, form=own_form(miniature(name)))
+    ours = load_components(miniature(name), CPU, torch.bfloat16, scheme=own_scheme(miniature(name)))
 
     compared = 0
     for path, module in theirs.named_modules():
@@ -149,7 +156,7 @@ def test_weights_are_those_that_bitsandbytes_restores(
         else:
             continue
         mine = ours.transformer.get_submodule(path)
-        weight = mine.kept.restored(torch.bfloat16) if isinstance(mine, CompressedLinear) else mine.weight
+        weight = mine.kept.dequantize(torch.bfloat16) if isinstance(mine, CompressedLinear) else mine.weight
         assert torch.allclose(weight, expected.bfloat16(), rtol=2**-7, atol=0), path  # the last of bfloat16's bits
         compared += 1
     assert compared > 100
@@ -160,13 +167,13 @@ def test_weights_are_those_that_bitsandbytes_restores(
 @pytest.mark.parametrize("name", ["int8", "nf4", "float8-row"])
 def test_a_stored_models_bytes_are_known_from_its_headers(stored: Find, name: str) -> None:
     checkpoint = stored(name)
-    parts = load_components(checkpoint, CPU, torch.bfloat16, form=own_form(checkpoint))
+    parts = load_components(checkpoint, CPU, torch.bfloat16, scheme=own_scheme(checkpoint))
 
-    form = parts.form
-    transformer = count_bytes(checkpoint.folder / "transformer", DIFFUSERS, 2, form)
+    scheme = parts.scheme
+    transformer = count_bytes(checkpoint.folder / "transformer", DIFFUSERS, 2, scheme)
     assert transformer == sum(parameter.nbytes for parameter in parts.transformer.parameters())
-    text_form = None if name.startswith("float8") else form
-    text = count_bytes(checkpoint.folder / "text_encoder", TRANSFORMERS, 2, text_form, CAPTION_WEIGHTS)
+    text_scheme = None if name.startswith("float8") else scheme
+    text = count_bytes(checkpoint.folder / "text_encoder", TRANSFORMERS, 2, text_scheme, QWEN_IMAGE.eyes_and_head)
     assert text == sum(parameter.nbytes for parameter in parts.text_encoder.parameters())
 
 
@@ -177,12 +184,12 @@ def test_float8_weights_are_multiplied_by_their_scales(
 ) -> None:
     folder = save_float8(tiny_folder, tmp_path / "stored", scales, name=name)
 
-    parts = load_components(find_checkpoint(str(folder)), CPU, torch.bfloat16, form="float8_weights")
+    parts = load_components(find_checkpoint(str(folder)), CPU, torch.bfloat16, scheme="float8_weights")
 
     whole = load_file(tiny_folder / TRANSFORMER)
     to_q, proj_out = parts.transformer.get_submodule(TO_Q), parts.transformer.proj_out
     assert to_q.codes.dtype == torch.float8_e4m3fn
-    assert torch.allclose(to_q.kept.restored(torch.float32), whole[f"{TO_Q}.weight"], rtol=2**-4, atol=2e-3)
+    assert torch.allclose(to_q.kept.dequantize(torch.float32), whole[f"{TO_Q}.weight"], rtol=2**-4, atol=2e-3)
     assert proj_out.weight.dtype == torch.bfloat16
     assert torch.allclose(proj_out.weight.float(), whole["proj_out.weight"], rtol=2**-4 + 2**-8, atol=2e-3)
 
@@ -192,7 +199,7 @@ def test_float8_takes_stored_weights_as_they_are(stored: Find) -> None:
     model = Generator.load(checkpoint, device="cpu", precision="float8")
 
     assert model.precision == "float8"
-    assert isinstance(model.predictor, Packed)
+    assert isinstance(model.predictor, Varlen)
     with model.predictor.blocks.turn(0) as block:
         assert isinstance(block.image.out, Float8)
         assert isinstance(block.text.out, Compressed)
@@ -227,13 +234,13 @@ def test_a_lora_is_merged_into_weights_that_are_stored_in_few_bits(stored: Find,
     checkpoint = stored(name)
     loras = find_loras([str(save_lora(tiny_transformer(), tmp_path / "enamel.safetensors", seed=1))], checkpoint)
     plain = load_components(checkpoint, CPU, torch.bfloat16).transformer
-    form = own_form(checkpoint)
+    scheme = own_scheme(checkpoint)
 
-    whole, kept = (load_components(checkpoint, CPU, torch.bfloat16, form=one, loras=loras) for one in (None, form))
+    whole, kept = (load_components(checkpoint, CPU, torch.bfloat16, scheme=one, loras=loras) for one in (None, scheme))
 
     to_q = kept.transformer.get_submodule(TO_Q)
     assert isinstance(to_q, CompressedLinear)
-    merged, mine = whole.transformer.get_submodule(TO_Q).weight.float(), to_q.kept.restored(torch.float32)
+    merged, mine = whole.transformer.get_submodule(TO_Q).weight.float(), to_q.kept.dequantize(torch.float32)
     assert (mine - merged).norm() < 0.12 * merged.norm()
     assert (merged - plain.get_submodule(TO_Q).weight.float()).norm() > 0.3 * merged.norm()
 

@@ -5,20 +5,20 @@ import pytest
 from models.files.safetensors_files import CheckpointError
 from models.loading.placement import Placement, Room, balance
 from models.loading.sizes import Sizes
-from models.memory.block_benchmark import Trial
+from models.memory.block_benchmark import BlockBenchmark
 from models.memory.measure import Cost
 from models.memory.memory_plan import MARGIN, MemoryPlan
-from models.requests import Shape
+from models.requests import Shape, Workload
 from models.units import GIB
 from tests.models.loading.test_placement import QWEN_IMAGE
 
 ENCODING = int(0.65 * GIB)
 
 
-def trial(*, bus: float = 50e9, block: float = 0.004) -> Trial:
+def benchmark(*, bus: float = 50e9, block: float = 0.004) -> BlockBenchmark:
     """As one H200 has it: a step of a row takes 0.25 s, and 0.4 GiB beside what the first one takes."""
-    return Trial(
-        Shape(1024, 1024, 50, 4.0),
+    return BlockBenchmark(
+        Workload(Shape(1024, 1024, 50, 4.0)),
         block={1: block, 2: 2 * block, 4: 4 * block},
         beside={rows: Cost(int((0.3 + 0.4 * rows) * GIB), 0.01) for rows in (1, 2, 4)},
         decoding=Cost(int(0.6 * GIB), 0.02),
@@ -26,8 +26,8 @@ def trial(*, bus: float = 50e9, block: float = 0.004) -> Trial:
     )
 
 
-def plan(gib: float, **of_trial: float) -> MemoryPlan:
-    return MemoryPlan(QWEN_IMAGE, trial(**of_trial), int(gib * GIB), ENCODING, most=64)
+def plan(gib: float, **of_benchmark: float) -> MemoryPlan:
+    return MemoryPlan(QWEN_IMAGE, benchmark(**of_benchmark), int(gib * GIB), ENCODING, most=64)
 
 
 @pytest.mark.parametrize(("gib", "kind"), [(100, "resident"), (40, "staged"), (21, "streamed"), (7, "streamed")])
@@ -64,7 +64,7 @@ def test_what_is_predicted_is_the_weights_the_work_and_a_margin() -> None:
 
 def test_several_gpus_share_the_blocks_where_streaming_is_slow() -> None:
     gpus = {"cuda:0": 12 * GIB, "cuda:1": 24 * GIB}
-    slow, fast = (MemoryPlan(QWEN_IMAGE, trial(bus=bus), gpus, ENCODING, most=2) for bus in (2e9, 50e9))
+    slow, fast = (MemoryPlan(QWEN_IMAGE, benchmark(bus=bus), gpus, ENCODING, most=2) for bus in (2e9, 50e9))
 
     taken = slow.taken()
 
@@ -93,7 +93,7 @@ def test_a_gpu_without_room_for_a_block_is_refused() -> None:
 
 
 def test_a_trial_of_one_size_alone_tells_of_others() -> None:
-    one = Trial(Shape(64, 64, 2, 1.0), {1: 0.01}, {1: Cost(100, 0.0)}, Cost(50, 0.0), 1e9)
+    one = BlockBenchmark(Workload(Shape(64, 64, 2, 1.0)), {1: 0.01}, {1: Cost(100, 0.0)}, Cost(50, 0.0), 1e9)
     assert one.step_seconds(10, 3) == pytest.approx(0.3)
     assert (one.bytes(1), one.bytes(3)) == (100, 300)
 

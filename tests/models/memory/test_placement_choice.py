@@ -7,7 +7,7 @@ import torch
 
 from models.checkpoints.checkpoint import Checkpoint
 from models.files.safetensors_files import CheckpointError
-from models.loading.levers import Levers
+from models.loading.optimization_options import OptimizationOptions
 from models.loading.placement import Placement
 from models.memory import placement_choice
 from models.memory.placement_choice import Budget, choose_placement
@@ -41,8 +41,8 @@ class Gpus:
             "QwenImagePipeline",
             torch.device("cuda:0"),
             torch.bfloat16,
-            form=None,
-            levers=Levers(),
+            scheme=None,
+            options=OptimizationOptions(),
             wanted=wanted,
             budget=Budget.of(device, torch.device("cuda:0"), 0.9, None),
             most=64,
@@ -88,8 +88,8 @@ def test_what_is_asked_for_is_given_without_a_gpu(tiny: Checkpoint) -> None:
             "QwenImagePipeline",
             torch.device("cpu"),
             torch.float32,
-            form=None,
-            levers=Levers(),
+            scheme=None,
+            options=OptimizationOptions(),
             wanted=each,
             budget=Budget.of("cpu", torch.device("cpu"), 0.9, None),
             most=8,

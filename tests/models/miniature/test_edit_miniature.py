@@ -14,6 +14,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
+from models.architectures.qwen_image.single_frame import single_frame
 from models.checkpoints.checkpoint import MINIATURE
 from models.loading.component import load_part, loading
 from models.miniature.datasets.edit_pairs import Pairs
@@ -29,7 +30,6 @@ from models.miniature.training.edit_trials import EditTrial, edit_trials, edited
 from models.miniature.training.editing import LENGTH, Conditioner, Lesson, edit_loss, lesson_of
 from models.miniature.training.export import EDIT, export_edit
 from models.miniature.training.sight import patches_of, sight_difference
-from models.vae.single_frame import single_frame
 
 BASE = MINIATURE / "qwen-image"
 LAST_TEXT = re.compile(r"add_q_proj|norm_added_q|to_add_out|txt_mlp|txt_mod")

@@ -13,6 +13,7 @@ import pytest
 import torch
 from diffusers import QwenImageLayeredPipeline
 
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import MINIATURE, find_checkpoint, layers_defaults, writes_captions
 from models.checkpoints.integrity import verify_folder
 from models.engines.decomposer import Decomposer
@@ -20,7 +21,6 @@ from models.loading.component import loading
 from models.miniature.networks.architecture import LayeredSampling
 from models.miniature.training.export import SHARED
 from models.miniature.training.matching import Puzzle, match, puzzles, solved
-from models.transformer.packed import Packed
 
 LEVELS = 2  # of 255: by so much rounding moves a pixel
 FOLDER = MINIATURE / "qwen-image-layered"
@@ -131,7 +131,7 @@ def test_with_a_step_cache_a_drawing_alone_and_among_others_has_the_same_layers(
 
     [alone] = solved(decomposer, together.drawings[:1], sampling)
 
-    assert isinstance(decomposer.predictor, Packed)
+    assert isinstance(decomposer.predictor, Varlen)
     assert decomposer.predictor.computed < decomposer.predictor.asked
     assert np.abs(together.layers[0].astype(int) - alone).max() <= LEVELS
 

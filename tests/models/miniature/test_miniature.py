@@ -10,12 +10,12 @@ import torch
 from diffusers import QwenImagePipeline
 from PIL import Image
 
+from models.architectures.qwen_image.single_frame import single_frame
 from models.loading.component import loading
 from models.miniature.datasets.trials import pictures
 from models.miniature.language.names import KIND_NAMES
 from models.miniature.networks.tokenizer import DROPPED, OPENING, TEMPLATE
 from models.miniature.world.world import KINDS
-from models.vae.single_frame import single_frame
 
 WEIGHTS = Path(__file__).parents[3] / "models" / "miniature" / "weights"
 PROMPTS = {

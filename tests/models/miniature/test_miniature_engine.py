@@ -10,12 +10,12 @@ import pytest
 import torch
 from diffusers import QwenImagePipeline
 
+from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import MINIATURE, find_checkpoint, find_clip, sampling_defaults
 from models.clip.clip import Clip
 from models.engines.generator import Generator
 from models.loading.component import loading
 from models.requests import PictureRequest, Shape
-from models.transformer.packed import Packed
 
 pytestmark = [
     pytest.mark.skipif(not (MINIATURE / "qwen-image").exists(), reason="the miniature isn't trained yet"),
@@ -82,7 +82,7 @@ def decibels(one: np.ndarray, other: np.ndarray) -> float:
 def skipped(generator: Generator) -> float:
     """The share of rows' steps that the step cache skipped so far; 0 where there is none."""
     predictor = generator.predictor
-    assert isinstance(predictor, Packed)
+    assert isinstance(predictor, Varlen)
     return 1 - predictor.computed / predictor.asked if predictor.asked else 0.0
 
 

@@ -17,7 +17,7 @@ from models.loading.components import load_components
 from models.loading.sizes import read_sizes
 from models.memory.measure import measure_step
 from models.placement_names import WantedPlacement
-from models.requests import PictureRequest, Shape
+from models.requests import PictureRequest, Shape, Workload
 from models.sampling.denoise import draw_noise
 from tests.models.conftest import LEVELS, MIXED, SHAPE, break_forward, collect, distance, picture, request
 
@@ -180,7 +180,7 @@ def test_measuring_a_batch_counts_the_controlnets_work(controlled: Generator) ->
         lambda _, __, kwargs: seen.append(len(kwargs["controlnet_cond"])), with_kwargs=True
     )
 
-    measure_step(controlled.components, controlled.predictor, SHAPE, 128, 5)
+    measure_step(controlled.components, controlled.predictor, Workload(SHAPE), 128, 5)
 
     assert seen == [5]
 

@@ -13,12 +13,13 @@ from models.checkpoints.checkpoint import Checkpoint
 from models.engines.decomposer import Decomposer
 from models.engines.engine import Engine
 from models.engines.generator import Generator, Picture
-from models.loading.prompt_encoder import Reader, load_reader
-from models.requests import LayersRequest, PictureRequest, layers_shape
+from models.loading.prompt_encoder import PromptEncoder, load_prompt_encoder
+from models.requests import Conditioning, LayersRequest, PictureRequest, SeenPicture, layers_shape
 from models.sampling.pooled import Pooled, pool, read_prompts
 from models.sampling.prompt_embeds import embed_prompts
 from tests.models.conftest import LEVELS, MIXED, SHAPE, break_forward, collect, distance, request
 
+PROMPTS = [Conditioning(text) for text in MIXED]
 NEAR = 1e-4  # of values around 1, in float32
 
 
@@ -26,11 +27,11 @@ class Bars:
     """Refuses requests with a word in their texts, and remembers what it saw."""
 
     def __init__(self, word: str, requests: Sequence[PictureRequest | LayersRequest]) -> None:
-        self.word, self.requests, self.saw = word, requests, dict[str, Pooled]()
+        self.word, self.requests, self.saw = word, requests, dict[Conditioning, Pooled]()
 
-    def __call__(self, pooled: Mapping[str, Pooled]) -> Collection[int]:
+    def __call__(self, pooled: Mapping[Conditioning, Pooled]) -> Collection[int]:
         self.saw |= pooled
-        texts = [" ".join(one.texts) for one in self.requests]
+        texts = [" ".join(conditioning.text for conditioning in one.conditionings) for one in self.requests]
         return [index for index, text in enumerate(texts) if self.word in text]
 
 
@@ -46,9 +47,9 @@ def test_a_vector_holds_the_mean_of_a_prompts_tokens_and_its_last_one() -> None:
 
 
 def test_a_prompt_has_the_same_vector_alone_and_among_others_of_other_lengths(generator: Generator) -> None:
-    together, _ = read_prompts(generator.components, MIXED)
+    together, _ = read_prompts(generator.components, PROMPTS)
 
-    for prompt in MIXED:
+    for prompt in PROMPTS:
         alone, _ = read_prompts(generator.components, [prompt])
         assert np.abs(alone[prompt] - together[prompt]).max() <= NEAR
 
@@ -60,9 +61,9 @@ def test_every_road_is_asked_with_the_same_vectors(tiny: Checkpoint, generator: 
 
     list(model.render(requests, admit=bars))
 
-    expected, _ = read_prompts(generator.components, MIXED)
-    assert {*MIXED} < {*bars.saw}  # and the negative prompt
-    assert max(np.abs(expected[prompt] - bars.saw[prompt]).max() for prompt in MIXED) <= NEAR
+    expected, _ = read_prompts(generator.components, PROMPTS)
+    assert {*PROMPTS} < {*bars.saw}  # and the negative prompt
+    assert max(np.abs(expected[prompt] - bars.saw[prompt]).max() for prompt in PROMPTS) <= NEAR
 
 
 def test_a_refused_row_is_never_drawn_and_its_batch_mates_are_as_they_would_be(
@@ -113,7 +114,7 @@ def test_a_row_that_fails_is_no_refusal(tiny: Checkpoint) -> None:
 
 
 def test_what_answers_with_an_exception_stops_the_work(generator: Generator) -> None:
-    def fails(_: Mapping[str, Pooled]) -> Collection[int]:
+    def fails(_: Mapping[Conditioning, Pooled]) -> Collection[int]:
         raise RuntimeError("nothing was judged")
 
     with pytest.raises(RuntimeError, match="nothing was judged"):
@@ -133,16 +134,16 @@ def test_the_caption_of_a_source_picture_is_looked_at(decomposer: Decomposer) ->
     assert made.pixels is not None
 
 
-def one_prompt(reader: Reader, prompt: str) -> torch.Tensor:
-    embeds, failures = embed_prompts(reader, [prompt], 1024)
+def one_prompt(reader: PromptEncoder, prompt: str) -> torch.Tensor:
+    embeds, failures = embed_prompts(reader, [Conditioning(prompt)], 1024)
     assert not failures
-    return embeds[prompt]
+    return embeds[Conditioning(prompt)]
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16", "int8"])
 def test_a_reader_alone_reads_as_the_whole_model_does(tiny: Checkpoint, precision: str) -> None:
     whole: Engine = Generator.load(tiny, device="cpu", precision=precision)
-    reader = load_reader(tiny, device="cpu", precision=precision)
+    reader = load_prompt_encoder(tiny, device="cpu", precision=precision)
 
     assert not hasattr(reader, "transformer")
     assert torch.equal(one_prompt(reader, "a red mug"), one_prompt(whole.components, "a red mug"))
@@ -151,6 +152,26 @@ def test_a_reader_alone_reads_as_the_whole_model_does(tiny: Checkpoint, precisio
 def test_a_reader_of_a_layered_checkpoint_reads_as_the_whole_model_does(
     tiny_layered: Checkpoint, decomposer: Decomposer
 ) -> None:
-    reader: Any = load_reader(tiny_layered, device="cpu", pipeline="QwenImageLayeredPipeline")
+    reader: Any = load_prompt_encoder(tiny_layered, device="cpu", pipeline="QwenImageLayeredPipeline")
 
     assert torch.equal(one_prompt(reader, "a red mug"), one_prompt(decomposer.components, "a red mug"))
+
+
+def test_one_text_beside_other_pictures_is_another_conditioning() -> None:
+    white, black = (np.full((2, 3, 3), level, dtype=np.uint8) for level in (255, 0))
+    seen = {
+        Conditioning("a mug"),
+        *(Conditioning("a mug", (SeenPicture.of(pixels),)) for pixels in (white, black, white.copy())),
+        Conditioning("a mug", (SeenPicture.of(white), SeenPicture.of(black))),
+        Conditioning("a mug", (SeenPicture.of(black), SeenPicture.of(white))),
+        Conditioning("a mug", (SeenPicture.of(white.reshape(3, 2, 3)),)),
+    }
+
+    assert len(seen) == 6
+
+
+def test_a_text_encoder_that_reads_texts_alone_refuses_pictures(generator: Generator) -> None:
+    seen = SeenPicture.of(np.zeros((2, 3, 3), dtype=np.uint8))
+
+    with pytest.raises(ValueError, match="reads texts alone"):
+        read_prompts(generator.components, [Conditioning("a mug", (seen,))])

@@ -56,6 +56,19 @@ def norms(width: int, dtype: torch.dtype) -> None:
         same(by_both(lambda a, q=quantize: fused.modulated_norm(a, shift, scale, 1e-6, quantize=q), x), dtype)
 
 
+def norms_of_two_kinds(width: int, dtype: torch.dtype) -> None:
+    x, product, bias = torch.randn(7, width).to(dtype), torch.randn(7, width).to(dtype), torch.randn(width).to(dtype)
+    gates, shifts, scales = torch.randn(3, 4, 3, width).to(dtype)[:, ::2, 1]  # rows that lie apart
+    kinds = torch.tensor([0, 0, 1, 0, 1, 1, 0]).int()
+    for shift, scale in ((shifts, scales), (shifts[:1].expand(2, -1), scales[:1].expand(2, -1))):
+
+        def updated(x: torch.Tensor, product: torch.Tensor, said: Any = (shift, scale)) -> fused.Tokens:
+            return fused.modulated_norm(x, *said, 1e-6, update=fused.Update(product, bias, gates), kinds=kinds)
+
+        same(by_both(updated, x, product), dtype)
+        same(by_both(lambda a, said=(shift, scale): fused.modulated_norm(a, *said, 1e-6, kinds=kinds), x), dtype)
+
+
 def cuts(width: int, dtype: torch.dtype) -> None:
     def cut(x: torch.Tensor) -> fused.Tokens:
         out = fused.new_tokens(x, 9, quantize=True)
@@ -85,6 +98,7 @@ if __name__ == "__main__":
     for dtype in (torch.float32, torch.float16):  # the interpreter rounds bfloat16 in its own way
         for width in (96, 80):  # three times a power of two, and not
             norms(width, dtype)
+            norms_of_two_kinds(width, dtype)
             cuts(width, dtype)
         for heads, width in ((4, 16), (6, 48), (24, 128)):  # neither need be a power of two
             rotations(heads, width, dtype)

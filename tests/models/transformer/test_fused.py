@@ -36,13 +36,13 @@ def test_float8_keeps_every_token_within_a_sixteenth() -> None:
 
     assert isinstance(quantized, fused.Quantized)
     exact = fused.plain(fused.modulated_norm(x, shift, scale, 1e-6))
-    assert ((quantized.restored() - exact).abs() <= exact.abs() / 16 + exact.abs().amax(1, keepdim=True) / 1000).all()
+    assert ((quantized.dequantize() - exact).abs() <= exact.abs() / 16 + exact.abs().amax(1, keepdim=True) / 1000).all()
 
 
 def test_tokens_of_nothing_stay_nothing_in_float8() -> None:
     quantized = fused.gelu_quantized(torch.zeros(2, 32), torch.zeros(32))
 
-    assert torch.equal(quantized.restored(), torch.zeros(2, 32))
+    assert torch.equal(quantized.dequantize(), torch.zeros(2, 32))
 
 
 def test_float16_is_clipped_where_it_would_overflow() -> None:

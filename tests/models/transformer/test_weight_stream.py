@@ -57,24 +57,24 @@ def test_while_a_part_is_at_work_the_next_one_is_there_already() -> None:
     assert sorted(slot.part or 0 for slot in stream._slots) == [0, 3]
 
 
-def test_parts_that_retreat_are_streamed_until_they_come_back() -> None:
+def test_parts_that_are_offloaded_are_streamed_until_they_are_reloaded() -> None:
     stream = stream_of(6, resident={0, 1, 2, 4, 5})
 
-    assert stream.retreat()
+    assert stream.offload()
     assert stream.streamed == 3
     for number in [*range(6)] * 2:
         with stream.turn(number) as tensors:
             assert_is(tensors, number)
 
-    assert stream.retreat()
-    assert stream.retreat()
-    assert not stream.retreat()
+    assert stream.offload()
+    assert stream.offload()
+    assert not stream.offload()
     assert stream.streamed == 5  # the first one stays
     for number in [*range(6)] * 2:
         with stream.turn(number) as tensors:
             assert_is(tensors, number)
 
-    stream.come_back()
+    stream.reload()
     assert stream.streamed == 1
     for number in [*range(6)] * 2:
         with stream.turn(number) as tensors:

@@ -13,10 +13,10 @@ from diffusers import AutoencoderKLQwenImage
 from torch import Tensor
 from torch.nn import functional
 
+from models.architectures.qwen_image import vae_operations
+from models.architectures.qwen_image.single_frame import single_frame
+from models.architectures.qwen_image.vae_operations import attend, doubled, rms_norm, rms_norm_silu
 from models.kernels.triton_check import builds_kernels
-from models.vae import vae_operations
-from models.vae.single_frame import single_frame
-from models.vae.vae_operations import attend, doubled, rms_norm, rms_norm_silu
 
 vae_kernels = pytest.importorskip("models.kernels.vae_kernels", reason="there is no Triton here", exc_type=ImportError)
 

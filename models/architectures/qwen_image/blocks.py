@@ -9,14 +9,14 @@ from typing import Any, TypeVar
 
 import torch
 
-from models.transformer.double_stream import Block
+from models.architectures.qwen_image.double_stream import Block
 from models.transformer.weight_stream import WeightStream
 
 Thing = TypeVar("Thing")
 
 
 class Blocks:
-    """Those of one transformer."""
+    """The blocks of one transformer."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Blocks:
         return len(self._forms)
 
     def home(self, index: int) -> torch.device:
-        """Where a block is used."""
+        """The device that a block is used on."""
         return self.homes[index] if self.homes else self.device
 
     @contextmanager
@@ -59,15 +59,15 @@ class Blocks:
         with self.stream.turn(index) as tensors:
             yield self._block(index, tensors)
 
-    def retreat(self) -> bool:
+    def offload(self) -> bool:
         """Have half of the blocks that stay on the device wait in host memory from now on; whether there were any."""
         self._whole.clear()  # it holds their tensors
-        return self.stream.retreat()
+        return self.stream.offload()
 
-    def come_back(self) -> None:
-        """Have those that retreated stay on the device again, as many as it has room for."""
+    def reload(self) -> None:
+        """Have those that were offloaded stay on the device again, as many as it has room for."""
         self._whole.clear()
-        self.stream.come_back()
+        self.stream.reload()
 
     def repeated(self, count: int) -> Blocks:
         """The first block, which must be on the device, so many times."""

@@ -1,4 +1,4 @@
-"""The packed transformer against diffusers' own forward, in float32."""
+"""The varlen transformer against diffusers' own forward, in float32."""
 
 from collections.abc import Sequence
 
@@ -6,15 +6,18 @@ import pytest
 import torch
 from diffusers import QwenImageTransformer2DModel
 
-from models.transformer.packed import Packed, PackedConditions
-from models.transformer.padded import Padded
+from models.architectures.qwen_image.padded import Padded
+from models.architectures.qwen_image.varlen import Varlen, VarlenConditions
+from models.transformer.predictor import EncodedPicture
 
 TIMESTEPS = torch.tensor([0.9, 0.87, 0.4])
 LENGTHS = [(5, 2), (9, 2), (5, 3)]  # tokens of each row's prompt and negative prompt
 WIDTH = 32  # of the embeddings
 
 
-def transformer(*, layered: bool = False, blocks: int = 3, heads: int = 6) -> QwenImageTransformer2DModel:
+def transformer(
+    *, layered: bool = False, zero_cond_t: bool = False, blocks: int = 3, heads: int = 6
+) -> QwenImageTransformer2DModel:
     torch.manual_seed(0)
     model = QwenImageTransformer2DModel(
         num_layers=blocks,
@@ -24,6 +27,7 @@ def transformer(*, layered: bool = False, blocks: int = 3, heads: int = 6) -> Qw
         axes_dims_rope=(4, 6, 6),
         use_layer3d_rope=layered,
         use_additional_t_cond=layered,
+        zero_cond_t=zero_cond_t,
     )
     for parameter in model.parameters():
         parameter.requires_grad_(False).add_(0.05 * torch.randn_like(parameter))
@@ -49,36 +53,115 @@ def _no_gradients() -> object:
         yield
 
 
-@pytest.mark.parametrize("layered", [False, True])
-def test_it_predicts_what_diffusers_predicts_for_each_row_alone(layered: bool) -> None:
-    grid = [(1, 4, 6)] * (3 if layered else 1)
-    noise, rows = latents(3, 24 * len(grid)), texts()
-    plain = Padded(transformer(layered=layered))
-    alone = [
-        plain.condition([row], grid, TIMESTEPS).predict(2, noise[index : index + 1]) for index, row in enumerate(rows)
+def pictures(*sizes: tuple[int, int]) -> list[EncodedPicture]:
+    """Condition pictures of so many tokens in height and width."""
+    return [
+        EncodedPicture(latents(1, height * width, seed=10 * height + width)[0], (1, height, width))
+        for height, width in sizes
     ]
 
-    packed = Packed(transformer(layered=layered)).condition(rows, grid, TIMESTEPS).predict(2, noise)
 
-    assert packed.shape == (2, 3, 24 * len(grid), 64)
-    assert relative(packed, torch.cat(alone, dim=1)) < 1e-6
+SEEN = [pictures((4, 6)), [], pictures((2, 3), (6, 2))]  # of each row
+
+
+def predicted_alone(
+    model: QwenImageTransformer2DModel,
+    frames: int,
+    seen: Sequence[Sequence[EncodedPicture]],
+    noise: torch.Tensor,
+    step: int,
+) -> torch.Tensor:
+    """What diffusers' own forward predicts of what is made, row after row and branch after branch [2, 3, N, C]."""
+    wanted = []
+    for branch in range(2):
+        for row, of_row in enumerate(texts()):
+            shapes = [(1, 4, 6)] * frames + [picture.size for picture in seen[row]]
+            (whole,) = model(
+                hidden_states=torch.cat([noise[row], *(picture.latents for picture in seen[row])])[None],
+                timestep=TIMESTEPS[step : step + 1],
+                encoder_hidden_states=of_row[branch][None],
+                img_shapes=[shapes],
+                additional_t_cond=torch.zeros(1, dtype=torch.long) if model.config.use_additional_t_cond else None,
+                return_dict=False,
+            )
+            wanted.append(whole[0, : noise.shape[1]])
+    return torch.stack(wanted).unflatten(0, (2, 3))
+
+
+@pytest.mark.parametrize("layered", [False, True])
+def test_it_predicts_what_diffusers_predicts_for_each_row_alone(layered: bool) -> None:
+    frames, seen = (2, [pictures((4, 6))] * 3) if layered else (1, [[]] * 3)
+    noise = latents(3, 24 * frames)
+
+    conditions = Varlen(transformer(layered=layered)).condition(texts(), [(1, 4, 6)] * frames, TIMESTEPS, seen)
+
+    wanted = predicted_alone(transformer(layered=layered), frames, seen, noise, 2)
+    assert relative(conditions.predict(2, noise), wanted) < 1e-6
+
+
+@pytest.mark.parametrize("road", [Varlen, Padded])
+@pytest.mark.parametrize("zero_cond_t", [False, True])
+def test_rows_with_other_condition_pictures_go_together_each_as_diffusers_predicts_it_alone(
+    road: type[Varlen | Padded], zero_cond_t: bool
+) -> None:
+    noise, model = latents(3, 24), transformer(zero_cond_t=zero_cond_t)
+
+    conditions = road(transformer(zero_cond_t=zero_cond_t)).condition(texts(), [(1, 4, 6)], TIMESTEPS, SEEN)
+
+    for step in (0, 2):
+        wanted = predicted_alone(model, 1, SEEN, noise, step)
+        predicted = conditions.predict(step, noise)
+        assert predicted.shape == (2, 3, 24, 64)
+        for row in range(3):
+            assert relative(predicted[:, row], wanted[:, row]) < 1e-6
+
+
+def test_condition_pictures_are_modulated_as_at_timestep_0_where_the_transformer_says_so() -> None:
+    noise = latents(3, 24)
+    with_t, with_0 = (
+        Varlen(transformer(zero_cond_t=zero)).condition(texts(), [(1, 4, 6)], TIMESTEPS, SEEN).predict(0, noise)
+        for zero in (False, True)
+    )
+
+    assert relative(with_t[:, 1], with_0[:, 1]) < 1e-6  # which has no condition picture
+    assert relative(with_t[:, 0], with_0[:, 0]) > 1e-3
+
+
+def test_condition_pictures_keep_their_modulation_in_a_schedule_longer_than_its_modulations(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("models.architectures.qwen_image.modulations.STEPS_AT_ONCE", 2)
+    noise, model = latents(3, 24), transformer(zero_cond_t=True)
+    conditions = Varlen(transformer(zero_cond_t=True)).condition(texts(), [(1, 4, 6)], TIMESTEPS, SEEN)
+
+    for step in (0, 2, 1):
+        assert relative(conditions.predict(step, noise), predicted_alone(model, 1, SEEN, noise, step)) < 1e-6
+
+
+def test_in_float8_condition_pictures_keep_their_modulation() -> None:
+    noise, model = latents(3, 24), transformer(zero_cond_t=True)
+    wanted = predicted_alone(model, 1, SEEN, noise, 0)
+
+    predicted = Varlen(model, float8=True).condition(texts(), [(1, 4, 6)], TIMESTEPS, SEEN).predict(0, noise)
+
+    assert 1e-4 < relative(predicted, wanted) < 0.05
 
 
 def test_every_step_of_a_schedule_longer_than_its_modulations_is_modulated_as_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("models.transformer.modulations.STEPS_AT_ONCE", 2)
+    monkeypatch.setattr("models.architectures.qwen_image.modulations.STEPS_AT_ONCE", 2)
     noise, model = latents(3, 24), transformer()
-    packed = Packed(model).condition(texts(), [(1, 4, 6)], TIMESTEPS)
+    varlen = Varlen(model).condition(texts(), [(1, 4, 6)], TIMESTEPS)
     plain = Padded(model).condition(texts(), [(1, 4, 6)], TIMESTEPS)
 
     for step in (0, 1, 2, 0):
-        assert relative(packed.predict(step, noise), plain.predict(step, noise)) < 1e-6
+        assert relative(varlen.predict(step, noise), plain.predict(step, noise)) < 1e-6
 
 
 def test_a_transformer_whose_weights_were_merged_is_still_diffusers_own() -> None:
     model, untouched = transformer(), transformer()
-    Packed(model)
+    Varlen(model)
 
     for name, parameter in untouched.state_dict().items():
         assert torch.equal(model.state_dict()[name], parameter)
@@ -92,9 +175,9 @@ def test_a_transformer_whose_weights_were_merged_is_still_diffusers_own() -> Non
 def test_merging_weights_needs_no_second_copy_of_them() -> None:
     model = transformer()
     attn = model.transformer_blocks[0].attn
-    packed = Packed(model)
+    varlen = Varlen(model)
 
-    with packed.blocks.turn(0) as block:
+    with varlen.blocks.turn(0) as block:
         qkv = block.image.qkv
 
     assert attn.to_q.weight.untyped_storage().data_ptr() == qkv.weight.untyped_storage().data_ptr()
@@ -105,37 +188,29 @@ def test_float8_is_near_and_gives_up_the_weights_that_it_replaces() -> None:
     noise, model = latents(3, 24), transformer()
     exact = Padded(model).condition(texts(), [(1, 4, 6)], TIMESTEPS).predict(1, noise)
 
-    packed = Packed(model, float8=True)
+    varlen = Varlen(model, float8=True)
 
-    assert 1e-4 < relative(packed.condition(texts(), [(1, 4, 6)], TIMESTEPS).predict(1, noise), exact) < 0.05
+    assert 1e-4 < relative(varlen.condition(texts(), [(1, 4, 6)], TIMESTEPS).predict(1, noise), exact) < 0.05
     assert model.transformer_blocks[0].img_mlp.net[2].weight.numel() == 0
     assert model.transformer_blocks[0].txt_mlp.net[2].weight.numel() > 0
-
-
-def test_tokens_that_are_modulated_one_by_one_are_refused() -> None:
-    model = transformer(blocks=1)
-    model.register_to_config(zero_cond_t=True)
-
-    with pytest.raises(ValueError, match="zero_cond_t"):
-        Packed(model)
 
 
 # The step cache
 
 
-def conditions(model: Packed, rows: Sequence[int] = (0, 1, 2)) -> PackedConditions:
+def conditions(model: Varlen, rows: Sequence[int] = (0, 1, 2)) -> VarlenConditions:
     every = texts()
     return model.condition([every[row] for row in rows], [(1, 4, 6)], TIMESTEPS)
 
 
-def cached(threshold: float, rows: Sequence[int] = (0, 1, 2)) -> tuple[PackedConditions, PackedConditions]:
+def cached(threshold: float, rows: Sequence[int] = (0, 1, 2)) -> tuple[VarlenConditions, VarlenConditions]:
     """The same rows without a step cache and with one."""
     model = transformer()
-    return conditions(Packed(model), rows), conditions(Packed(model, step_cache=threshold), rows)
+    return conditions(Varlen(model), rows), conditions(Varlen(model, step_cache=threshold), rows)
 
 
-def counts(approximate: PackedConditions) -> tuple[int, int]:
-    return approximate.packed.asked, approximate.packed.computed
+def counts(approximate: VarlenConditions) -> tuple[int, int]:
+    return approximate.varlen.asked, approximate.varlen.computed
 
 
 def test_a_step_cache_that_never_hits_changes_nothing() -> None:
@@ -203,8 +278,24 @@ def test_a_row_of_something_other_than_numbers_is_computed_and_not_hidden() -> N
     assert counts(approximate) == (6, 3 + 1)
 
 
+def test_rows_with_other_condition_pictures_are_judged_each_by_its_own_tokens() -> None:
+    still, moving = latents(3, 24), latents(3, 24, seed=9)
+    mixed = torch.stack([still[0], still[1], moving[2]])
+    exact, approximate = (
+        Varlen(transformer(zero_cond_t=True), step_cache=threshold).condition(texts(), [(1, 4, 6)], TIMESTEPS, SEEN)
+        for threshold in (None, 0.05)
+    )
+    first = approximate.predict(1, still)
+
+    predicted = approximate.predict(1, mixed)
+
+    assert counts(approximate) == (6, 3 + 1)  # the last row alone
+    assert relative(predicted[:, 2], exact.predict(1, mixed)[:, 2]) < 1e-6
+    assert relative(predicted[:, :2], first[:, :2]) < 1e-6
+
+
 def test_the_first_quarter_of_the_steps_is_never_sat_out() -> None:
-    model = Packed(transformer(), step_cache=1e9)
+    model = Varlen(transformer(), step_cache=1e9)
     eight = model.condition(texts(), [(1, 4, 6)], torch.linspace(1, 0.1, 8))
 
     computed = []

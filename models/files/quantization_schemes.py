@@ -1,4 +1,4 @@
-"""The forms that a checkpoint's weights are stored in and kept in: as floats, or compressed to 8 or 4 bits.
+"""The schemes that a checkpoint's weights are stored in and kept in: as floats, or compressed to 8 or 4 bits.
 
 Headers say all of it. Importing this module doesn't import torch: see `models.checkpoints.checkpoint`.
 """
@@ -16,11 +16,11 @@ from typing import Any, Literal, get_args
 
 from models.files.safetensors_files import CheckpointError, Tensor, check_weights, read_json, read_tensors
 
-Form = Literal["int8", "nf4", "fp4", "float8_weights"]
+QuantizationScheme = Literal["int8", "nf4", "fp4", "float8_weights"]
 """int8: whole numbers, a scale for each row; nf4, fp4: 4 bits, a scale for each block of numbers: all as bitsandbytes
 stores them. float8_weights: float8, a scale for each row."""
-FORMS: tuple[Form, ...] = get_args(Form)
-FOUR_BITS: tuple[Form, ...] = ("nf4", "fp4")
+SCHEMES: tuple[QuantizationScheme, ...] = get_args(QuantizationScheme)
+FOUR_BITS: tuple[QuantizationScheme, ...] = ("nf4", "fp4")
 BLOCK = 64  # weights that share a scale in 4 bits, where packshot compresses them: bitsandbytes' own default
 TRANSFORMERS, DIFFUSERS = "model", "diffusion_pytorch_model"  # what their weights' files are called
 
@@ -43,7 +43,7 @@ class Stored:
 
     tensor: Tensor
     shape: tuple[int, ...]  # the parameter's own, whatever its bits are packed into
-    form: Form | None  # None: as floats
+    scheme: QuantizationScheme | None  # None: as floats
     block: int  # numbers that share a scale, one row after another; of floats 0
     beside: Mapping[str, Tensor]  # by what it is: `absmax`, `SCB`, `scale`, …
 
@@ -106,14 +106,14 @@ def _stored(tensor: Tensor, beside: dict[str, Tensor]) -> Stored:
     )
 
 
-def form_of(weights: Mapping[str, Stored]) -> Form | None:
-    """The form that most weights of the blocks are stored in, if any is compressed."""
-    forms = Counter(stored.form for name, stored in weights.items() if stored.form and IN_BLOCKS.fullmatch(name))
-    return forms.most_common(1)[0][0] if forms else None
+def scheme_of(weights: Mapping[str, Stored]) -> QuantizationScheme | None:
+    """The scheme that most weights of the blocks are stored in, if any is compressed."""
+    schemes = Counter(stored.scheme for name, stored in weights.items() if stored.scheme and IN_BLOCKS.fullmatch(name))
+    return schemes.most_common(1)[0][0] if schemes else None
 
 
 def kept_precision(precision: str, folder: Path) -> str:
-    """What `auto` stands for where the transformer of a checkpoint is stored compressed: its form. Others stay.
+    """What `auto` stands for where the transformer of a checkpoint is stored compressed: its scheme. Others stay.
 
     Args:
         folder: the checkpoint's.
@@ -123,10 +123,10 @@ def kept_precision(precision: str, folder: Path) -> str:
     """
     if precision != "auto":
         return precision
-    return form_of(stored_weights(folder / "transformer", DIFFUSERS)) or precision
+    return scheme_of(stored_weights(folder / "transformer", DIFFUSERS)) or precision
 
 
-def form_for(precision: str, folder: Path) -> Form | None:
+def scheme_for(precision: str, folder: Path) -> QuantizationScheme | None:
     """What the weights of the transformer's blocks are kept in for a precision; None: as floats.
 
     With `float8`, weights that are stored in float8 are multiplied as they are.
@@ -136,22 +136,22 @@ def form_for(precision: str, folder: Path) -> Form | None:
     """
     if precision == "float8" and kept_precision("auto", folder) == "float8_weights":
         return "float8_weights"
-    return next((form for form in FORMS if form == precision), None)
+    return next((scheme for scheme in SCHEMES if scheme == precision), None)
 
 
 @dataclass(frozen=True)
-class Forms:
+class QuantizationSchemes:
     """What the weights of a checkpoint's blocks are kept in; None: as floats."""
 
-    transformer: Form | None
-    text_encoder: Form | None
-    stored: Form | None  # what the transformer's are stored in
+    transformer: QuantizationScheme | None
+    text_encoder: QuantizationScheme | None
+    stored: QuantizationScheme | None  # what the transformer's are stored in
     compresses_transformer: bool  # or they are taken as they are stored
     compresses_text_encoder: bool
 
     @classmethod
-    def of(cls, folder: Path, wanted: Form | None, *, changed: bool) -> Forms:
-        """Those of the checkpoint in `folder`.
+    def of(cls, folder: Path, wanted: QuantizationScheme | None, *, changed: bool) -> QuantizationSchemes:
+        """The schemes of the checkpoint in `folder`.
 
         The text encoder's stay as they are stored, and go the transformer's way where nothing is stored compressed.
 
@@ -159,8 +159,8 @@ class Forms:
             wanted: what the transformer's are to be kept in.
             changed: whether they are changed when they are loaded, so that they must be floats until then.
         """
-        stored = form_of(stored_weights(folder / "transformer", DIFFUSERS))
-        text = form_of(stored_weights(folder / "text_encoder", TRANSFORMERS))
+        stored = scheme_of(stored_weights(folder / "transformer", DIFFUSERS))
+        text = scheme_of(stored_weights(folder / "text_encoder", TRANSFORMERS))
         return cls(
             transformer=wanted,
             text_encoder=text or (None if stored else wanted),
@@ -170,39 +170,41 @@ class Forms:
         )
 
 
-def compresses(name: str, shape: Sequence[int], form: Form) -> bool:
-    """Whether packshot compresses a parameter to `form`: the weights of the blocks' linear layers."""
+def compresses(name: str, shape: Sequence[int], scheme: QuantizationScheme) -> bool:
+    """Whether packshot compresses a parameter to `scheme`: the weights of the blocks' linear layers."""
     if len(shape) != 2 or not IN_BLOCKS.fullmatch(name):
         return False
-    return form not in FOUR_BITS or (shape[1] % 2 == 0 and math.prod(shape) % BLOCK == 0)
+    return scheme not in FOUR_BITS or (shape[1] % 2 == 0 and math.prod(shape) % BLOCK == 0)
 
 
-def count_bytes(folder: Path, stem: str, itemsize: int, form: Form | None, unused: tuple[str, ...] = ()) -> int:
+def count_bytes(
+    folder: Path, stem: str, itemsize: int, scheme: QuantizationScheme | None, unused: tuple[str, ...] = ()
+) -> int:
     """The bytes that a component takes in memory: see `bytes_of`.
 
     Args:
         unused: beginnings of the names of parameters that aren't counted.
     """
-    each = bytes_of(folder, stem, itemsize, form)
+    each = bytes_of(folder, stem, itemsize, scheme)
     return sum(size for name, size in each.items() if not name.startswith(unused))
 
 
-def bytes_of(folder: Path, stem: str, itemsize: int, form: Form | None) -> dict[str, int]:
+def bytes_of(folder: Path, stem: str, itemsize: int, scheme: QuantizationScheme | None) -> dict[str, int]:
     """The bytes that each parameter of a component takes in memory, by its name.
 
     Args:
         folder, stem: see `stored_weights`.
         itemsize: bytes of a number that is kept as a float.
-        form: what the weights of the blocks are kept in; where they are stored so, floats among them stay floats.
+        scheme: what the weights of the blocks are kept in; where they are stored so, floats among them stay floats.
     """
     weights = stored_weights(folder, stem)
-    is_stored_so = form_of(weights) == form
+    is_stored_so = scheme_of(weights) == scheme
     sizes = {}
     for name, stored in weights.items():
         numbers = math.prod(stored.shape)
-        if form is None or not compresses(name, stored.shape, form) or (is_stored_so and stored.form != form):
+        if scheme is None or not compresses(name, stored.shape, scheme) or (is_stored_so and stored.scheme != scheme):
             sizes[name] = numbers * itemsize
-        elif form in FOUR_BITS:
+        elif scheme in FOUR_BITS:
             sizes[name] = numbers // 2 + 4 * numbers // (stored.block if is_stored_so else BLOCK)
         else:
             sizes[name] = numbers + 4 * stored.shape[0]

@@ -15,6 +15,7 @@ from diffusers.models.transformers.transformer_qwenimage import QwenImageTransfo
 from torch import nn
 from torch.nn import functional
 
+from models.architectures.qwen_image.modulations import Modulation
 from models.transformer.fused import (
     FLOAT8,
     Quantized,
@@ -26,10 +27,9 @@ from models.transformer.fused import (
     rotated,
     rows_of,
 )
-from models.transformer.linears import Float8, Plain, Product
-from models.transformer.modulations import Modulation
-from models.transformer.packing import Packing
-from models.transformer.quantized import Compressed, CompressedLinear, product_of, restored
+from models.transformer.linears import Float8, LinearProduct, Plain
+from models.transformer.packing import Packing, ranges
+from models.transformer.quantized import Compressed, CompressedLinear, dequantized, product_of
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, float32 [positions, width / 2]
 
@@ -38,12 +38,12 @@ Rotary = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, float32 [positi
 class Stream:
     """The weights of one block for the tokens of the text or of the image."""
 
-    qkv: Product
+    qkv: LinearProduct
     query_weight: torch.Tensor  # [width], of the RMS norm
     key_weight: torch.Tensor
-    out: Product
-    up: Product
-    down: Product
+    out: LinearProduct
+    up: LinearProduct
+    down: LinearProduct
 
 
 @dataclass(frozen=True)
@@ -98,15 +98,14 @@ class Streams:
     image_in: Tokens  # normed and modulated
     text_in: Tokens
 
-    def only(self, sequences: Sequence[int]) -> Streams:
+    def only(self, places: Sequence[int]) -> Streams:
         """A copy of some sequences, in the order given."""
         packing, device = self.packing, self.image.device
-        n = packing.image_tokens
-        images = torch.cat([torch.arange(one * n, one * n + n, device=device) for one in sequences])
-        texts = torch.cat([torch.arange(*packing.text_range(one), device=device) for one in sequences])
+        images = ranges([packing.image_range(place) for place in places], device)
+        texts = ranges([packing.text_range(place) for place in places], device)
         return Streams(
-            packing.only(sequences),
-            self.rows[list(sequences)],
+            packing.only(places),
+            self.rows[list(places)],
             self.image_rotary,
             self.text_rotary,
             self.image[images],
@@ -135,7 +134,8 @@ def enter(
         quantize: whether the blocks take the image's tokens in float8.
     """
     of_image, of_text = image_modulation, text_modulation
-    image_in = modulated_norm(image, of_image.shift, of_image.scale, eps, quantize=quantize)
+    kinds = packing.image_kinds
+    image_in = modulated_norm(image, of_image.shift, of_image.scale, eps, kinds=kinds, quantize=quantize)
     text_in = modulated_norm(text, of_text.shift, of_text.scale, eps)
     return Streams(packing, rows, *rotary, image, text, image_in, text_in)
 
@@ -155,17 +155,18 @@ def advance(
     Args:
         following: what the step says to the image and the text of the next block, which takes its tokens as this one
             does; None for the last, after whose attention nobody reads the text any more.
-        last: shift and scale [D] of the norm after the last block.
+        last: shift and scale of the norm after the last block, see `StepModulations`.
         control: what a ControlNet adds to the image stream of each row after this block [B, N, D].
     """
     attended = _attend(streams, block)
-    image, mod = streams.image, image_modulation
+    image, mod, kinds = streams.image, image_modulation, streams.packing.image_kinds
     middle = modulated_norm(
         image,
         mod.mlp_shift,
         mod.mlp_scale,
         block.eps,
         update=Update(_image_out(streams.packing, block.image.out, attended), block.image.out.bias, mod.gate),
+        kinds=kinds,
         quantize=block.image.up.quantizes,
     )
     widened = block.image.up.gelu(middle)
@@ -173,10 +174,10 @@ def advance(
     if control is not None:
         image += control[streams.rows].flatten(0, 1)
     if following is None:
-        shift, scale, quantize = *last, False
+        shift, scale, quantize = *(each.expand_as(mod.gate) for each in last), False
     else:
         shift, scale, quantize = following[0].shift, following[0].scale, block.image.qkv.quantizes
-    streams.image_in = modulated_norm(image, shift, scale, block.eps, update=update, quantize=quantize)
+    streams.image_in = modulated_norm(image, shift, scale, block.eps, update=update, kinds=kinds, quantize=quantize)
     if following is None:
         return
     text, mod, next_mod = streams.text, text_modulation, following[1]
@@ -208,19 +209,18 @@ def _attend(streams: Streams, block: Block) -> list[torch.Tensor]:
     return attended
 
 
-def _image_out(packing: Packing, product: Product, attended: Sequence[torch.Tensor]) -> torch.Tensor:
+def _image_out(packing: Packing, product: LinearProduct, attended: Sequence[torch.Tensor]) -> torch.Tensor:
     """The product after attention, for the image tokens [image tokens, D]."""
-    n = packing.image_tokens
     plain = product.plain() if isinstance(product, Compressed) else product
-    images = new_tokens(attended[0], packing.sequences * n, quantize=product.quantizes)
+    images = new_tokens(attended[0], sum(packing.image_lengths), quantize=product.quantizes)
     for group, joint in zip(packing.groups, attended, strict=True):
-        mine = rows_of(images, slice(group.first * n, (group.first + group.count) * n))
+        mine = rows_of(images, slice(group.image_start, group.image_start + group.count * group.image_tokens))
         if isinstance(mine, Quantized):
             cut_quantized(joint, group.count, group.text_tokens, out=mine)
         else:
             assert isinstance(plain, Plain)
             each = joint.unflatten(0, (group.count, group.length))[:, group.text_tokens :]
-            plain.of_each(each, mine.unflatten(0, (group.count, n)))
+            plain.of_each(each, mine.unflatten(0, (group.count, group.image_tokens)))
     return product(images) if isinstance(images, Quantized) else images
 
 
@@ -234,11 +234,11 @@ def _text_of(packing: Packing, attended: Sequence[torch.Tensor]) -> torch.Tensor
     )
 
 
-def _float8(linears: Sequence[nn.Linear | CompressedLinear]) -> Product:
+def _float8(linears: Sequence[nn.Linear | CompressedLinear]) -> LinearProduct:
     product = product_of(linears) if isinstance(linears[0], CompressedLinear) else None
     if isinstance(product, Compressed) and product.codes.dtype == FLOAT8:  # as the checkpoint stores them
         return Float8(product.codes, product.scales[None], product.bias)
-    weight, bias = restored(linears)
+    weight, bias = dequantized(linears)
     for linear in linears:
         if isinstance(linear, nn.Linear):
             linear.weight = nn.Parameter(weight.new_empty(0), requires_grad=False)

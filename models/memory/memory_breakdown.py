@@ -7,32 +7,28 @@ from collections.abc import Iterable
 import torch
 
 from models.loading.components import Components
-from models.transformer.packed import Packed
 from models.transformer.predictor import Predictor
 from models.units import GIB
 
 
-def holdings(components: Components, predictor: Predictor) -> dict[str, int]:
+def memory_breakdown(components: Components, predictor: Predictor) -> dict[str, int]:
     """Bytes on the device, by the part that holds them; parts that hold nothing aren't named."""
     device = components.device
     modules = {"text encoder": components.text_encoder, "transformer": components.transformer, "VAE": components.vae}
     if components.controlnet is not None:
         modules["ControlNet"] = components.controlnet.model
-    streams = {"text encoder": components.text_layers}
-    if isinstance(predictor, Packed):
-        streams["transformer"] = predictor.blocks.stream
-    held = {}
-    for name, module in modules.items():
-        stream = streams.get(name)
-        held[name] = _bytes([*module.parameters(), *(stream.on_device() if stream else ())], device)
-    if isinstance(predictor, Packed):
-        held["modulations of its schedules"] = predictor.schedule_bytes
-    return {name: size for name, size in held.items() if size}
+    streamed = {
+        "text encoder": components.text_layers.on_device() if components.text_layers else (),
+        "transformer": predictor.blocks_on_device(),
+    }
+    sizes = {name: _bytes([*part.parameters(), *streamed.get(name, ())], device) for name, part in modules.items()}
+    sizes["modulations of its schedules"] = predictor.schedule_bytes
+    return {name: size for name, size in sizes.items() if size}
 
 
-def told(held: dict[str, int]) -> str:
-    """In words: `transformer 25.1 GiB, VAE 0.1 GiB`."""
-    return ", ".join(f"{name} {size / GIB:.1f} GiB" for name, size in held.items())
+def format_breakdown(breakdown: dict[str, int]) -> str:
+    """A breakdown in words: `transformer 25.1 GiB, VAE 0.1 GiB`."""
+    return ", ".join(f"{name} {size / GIB:.1f} GiB" for name, size in breakdown.items())
 
 
 def _bytes(tensors: Iterable[torch.Tensor], device: torch.device) -> int:

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKLQwenImage
 
-from models.vae.single_frame import single_frame
+from models.architectures.qwen_image.single_frame import single_frame
 
 
 @pytest.fixture(params=[3, 4], ids=["RGB", "RGBA"])

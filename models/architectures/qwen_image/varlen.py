@@ -1,16 +1,18 @@
 """Qwen-Image's transformer over sequences of any lengths: no padding, no mask, both branches of guidance together.
 
 diffusers' model keeps its weights and says what is computed (`QwenImageTransformer2DModel.forward`, 0.42.1). Here the
-sequences of all rows and of both branches lie end to end (`models.transformer.packing`), so that every product is one
-and a prompt's length costs nothing; what a block does with them stands in `models.transformer.double_stream`.
+sequences of all rows and of both branches lie end to end (`models.transformer.packing`), so that every product is one,
+a prompt's length costs nothing, and each row has its own condition pictures. What a block does with them stands in
+`models.architectures.qwen_image.double_stream`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import accumulate
 
 import torch
 from diffusers import QwenImageTransformer2DModel
@@ -18,21 +20,21 @@ from diffusers.models.transformers.transformer_qwenimage import QwenImageTransfo
 from torch import nn
 from torch.nn.attention import sdpa_kernel
 
+from models.architectures.qwen_image.blocks import Blocks, replaced
+from models.architectures.qwen_image.double_stream import Block, Streams, advance, enter
+from models.architectures.qwen_image.modulations import STEPS_AT_ONCE, Modulations, StepModulations
 from models.devices.attention import Attention, backends
-from models.transformer.blocks import Blocks, replaced
-from models.transformer.double_stream import Block, Streams, advance, enter
 from models.transformer.fused import modulated_norm, plain
-from models.transformer.modulations import STEPS_AT_ONCE, Modulations, StepModulations
-from models.transformer.packing import Packing
-from models.transformer.predictor import Conditions, Grid, Predictor
+from models.transformer.packing import Packing, TokenSequence, ranges
+from models.transformer.predictor import Conditions, Grid, Pictures, Predictor, Size, grid_of, tokens_of
 from models.transformer.step_cache import StepCache
 
 
-class Packed(Predictor):
-    """A transformer whose forward takes packed sequences.
+class Varlen(Predictor):
+    """A transformer whose forward takes sequences of any lengths, end to end and unpadded.
 
-    packed = Packed(transformer)
-    conditions = packed.condition(texts, [(1, 64, 64)], timesteps)
+    varlen = Varlen(transformer)
+    conditions = varlen.condition(texts, [(1, 64, 64)], timesteps)
     cond, uncond = conditions.predict(0, latents)
     """
 
@@ -57,12 +59,7 @@ class Packed(Predictor):
             resident: the blocks that stay on `device`, where the others are streamed from host memory. None: all stay
                 where they are. Their modulations' weights are brought there when they are needed, wherever they are.
             homes: where each of the resident blocks stays and is used, if not on `device`.
-
-        Raises:
-            ValueError: if the transformer modulates its tokens one by one (zero_cond_t), as no text-to-image one does.
         """
-        if transformer.config.zero_cond_t:
-            raise ValueError("a transformer with zero_cond_t modulates tokens one by one, which is not done here")
         self.transformer, self.step_cache = transformer, step_cache
         self.asked = 0  # rows times steps so far that a step cache could have skipped
         self.computed = 0  # of them, those that went through all blocks
@@ -76,32 +73,40 @@ class Packed(Predictor):
         self._modulations: dict[tuple[float, ...], Modulations] = {}  # of the last schedules, for batches to come
 
     def condition(
-        self, texts: Sequence[Sequence[torch.Tensor]], grid: Grid, timesteps: torch.Tensor
-    ) -> PackedConditions:
+        self,
+        texts: Sequence[Sequence[torch.Tensor]],
+        grid: Grid,
+        timesteps: torch.Tensor,
+        pictures: Pictures | None = None,
+    ) -> VarlenConditions:
         """See `Predictor`."""
-        return PackedConditions(self, texts, grid, timesteps)
+        return VarlenConditions(self, texts, grid, timesteps, pictures)
 
-    def retreat(self) -> bool:
+    def offload(self) -> bool:
         """See `Predictor`; blocks that diffusers' transformer holds, too, can't go."""
-        return self.owns_blocks and self.blocks.retreat()
+        return self.owns_blocks and self.blocks.offload()
 
-    def come_back(self) -> None:
+    def reload(self) -> None:
         """See `Predictor`."""
         if self.owns_blocks:
-            self.blocks.come_back()
+            self.blocks.reload()
 
     def repeat(self, blocks: int) -> None:
         """See `Predictor`."""
         self.transformer.transformer_blocks = nn.ModuleList([self.transformer.transformer_blocks[0]] * blocks)
         self.blocks, self._modulations = self.blocks.repeated(blocks), {}
 
+    def blocks_on_device(self) -> Iterator[torch.Tensor]:
+        """See `Predictor`."""
+        return self.blocks.stream.on_device()
+
     @property
     def schedule_bytes(self) -> int:
-        """What the modulations of the last schedules take."""
+        """See `Predictor`: the modulations of the last schedules."""
         return sum(modulations.bytes for modulations in self._modulations.values())
 
     def modulations(self, timesteps: torch.Tensor) -> Modulations:
-        """Those of a schedule."""
+        """The modulations of a schedule."""
         schedule = tuple(timesteps.tolist())
         if schedule not in self._modulations:
             while self._modulations and sum(map(len, self._modulations)) + len(schedule) > STEPS_AT_ONCE:
@@ -110,53 +115,74 @@ class Packed(Predictor):
         return self._modulations[schedule]
 
 
-class PackedConditions(Conditions):
+class VarlenConditions(Conditions):
     """A batch of rows, ready for its steps."""
 
     def __init__(
         self,
-        packed: Packed,
+        varlen: Varlen,
         texts: Sequence[Sequence[torch.Tensor]],
         grid: Grid,
         timesteps: torch.Tensor,
+        pictures: Pictures | None = None,
     ) -> None:
-        """See `Packed.condition`."""
-        self.packed = packed
-        device, model = timesteps.device, packed.transformer
+        """See `Varlen.condition`."""
+        self.varlen = varlen
+        device, model = timesteps.device, varlen.transformer
         self.rows, self.branches = len(texts), len(texts[0])
+        grids = [grid_of(grid, of_row) for of_row in pictures or [()] * self.rows]
+        lengths = [tokens_of(each) for each in grids]
         sequences = [(branch, row) for branch in range(self.branches) for row in range(self.rows)]
         # Equal lengths become neighbours, so that attention takes them together.
-        order = sorted(sequences, key=lambda sequence: (len(texts[sequence[1]][sequence[0]]), sequence))
-        ordered = [texts[row][branch] for branch, row in order]
-        tokens = sum(frames * height * width for frames, height, width in grid)
-        self.packing = Packing(tuple(map(len, ordered)), tokens, device)
-        self.text = model.txt_in(model.txt_norm(torch.cat(ordered).to(device)))
-        frequencies = model.pos_embed([list(grid)], max_txt_seq_len=max(map(len, ordered)), device=device)
-        self.image_rotary, self.text_rotary = (
-            (table.real.float().contiguous(), table.imag.float().contiguous()) for table in frequencies
+        order = sorted(
+            sequences, key=lambda sequence: (len(texts[sequence[1]][sequence[0]]), lengths[sequence[1]], sequence)
         )
-        self.modulations = packed.modulations(timesteps)
+        ordered = [texts[row][branch] for branch, row in order]
+        self.text = model.txt_in(model.txt_norm(torch.cat(ordered).to(device)))
+        rotary = _Rotary(model, grids, max(map(len, ordered)), device)
+        self.image_rotary, self.text_rotary = rotary.image, rotary.text
+        self.packing = Packing(
+            tuple(TokenSequence(len(texts[row][branch]), lengths[row], *rotary.starts[row]) for branch, row in order),
+            tokens_of(grid),
+            device,
+            model.config.zero_cond_t,
+        )
+        self.pictures = [
+            torch.cat([picture.latents for picture in of_row]) if of_row else None for of_row in pictures or ()
+        ]
+        self.modulations = varlen.modulations(timesteps)
         row_of = [row for _, row in order]
-        self.cache = None if packed.step_cache is None else StepCache(packed.step_cache, row_of, len(timesteps))
+        self.cache = None
+        if varlen.step_cache is not None:
+            self.cache = StepCache(varlen.step_cache, row_of, self.packing.image_lengths, len(timesteps))
         self._row_of = torch.tensor(row_of, device=device)
+        starts = [0, *accumulate(lengths)]
+        self._token_of = ranges([(starts[row], starts[row + 1]) for row in row_of], device)
         places = {sequence: place for place, sequence in enumerate(order)}
+        self._made = ranges([self.packing.made_range(places[sequence]) for sequence in sequences], device)
         self._packings: dict[tuple[torch.device, Packing], Packing] = {}  # by where they go, and come from
         self._last_said: tuple[tuple[int, torch.device], StepModulations] | None = None
-        self._places = torch.tensor([places[sequence] for sequence in sequences], device=device)
 
     def predict(self, step: int, latents: torch.Tensor, control: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         """See `Conditions`."""
-        model = self.packed.transformer
-        image = model.img_in(latents)[self._row_of].flatten(0, 1)
-        with torch.cuda.device_of(latents), sdpa_kernel(self.packed.backends, set_priority=True):
+        model = self.varlen.transformer
+        image = model.img_in(self._seen(latents))[self._token_of]
+        with torch.cuda.device_of(latents), sdpa_kernel(self.varlen.backends, set_priority=True):
             normed = self._through(step, image, control)
-        predicted = model.proj_out(normed).unflatten(0, (self.packing.sequences, -1))
-        ordered: torch.Tensor = predicted[self._places].unflatten(0, (self.branches, self.rows))
-        return ordered
+        predicted: torch.Tensor = model.proj_out(normed)[self._made]
+        of_rows: torch.Tensor = predicted.unflatten(0, (self.branches, self.rows, -1))
+        return of_rows
+
+    def _seen(self, latents: torch.Tensor) -> torch.Tensor:
+        """The latents of all rows, each with those of its condition pictures after its own [tokens of rows, C]."""
+        if not self.pictures:
+            return latents.flatten(0, 1)
+        rows = zip(latents, self.pictures, strict=True)
+        return torch.cat([part for row in rows for part in row if part is not None])
 
     def _through(self, step: int, image: torch.Tensor, control: Sequence[torch.Tensor] | None) -> torch.Tensor:
         """Take image tokens [image tokens, D] through all blocks and the norm after the last."""
-        blocks, modulations = self.packed.blocks, self._said(step, self.packing.device)
+        blocks, modulations = self.varlen.blocks, self._said(step, self.packing.device)
         streams = enter(
             modulations.image[0],
             modulations.text[0],
@@ -173,37 +199,38 @@ class PackedConditions(Conditions):
         before = streams.image.clone()
         streams = self._advance(step, streams, 0, control)
         after = streams.image.clone()
-        first = (after - before).unflatten(0, (self.packing.sequences, -1))
+        first = after - before
         due = self.cache.due(step, first)
-        self.packed.asked += self.rows
-        self.packed.computed += len({self.cache.row_of[sequence] for sequence in due})
-        if len(due) == self.packing.sequences:
+        self.varlen.asked += self.rows
+        self.varlen.computed += len({self.cache.row_of[sequence] for sequence in due})
+        if len(due) == len(self.packing.sequences):
             streams = self._onwards(step, streams, control, 1)
-            self.cache.remember(due, first, (streams.image - after).unflatten(0, (self.packing.sequences, -1)))
+            self.cache.remember(due, first, streams.image - after)
             return plain(streams.image_in)
-        recalled = after + self.cache.recalled().flatten(0, 1)
+        recalled = after + self.cache.recalled()
         normed = plain(modulated_norm(recalled, modulations.last_shift, modulations.last_scale, blocks.eps))
         if due:
             some = streams.only(due)
             at_first = some.image.clone()
             some = self._onwards(step, some, control, 1)
-            self.cache.remember(due, first, (some.image - at_first).unflatten(0, (len(due), -1)))
-            normed.unflatten(0, (self.packing.sequences, -1))[due] = plain(some.image_in).unflatten(0, (len(due), -1))
+            self.cache.remember(due, first, some.image - at_first)
+            computed = ranges([self.packing.image_range(place) for place in due], normed.device)
+            normed[computed] = plain(some.image_in)
         return normed
 
     def _onwards(self, step: int, streams: Streams, control: Sequence[torch.Tensor] | None, first: int) -> Streams:
         """Take streams through the blocks from `first` on and, on the image stream, the norm after the last one."""
-        for index in range(first, len(self.packed.blocks)):
+        for index in range(first, len(self.varlen.blocks)):
             streams = self._advance(step, streams, index, control)
         return self._at(streams, self.packing.device)
 
     def _advance(self, step: int, streams: Streams, index: int, control: Sequence[torch.Tensor] | None) -> Streams:
         """Take streams through one block, where that is; they are changed in place unless they come from elsewhere."""
-        count, following, home = len(self.packed.blocks), index + 1, self.packed.blocks.home(index)
+        count, following, home = len(self.varlen.blocks), index + 1, self.varlen.blocks.home(index)
         streams, said = self._at(streams, home), self._said(step, home)
         added = control[index // math.ceil(count / len(control))].to(home) if control else None
         # Triton launches on the current device, which needn't be the one that the job names.
-        with torch.cuda.device_of(streams.image), self.packed.blocks.turn(index) as block:
+        with torch.cuda.device_of(streams.image), self.varlen.blocks.turn(index) as block:
             advance(
                 streams,
                 block,
@@ -228,6 +255,31 @@ class PackedConditions(Conditions):
             packing = self._packings[device, streams.packing] = replace(streams.packing, device=device)
         moved = replaced(replace(streams, packing=packing), lambda tensor: tensor.to(device))
         return replace(moved, packing=packing)
+
+
+class _Rotary:
+    """The rotary embeddings of rows: those of each distinct grid once, one grid's after another's."""
+
+    def __init__(
+        self,
+        model: QwenImageTransformer2DModel,
+        grids: Sequence[tuple[Size, ...]],
+        text_tokens: int,
+        device: torch.device,
+    ) -> None:
+        """Have diffusers make them, for so many tokens of text."""
+        made = {
+            grid: model.pos_embed([list(grid)], max_txt_seq_len=text_tokens, device=device)
+            for grid in dict.fromkeys(grids)
+        }
+        images, texts = zip(*made.values(), strict=True)
+        self.image, self.text = (
+            (table.real.float().contiguous(), table.imag.float().contiguous())
+            for table in (torch.cat(images), torch.cat(texts))
+        )
+        begin = zip(*(accumulate(map(len, tables), initial=0) for tables in (texts, images)), strict=True)
+        at = dict(zip(made, begin, strict=False))
+        self.starts = [at[grid] for grid in grids]  # where each row's begin in the tables of text and of image
 
 
 def _block(block: QwenImageTransformerBlock, device: torch.device, float8: bool, taken: bool) -> Block:

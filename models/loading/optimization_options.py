@@ -10,13 +10,11 @@ from models.devices.attention import Attention
 from models.files.safetensors_files import CheckpointError
 from models.loading.components import Components
 from models.transformer.host_weights import stream_layers
-from models.transformer.packed import Packed
-from models.transformer.padded import Padded
 from models.transformer.predictor import Predictor
 
 
 @dataclass(frozen=True)
-class Levers:
+class OptimizationOptions:
     """How a transformer is run. `float8` and `step_cache` approximate; the others change pictures by rounding alone."""
 
     fused: bool = True  # packed sequences and fused operations, or diffusers' own forward
@@ -25,28 +23,27 @@ class Levers:
     step_cache: float | None = None  # see `models.transformer.step_cache`
 
 
-def open_predictor(components: Components, levers: Levers) -> Predictor:
-    """A transformer as the levers want it run, or as diffusers runs it where it can't be otherwise.
+def open_predictor(components: Components, options: OptimizationOptions) -> Predictor:
+    """A transformer as the options want it run.
 
     Raises:
         CheckpointError: if one of them needs another.
     """
-    one_by_one = components.transformer.config.zero_cond_t
+    architecture = components.architecture
     resident, homes = components.placement.resident_blocks, list(map(torch.device, components.placement.homes))
-    if levers.fused and not one_by_one:
-        return Packed(
+    if options.fused:
+        return architecture.varlen(
             components.transformer,
-            float8=levers.float8,
-            attention=levers.attention,
-            step_cache=levers.step_cache,
+            float8=options.float8,
+            attention=options.attention,
+            step_cache=options.step_cache,
             device=components.device,
             resident=resident,
             homes=homes,
         )
-    if levers.float8 or levers.step_cache is not None or homes:
-        asked = "The precision float8" if levers.float8 else "A step cache" if levers.step_cache else "Several GPUs"
-        why = "this model modulates its tokens one by one" if levers.fused else "fused is off"
-        raise CheckpointError(f"{asked} needs the fused transformer, but {why}", "leave it out, or change that.")
+    if options.float8 or options.step_cache is not None or homes:
+        asked = "The precision float8" if options.float8 else "A step cache" if options.step_cache else "Several GPUs"
+        raise CheckpointError(f"{asked} needs the fused transformer, but fused is off", "leave it out, or change that.")
     if resident is not None:
         stream_layers(components.transformer.transformer_blocks, components.device, resident)
-    return Padded(components.transformer)
+    return architecture.padded(components.transformer)

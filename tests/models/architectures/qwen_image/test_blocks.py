@@ -2,8 +2,8 @@
 
 import torch
 
-from models.transformer.blocks import replaced, tensors_in
-from models.transformer.double_stream import Streams
+from models.architectures.qwen_image.blocks import replaced, tensors_in
+from models.architectures.qwen_image.double_stream import Streams
 from models.transformer.packing import Packing
 
 

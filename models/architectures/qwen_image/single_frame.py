@@ -17,7 +17,7 @@ from diffusers.models.autoencoders.vae import DecoderOutput
 from torch import Tensor, nn
 from torch.nn import functional
 
-from models.vae.vae_operations import attend, convolve, doubled, rms_norm, rms_norm_silu
+from models.architectures.qwen_image.vae_operations import attend, convolve, doubled, rms_norm, rms_norm_silu
 
 
 def single_frame(vae: AutoencoderKLQwenImage) -> AutoencoderKLQwenImage:
@@ -29,7 +29,7 @@ def single_frame(vae: AutoencoderKLQwenImage) -> AutoencoderKLQwenImage:
 
     Activations are pictures [B, C, H, W] from the first convolution to the last, channels-last in memory as the
     weights are: the layout that cuDNN's fastest kernels want, and in which a norm over channels reads what is adjacent.
-    What happens between convolutions is in `models.vae.vae_operations`.
+    What happens between convolutions is in `models.architectures.qwen_image.vae_operations`.
 
     Encoding and decoding take [batch, channels, 1, height, width] as before; more than one frame raises ValueError.
     Calling it twice does no harm. Read in diffusers 0.42.1.
@@ -61,7 +61,7 @@ class SingleFrameConv(QwenImageCausalConv3d):  # type: ignore[misc]  # diffusers
         return convolve(x, self.weight[:, :, 0], self.bias, self.stride[1:], self._spatial_padding, residual)
 
     def without_bias(self, x: Tensor) -> Tensor:
-        """The same, but for the bias, which is left to whatever comes next."""
+        """Convolve without the bias, which is left to whatever comes next."""
         return functional.conv2d(x, self.weight[:, :, 0], None, self.stride[1:], self._spatial_padding)
 
     @property
@@ -77,7 +77,7 @@ class SingleFrameResidualBlock(QwenImageResidualBlock):  # type: ignore[misc]
     """A residual block for pictures; without dropout, which Qwen-Image's VAE doesn't use."""
 
     def forward(self, x: Tensor, feat_cache: None = None, feat_idx: object = None) -> Tensor:  # noqa: ARG002
-        """[B, in, H, W] to [B, out, H, W]."""
+        """Take pictures [B, in, H, W] to [B, out, H, W]."""
         y = self.conv1.without_bias(rms_norm_silu(x, self.norm1.gamma.flatten()))
         y = rms_norm_silu(y, self.norm2.gamma.flatten(), self.conv1.bias)
         added: Tensor = self.conv2(y, self.conv_shortcut(x))
@@ -88,7 +88,7 @@ class SingleFrameAttentionBlock(QwenImageAttentionBlock):  # type: ignore[misc]
     """Attention among all pixels of a picture; its 1 × 1 convolutions are products of pixels by channels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] to the same."""
+        """Take pictures [B, C, H, W] to as large ones."""
         pixels = rms_norm(x, self.norm.gamma.flatten()).movedim(1, -1)  # [B, H, W, C]
         qkv = functional.linear(pixels.flatten(1, 2), self.to_qkv.weight.flatten(1), self.to_qkv.bias)
         attended = attend(*qkv.chunk(3, -1))
@@ -100,7 +100,7 @@ class SingleFrameResample(QwenImageResample):  # type: ignore[misc]
     """Resampling by two, up or down, in the activations' own precision."""
 
     def forward(self, x: Tensor, feat_cache: None = None, feat_idx: object = None) -> Tensor:  # noqa: ARG002
-        """[B, C, H, W] to [B, C/2, 2H, 2W], or to [B, C, H/2, W/2]."""
+        """Take pictures [B, C, H, W] to [B, C/2, 2H, 2W], or to [B, C, H/2, W/2]."""
         resize, conv = self.resample
         # QwenImageUpsample would go through float32.
         resized = doubled(x) if isinstance(resize, QwenImageUpsample) else resize(x)
@@ -111,7 +111,7 @@ class SingleFrameEncoder(QwenImageEncoder3d):  # type: ignore[misc]
     """The encoder, which takes a frame and gives one."""
 
     def forward(self, x: Tensor, feat_cache: object = None, feat_idx: object = None) -> Tensor:  # noqa: ARG002
-        """[B, 3 or 4, 1, H, W] to [B, 2 * 16, 1, H/8, W/8]; the caches, of which tiling makes some, stay empty."""
+        """Encode [B, 3 or 4, 1, H, W] to [B, 2 * 16, 1, H/8, W/8]; the caches, which tiling makes, are empty."""
         x = self.conv_in(_only_frame(x))
         for block in self.down_blocks:
             x = block(x)
@@ -124,7 +124,7 @@ class SingleFrameDecoder(QwenImageDecoder3d):  # type: ignore[misc]
     """The decoder, which takes a frame and gives one."""
 
     def forward(self, x: Tensor, feat_cache: object = None, feat_idx: object = None) -> Tensor:  # noqa: ARG002
-        """[B, 16, 1, H/8, W/8] to [B, 3 or 4, 1, H, W]; the caches, of which tiling makes some, stay empty."""
+        """Decode [B, 16, 1, H/8, W/8] to [B, 3 or 4, 1, H, W]; the caches, of which tiling makes some, stay empty."""
         x = self.mid_block(self.conv_in(_only_frame(x)))
         for block in self.up_blocks:
             x = block(x)

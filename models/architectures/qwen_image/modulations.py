@@ -11,17 +11,23 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import QwenImageTransformer2DModel
+from diffusers.models.transformers.transformer_qwenimage import QwenImageTransformerBlock
 from torch import nn
 from torch.nn import functional
 
 from models.transformer.quantized import CompressedLinear
 
 STEPS_AT_ONCE = 64  # whose modulations are kept: 4.4 MB each at full size, in bfloat16; see `models.loading.sizes`
+IMAGE, TEXT, CONDITIONS = 0, 1, 2  # what a block says something to, in the order in which it is kept
 
 
 @dataclass(frozen=True)
 class Modulation:
-    """What one step says to one stream of one block, each [D]."""
+    """What one step says to one stream of one block, each [kinds, D].
+
+    There is one kind of tokens; or, on the image stream of a transformer with `zero_cond_t`, two: those of what is
+    made, and those of condition pictures, which are modulated as at timestep 0.
+    """
 
     shift: torch.Tensor
     scale: torch.Tensor
@@ -37,12 +43,12 @@ class StepModulations:
 
     image: list[Modulation]
     text: list[Modulation]
-    last_shift: torch.Tensor  # [D]
-    last_scale: torch.Tensor  # [D]
+    last_shift: torch.Tensor  # [1, D], which all tokens share
+    last_scale: torch.Tensor  # [1, D]
 
 
 class Modulations:
-    """Those of the steps of one schedule; batches of one schedule share them."""
+    """The modulations of the steps of one schedule; batches of one schedule share them."""
 
     def __init__(self, transformer: QwenImageTransformer2DModel, timesteps: torch.Tensor) -> None:
         """Nothing is computed yet; `timesteps` are those of the steps to come, 0 … 1 [steps]."""
@@ -51,7 +57,7 @@ class Modulations:
         self._elsewhere: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def at(self, step: int, device: torch.device) -> StepModulations:
-        """Those of one step, on one of the devices that blocks are used on."""
+        """The modulations of one step, on one of the devices that blocks are used on."""
         if not self._first <= step < self._first + len(self._last):
             self._first, self._elsewhere = step, {}
             self._make(self.timesteps[step : step + STEPS_AT_ONCE])
@@ -60,10 +66,12 @@ class Modulations:
             if device not in self._elsewhere:
                 self._elsewhere[device] = blocks.to(device), last.to(device)
             blocks, last = self._elsewhere[device]
+        of_step = blocks[step - self._first]  # [blocks, 2 or 3, 6, D]
         image, text = (
-            [Modulation(*block) for block in stream.unbind()] for stream in blocks[step - self._first].unbind(1)
+            [Modulation(*block.unbind(1)) for block in stream.unbind()]
+            for stream in (of_step[:, IMAGE::CONDITIONS], of_step[:, TEXT : TEXT + 1])
         )
-        scale, shift = last[step - self._first]
+        scale, shift = last[step - self._first].unsqueeze(1)
         return StepModulations(image, text, shift, scale)
 
     @property
@@ -74,26 +82,37 @@ class Modulations:
     def _make(self, timesteps: torch.Tensor) -> None:
         model = self.transformer
         dtype = model.proj_out.weight.dtype
+        steps = len(timesteps)
+        if model.config.zero_cond_t:
+            timesteps = torch.cat([timesteps, timesteps.new_zeros(1)])
         # The layered pipeline's `is_rgb`, which is 0 for every row: its pictures are RGBA.
         is_rgb = timesteps.new_zeros(len(timesteps), dtype=torch.long) if model.config.use_additional_t_cond else None
         in_precision = torch.empty(0, dtype=dtype, device=timesteps.device)
-        temb = model.time_text_embed(timesteps.to(dtype), in_precision, is_rgb)  # [steps, D]
-        of_blocks = [
-            torch.stack(
-                [_modulated(modulation, temb).unflatten(1, (6, -1)) for modulation in (block.img_mod, block.txt_mod)],
-                dim=1,
-            )
-            for block in model.transformer_blocks
-        ]
-        self._blocks = torch.stack(of_blocks, dim=1)  # [steps, blocks, 2, 6, D]
-        self._last = model.norm_out.linear(functional.silu(temb)).unflatten(1, (2, -1))  # [steps, 2, D]
+        temb = model.time_text_embed(timesteps.to(dtype), in_precision, is_rgb)  # [steps, and that of timestep 0; D]
+        of_blocks = [_of_block(block, temb, steps) for block in model.transformer_blocks]
+        self._blocks = torch.stack(of_blocks, dim=1)  # [steps, blocks, 2 or 3, 6, D]
+        self._last = model.norm_out.linear(functional.silu(temb[:steps])).unflatten(1, (2, -1))  # [steps, 2, D]
+
+
+def _of_block(block: QwenImageTransformerBlock, temb: torch.Tensor, steps: int) -> torch.Tensor:
+    """What a block says at each step to its image, its text and, if they have one of their own, condition pictures.
+
+    Args:
+        temb: the embeddings of so many timesteps and, where condition pictures are modulated so, of timestep 0 [_, D].
+
+    Returns:
+        [steps, 2 or 3, 6, D].
+    """
+    image, text = _modulated(block.img_mod, temb), _modulated(block.txt_mod, temb[:steps])
+    streams = [image[:steps], text, *(still.expand(steps, -1) for still in image[steps:])]
+    return torch.stack([stream.unflatten(1, (6, -1)) for stream in streams], dim=1)
 
 
 def _modulated(modulation: nn.Sequential, temb: torch.Tensor) -> torch.Tensor:
     """What `modulation` says; its weights are brought to where `temb` is, wherever they are."""
     activation, linear = modulation
     if isinstance(linear, CompressedLinear):
-        weight = linear.kept.to(temb.device).restored(temb.dtype)
+        weight = linear.kept.to(temb.device).dequantize(temb.dtype)
     else:
         weight = linear.get_parameter("weight").to(temb.device)
     return functional.linear(activation(temb), weight, linear.get_parameter("bias").to(temb.device))

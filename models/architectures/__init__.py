@@ -1,0 +1,1 @@
+"""Families of picture models: what each is made of, and the arithmetic that is its own."""

@@ -1,1 +1,0 @@
-"""The VAE's arithmetic on single pictures."""
