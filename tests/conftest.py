@@ -21,7 +21,9 @@ from hypothesis import HealthCheck, settings
 from tests.hub_server import HubServer
 from tests.radosgw import PACKAGES, Radosgw, lacking
 
-pytest_plugins = ["tests.slow"]
+pytest_plugins = ["tests.slow", "tests.workers"]
+
+gc.disable()  # until everything is imported: see `pytest_collection_finish`
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it leaves in the background so, and what these processes start would be deaf to Ctrl-C, too.
@@ -55,6 +57,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:
