@@ -30,10 +30,14 @@ PRELOADED = (
     "models.engines.generator",
     "models.clip.clip",
     "models.engines.decomposer",
-    "pyarrow.parquet",
-    "pydantic",
+    "safety.policy.policy",
+    "pyarrow.dataset",
     "boto3",
     "rich",
+    "pydantic_settings",  # this and what follows is Prefect's
+    "jsonschema",
+    "httpx",
+    "griffe",
 )
 FORKER = "PACKSHOT_TESTS_FORKER"  # the variable that names the process from which others are to be forked, too
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
