@@ -11,7 +11,7 @@ WORKERS ?= $(shell expr 2 \* $(CORES))
 MALLOC = MALLOC_MMAP_THRESHOLD_=1073741824 MALLOC_TRIM_THRESHOLD_=1073741824
 PYTEST = PYTHONDONTWRITEBYTECODE= $(MALLOC) $(BIN)/pytest --numprocesses $(WORKERS) --dist worksteal
 
-.PHONY: help install demo test quick check format lock clean
+.PHONY: help install demo test suite quick check style types format lock clean
 
 help:
 	@echo "make demo     draw examples/catalog.parquet into out/demo, take examples/pictures.parquet apart into out/layers"
@@ -36,13 +36,21 @@ demo: $(INSTALLED)
 	@$(BIN)/packshot generate examples/catalog.parquet --store out/demo --job examples/catalog.toml || test $$? -eq 1
 	@$(BIN)/packshot decompose examples/pictures.parquet --store out/layers || test $$? -eq 1
 
-check: $(INSTALLED)
+check: style types
+
+style: $(INSTALLED)
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check .
+
+types: $(INSTALLED)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-test: check
+# Types are checked beside the tests: for half a minute, of which the first seconds of the tests leave a core idle.
+test: style
+	@$(MAKE) --no-print-directory --jobs 2 types suite
+
+suite: $(INSTALLED)
 	@$(PYTEST) --durations 20
 
 quick: WORKERS := $(shell expr $(CORES) + $(CORES) / 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -40,6 +41,8 @@ QUIET = {
     "HF_HUB_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
 }
+
+GARBAGE_AFTER = 50_000  # new objects; Python's 700 have it look through all that is imported, for a tenth of a start
 
 AGAIN = "the command begins again in a new process."
 FOR_GOOD = (
@@ -93,6 +96,7 @@ def main() -> NoReturn:
     """Run the command."""
     if sys._getframe(1).f_globals.get("__name__") == "__main__":
         own_process()
+        gc.set_threshold(GARBAGE_AFTER)
     for name, value in {**QUIET, **prefect_settings.PATIENT}.items():
         os.environ.setdefault(name, value)
     open_output()

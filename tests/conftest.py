@@ -1,6 +1,7 @@
 """What tests of every room share: a Prefect server, S3 servers over HTTP, a fresh bucket in them, and a hub.
 
-Each server is one for all tests of a process, brought up by the first of them that needs it.
+Each server is one for all tests of a process, Prefect's for those of all processes that run side by side; the first
+test that needs it brings it up.
 """
 
 import gc
@@ -21,7 +22,9 @@ from hypothesis import HealthCheck, settings
 from tests.hub_server import HubServer
 from tests.radosgw import PACKAGES, Radosgw, lacking
 
-pytest_plugins = ["tests.slow"]
+pytest_plugins = ["tests.slow", "tests.workers"]
+
+gc.disable()  # until everything is imported: see `pytest_collection_finish`
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell starts what it leaves in the background so, and what these processes start would be deaf to Ctrl-C, too.
@@ -55,6 +58,7 @@ def pytest_collection_finish() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
+    gc.enable()
 
 
 def pytest_sessionfinish() -> None:
@@ -85,8 +89,9 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def prefect_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the tests' Prefect server, with its database."""
-    return tmp_path_factory.mktemp("prefect-server")
+    """The folder of the tests' Prefect server, with its database; one for all processes that run side by side."""
+    own = tmp_path_factory.getbasetemp()
+    return (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "prefect-server"
 
 
 @pytest.fixture(scope="session")
@@ -111,9 +116,9 @@ def prefect_address(prefect_home: Path) -> Iterator[str]:
     """Address of a Prefect server that lives as long as the tests; whoever is to use it has to be told of it."""
     from prefect.logging.handlers import APILogHandler
 
-    from flows.orchestration.server import own_server
+    from tests.shared_prefect import shared_prefect
 
-    with own_server(prefect_home) as address:
+    with shared_prefect(prefect_home) as address:
         yield address
         APILogHandler().flush()  # or what was logged last is sent to a server that has gone
 

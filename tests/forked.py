@@ -5,12 +5,14 @@
 
 A start takes two seconds and not ten of the processor. What is imported before is only what no environment variable
 changes: Prefect, the flows and the command line are imported by each command itself, as where a person starts it.
+Processes of tests that run side by side are forked from the same one: see `workers`.
 """
 
 from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import json
 import os
 import select
@@ -22,17 +24,22 @@ import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from importlib import import_module
 from pathlib import Path
-from typing import IO, NoReturn
+from typing import IO, Any, NoReturn
 
 PRELOADED = (
     "models.engines.generator",
     "models.clip.clip",
     "models.engines.decomposer",
-    "pyarrow.parquet",
-    "pydantic",
+    "safety.policy.policy",
+    "pyarrow.dataset",
     "boto3",
     "rich",
+    "pydantic_settings",  # this and what follows is Prefect's
+    "jsonschema",
+    "httpx",
+    "griffe",
 )
+FORKER = "PACKSHOT_TESTS_FORKER"  # the variable that names the process from which others are to be forked, too
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
 ROOT = Path(__file__).parents[1]
 MOST_BYTES = 1 << 18  # of a request: words and environment
@@ -87,14 +94,14 @@ class ForkedCommand:
         self.send_signal(signal.SIGKILL)
 
 
-class _Forker:
-    """The process that commands are forked from; it ends with this one."""
+class Forker:
+    """The process that others are forked from; it ends with this one."""
 
     def __init__(self) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="forked-")
-        self._address = str(Path(self._folder.name) / "socket")
+        self.address = str(Path(self._folder.name) / "socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-            listening.bind(self._address)
+            listening.bind(self.address)
             listening.listen()
             self._mine, theirs = os.pipe()[::-1]
             self._process = subprocess.Popen(
@@ -106,18 +113,6 @@ class _Forker:
             os.close(theirs)
         atexit.register(self.close)
 
-    def start(self, words: tuple[str, ...], environment: dict[str, str]) -> ForkedCommand:
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MOST_BYTES)
-        connection.connect(self._address)
-        outputs = [os.pipe(), os.pipe()]
-        request = json.dumps({"words": words, "environment": environment, "folder": str(Path.cwd())}).encode()
-        socket.send_fds(connection, [request], [writing for _, writing in outputs])
-        for _, writing in outputs:
-            os.close(writing)
-        out, err = (os.fdopen(reading, encoding="utf-8") for reading, _ in outputs)
-        return ForkedCommand(connection, out, err)
-
     def close(self) -> None:
         """End the process; commands that still run go on."""
         os.close(self._mine)
@@ -125,74 +120,117 @@ class _Forker:
         self._folder.cleanup()
 
 
-_forker: _Forker | None = None
+_forker: Forker | None = None
 
 
 def forked_command(*words: str, environment: dict[str, str]) -> ForkedCommand:
     """Start a command with this environment, and nothing to read."""
+    outputs = [os.pipe(), os.pipe()]
+    with Path(os.devnull).open() as nothing:
+        connection = fork(_address(), [nothing.fileno(), *(writing for _, writing in outputs)], words, environment)
+    for _, writing in outputs:
+        os.close(writing)
+    out, err = (os.fdopen(reading, encoding="utf-8") for reading, _ in outputs)
+    return ForkedCommand(connection, out, err)
+
+
+def _address() -> str:
+    """The process that all are forked from who are told of it, else one of this process' own."""
     global _forker
+    if FORKER in os.environ:
+        return os.environ[FORKER]
     if _forker is None:
-        _forker = _Forker()
-    return _forker.start(words, environment)
+        _forker = Forker()
+    return _forker.address
 
 
-def serve(listening: socket.socket, alive: int) -> dict[str, list[str]] | None:
+def fork(
+    address: str, standard: list[int], words: tuple[str, ...], environment: dict[str, str], source: str = ""
+) -> socket.socket:
+    """Ask for a process with these descriptors as its standard input and outputs.
+
+    It is the command with these words or, where there is `source`, runs that. Returns where it tells its number and,
+    later, how it ended.
+    """
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 2 * MOST_BYTES)
+    connection.connect(address)
+    request = {"words": words, "environment": environment, "folder": str(Path.cwd()), "source": source}
+    socket.send_fds(connection, [json.dumps(request).encode()], standard)
+    return connection
+
+
+def serve(listening: socket.socket, alive: int) -> dict[str, Any] | None:
     """Fork a process for each request. Returns its request in the forked one, and None when nobody asks any more.
 
     Between the two stands one that waits for the end and tells it: a process with threads is not to be forked.
     """
     while alive not in (ready := select.select([listening, alive], [], [], 1.0)[0]):
-        with contextlib.suppress(ChildProcessError):
-            while os.waitpid(-1, os.WNOHANG)[0]:
-                pass
+        _reap()
         if not ready:
             continue
         connection, _ = listening.accept()
-        data, outputs, _, _ = socket.recv_fds(connection, MOST_BYTES, 2)
+        data, standard, _, _ = socket.recv_fds(connection, MOST_BYTES, 3)
         if os.fork() == 0:
             os.close(alive)
             listening.close()
             if (command := os.fork()) == 0:
                 connection.close()
                 request = json.loads(data)
-                _become(request, outputs)
+                _become(request, standard)
                 return request  # type: ignore[no-any-return]
-            _tell(connection, command, outputs)
+            _tell(connection, command, standard)
         connection.close()
-        for output in outputs:
-            os.close(output)
+        for descriptor in standard:
+            os.close(descriptor)
+    _reap()
     return None
 
 
-def _tell(connection: socket.socket, command: int, outputs: list[int]) -> NoReturn:
+def _reap() -> None:
+    """Let the system forget those that have ended; the seconds of the processor that they took are counted as ours."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _tell(connection: socket.socket, command: int, standard: list[int]) -> NoReturn:
     """Tell a process' number and, once it has ended, its exit code; then leave without an exit of one's own."""
-    for output in outputs:
-        os.close(output)
+    for descriptor in standard:
+        os.close(descriptor)
     with contextlib.suppress(OSError):  # nobody waits for it
         connection.send(str(command).encode())
         connection.send(str(os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])).encode())
     os._exit(0)
 
 
-def _become(request: dict[str, list[str]], outputs: list[int]) -> None:
-    """Take on a request's environment, working folder and outputs."""
-    for descriptor, number in zip([os.open(os.devnull, os.O_RDONLY), *outputs], (0, 1, 2), strict=True):
+def _become(request: dict[str, Any], standard: list[int]) -> None:
+    """Take on a request's environment, working folder, input and outputs."""
+    for number, descriptor in enumerate(standard):
         os.dup2(descriptor, number)
         os.close(descriptor)
     os.environ.clear()
     os.environ.update(request["environment"])
-    os.chdir(str(request["folder"]))
+    os.chdir(request["folder"])
     tempfile.tempdir = None  # is looked for once a process
 
 
 def main() -> None:
-    """Import what takes long, and be forked; a forked one is the command from here on."""
+    """Import what takes long, and be forked; a forked one is the command, or runs its source, from here on."""
+    gc.disable()  # what is imported stays: to look for garbage in it takes as long again as a quarter of the imports
     for name in PRELOADED:
         import_module(name)
+    gc.freeze()
+    atexit.register(gc.unfreeze)  # or libraries complain of what is left at the interpreter's end
+    gc.enable()
     request = serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
-    if request is not None:
-        sys.argv = ["packshot", *request["words"]]
-        import_module("flows.command").main()
+    if request is None or request["source"]:
+        if request is not None:
+            exec(request["source"], {"__name__": "__main__"})
+            sys.stdout.flush()
+        os._exit(0)  # to take all apart that was imported takes two seconds of the processor
+    sys.argv = ["packshot", *request["words"]]
+    import_module("flows.command").main()
 
 
 if __name__ == "__main__":
