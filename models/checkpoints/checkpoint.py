@@ -167,7 +167,7 @@ def pipeline_of(checkpoint: Checkpoint) -> Pipeline:
     """
     name = str(read_json(checkpoint.folder / PIPELINE).get("_class_name"))
     if name not in PIPELINES:
-        raise CheckpointError(f"{checkpoint.name} is a {name}, which packshot doesn't use; {TEXT_TO_IMAGE.remedy}.")
+        raise CheckpointError(f"{checkpoint.name} is a {name}, which packshot doesn't use", f"{TEXT_TO_IMAGE.remedy}.")
     return PIPELINES[name]
 
 
