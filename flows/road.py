@@ -17,13 +17,15 @@ from flows.orchestration.final_state import final_state, stopped_state
 from flows.orchestration.telling import Telling, telling_progress
 from models.lost_device import DeviceLost
 from tasks.job import Job
+from tasks.lane.shard_queue import OnlyLane
 from tasks.outcome import Retry
+from tasks.processes.process import this_process
 from tasks.processes.stopping import Stopped, stopping_in_order
 from tasks.progress import tell_start
 from tasks.reports.summary import Summary
 from tasks.runs import finish as finishing
 from tasks.runs.lane import lane
-from tasks.runs.prepare import Request, prepare
+from tasks.runs.prepare import Prepared, Request, prepare
 from tasks.stores.store import StoreError
 
 finish = task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)(finishing.finish)
@@ -51,6 +53,12 @@ def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_miss
     return final_state(ending.summary, job.output.fail_beyond)
 
 
+def take_through_lane(prepared: Prepared) -> None:
+    """Take the shards that are left of a run to their ledgers."""
+    with this_process().threads() as pool:
+        lane(0, prepared.spec, OnlyLane(prepared.run.left(prepared.store, range(prepared.shards), pool)))
+
+
 def _travelled(request: Request, telling: Telling) -> Summary:
     beginning = plan(request)
     prepared, started_at = beginning.prepared, beginning.started_at
@@ -60,7 +68,7 @@ def _travelled(request: Request, telling: Telling) -> Summary:
             if not prepared.complete:
                 with telling_progress(telling, prepared):
                     try:
-                        lane(0, prepared.spec, range(prepared.shards))
+                        take_through_lane(prepared)
                     except (Stopped, DeviceLost):
                         finish(prepared, started_at=started_at)
                         raise

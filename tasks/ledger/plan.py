@@ -311,6 +311,20 @@ class Plan:
         highest = pc.max(self._read(columns=["shard"]).column("shard")).as_py()
         return 0 if highest is None else int(highest) + 1
 
+    def largest_first(self) -> list[int]:
+        """The shards in the order of how much work they are: so many rows, pixels and steps."""
+        rows = self._read(columns=["shard", "width", "height", "steps", "guidance", "layers"])
+        rows = rows.filter(pc.is_valid(rows.column("shard")))
+        work = pc.multiply(
+            pc.multiply(pc.cast(rows.column("width"), pa.float64()), rows.column("height")),
+            pc.multiply(rows.column("steps"), pc.if_else(pc.greater(rows.column("guidance"), 1.0), 2.0, 1.0)),
+        )
+        # Layers are denoised together, with the picture that they are of.
+        work = pc.multiply(work, pc.add(pc.fill_null(rows.column("layers"), 0), 1))
+        summed = pa.table({"shard": rows.column("shard"), "work": work}).group_by("shard").aggregate([("work", "sum")])
+        ordered = summed.sort_by([("work_sum", "descending"), ("shard", "ascending")])
+        return [int(shard) for shard in ordered.column("shard").to_pylist()]
+
     @property
     def to_do(self) -> int:
         """How many rows the shards hold."""

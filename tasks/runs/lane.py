@@ -6,11 +6,11 @@ import contextlib
 import gc
 import logging
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import asdict
-from itertools import chain, pairwise
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from prefect import task
@@ -28,6 +28,7 @@ from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.record import Record
 from tasks.lane.render import render
 from tasks.lane.screen import screen
+from tasks.lane.shard_queue import ShardSource
 from tasks.lane.stages import Classified, Rendered, Screened
 from tasks.lane.stream import Abandoned, Stream
 from tasks.ledger.decision import Decisions
@@ -48,32 +49,46 @@ T = TypeVar("T")
 BATCHES_BETWEEN_STAGES = 2
 SHARDS_BEHIND = 1  # that may still be classified and kept while the next one renders
 STORE_THREADS = 16
+SECONDS_BETWEEN_LOOKS = 0.5  # at whether what other lanes hold has ended
 
 
 @task(name="lane", task_run_name="lane {number}", cache_policy=NO_CACHE)
-def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
-    """Take these shards to their ledgers; those that have one are left alone. Returns how many shards it did.
+def lane(number: int, spec: LaneSpec, shards: ShardSource) -> int:
+    """Take shards to their ledgers, as long as there are any. Returns how many it did.
 
     Raises:
         Stopped: if a person or the system asked for it.
         DeviceLost: if the GPU is in a state that only a new process leaves. What was made before that is stored.
     """
     store = open_store(spec.store, dialect=spec.dialect)
+    with (
+        fetched_plan(spec, store) as plan,
+        collected_faults(store, Run(spec.run), number) as faults,
+        Line(spec, store, plan, faults) as line,
+    ):
+        try:
+            return line.work(shards)
+        except DeviceLost:
+            logger.exception("The GPU failed, and the run had to be begun again.")
+            raise
+        finally:
+            if (usage := line.usage) is not None:
+                write_json(store, Run(spec.run).lane_path(number), asdict(usage))
+
+
+@contextlib.contextmanager
+def fetched_plan(spec: LaneSpec, store: Store) -> Iterator[Plan]:
+    """Give the plan of a lane's run, in a file that stays as long as the block runs.
+
+    Raises:
+        StoreError: if it is gone.
+    """
     with temporary_folder() as folder:
         file = folder / "plan.parquet"
         path = Run(spec.run).path("plan.parquet")
         if store.download(path, file) is None:
             raise StoreError(f"The plan of run {spec.run} is gone from {store.uri}.")
-        plan = Plan(file, store.uri_of(path))
-        with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, plan, faults) as line:
-            try:
-                return line.work(shards)
-            except DeviceLost:
-                logger.exception("The GPU failed, and the run had to be begun again.")
-                raise
-            finally:
-                if (usage := line.usage) is not None:
-                    write_json(store, Run(spec.run).lane_path(number), asdict(usage))
+        yield Plan(file, store.uri_of(path))
 
 
 class Line:
@@ -149,18 +164,17 @@ class Line:
         """What the model was predicted to take and took; None if nothing was made."""
         return self.engine.usage if "engine" in self.__dict__ else None
 
-    def work(self, shards: Sequence[int]) -> int:
+    def work(self, shards: ShardSource) -> int:
         """Render shard after shard; the next one is screened meanwhile, and the last one classified and kept."""
-        left = Run(self.spec.run).left(self.store, shards, self.pool)
         done = 0
         try:
             ahead: Future[Screened] | None = None
-            for shard, following in pairwise(chain(left, [None])):
-                if stop.is_set() or shard is None:
-                    break
-                screened = (ahead or self._start(self._screen, shard)).result()
-                ahead = None if following is None else self._start(self._screen, following)
-                self.behind.append(self._shard(screened))
+            while not stop.is_set() and (coming := ahead or self._next(shards)) is not None:
+                screened = coming.result()
+                following = shards.take(ahead=True)
+                ahead = self._start(self._screen, following) if isinstance(following, int) else None
+                self.behind.append(going := self._shard(screened))
+                going[-1].add_done_callback(partial(_end, shards, screened.shard))
                 self._settle(SHARDS_BEHIND)
                 self.faults.save()
                 done += 1
@@ -169,6 +183,13 @@ class Line:
         if stop.is_set():
             raise Stopped
         return done
+
+    def _next(self, shards: ShardSource) -> Future[Screened] | None:
+        """Begin with the next shard; where others hold what is left, wait until that has ended or is given back."""
+        while (shard := shards.take()) == "wait":
+            self._between_batches()
+            stop.wait(SECONDS_BETWEEN_LOOKS)
+        return self._start(self._screen, shard) if isinstance(shard, int) else None
 
     def _screen(self, shard: int) -> Screened:
         return screen(
@@ -251,6 +272,12 @@ def losing_the_device() -> Iterator[None]:
 
         blame(error)
         raise
+
+
+def _end(shards: ShardSource, shard: int, kept: Future[Any]) -> None:
+    """Note that a shard has ended, if it has."""
+    if kept.exception() is None:
+        shards.end(shard)
 
 
 def _finish(going: tuple[Future[Any], ...]) -> None:

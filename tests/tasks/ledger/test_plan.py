@@ -54,6 +54,17 @@ def test_a_shard_holds_rows_of_one_shape_in_manifest_order(write_manifest: Write
     assert all(len(shard) <= 4 for shard in shards)
 
 
+def test_the_largest_shards_come_first_by_rows_pixels_steps_and_guidance(write_manifest: Write) -> None:
+    one = {"prompt": "x", "width": 128, "height": 128, "steps": 8, "guidance": 2.0}
+    rows = [{**one, "id": f"s{n}"} for n in range(6)]  # shards of four and of two
+    rows += [{**one, "id": "w", "width": 1024}, {**one, "id": "l", "steps": 400}]
+    rows += [{**one, "id": "p", "width": 896, "guidance": 1.0}]
+    plan, _ = planned(write_manifest(rows))
+    first = [plan.shard(shard)[0].row.id for shard in plan.largest_first()]
+    assert first == ["l", "w", "s0", "p", "s4"]
+    assert sorted(plan.largest_first()) == list(range(plan.shards))
+
+
 @pytest.mark.parametrize("status", ["done", "rejected", "blocked", "failed"])
 def test_a_settled_row_is_left_alone(write_manifest: Write, status: str) -> None:
     plan, census = planned(write_manifest([MUG]), known=known(status))
