@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +26,7 @@ from tasks.progress import tell_start
 from tasks.reports.summary import Summary
 from tasks.runs import finish as finishing
 from tasks.runs.lane import lane
+from tasks.runs.lane_count import needs_ray
 from tasks.runs.prepare import Prepared, Request, prepare
 from tasks.stores.store import StoreError
 
@@ -53,10 +55,15 @@ def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_miss
     return final_state(ending.summary, job.output.fail_beyond)
 
 
-def take_through_lane(prepared: Prepared) -> None:
-    """Take the shards that are left of a run to their ledgers."""
+def take_through_lanes(prepared: Prepared, telling: Telling) -> Sequence[str]:
+    """Take the shards that are left of a run to their ledgers; returns what a person should know, in sentences."""
+    if needs_ray(prepared.spec.hardware):
+        from flows.lanes.ray_run import take_through_ray  # an extra
+
+        return take_through_ray(prepared, telling)
     with this_process().threads() as pool:
         lane(0, prepared.spec, OnlyLane(prepared.run.left(prepared.store, range(prepared.shards), pool)))
+    return ()
 
 
 def _travelled(request: Request, telling: Telling) -> Summary:
@@ -65,14 +72,15 @@ def _travelled(request: Request, telling: Telling) -> Summary:
     tell_start(prepared.to_do, prepared.ended)
     try:
         with stopping_in_order():
+            of_lanes: Sequence[str] = ()
             if not prepared.complete:
                 with telling_progress(telling, prepared):
                     try:
-                        take_through_lane(prepared)
+                        of_lanes = take_through_lanes(prepared, telling)
                     except (Stopped, DeviceLost):
                         finish(prepared, started_at=started_at)
                         raise
-            summary = finish(prepared, started_at=started_at, untold=telling.sentences)
+            summary = finish(prepared, started_at=started_at, untold=[*of_lanes, *telling.sentences])
     except BaseException:
         with contextlib.suppress(StoreError):
             prepared.leave()

@@ -258,6 +258,13 @@ class LayerOutput(OutputSection):
 class HardwareSection(Section):
     """Where and how a run computes."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _a_number_of_lanes_is_a_word(cls, values: Any) -> Any:
+        if isinstance(values, dict) and type(values.get("lanes")) is int:
+            return {**values, "lanes": str(values["lanes"])}
+        return values
+
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda' or 'cuda:1'.")
     placement: WantedPlacement = Field(
         default="auto",
@@ -275,6 +282,21 @@ class HardwareSection(Section):
         default=True, description="Run the transformer in few large operations; off: as diffusers runs it."
     )
     attention: Attention = Field(default="auto", description="Attention kernel that is tried first; auto is cuDNN's.")
+    lanes: str = Field(
+        default="1",
+        pattern="^(auto|[1-9][0-9]{0,3})$",
+        description="Processes that each draw on a GPU of their own: a number, or auto for one on every GPU. More than "
+        "one run on Ray (the extra 'ray').",
+    )
+    ray: str | None = Field(
+        default=None,
+        description="Address of a Ray cluster, such as 10.0.0.1:6379, whose GPUs draw; default: those of this machine.",
+    )
+    stalled_minutes: float = Field(
+        default=30.0,
+        gt=0,
+        description="A lane on Ray that gets on with nothing for so long is begun again, as where its GPU hangs.",
+    )
     price_per_hour: float | None = Field(
         default=None,
         gt=0,

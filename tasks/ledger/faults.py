@@ -108,6 +108,11 @@ def read_faults(store: Store, run: Run, lane: int) -> list[Fault]:
         return [Fault(**fault) for fault in json.loads(found[0])]
 
 
+def told_by_lanes(store: Store, run: Run) -> list[str]:
+    """The faults of all lanes of a run, in sentences."""
+    return [sentence for lane in run.all_lanes(store) for sentence in told(store, run, lane["lane"])]
+
+
 def told(store: Store, run: Run, lane: int) -> list[str]:
     """The faults of a lane, in sentences for a person: what failed, how often, and where its traceback is."""
     place = store.uri_of(faults_path(run, lane))

@@ -68,12 +68,27 @@ class Run:
             ended = pool.map(lambda shard: store.exists(self.shard_path(shard)), some)
             yield from (shard for shard, over in zip(some, ended, strict=True) if not over)
 
+    @property
+    def lanes_path(self) -> str:
+        """Where it lies which lanes there were, where there was more than one in the run's own process."""
+        return self.path("lanes/all.json")
+
+    def all_lanes(self, store: Store) -> list[dict[str, Any]]:
+        """The lanes that worked on it, with where they did: the one of its own process by its number alone."""
+        told = "delete it; only where lanes worked is told by it"
+        written = store.read(self.lanes_path)
+        document = {} if written is None else read_document(written[0], store.uri_of(self.lanes_path), told)
+        return document.get("lanes") or [{"lane": 0}]
+
     def lanes(self, store: Store) -> list[dict[str, Any]]:
-        """What its lanes took, of those that made something: see `models.memory.usage`."""
+        """What its lanes took, of those that made something: see `models.memory.usage`; and where they worked."""
         found: list[dict[str, Any]] = []
-        while (written := store.read(self.lane_path(len(found)))) is not None:
-            uri = store.uri_of(self.lane_path(len(found)))
-            found.append(read_document(written[0], uri, "delete it; only what the lane took is told by it"))
+        for lane in self.all_lanes(store):
+            path = self.lane_path(lane["lane"])
+            if (written := store.read(path)) is not None:
+                told = "delete it; only what the lane took is told by it"
+                known = lane if "machine" in lane else {}
+                found.append({**known, **read_document(written[0], store.uri_of(path), told)})
         return found
 
     def document(self, store: Store, file: str) -> dict[str, Any]:

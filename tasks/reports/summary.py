@@ -191,7 +191,16 @@ def _used(lane: dict[str, Any]) -> str:
         gib = lane["predicted_bytes"] and lane["predicted_bytes"] / GIB
         took += f", {lane['peak_bytes'] / GIB:.1f} GiB at the peak{beside(gib, '.1f')}"
     where = [lane["device"], lane["precision"], *([lane["placement"]] if lane["peak_bytes"] is not None else [])]
-    return f"{', '.join(where)}: {took}"
+    return f"{_worked(lane)}{', '.join(where)}: {took}"
+
+
+def _worked(lane: dict[str, Any]) -> str:
+    """Which one of several lanes it was: see `flows.lanes.dispatcher.LaneHistory`; of a run's only one nothing."""
+    if "machine" not in lane:
+        return ""
+    again = {0: "", 1: ", begun again once"}.get(lane["restarts"], f", begun again {lane['restarts']} times")
+    rows = "1 row" if lane["rows"] == 1 else f"{lane['rows']} rows"
+    return f"lane {lane['lane']} on {lane['machine']}, {rows}{again}; "
 
 
 def _causes(mine: pa.Table) -> tuple[Cause, ...]:

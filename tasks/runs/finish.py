@@ -20,7 +20,7 @@ from tasks.errors import RequestError
 from tasks.kinds.registry import kind_named
 from tasks.lane.record import Record
 from tasks.ledger.decision import Decisions
-from tasks.ledger.faults import told
+from tasks.ledger.faults import told_by_lanes
 from tasks.ledger.plan import Plan
 from tasks.ledger.run import write_json
 from tasks.manifests.manifest_state import manifest_state
@@ -74,7 +74,7 @@ def finish(prepared: Prepared, *, started_at: datetime, untold: Sequence[str] = 
         warnings=prepared.warnings,
         expectation=prepared.expectation,
         faults=[
-            *([] if prepared.complete else told(store, run, 0)),
+            *([] if prepared.complete else told_by_lanes(store, run)),
             *untold,
             *_changed_since(prepared),
         ],

@@ -47,6 +47,7 @@ from tasks.manifests.row import RowShape
 from tasks.manifests.suspicions import suspicions
 from tasks.processes.process import Process, this_process
 from tasks.review.reviews import ends_waiting
+from tasks.runs.lane_count import check_lanes
 from tasks.runs.take_up import TakenUp, take_up
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store, StoreAddressError
@@ -209,6 +210,7 @@ def check(request: Request) -> Checked:
     job = request.job
     if request.retire_missing and request.limit is not None:
         raise RequestError("--retire-missing needs the whole manifest: leave out --limit.")
+    check_lanes(job.hardware, job.model.precision)
     with _as_request_error():
         store = open_store(job.store)
         classifiers = classifiers_of(job)

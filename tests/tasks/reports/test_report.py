@@ -18,6 +18,7 @@ from PIL import Image
 from models.memory.usage import Usage
 from safety.marks.provenance import xmp_packet
 from tasks.kinds.decompose.decompose_kind import DECOMPOSE
+from tasks.ledger.run import Run, write_json
 from tasks.outcome import Outcome, Status, outcome_table
 from tasks.reports.report import SHOWN, render_report
 from tasks.reports.summary import Summary, summarise
@@ -230,6 +231,26 @@ def test_a_summary_says_what_was_predicted_of_a_lane_and_what_it_took(store: Sto
     assert found.used == [
         "CPU, float32: 0.50 s a picture",
         "NVIDIA H200, bfloat16, streamed: 12.00 s a picture (predicted 11.90), 3.0 GiB at the peak (predicted 4.0)",
+    ]
+
+
+def test_a_summary_names_each_of_several_lanes_with_its_machine_its_rows_and_how_often_it_was_begun_again(
+    store: Store,
+) -> None:
+    run, took = Run("abc"), asdict(Usage("NVIDIA H200", "bfloat16", "resident", 3, 0.5, None, 2**30, None))
+    lanes = [
+        {"lane": 0, "machine": "north", "device": "GPU 0", "rows": 40, "restarts": 0},
+        {"lane": 1, "machine": "south", "device": "GPU 1", "rows": 0, "restarts": 0},
+        {"lane": 2, "machine": "south", "device": "GPU 0", "rows": 1, "restarts": 2},
+    ]
+    write_json(store, run.lanes_path, {"lanes": lanes})
+    for number in (0, 2):  # one has made nothing
+        write_json(store, run.lane_path(number), took)
+    found = replace(summary(store, outcome_table([])), lanes=tuple(run.lanes(store)))
+    assert found.used == [
+        "lane 0 on north, 40 rows; NVIDIA H200, bfloat16, resident: 0.50 s a picture, 1.0 GiB at the peak",
+        "lane 2 on south, 1 row, begun again 2 times; "
+        "NVIDIA H200, bfloat16, resident: 0.50 s a picture, 1.0 GiB at the peak",
     ]
 
 

@@ -1,0 +1,99 @@
+"""How many lanes a job wants, and what stands against that, before any work. Nothing is started."""
+
+from __future__ import annotations
+
+import os
+import socket
+from importlib.util import find_spec
+
+from models.devices.gpu_presence import surely_no_gpu
+from tasks.errors import RequestError
+from tasks.job_sections import HardwareSection
+
+CONNECT_SECONDS = 5.0
+INSTALL = "install the extra 'ray', as in: pip install 'packshot[ray]'"
+
+
+def needs_ray(hardware: HardwareSection) -> bool:
+    """Say whether lanes run on Ray: on a cluster, or several on this machine."""
+    return hardware.ray is not None or lanes_here(hardware) > 1
+
+
+def lanes_here(hardware: HardwareSection) -> int:
+    """Return how many lanes a job wants on this machine; `auto` is one on each of its GPUs, and one without any."""
+    if hardware.lanes != "auto":
+        return int(hardware.lanes)
+    return 1 if hardware.device != "auto" else max(1, gpus_here())
+
+
+def gpus_here() -> int:
+    """Return how many GPUs torch finds on this machine."""
+    if surely_no_gpu():
+        return 0
+    import torch  # takes seconds
+
+    return torch.cuda.device_count()
+
+
+def check_lanes(hardware: HardwareSection, precision: str = "auto") -> None:
+    """Check that a job's lanes can be had, and that its precision means the same there as here.
+
+    Raises:
+        RequestError: if they can't.
+    """
+    if hardware.ray is None and hardware.lanes == "1":
+        return
+    if hardware.device.startswith("cuda:"):
+        raise RequestError(
+            f"The device is {hardware.device}, one GPU, and lanes take one each: "
+            "leave out --device, or --lanes and --ray."
+        )
+    if hardware.placement == "balanced":
+        raise RequestError(
+            "The placement is balanced, over several GPUs, and lanes take one each: "
+            "leave out --placement, or --lanes and --ray."
+        )
+    if not needs_ray(hardware):
+        return
+    asked = f"--ray {hardware.ray}" if hardware.ray else f"--lanes {hardware.lanes}"
+    if find_spec("ray") is None:
+        raise RequestError(f"{asked} needs Ray, which isn't installed: {INSTALL}.")
+    if hardware.ray is not None:
+        if precision == "auto" and hardware.device == "auto" and surely_no_gpu():
+            raise RequestError(
+                "The precision is auto, which goes by the GPU, and this machine has none to go by: give --precision, "
+                "such as bfloat16, or --device cpu."
+            )
+        _check_address(hardware.ray)
+        return
+    wanted, gpus = lanes_here(hardware), 0 if hardware.device == "cpu" else gpus_here()
+    on_cpu = hardware.device != "cuda" and not gpus
+    room = (os.cpu_count() or 1) if on_cpu else gpus
+    if wanted > room:
+        things = "cores" if on_cpu else "GPU" if room == 1 else "GPUs"
+        raise RequestError(
+            f"{asked} is more than this machine's {room} {things}, and each lane needs one: "
+            f"give --lanes {max(room, 1)} or --lanes auto, or a cluster with --ray."
+        )
+
+
+def _check_address(address: str) -> None:
+    """Check that somebody listens at a cluster's address.
+
+    Raises:
+        RequestError: if it is none, or nobody does.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal():
+        raise RequestError(
+            f"--ray {address} is no address of a cluster: give HOST:PORT, as `ray start --head` shows it."
+        )
+    try:
+        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise RequestError(
+            f"There is no Ray cluster at {address} ({error}): start it with `ray start --head --port={port}` there, "
+            "or give the address of one."
+        ) from error
