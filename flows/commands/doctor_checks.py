@@ -31,6 +31,7 @@ def checks_of(job: Job) -> list[Check]:
         "disks": _disks,
         "store": _store,
         "Prefect": _prefect,
+        "lanes": _lanes,
     }
     return [Check(name, partial(look, job)) for name, look in looks.items()]
 
@@ -199,3 +200,15 @@ def _prefect(job: Job) -> Sequence[Finding]:  # noqa: ARG001 as the others
     from tasks.doctor.prefect_check import check_prefect
 
     return [*passed_over, *check_prefect()]
+
+
+def _lanes(job: Job) -> Sequence[Finding]:
+    if job.hardware.ray is None and job.hardware.lanes == "1":
+        return []
+    from flows.lanes.lanes_check import check_lanes_of
+    from models.doctor.checkpoint_check import check_model
+
+    model = _at_hand("checkpoint", job.model.model, [])
+    checkpoint = check_model(model, job.model.revision, kind_of(job).pipeline)[1] if model else None
+    files = [] if checkpoint is None else [checkpoint.folder]
+    return check_lanes_of(job, [*files, *(Path(place) for place in (job.store, job.safety.clip))])

@@ -34,6 +34,8 @@ EXAMINED = (
     "gpu_memory",
     "memory_fraction",
     "batch",
+    "lanes",
+    "ray",
 )
 """Fields of a job that decide what is looked at."""
 
