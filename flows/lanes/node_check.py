@@ -31,7 +31,7 @@ class Needs:
 
 def needs_of(spec: LaneSpec, server: str | None) -> Needs:
     """Return what the lanes of a run need, of all that this machine has."""
-    files = {str(path) for path in _paths([spec.checkpoint, spec.loras, spec.classifiers, spec.making])}
+    files = {str(path) for path in paths_in([spec.checkpoint, spec.loras, spec.classifiers, spec.making])}
     store = Path(open_store(spec.store, dialect=spec.dialect).uri)
     return Needs(code_digest(), tuple(sorted(files | ({str(store)} if store.is_absolute() else set()))), server)
 
@@ -63,19 +63,19 @@ def code_digest() -> str:
     return found.hexdigest()
 
 
-def _paths(value: Any) -> Iterator[Path]:
+def paths_in(value: Any) -> Iterator[Path]:
     """Give the absolute paths in plain values."""
     if isinstance(value, Path):
         if value.is_absolute():
             yield value
     elif is_dataclass(value):
         for field in fields(value):
-            yield from _paths(getattr(value, field.name))
+            yield from paths_in(getattr(value, field.name))
     elif isinstance(value, list | tuple):
         for one in value:
-            yield from _paths(one)
+            yield from paths_in(one)
     elif isinstance(value, Mapping):
-        yield from _paths([*value.values()])
+        yield from paths_in([*value.values()])
 
 
 def _answers(server: str) -> bool:

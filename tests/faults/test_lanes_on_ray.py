@@ -19,6 +19,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from prefect import flow
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
 from flows.road import lane
 from tasks.job_sections import HardwareSection
@@ -100,6 +102,16 @@ def holding(job: TintJob, number: int, *, but: int | None = None) -> int:
     raise AssertionError(f"Lane {number} holds no shard after {SECONDS:g} seconds.")
 
 
+def recorded() -> set[str]:
+    """The names of the task runs that Prefect has under the flow; it writes them down a little later."""
+    of_flow, names, deadline = FlowFilter(name=FlowFilterName(any_=["tint on Ray"])), set[str](), time.monotonic() + 30
+    with get_client(sync_client=True) as client:
+        while len(names) < len(ROWS) // 2 * 4 + 3 and time.monotonic() < deadline:
+            time.sleep(0.5)
+            names = {run.name for run in client.read_task_runs(flow_filter=of_flow, limit=200)}
+    return names
+
+
 @pytest.fixture
 def cluster() -> Iterator[Any]:
     """A cluster of one node, which others may join."""
@@ -131,6 +143,9 @@ def test_lanes_that_are_killed_and_nodes_that_join_and_leave_give_the_catalogue_
         prepared, histories = running.result(SECONDS)
 
     assert [(history.lane, history.restarts) for history in histories[:1]] == [(0, 1)]
+    names = recorded()
+    assert {"lane 0", "lane 1", "lane 2"} <= names
+    assert {f"{stage} {shard}" for stage in ("screen", "render", "classify", "keep") for shard in range(8)} <= names
     assert finished(prepared) == in_this_process(job_in("one"))
 
 
