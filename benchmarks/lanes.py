@@ -1,176 +1,130 @@
-"""One lane on every GPU against one lane alone: pictures a second, and how near that is to N times as many.
+"""Several lanes against one, on the product's own road: how near N lanes come to N times the pictures of one.
 
-    python -m benchmarks.lanes --lanes 1 2 --out out/lanes.json    # full size, random weights, that many GPUs
-    python -m benchmarks.lanes --tiny                              # does this script work? on the CPU
+    python -m benchmarks.lanes --lanes 2 4 --out out/lanes.json    # full size, random weights, that many GPUs
+    python -m benchmarks.lanes --lanes 2 --folder FOLDER           # of a checkpoint that is there, or is written there
+    python -m benchmarks.lanes --tiny                              # the miniature on two cores: does this script work?
 
-A lane is a process that sees one GPU and holds a model of its own, as on Ray. Lanes build and warm up side by side;
-when the last one is ready, one renders alone, and then as many as are asked for together, so many pictures each. What
-they share is the host: cores, memory, power. The slowest lane's seconds count.
+Each number of lanes is a command of its own, `packshot generate` with `--lanes`, into a store of its own: the flow, Ray,
+the stages and the store are as a person has them. Rows are of two sizes, so that shards are uneven. What counts is how
+long it takes for the middle eight tenths of the rows to end, as the catalogue has it: neither the models' loading nor
+the end. Whole seconds, from the command's start to its end, stand beside that.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass, replace
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
+import pyarrow as pa
+import pyarrow.parquet as pq
 
-from benchmarks.full_size import components_of, new_pipeline, synchronized
 from benchmarks.results import tell
-from models.engines.generator import Generator
-from models.loading.optimization_options import OptimizationOptions
-from models.requests import PictureRequest, Shape
 
 PROMPT = "A red enamel mug with a white rim, studio photo on plain white"
-READY = "ready"
-STOP_SECONDS = 60
+COMMAND = (sys.executable, "-c", "from flows.command import main; main()")
+ENDED_WELL = (0, 1)  # random weights may leave the numbers that a precision has: a row that fails takes no less time
+MIDDLE = (0.1, 0.9)  # of the rows
 
 
 @dataclass(frozen=True)
 class Result:
-    """What so many lanes did together."""
+    """What so many lanes did."""
 
     lanes: int
-    pictures: int  # of all lanes
-    seconds: list[float]  # of each lane
-    pictures_per_second: float  # of all lanes, by the slowest one's seconds
-    ratio: float  # to one lane
+    rows: int
+    middle_seconds: float
+    whole_seconds: float
+    ratio: float  # of one lane's middle seconds to these
 
 
-def render_when_told(arguments: argparse.Namespace) -> None:
-    """A lane: build, warm up, say so; then at every word render, and say how many seconds that took."""
-    if arguments.tiny:
-        torch.set_num_threads(1)
-    generator = Generator(
-        components_of(new_pipeline(tiny=arguments.tiny)), options=OptimizationOptions(float8=arguments.float8)
-    )
-    shape = Shape(arguments.size, arguments.size, arguments.steps, arguments.guidance)
-    first = arguments.lane * arguments.rows
-    requests = [PictureRequest(PROMPT, " ", first + row, shape) for row in range(arguments.rows)]
-    _render(generator, [replace(request, shape=replace(shape, steps=2)) for request in requests])
-    print(READY, flush=True)
-    for _ in sys.stdin:
-        began = synchronized()
-        _render(generator, requests)
-        print(json.dumps({"seconds": synchronized() - began}), flush=True)
+def write_manifest(file: Path, rows: int, size: int) -> None:
+    """Write rows of which every third is of a quarter of the pixels."""
+    sizes = [size if row % 3 else size // 2 for row in range(rows)]
+    ids = [f"r{row:06}" for row in range(rows)]
+    pq.write_table(pa.table({"id": ids, "prompt": [PROMPT] * rows, "width": sizes, "height": sizes}), file)
 
 
-def _render(generator: Generator, requests: Sequence[PictureRequest]) -> None:
-    failures = [picture.failure for batch in generator.render(requests) for picture in batch if picture.failure]
-    # Noise of random weights may leave the numbers that a precision has; that takes no less time.
-    if others := [failure for failure in failures if failure.reason != "not_finite"]:
-        raise SystemExit(f"A picture failed, so the time means nothing: {others[0].message}")
+def run(arguments: argparse.Namespace, folder: Path, model: Sequence[str], lanes: int) -> tuple[float, float]:
+    """Run the command with so many lanes; returns the seconds of the middle rows, and of all."""
+    store = folder / f"store-{lanes}"
+    words = ["generate", str(folder / "manifest.parquet"), "--store", str(store), "--lanes", str(lanes), *model]
+    words += ["--steps", str(arguments.steps), "--guidance", str(arguments.guidance), "--clip", "none"]
+    words += ["--shard-rows", str(arguments.shard_rows), "--precision", arguments.precision]
+    # Threads of lanes that share a CPU would be counted against each other.
+    environment = {**os.environ, **({"OMP_NUM_THREADS": "1"} if arguments.tiny else {})}
+    began = time.perf_counter()
+    ended = subprocess.run([*COMMAND, *words], env=environment, check=False, capture_output=True, text=True)
+    whole = time.perf_counter() - began
+    if ended.returncode not in ENDED_WELL:
+        raise SystemExit(f"The command with {lanes} lanes ended with {ended.returncode}: {ended.stderr.strip()}")
+    finished = sorted(pq.read_table(store / "catalog.parquet", columns=["finished_at"]).column(0).to_pylist())
+    first, last = (finished[int(share * (len(finished) - 1))] for share in MIDDLE)
+    return (last - first).total_seconds(), whole
 
 
-@contextmanager
-def open_lane(lane: int, gpu: str | None) -> Iterator[subprocess.Popen[str]]:
-    """A lane in a process of its own, which sees one GPU; it ends with the block."""
-    command = [sys.executable, "-m", "benchmarks.lanes", *sys.argv[1:], "--lane", str(lane)]
-    environment = dict(os.environ) if gpu is None else {**os.environ, "CUDA_VISIBLE_DEVICES": gpu}
-    process = subprocess.Popen(command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    try:
-        yield process
-    finally:
-        assert process.stdin is not None
-        process.stdin.close()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def measure(lanes: Sequence[subprocess.Popen[str]], rows: int) -> Result:
-    """Seconds of lanes that start together."""
-    for lane in lanes:
-        assert lane.stdin is not None
-        lane.stdin.write("render\n")
-        lane.stdin.flush()
-    seconds = [json.loads(_expect(lane, '{"seconds"'))["seconds"] for lane in lanes]
-    pictures = len(lanes) * rows
-    return Result(len(lanes), pictures, seconds, pictures / max(seconds), 1.0)
-
-
-def _expect(process: subprocess.Popen[str], beginning: str) -> str:
-    """The line of a lane that begins so; libraries may print others before it."""
-    assert process.stdout is not None
-    for line in process.stdout:
-        if line.startswith(beginning):
-            return line
-    raise SystemExit(f"A lane ended with exit code {process.wait()} and didn't say '{beginning}'; see above for why.")
-
-
-def visible_gpus() -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    return named.split(",")[:count] if named else [str(number) for number in range(count)]
-
-
-def compare(arguments: argparse.Namespace) -> list[Result]:
+def compare(arguments: argparse.Namespace, folder: Path, model: Sequence[str]) -> list[Result]:
     """Measure one number of lanes after another."""
-    gpus: Sequence[Any] = [None] * max(arguments.lanes) if arguments.tiny else visible_gpus()
-    if len(gpus) < max(arguments.lanes):
-        raise SystemExit(f"There are {len(gpus)} GPUs for {max(arguments.lanes)} lanes; give --lanes fewer.")
+    print(f"{'lanes':>5}{'rows':>8}{'middle s':>10}{'whole s':>9}{'ratio':>8}{'of N':>8}")
     results: list[Result] = []
-    with ExitStack() as open_lanes:
-        lanes = [open_lanes.enter_context(open_lane(lane, gpus[lane])) for lane in range(max(arguments.lanes))]
-        for lane in lanes:
-            _expect(lane, READY)
-        print(
-            f"{'lanes':>5}{'pictures':>10}{'slowest s':>11}{'fastest s':>11}{'pictures/s':>12}{'ratio':>8}{'of N':>8}"
-        )
-        for count in sorted({1, *arguments.lanes}):
-            result = measure(lanes[:count], arguments.rows)
-            alone = results[0] if results else result
-            results.append(replace(result, ratio=result.pictures_per_second / alone.pictures_per_second))
-            print(line(results[-1]), flush=True)
+    for lanes in sorted({1, *arguments.lanes}):
+        middle, whole = run(arguments, folder, model, lanes)
+        alone = results[0].middle_seconds if results else middle
+        results.append(Result(lanes, arguments.rows, middle, whole, alone / middle))
+        print(line(results[-1]), flush=True)
     return results
 
 
 def line(result: Result) -> str:
     """One row of the table."""
-    return (
-        f"{result.lanes:5}{result.pictures:10}{max(result.seconds):11.2f}{min(result.seconds):11.2f}"
-        f"{result.pictures_per_second:12.4f}{result.ratio:8.3f}{result.ratio / result.lanes:8.1%}"
-    )
+    times = f"{result.middle_seconds:10.1f}{result.whole_seconds:9.1f}"
+    return f"{result.lanes:5}{result.rows:8}{times}{result.ratio:8.3f}{result.ratio / result.lanes:8.1%}"
+
+
+def checkpoint(folder: Path) -> list[str]:
+    """Write a checkpoint of random weights, unless there is one."""
+    if not (folder / "model_index.json").exists():
+        from benchmarks.checkpoints import write_checkpoint
+
+        print(f"writing a checkpoint to {folder}", flush=True)
+        write_checkpoint(folder)
+    return ["--model", str(folder)]
 
 
 def main() -> None:
     """Run, print a table, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tiny", action="store_true", help="toy sizes on the CPU, to test this script")
+    parser.add_argument("--tiny", action="store_true", help="the miniature on the CPU, to test this script")
     parser.add_argument("--lanes", type=int, nargs="+", default=[2], help="numbers of lanes to measure beside one")
-    parser.add_argument("--rows", type=int, default=16, help="pictures of each lane")
-    parser.add_argument("--size", type=int, help="pixels of a side (1024)")
+    parser.add_argument("--rows", type=int, help="of the manifest (512)")
+    parser.add_argument("--shard-rows", type=int, help="rows of a shard (16)")
+    parser.add_argument("--size", type=int, help="pixels of a side of two thirds of the rows (1024)")
     parser.add_argument("--steps", type=int, default=8, help="denoising steps")
-    parser.add_argument("--guidance", type=float, default=4.0, help="true CFG scale; 1 is none")
-    parser.add_argument("--float8", action="store_true", help="multiply in float8 instead of bfloat16")
+    parser.add_argument("--guidance", type=float, default=1.0, help="true CFG scale; 1 is none")
+    parser.add_argument("--precision", default="auto", help="as packshot's")
+    parser.add_argument("--folder", type=Path, help="of the checkpoint (a temporary one)")
     parser.add_argument("--out", type=Path, help="where to write the results as JSON")
-    parser.add_argument("--lane", type=int, help=argparse.SUPPRESS)  # what a lane's own process is told
     arguments = parser.parse_args()
-    arguments.size = arguments.size or (64 if arguments.tiny else 1024)
-    if arguments.lane is not None:
-        render_when_told(arguments)
-        return
-
-    results = compare(arguments)
-    precision = "float32" if arguments.tiny else "float8" if arguments.float8 else "bfloat16"
-    settings = {name: getattr(arguments, name) for name in ("rows", "size", "steps", "guidance")}
-    print(f"{arguments.size}², {arguments.steps} steps, guidance {arguments.guidance:g}, {precision}")
+    arguments.size = arguments.size or (128 if arguments.tiny else 1024)
+    arguments.rows = arguments.rows or (48 if arguments.tiny else 512)
+    arguments.shard_rows = arguments.shard_rows or (4 if arguments.tiny else 16)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        model = ["--device", "cpu"] if arguments.tiny else checkpoint(arguments.folder or folder / "checkpoint")
+        write_manifest(folder / "manifest.parquet", arguments.rows, arguments.size)
+        results = compare(arguments, folder, model)
+    settings = {name: getattr(arguments, name) for name in ("rows", "shard_rows", "size", "steps", "guidance")}
     tell(
         arguments.out,
         on_cpu=arguments.tiny,
         **settings,
-        precision=precision,
+        precision=arguments.precision,
         results=list(map(asdict, results)),
     )
 
