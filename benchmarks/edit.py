@@ -5,8 +5,8 @@ words that it never saw. Whether the asked change is there says the judge (`benc
 drawings alone), and of patterns, how they are drawn. Whether the product is the same says what the shipped layered
 miniature takes out of the result: it must lie where the source's product lies (IoU), and what the edit should have kept
 of it must look the same (CIEDE2000, of colours over 4 x 4 pixels, as the formula is for patches). The same measures are
-taken of the drawn targets, which bounds what can be reached, and of results that are wrong. Prints a table and writes
-JSON. It needs scikit-image.
+taken of the drawn targets, as they are and encoded and decoded, which bounds what can be reached, and of results that
+are wrong. Prints a table and writes JSON. It needs scikit-image.
 """
 
 import argparse
@@ -33,8 +33,8 @@ from models.files.safetensors_files import read_json
 from models.miniature.datasets.drawings import ATTRIBUTES, attributes
 from models.miniature.language.names import Language
 from models.miniature.networks.architecture import EditSampling
-from models.miniature.training.denoiser import Denoiser
-from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pixels_of
+from models.miniature.training.denoiser import PIXELS, Denoiser, latents_of
+from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pictures_of, pixels_of
 from models.miniature.training.judge import JUDGED, Judge, load_judge
 from models.miniature.world.edits import ASKABLE, WRONGS, unseen_edit, wrong_result
 from models.miniature.world.surface import PATTERNS, PITCHES, SLOPES, pattern_tone
@@ -276,6 +276,10 @@ def main() -> None:
         if not arguments.bare and name == "English":
             drawn = eye.findings([trial.target.picture for trial in trials], trials)
             rows += rows_of("drawn targets", drawn, trials)
+            _, targets = pixels_of(trials, device)
+            grid = (targets.shape[1] // PIXELS, targets.shape[2] // PIXELS)
+            coded = pictures_of(vae, latents_of(vae, targets).float(), grid).cpu().numpy()
+            rows += rows_of("drawn targets through the VAE", eye.findings(list(coded), trials), trials)
         if arguments.sheet and name in ("English", "Chinese"):
             path = arguments.sheet.with_stem(f"{arguments.sheet.stem}-{trials[0].edit.source.width}-{name.lower()}")
             Image.fromarray(sheet_of(trials[:48], made[:48], findings[:48])).save(path)

@@ -5,7 +5,6 @@ weights, in fp16, stay below 56 MiB in all: 40 for Qwen-Image and CLIP, 16 for Q
 """
 
 import copy
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -192,22 +191,12 @@ def new_processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
     )
 
 
-# What of Qwen-Image's transformer an edit checkpoint has anew: where picture tokens look, what they take over, and all
-# that is small. The rest it shares, so that it takes 2 MiB instead of 21.
-OWN = re.compile(r".*(?:\.to_q|\.to_v|\.to_out\.0)\.weight|(?:img_in|txt_in|proj_out)\.weight")
-
-
-def is_own(name: str, weight: torch.Tensor) -> bool:
-    """Whether a weight of an edit transformer is its own, and not that of the transformer that it started from."""
-    return weight.dim() == 1 or OWN.fullmatch(name) is not None
-
-
 def new_edit_transformer(folder: Path) -> QwenImageTransformer2DModel:
-    """The transformer in `folder`, for edits as Qwen-Image-Edit-2511 has them; only what `is_own` is to be trained."""
-    transformer = QwenImageTransformer2DModel.from_pretrained(folder, zero_cond_t=True).float()
-    for name, parameter in transformer.named_parameters():
-        parameter.requires_grad_(is_own(name, parameter))
-    return transformer
+    """The transformer in `folder`, for edits as Qwen-Image-Edit-2511 has them.
+
+    Its weights are of the same shapes, and without a condition picture it computes the same: one set serves both.
+    """
+    return QwenImageTransformer2DModel.from_pretrained(folder, zero_cond_t=True).float()
 
 
 def new_transformer() -> QwenImageTransformer2DModel:

@@ -409,21 +409,32 @@ def train_denoiser(
     reader, split = text_encoder(), tokenizer()
     apart = difference(Denoiser(reader, course.transformer), split)
     course.stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")
-    prompts = [prepare(each.texts, torch.nonzero(~each.held_out).flatten(), split, reader) for each in drawings]
-    course.stage.say("encoded all captions")
+    taught = drawing_lessons(drawings, split, reader, vae)
+    course.stage.say("encoded all drawings and captions")
+    average = course.run(lambda: drawing_loss(course, taught), lambda average: probe(Denoiser(reader, average)))
+    return Denoiser(reader, average)
+
+
+def drawing_lessons(
+    drawings: list[Drawings],
+    tokenizer: Qwen2Tokenizer,
+    reader: Qwen2_5_VLForConditionalGeneration,
+    vae: Callable[[], AutoencoderKLQwenImage],
+) -> list[Lesson]:
+    """Encode all drawings and the captions of those that aren't held out, a lesson for each shape."""
+    prompts = [prepare(each.texts, torch.nonzero(~each.held_out).flatten(), tokenizer, reader) for each in drawings]
     coder = vae()
-    taught = [
+    return [
         Lesson(each.width, each.height, latents_of(coder, each.pictures), told)
         for each, told in zip(drawings, prompts, strict=True)
     ]
-    course.stage.say("encoded all drawings")
 
-    def loss() -> Tensor:
-        (lesson,) = random.choices(taught, [SHAPES[each.width, each.height] for each in taught])
-        bucket = lesson.prompts.pick()
-        tokens, length = lesson.latents.shape[1], LENGTHS[bucket]
-        chosen, embeds, mask = lesson.prompts.draw(course.rows(tokens, length), bucket, EMPTIED)
-        block = course.block(tokens, length)
-        return flow_loss(course.transformer, lesson.latents[chosen], embeds, mask, lesson.grid, block)
 
-    return Denoiser(reader, course.run(loss, lambda average: probe(Denoiser(reader, average))))
+def drawing_loss(course: Course, taught: list[Lesson]) -> Tensor:
+    """Draw a batch of drawings of one shape with captions of about one length; its loss."""
+    (lesson,) = random.choices(taught, [SHAPES[each.width, each.height] for each in taught])
+    bucket = lesson.prompts.pick()
+    tokens, length = lesson.latents.shape[1], LENGTHS[bucket]
+    chosen, embeds, mask = lesson.prompts.draw(course.rows(tokens, length), bucket, EMPTIED)
+    block = course.block(tokens, length)
+    return flow_loss(course.transformer, lesson.latents[chosen], embeds, mask, lesson.grid, block)

@@ -115,8 +115,21 @@ def edited(
             guided = found[1] + sampling.guidance * (found[0] - found[1])
             velocity = guided * (found[0].norm(dim=-1, keepdim=True) / guided.norm(dim=-1, keepdim=True))
         latents = scheduler.step(velocity, timestep, latents, return_dict=False)[0]
+    return pictures_of(vae, latents, (rows, columns))
+
+
+@torch.no_grad()
+def pictures_of(vae: AutoencoderKLQwenImage, latents: Tensor, grid: tuple[int, int]) -> Tensor:
+    """Decode what `latents_of` encodes: [N, tokens, 4 * channels] to uint8 [N, H, W, 3].
+
+    Args:
+        vae: the VAE, whole or reduced to single frames.
+        latents: normalised packed latents.
+        grid: rows and columns of tokens.
+    """
+    (rows, columns), channels = grid, vae.config.z_dim
     mean, deviation = (
-        torch.tensor(values, device=device)[:, None, None]
+        torch.tensor(values, device=latents.device)[:, None, None]
         for values in (vae.config.latents_mean, vae.config.latents_std)
     )
     folded = torch.unflatten(torch.unflatten(latents, 2, (channels, 2, 2)), 1, (rows, columns))

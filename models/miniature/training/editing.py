@@ -1,7 +1,8 @@
 """Training the edit miniature's transformer: from a picture's latents and an instruction to those of the picture asked.
 
 As in `QwenImageEditPlusPipeline`, a row is the result, from noise, and after it the source without noise; the loss
-leaves the source out. Training starts from Qwen-Image's transformer and changes only what `architecture.is_own`.
+leaves the source out. Training starts from Qwen-Image's transformer and teaches it to draw, too, so that the two
+checkpoints share it.
 """
 
 import random
@@ -14,10 +15,21 @@ from diffusers import AutoencoderKLQwenImage
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
+from models.miniature.datasets.drawings import Drawings
 from models.miniature.datasets.edit_pairs import EDIT_SHAPES, Pairs
 from models.miniature.networks.architecture import new_edit_transformer
 from models.miniature.networks.tokenizer import EDIT_OPENING, PICTURE_END
-from models.miniature.training.denoiser import PIXELS, Course, Denoiser, difference, flow_loss, latents_of
+from models.miniature.training.denoiser import (
+    COMPILED,
+    PIXELS,
+    Course,
+    Denoiser,
+    difference,
+    drawing_lessons,
+    drawing_loss,
+    flow_loss,
+    latents_of,
+)
 from models.miniature.training.sight import encode_seen, patches_of, see, seen_size
 from models.miniature.training.words import LONGEST, token_rows
 
@@ -26,8 +38,9 @@ LENGTH = 128  # tokens of a picture and an instruction, to which all are padded;
 EMPTIED = 0.1  # of the instructions
 EMPTY = " "  # what stands for no instruction, as a negative prompt
 SOURCE_NOISE = 0.05  # of the source's latents, at most: other programs resize and compress pictures
+DRAWN = 0.3  # of the batches: drawings with captions, so that it doesn't forget how to draw
 # Numbers of picture tokens and of text tokens: 256 x 256, and 5 : 4 either way, each with its source.
-COMPILED = {(2 * 64, LENGTH), (2 * 63, LENGTH)}
+COMPILED_EDITS = {(2 * 64, LENGTH), (2 * 63, LENGTH)}
 
 
 @dataclass(frozen=True)
@@ -150,19 +163,21 @@ def train_editing(
     text_encoder: Qwen2_5_VLForConditionalGeneration,
     tokenizer: Qwen2Tokenizer,
     pairs: list[Pairs],
+    drawings: list[Drawings],
     seconds: float,
     work: Path,
     deadline: float,
     probe: Callable[[Denoiser], str],
 ) -> Denoiser:
-    """Train the edit transformer; returns its moving average.
+    """Train the transformer of edits and drawings; returns its moving average.
 
     Args:
         qwen_image: the checkpoint whose transformer it starts from.
         vae: that checkpoint's VAE, reduced to single frames.
         text_encoder: what encodes pictures and instructions and stays as it is.
         tokenizer: its tokenizer.
-        pairs: what to learn from.
+        pairs: what to learn edits from.
+        drawings: what to go on learning to draw from.
         seconds: of training in all.
         work: where the state is kept.
         deadline: when to stop at the latest.
@@ -171,11 +186,17 @@ def train_editing(
     device = pairs[0].pictures.device
     transformer = new_edit_transformer(qwen_image / "transformer").to(device)
     course = Course("edit", transformer, seconds, work, deadline, PEAK_RATE)
-    course.compile(COMPILED)
+    course.compile(COMPILED_EDITS | COMPILED)
     apart = difference(Denoiser(text_encoder, course.transformer), tokenizer, pictures=2)
     course.stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")
     conditioner = Conditioner(text_encoder, tokenizer)
     taught = [lesson_of(vae, each, conditioner) for each in pairs]
     course.stage.say(f"encoded all pictures and {sum(len(each.sources) for each in taught)} instructions")
-    average = course.run(lambda: edit_loss(course, taught), lambda average: probe(Denoiser(text_encoder, average)))
+    drawn = drawing_lessons(drawings, tokenizer, text_encoder, lambda: vae)
+    course.stage.say("encoded all drawings and captions")
+
+    def loss() -> Tensor:
+        return drawing_loss(course, drawn) if random.random() < DRAWN else edit_loss(course, taught)
+
+    average = course.run(loss, lambda average: probe(Denoiser(text_encoder, average)))
     return Denoiser(text_encoder, average)

@@ -26,7 +26,6 @@ from models.miniature.networks.architecture import (
     LayeredSampling,
     Sampling,
     clip_config,
-    is_own,
     new_processor,
     new_scheduler,
     put_back,
@@ -129,8 +128,9 @@ def export_edit(
 ) -> Path:
     """Write what `QwenImageEditPlusPipeline.from_pretrained` reads, and `sampling_config.json`; returns the folder.
 
-    What it shares with the Qwen-Image in `qwen_image` are links. Transformer and text encoder are two files each: the
-    other one's, and a second one of what is different. Libraries read them in that order, and the last one counts.
+    The transformer's weights take the place of those of the Qwen-Image in `qwen_image`: it draws with them, too. They
+    and what else the two share are links. The text encoder is two files: the other one's, and a second one of what
+    sees. Libraries read them in that order, and the last one counts.
     """
     vae = AutoencoderKLQwenImage.from_pretrained(qwen_image / "vae")
     folder = _saved(weights / EDIT, edit_pipeline_of(vae, _halves(denoiser), tokenizer), sampling)
@@ -140,8 +140,9 @@ def export_edit(
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (folder / "processor" / file).unlink()
         (folder / "processor" / file).symlink_to(Path("..", "tokenizer", file))
-    parameters = dict(denoiser.transformer.named_parameters())
-    _share(folder, qwen_image, "transformer", "diffusion_pytorch_model", lambda name: is_own(name, parameters[name]))
+    own, shared = (each / "transformer" / "diffusion_pytorch_model.safetensors" for each in (folder, qwen_image))
+    own.replace(shared)
+    own.symlink_to(_way(own.parent, shared))
     _share(folder, qwen_image, "text_encoder", "model", lambda name: name.startswith("visual."))
     return folder
 
