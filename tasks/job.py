@@ -97,9 +97,10 @@ class Job(BaseModel):
 
         A field that came later is left out where it is its default: see `safety.deciding`.
         """
-        decides = {"job": type(self).__name__}
-        for name in sections_of(type(self)):
-            decides |= deciding(getattr(self, name), exclude=(*ELSEWHERE, *SAID_BY_THE_KEY))
+        sections, said_elsewhere = sections_of(type(self)), (*ELSEWHERE, *SAID_BY_THE_KEY)
+        decides = {"job": type(self).__name__, **deciding(self, exclude=(*sections, *said_elsewhere))}
+        for name in sections:
+            decides |= deciding(getattr(self, name), exclude=said_elsewhere)
         return decides
 
 

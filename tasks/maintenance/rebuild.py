@@ -26,7 +26,8 @@ from tasks.catalogue.duplicates import settle_duplicates
 from tasks.catalogue.retire import left_behind, retired
 from tasks.catalogue.row_versions import Merged, merge
 from tasks.errors import RequestError
-from tasks.kinds.registry import kinds_of_fields
+from tasks.job import names_in
+from tasks.kinds.registry import all_kinds, kinds_of_fields
 from tasks.lane.record import Record, TextColumn
 from tasks.ledger.decision import Decisions, Ruling, subject_of, text_of
 from tasks.ledger.plan import PLANNED_FROM, UNLIKE_OTHERS
@@ -93,7 +94,7 @@ class Past:
         ledgers = pa.concat_tables([LEDGER.empty_table(), *read_ledgers(store, self.ledgers, pool)])
         models = [*ledgers.column("model").slice(0, 1).to_pylist(), ""]  # of a job.json that doesn't say it yet
         # Jobs of before don't say where their rows' texts stand, but their fields say of which kind they are.
-        kind = kinds_of_fields(self.job.get("job", {}))[0]
+        kind = kinds_of_fields(names_in([kind.job for kind in all_kinds()], self.job.get("job", {})))[0]
         column: TextColumn = self.job.get("text_column", kind.text_column)
         record = Record(self.run.id, str(self.job.get("model", models[0])), column)
         return pa.concat_tables([ledgers, record.bad(self.plan, self.planned_at)])

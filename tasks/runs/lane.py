@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextvars import copy_context
 from dataclasses import asdict
+from functools import partial
 from itertools import chain, pairwise
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -199,6 +200,8 @@ class Line:
                 record=self.record,
             ),
         )
+        for future in going:
+            future.add_done_callback(partial(_give_up, (rendered, classified)))
         try:
             render(
                 shard,
@@ -251,6 +254,13 @@ def losing_the_device() -> Iterator[None]:
 
         blame(error)
         raise
+
+
+def _give_up(streams: tuple[Stream[Any], ...], stage: Future[Any]) -> None:
+    """Let nobody wait for a stage that has failed: where its task failed before it began, it couldn't say so itself."""
+    if stage.cancelled() or stage.exception() is not None:
+        for stream in streams:
+            stream.abandon()
 
 
 def _finish(going: tuple[Future[Any], ...]) -> None:
