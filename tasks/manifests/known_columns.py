@@ -10,7 +10,7 @@ import math
 import re
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.manifests.column_types import Lossy, cast, is_binary, is_text, plain
+from tasks.manifests.row_error import Fault, Problem
 
-PROBLEM = "packshot:problem"  # the column of a batch that says what is wrong with a row, a sentence
+PROBLEM = "packshot:problem"  # the column of a batch that says what is wrong with a row: a `Problem`
+PROBLEM_TYPE = pa.struct({field.name: pa.large_string() for field in fields(Problem)})
 UNKNOWN = (ValueError, OverflowError, KeyError, pa.ArrowException)  # what Python says of values that it can't hold
 EXACT = 2**53  # up to which every whole number is a double
 LARGEST = 2**63 - 1  # that a column of whole numbers holds
@@ -82,10 +84,10 @@ PICTURES = Columns(
 
 @dataclass(frozen=True)
 class Read:
-    """A known column as rows read it, and what is wrong with rows of it: sentences by their numbers."""
+    """A known column as rows read it, and what is wrong with rows of it, by their numbers."""
 
     values: pa.Array
-    problems: dict[int, str] = field(default_factory=dict)
+    problems: dict[int, Problem] = field(default_factory=dict)
 
 
 def read_known(columns: Columns, name: str, array: pa.Array) -> Read:
@@ -116,7 +118,7 @@ def read_text(name: str, array: pa.Array) -> Read:
         array = pc.if_else(pa.array(_mask(len(array), broken)), None, _cast(array, pa.large_binary()))
     return Read(
         _cast(_cast(array, plain(array.type)), pa.large_string()),
-        dict.fromkeys(broken, f"The {name} isn't text in UTF-8."),
+        dict.fromkeys(broken, Problem(name, Fault.ENCODING, f"The {name} isn't text in UTF-8.")),
     )
 
 
@@ -178,7 +180,7 @@ def _written(name: str, array: pa.Array, *, is_whole: bool) -> Read:
     return Read(values.take(texts.indices), problems | read.problems)
 
 
-def _number(name: str, text: str, *, is_whole: bool) -> tuple[float | None, str | None]:
+def _number(name: str, text: str, *, is_whole: bool) -> tuple[float | None, Problem | None]:
     """The number that is written, if any is, and what is wrong with a text that says something else."""
     text = text.strip()
     if not text or text.lower() == "nan":
@@ -186,16 +188,18 @@ def _number(name: str, text: str, *, is_whole: bool) -> tuple[float | None, str 
     if len(text) > LONGEST_SHOWN or not WRITTEN.fullmatch(text):
         shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
         wanted = "a whole number" if is_whole else "a number"
-        return None, f"{name.capitalize()} is {shown!r}; it should be {wanted}."
+        return None, Problem(name, Fault.NO_NUMBER, f"{name.capitalize()} is {shown!r}; it should be {wanted}.")
     if not is_whole:
         return float(text), None
     value = _from_decimal(Decimal(text))
     return (None, _not_whole(name, value)) if isinstance(value, Decimal) else (value, None)
 
 
-def _not_whole(name: str, value: float | Decimal) -> str:
-    large = f" of at most {LARGEST}" if abs(float(value)) > LARGEST else ""
-    return f"{name.capitalize()} is {value}; it should be a whole number{large}."
+def _not_whole(name: str, value: float | Decimal) -> Problem:
+    is_large = abs(float(value)) > LARGEST
+    most = f" of at most {LARGEST}" if is_large else ""
+    sentence = f"{name.capitalize()} is {value}; it should be a whole number{most}."
+    return Problem(name, Fault.TOO_LARGE if is_large else Fault.NO_NUMBER, sentence)
 
 
 def _from_decimal(value: Decimal | None) -> int | Decimal | None:
@@ -221,12 +225,12 @@ def _picture(name: str, array: pa.Array) -> Read:
 
 def problems_of(read: Iterable[Read], rows: int) -> pa.Array:
     """Return the column that says of each row what is wrong with it first; null where nothing is."""
-    problems: dict[int, str] = {}
+    problems: dict[int, Problem] = {}
     for one in read:
         problems = {**one.problems, **problems}
     if not problems:
-        return pa.nulls(rows, pa.large_string())
-    return pa.array([problems.get(row) for row in range(rows)], pa.large_string())
+        return pa.nulls(rows, PROBLEM_TYPE)
+    return pa.array([asdict(problems[row]) if row in problems else None for row in range(rows)], PROBLEM_TYPE)
 
 
 def texts(name: str, array: pa.Array) -> Read:
@@ -234,14 +238,15 @@ def texts(name: str, array: pa.Array) -> Read:
     kind = plain(array.type)
     if is_text(kind) or pa.types.is_null(kind):
         return read_text(name, array)
-    problems: dict[int, str] = {}
+    problems: dict[int, Problem] = {}
     values: list[str | None] = []
     for number, value in enumerate(_cast(array, kind)):
         try:
             values.append(_text(value))
         except UNKNOWN:
             values.append(None)
-            problems[number] = f"The value of the column {name!r} can't be written as text, which the template needs."
+            sentence = f"The value of the column {name!r} can't be written as text, which the template needs."
+            problems[number] = Problem(name, Fault.NO_TEXT, sentence)
     return Read(pa.array(values, pa.large_string()), problems)
 
 

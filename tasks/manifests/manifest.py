@@ -16,6 +16,7 @@ from tasks.manifests.column_types import Lossy, cast, holding, plain
 from tasks.manifests.fetch import Fetched
 from tasks.manifests.known_columns import PROBLEM, PROMPTS, Columns, holds_bytes, problems_of, read_id, read_known
 from tasks.manifests.manifest_file import ManifestError, ManifestFile, brief, damaged
+from tasks.manifests.row_error import Problem
 from tasks.outcome import CATALOGUE_SCHEMA, RENAMED
 
 ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -228,7 +229,9 @@ def _check_ids(files: Sequence[ManifestFile], name: str) -> None:
             if read.problems:
                 row, problem = next(iter(read.problems.items()))
                 where = _numbered([rows + row], starts, files)
-                raise ManifestError(f"The manifest {name} can't be read in its column 'id', {where}: {problem}")
+                raise ManifestError(
+                    f"The manifest {name} can't be read in its column 'id', {where}: {problem.sentence}"
+                )
             chunks.append(read.values)
             rows += batch.num_rows
     ids = pa.chunked_array(chunks, pa.large_string())
@@ -247,18 +250,18 @@ def _check_ids(files: Sequence[ManifestFile], name: str) -> None:
 
 def _check_numbers(files: Sequence[ManifestFile], name: str, columns: Columns, column: str) -> None:
     """Refuse a column of texts, none of which is the number that is looked for there: it is about something else."""
-    example = ""
+    example: Problem | None = None
     for file in files:
         for batch in file.batches(BATCH_ROWS, [column]):
             _check_structure(file, batch)
             read = read_known(columns, column, batch.column(0))
             if read.values.null_count < batch.num_rows:
                 return
-            example = example or next(iter(read.problems.values()), "")
+            example = example or next(iter(read.problems.values()), None)
     if example:
         raise ManifestError(
-            f"The manifest {name} holds text in its column {column!r}, and in no row {columns.wanted(column)}: "
-            f"{example[0].lower()}{example[1:].rstrip('.')}, or the column be named otherwise to carry it."
+            f"The manifest {name} holds text in its column {column!r}, and in no row {columns.wanted(column)}. "
+            f"{example.sentence} To carry the column, name it otherwise."
         )
 
 

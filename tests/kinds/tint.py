@@ -33,9 +33,10 @@ from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Screened
 from tasks.ledger.plan import PlannedRow
 from tasks.manifests.key import seed_of
-from tasks.manifests.known_columns import PROBLEM, Columns
+from tasks.manifests.known_columns import Columns
 from tasks.manifests.manifest import known_values
-from tasks.manifests.row import BadRow, Row, check_id, profile_of, whole
+from tasks.manifests.row import BadRow, Row, check_id, check_read, profile_of, whole
+from tasks.manifests.row_error import Fault, Problem, RowError
 from tasks.results.encoding import Encoding
 from tasks.results.marking import Marking
 from tasks.results.retouching import Retouching
@@ -75,10 +76,9 @@ class Tinting:
 def asked_of(values: Mapping[str, Any], job: TintJob) -> Row:
     """A row without its picture."""
     check_id(values["id"])
-    if (problem := values.get(PROBLEM)) is not None:
-        raise ValueError(problem)
+    check_read(values)
     if not (values.get("colour") or "").strip():
-        raise ValueError("The colour is empty.")
+        raise RowError(Problem("colour", Fault.EMPTY, "The colour is empty."))
     seed = whole(values, "seed", seed_of(job.sampling.seed, values["id"]), range(2**63))
     return Row(values["id"], values["colour"], "", seed, 0, 0, 1, 1.0, profile_of(values, job.marketplace.profile))
 
@@ -100,8 +100,8 @@ class TintRows:
     def _row(self, values: Mapping[str, Any]) -> Row | BadRow:
         try:
             row, original = asked_of(values, self.job), self.originals.look("image", values.get("image"))
-        except ValueError as error:
-            return BadRow(values["id"], values.get("colour") or "", str(error))
+        except RowError as error:
+            return BadRow.of(values["id"], values.get("colour") or "", error)
         except SourceError as error:
             return BadRow(values["id"], values["colour"], error.message, error.reason, error.retryable)
         size = {"width": original.width, "height": original.height}
@@ -145,8 +145,8 @@ def reading(job: TintJob) -> Reading:
         for values in known_values(batch, COLUMNS):
             try:
                 asked_of(values, job)
-            except ValueError as error:
-                yield BadRow(values["id"], "", str(error))
+            except RowError as error:
+                yield BadRow.of(values["id"], "", error)
 
     return Reading(COLUMNS, None, bad_rows)
 

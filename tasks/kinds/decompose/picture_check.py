@@ -18,6 +18,7 @@ from tasks.kinds.known_checkpoint import known_checkpoint
 from tasks.manifests.known_columns import PICTURES
 from tasks.manifests.manifest import known_values
 from tasks.manifests.row import MAX_STEPS, BadRow
+from tasks.manifests.row_error import RowError
 from tasks.rows.sound_rows import short, sound_numbers, unsound
 
 
@@ -32,8 +33,8 @@ def _bad_rows(batch: pa.RecordBatch, defaults: LayerDefaults) -> Iterator[BadRow
     for values in known_values(unsound(batch, sound_pictures(batch, defaults)), PICTURES):
         try:
             asked_of(values, defaults)
-        except ValueError as error:
-            yield BadRow(values["id"], "", str(error))
+        except RowError as error:
+            yield BadRow.of(values["id"], "", error)
 
 
 def sound_pictures(batch: pa.RecordBatch, defaults: LayerDefaults) -> pa.Array:

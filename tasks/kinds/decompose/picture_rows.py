@@ -13,7 +13,7 @@ from models.requests import LayersDefaults, check_aspect, layers_size
 from tasks.job import DecomposeJob
 from tasks.job_sections import MOST_LAYERS
 from tasks.manifests.key import seed_of
-from tasks.manifests.known_columns import PICTURES, PROBLEM
+from tasks.manifests.known_columns import PICTURES
 from tasks.manifests.manifest import known_values
 from tasks.manifests.row import (
     MAX_STEPS,
@@ -21,13 +21,15 @@ from tasks.manifests.row import (
     Row,
     check_id,
     check_length,
+    check_read,
     check_steps,
     given_or,
     guidance_of,
     profile_of,
     whole,
 )
-from tasks.rows.originals import READING_THREADS, Originals
+from tasks.manifests.row_error import Fault, Problem, RowError
+from tasks.rows.originals import READING_THREADS, Original, Originals
 from tasks.sources.source_error import SourceError
 
 RESOLUTIONS = range(64, 2049)  # pixels
@@ -74,12 +76,11 @@ def asked_of(values: Mapping[str, Any], defaults: LayerDefaults) -> tuple[Row, i
     """What a row asks for, without its picture and its size, and the resolution in pixels.
 
     Raises:
-        ValueError: with a sentence, if a value is wrong.
+        RowError: with a sentence, if a value is wrong.
     """
     row_id, caption = values["id"], values.get("caption") or ""
     check_id(row_id)
-    if (problem := values.get(PROBLEM)) is not None:
-        raise ValueError(problem)
+    check_read(values)
     check_length("caption", caption)
     row = Row(
         id=row_id,
@@ -117,10 +118,19 @@ class PictureRows:
         try:
             asked, resolution = asked_of(values, self.defaults)
             original = self.originals.look("image", values.get("image"))
-            width, height = layers_size(original.width, original.height, resolution, self.defaults.size_multiple)
-            check_aspect(original.width, original.height, (width, height))
+            width, height = _size(original, resolution, self.defaults.size_multiple)
             return replace(asked, width=width, height=height, image=original.address, source=original.source)
-        except ValueError as error:
-            return BadRow(row_id, caption, str(error))
+        except RowError as error:
+            return BadRow.of(row_id, caption, error)
         except SourceError as error:
             return BadRow(row_id, caption, error.message, error.reason, error.retryable)
+
+
+def _size(original: Original, resolution: int, multiple: int) -> tuple[int, int]:
+    """Return the width and height of a picture's layers; raise RowError where they can't have its aspect."""
+    try:
+        size = layers_size(original.width, original.height, resolution, multiple)
+        check_aspect(original.width, original.height, size)
+    except ValueError as error:
+        raise RowError(Problem("image", Fault.ASPECT, str(error))) from error
+    return size

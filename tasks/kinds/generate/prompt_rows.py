@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -21,12 +21,14 @@ from tasks.manifests.row import (
     Row,
     check_id,
     check_length,
+    check_read,
     check_steps,
     given_or,
     guidance_of,
     profile_of,
     whole,
 )
+from tasks.manifests.row_error import Fault, Problem, RowError
 
 SMALLEST, LARGEST = 64, 4096  # pixels a side
 MAX_VARIANTS = 64
@@ -55,11 +57,12 @@ class PromptTemplate:
         """The prompt of one row.
 
         Raises:
-            ValueError: with a sentence, if a column is empty in this row.
+            RowError: with a sentence, if a column is empty in this row.
         """
         for name in self.columns:
             if values[name] is None or not str(values[name]).strip():
-                raise ValueError(f"The prompt template reads the column {name!r}, which is empty in this row.")
+                sentence = f"The prompt template reads the column {name!r}, which is empty in this row."
+                raise RowError(Problem(name, Fault.EMPTY, sentence))
         return "".join(text + (str(values[name]).strip() if name else "") for text, name, _, _ in self.parts)
 
 
@@ -97,19 +100,19 @@ class PromptRows:
         """Nothing is to be kept: a prompt stands in the plan."""
 
 
-def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list[dict[str, str | None]]:
+def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list[dict[str, Any]]:
     """What a template reads of a batch, one dict a row; none where there is no template.
 
     PROBLEM is in it where a value can't be written as text.
     """
     read = {name: texts(name, batch.column(name)) for name in (template.columns if template else ())}
-    rows: list[dict[str, str | None]] = [
+    rows: list[dict[str, Any]] = [
         dict(zip(read, row, strict=True))
         for row in zip(*(one.values.to_pylist() for one in read.values()), strict=True)
     ]
     for one in read.values():
         for row, problem in one.problems.items():
-            rows[row].setdefault(PROBLEM, problem)
+            rows[row].setdefault(PROBLEM, asdict(problem))
     return rows
 
 
@@ -119,13 +122,11 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
     prompt = values.get("prompt") or ""
     try:
         check_id(row_id)
-        if (problem := values.get(PROBLEM)) is not None:
-            raise ValueError(problem)
+        check_read(values)
         if not prompt.strip():
             if defaults.template is None:
-                raise ValueError("The prompt is empty.")
-            if (problem := carried.get(PROBLEM)) is not None:
-                raise ValueError(problem)
+                raise RowError(Problem("prompt", Fault.EMPTY, "The prompt is empty."))
+            check_read(carried)
             prompt = defaults.template.fill({**carried, **values})
         check_length("prompt", prompt)
         seed = whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63))
@@ -141,8 +142,8 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
             guidance=guidance_of(values, defaults.guidance),
             profile=profile_of(values, defaults.profile),
         )
-    except ValueError as error:
-        yield BadRow(row_id, prompt, str(error))
+    except RowError as error:
+        yield BadRow.of(row_id, prompt, error)
         return
     if variants == 1:
         yield row
@@ -178,7 +179,6 @@ def job_defaults(job: GenerateJob, sampling: SamplingDefaults, *, fewest_steps: 
 def _side(values: Mapping[str, Any], name: str, default: int, multiple: int) -> int:
     value = given_or(values.get(name), default)
     if value % multiple or not SMALLEST <= value <= LARGEST:
-        raise ValueError(
-            f"The {name} is {value}; it should be a multiple of {multiple} between {SMALLEST} and {LARGEST}."
-        )
+        sentence = f"The {name} is {value}; it should be a multiple of {multiple} between {SMALLEST} and {LARGEST}."
+        raise RowError(Problem(name, Fault.OUT_OF_RANGE, sentence))
     return int(value)
