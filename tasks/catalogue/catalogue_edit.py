@@ -56,7 +56,7 @@ LONGEST_PAUSE = 2.0  # seconds between two tries to commit
 
 
 @dataclass
-class Edit:
+class CatalogueEdit:
     """One process's part in the editing of a catalogue: it may come in early, commits once, and leaves."""
 
     store: Store
@@ -313,7 +313,7 @@ def tidy(store: Store, catalogue: Catalogue, process: Process) -> None:
     """Take away what killed processes left, if a catalogue says that there is something; change no row."""
     dead = any(process.is_alive(editor.owner) is False for editor in catalogue.state.editors.values())
     if dead or catalogue.state.owed:
-        Edit(store, "tidying up", process).commit(lambda before: before.table)
+        CatalogueEdit(store, "tidying up", process).commit(lambda before: before.table)
 
 
 def perhaps_dead(state: State, process: Process) -> dict[str, str]:

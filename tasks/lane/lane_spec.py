@@ -17,7 +17,7 @@ from tasks.results.marking import Marking
 from tasks.stores.dialect import Dialect
 
 
-class Making(Protocol):
+class ResultSpec(Protocol):
     """What one kind of job says of how its results are made and stored; plain values, so that they can travel."""
 
     @property
@@ -47,7 +47,7 @@ class LaneSpec:
     policy: Policy
     profiles: Mapping[str, Profile]
     kind: str  # the name of its jobs' kind: see `tasks.kinds.registry`
-    making: Making  # of that kind
+    result_spec: ResultSpec  # of that kind
     hardware: HardwareSection
     precision: str
     step_cache: float | None

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from safety.pictures.layers import WHITE, over
-from tasks.lane.record import Record
-from tasks.lane.stages import Original
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.stages import RowOriginals
 from tasks.ledger.plan import PlannedRow
 from tasks.outcome import Outcome
 from tasks.rows.originals import read_source
@@ -25,10 +25,10 @@ class OriginalReader:
     sources: Sources
     decoder: Decoder
     store: Store
-    record: Record
+    recorder: OutcomeRecorder
     keeps_alpha: bool  # or lays pictures over white, before they are resized: lines on nothing are lines on white
 
-    def read(self, planned: PlannedRow) -> Original | Outcome:
+    def read(self, planned: PlannedRow) -> RowOriginals | Outcome:
         """A row with its picture at the row's size, uint8 [H, W, 4] with alpha, else [H, W, 3]; or how the row ends."""
         from models.sampling.latents import resized  # imports torch and diffusers, which takes seconds
 
@@ -36,7 +36,7 @@ class OriginalReader:
         try:
             picture = self.decoder.decode(read_source(row, self.sources, self.store))
         except SourceError as error:
-            return self.record.failure(
+            return self.recorder.failure(
                 planned, error.reason, error.message, retryable=error.retryable, keeps=error.is_passing
             )
         pixels = picture.pixels if self.keeps_alpha else over(picture.pixels, WHITE)

@@ -20,9 +20,9 @@ from safety.pictures.profile import Profile
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.judging.judges import Judges, unjudged
 from tasks.lane.original_reader import OriginalReader
-from tasks.lane.probing import Asking
-from tasks.lane.record import Record
-from tasks.lane.stages import Classified, Found, Judged, Made, Original, Rendered, Screened, Stages
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.probing import ProbeAdmission
+from tasks.lane.stages import Classified, Judged, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
 from tasks.ledger.plan import PlannedRow
 from tasks.outcome import FailureReason, Outcome
 from tasks.results.encoding import Encoding, decode
@@ -72,7 +72,7 @@ class PictureStages(Stages):
         conditions: bool,
         compare: Compare | None = None,
         pool: Executor,
-        record: Record,
+        recorder: OutcomeRecorder,
     ) -> None:
         """`pool` is for the store and for encoding; `retouching` and `marker` finish a picture before it is stored.
 
@@ -80,11 +80,11 @@ class PictureStages(Stages):
         `compare` judges a picture beside that.
         """
         self.draw, self.judges, self.shelf, self.encoding = draw, judges, shelf, encoding
-        self.retouching, self.marker, self.pool, self.record = retouching, marker, pool, record
+        self.retouching, self.marker, self.pool, self.recorder = retouching, marker, pool, recorder
         self.originals, self.conditions = originals, conditions
         self.compare, self.compares = compare, compare is not None
 
-    def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[Original | Outcome]:
+    def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read what pictures are drawn from, or after, where there is more than a prompt."""
         del masters  # what was drawn says nothing of what it was drawn from
         if self.originals is None:
@@ -94,9 +94,9 @@ class PictureStages(Stages):
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Draw what is to be drawn."""
         rows = screened.to_render
-        asking = Asking(self.judges.policy.probe, rows, screened, self.record)
-        for pictures in self.draw(rows, screened, asking.admit):
-            yield [asking.taken(picture) for picture in pictures]
+        admission = ProbeAdmission(self.judges.policy.probe, rows, screened, self.recorder)
+        for pictures in self.draw(rows, screened, admission.admit):
+            yield [admission.rendered(picture) for picture in pictures]
 
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
         """Judge pictures as they are stored: what is on each, what that means, its marks, and its marketplace."""
@@ -128,7 +128,7 @@ class PictureStages(Stages):
             )
         return judged
 
-    def _opened(self, thing: Made | Found | Outcome) -> _Picture | Outcome:
+    def _opened(self, thing: Made | StoredRow | Outcome) -> _Picture | Outcome:
         """A new picture finished and encoded, or a stored one fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
@@ -137,9 +137,9 @@ class PictureStages(Stages):
                 return self._read(thing.planned, self._finished(thing), thing.seconds, None)
             return self._read(thing.planned, self.shelf.read(thing.master), 0.0, thing.master)
         except CredentialsError as error:
-            return self.record.failure(thing.planned, FailureReason.UNSIGNED, str(error), retryable=True)
+            return self.recorder.failure(thing.planned, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
-            return self.record.failure(thing.planned, FailureReason.UNREADABLE, str(error), retryable=True)
+            return self.recorder.failure(thing.planned, FailureReason.UNREADABLE, str(error), retryable=True)
 
     def _finished(self, made: Made) -> bytes:
         """The bytes of what the model made, with the job's fixes, the profile's label and all marks."""

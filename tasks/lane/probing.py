@@ -11,10 +11,10 @@ import numpy as np
 from models.requests import Conditioning
 from safety.probes.probe import Probe, judge_vectors
 from safety.verdict import Reason, Verdict, allow, fail, strictest
-from tasks.lane.record import Record
+from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.screen import conditioning
-from tasks.lane.stages import Found, Made, Screened
-from tasks.ledger.decision import Ruling
+from tasks.lane.stages import Made, Screened, StoredRow
+from tasks.ledger.decision import DecisionHistory
 from tasks.ledger.plan import PlannedRow
 from tasks.outcome import Outcome, Status
 
@@ -28,11 +28,13 @@ PromptReader = Callable[[bool], "PromptEncoder"]
 """Gives what reads prompts; it is told whether the model will be needed anyway."""
 
 
-class Asking:
+class ProbeAdmission:
     """The rows of a shard that are to be made, and what the probe says of them when the model has read them."""
 
-    def __init__(self, probe: Probe | None, rows: Sequence[PlannedRow], screened: Screened, record: Record) -> None:
-        self.probe, self.rows, self.screened, self.record = probe, rows, screened, record
+    def __init__(
+        self, probe: Probe | None, rows: Sequence[PlannedRow], screened: Screened, recorder: OutcomeRecorder
+    ) -> None:
+        self.probe, self.rows, self.screened, self.recorder = probe, rows, screened, recorder
         self._refused: dict[int, Outcome] = {}
 
     @property
@@ -40,24 +42,24 @@ class Asking:
         """What the engine is to ask, if there is a probe."""
         return self._admit if self.probe is not None else None
 
-    def taken(self, picture: Picture) -> Made | Outcome:
+    def rendered(self, picture: Picture) -> Made | Outcome:
         """What an engine gave for a row, as the next stage wants it."""
         if picture.is_refused:
             return self._refused[picture.index]
-        return self.record.taken(self.rows[picture.index], picture)
+        return self.recorder.rendered(self.rows[picture.index], picture)
 
     def _admit(self, vectors: Mapping[Conditioning, np.ndarray]) -> list[int]:
         assert self.probe is not None
         verdicts = judge_rows(self.rows, vectors, self.probe)
         for index, (planned, verdict) in enumerate(zip(self.rows, verdicts, strict=True)):
-            if (refused := _refused(planned, verdict, self.screened, self.record)) is not None:
+            if (refused := _refused(planned, verdict, self.screened, self.recorder)) is not None:
                 self._refused[index] = refused
         return [*self._refused]
 
 
-def ask_again(
-    probe: Probe | None, screened: Screened, reader: PromptReader, record: Record
-) -> tuple[list[Found], list[Outcome]]:
+def judge_stored(
+    probe: Probe | None, screened: Screened, reader: PromptReader, recorder: OutcomeRecorder
+) -> tuple[list[StoredRow], list[Outcome]]:
     """Return the stored rows of a shard that a probe allows, and how those end that it refuses.
 
     Their prompts are read by the text encoder alone, which costs a fraction of a denoising step: nothing is made again.
@@ -71,22 +73,22 @@ def ask_again(
         from models.sampling.pooled import read_prompts  # imports torch
 
         vectors, _ = read_prompts(reader(bool(screened.to_render)), prompts)
-    kept: list[Found] = []
+    kept: list[StoredRow] = []
     ended: list[Outcome] = []
     for one, verdict in zip(found, judge_rows(rows, vectors, probe), strict=True):
-        if (refused := _refused(one.planned, verdict, screened, record)) is not None:
+        if (refused := _refused(one.planned, verdict, screened, recorder)) is not None:
             ended.append(refused)
         else:
             kept.append(one)
     return kept, ended
 
 
-def _refused(planned: PlannedRow, judged: Verdict, screened: Screened, record: Record) -> Outcome | None:
+def _refused(planned: PlannedRow, judged: Verdict, screened: Screened, recorder: OutcomeRecorder) -> Outcome | None:
     """The end of a row that a probe refuses, after what people decided on it; None if it may be made."""
     row_id = planned.row.id
-    verdict, decision = screened.rulings.get(row_id, Ruling()).applied("input", judged)
+    verdict, decision = screened.histories.get(row_id, DecisionHistory()).applied("input", judged)
     if not verdict.allowed:
-        return record.judged(planned, Status.BLOCKED, verdict, decision)
+        return recorder.judged(planned, Status.BLOCKED, verdict, decision)
     screened.probed[row_id] = verdict
     if decision is not None:
         screened.approved[row_id] = decision

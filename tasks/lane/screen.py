@@ -14,9 +14,9 @@ from safety.pictures.layers import WHITE, over
 from safety.text.texts import judge_text
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.judging.judges import Judges, unjudged
-from tasks.lane.record import Record
-from tasks.lane.stages import Found, Original, Screened, Stages
-from tasks.ledger.decision import Decision, Decisions, Ruling
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.stages import RowOriginals, Screened, Stages, StoredRow
+from tasks.ledger.decision import Decision, DecisionHistory, Decisions
 from tasks.ledger.plan import PlannedRow
 from tasks.outcome import FailureReason, Outcome, Status
 from tasks.results.master import Master
@@ -34,10 +34,10 @@ def screen(
     judges: Judges,
     decisions: Decisions,
     pool: Executor,
-    record: Record,
+    recorder: OutcomeRecorder,
 ) -> Screened:
     """Judge what the rows of a shard are made from, and look up which of them are stored."""
-    rows, masters, failed = masters_of(rows, stages.shelf, pool, record)
+    rows, masters, failed = masters_of(rows, stages.shelf, pool, recorder)
     screened = screen_originals(
         shard,
         stages.read_originals(rows, masters),
@@ -47,14 +47,14 @@ def screen(
         keeps_stored=stages.compares,
         decisions=decisions,
         pool=pool,
-        record=record,
+        recorder=recorder,
     )
     screened.ended.extend(failed)
     return screened
 
 
 def masters_of(
-    rows: Sequence[PlannedRow], shelf: Shelf[Any], pool: Executor, record: Record
+    rows: Sequence[PlannedRow], shelf: Shelf[Any], pool: Executor, recorder: OutcomeRecorder
 ) -> tuple[list[PlannedRow], dict[str, Master], list[Outcome]]:
     """Look up which rows have a master, and let those fail whose master can't be told.
 
@@ -65,7 +65,7 @@ def masters_of(
         try:
             return shelf.find(planned.key)
         except ValueError as error:
-            return record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+            return recorder.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
 
     found = list(zip(rows, pool.map(find, rows), strict=True))
     failed = [thing for _, thing in found if isinstance(thing, Outcome)]
@@ -75,7 +75,7 @@ def masters_of(
 
 def screen_originals(
     shard: int,
-    read: Sequence[Original | Outcome],
+    read: Sequence[RowOriginals | Outcome],
     masters: Mapping[str, Master],
     *,
     judges: Judges,
@@ -83,7 +83,7 @@ def screen_originals(
     keeps_stored: bool,
     decisions: Decisions,
     pool: Executor,
-    record: Record,
+    recorder: OutcomeRecorder,
 ) -> Screened:
     """Judge rows by their texts and by the pictures that they are made from, and deal them.
 
@@ -102,8 +102,8 @@ def screen_originals(
     seen = iter(judges.see(flat, conditions=conditions))
     shown = [[next(seen) for _ in pictures] for _, pictures in opened]
     verdicts = [strictest([text, *of_pictures]) for text, of_pictures in zip(said, shown, strict=True)]
-    rulings = rulings_on(rows, decisions, pool)
-    screened = sorted_out(shard, rows, verdicts, rulings, masters, kept, record=record)
+    histories = decisions_on(rows, decisions, pool)
+    screened = sort_rows(shard, rows, verdicts, histories, masters, kept, recorder=recorder)
     screened.ended.extend(failed)
     wanted = {planned.row.id for planned in screened.to_render}
     if keeps_stored:
@@ -112,41 +112,41 @@ def screen_originals(
     return screened
 
 
-def sorted_out(
+def sort_rows(
     shard: int,
     rows: Sequence[PlannedRow],
     verdicts: Sequence[Verdict],
-    rulings: Sequence[Ruling],
+    histories: Sequence[DecisionHistory],
     masters: Mapping[str, Master],
     kept: Sequence[Mapping[str, Any]],
     *,
-    record: Record,
+    recorder: OutcomeRecorder,
 ) -> Screened:
     """Deal the rows of a shard by their verdicts, by what people decided, and by what is stored."""
     screened = Screened(shard, [], [], [], {})
-    for planned, judged, ruling, known in zip(rows, verdicts, rulings, kept, strict=True):
-        verdict, decision = ruling.applied("input", judged)
+    for planned, judged, history, known in zip(rows, verdicts, histories, kept, strict=True):
+        verdict, decision = history.applied("input", judged)
         if not verdict.allowed:
-            screened.ended.append(record.judged(planned, Status.BLOCKED, verdict, decision))
+            screened.ended.append(recorder.judged(planned, Status.BLOCKED, verdict, decision))
             continue
-        passed(screened, planned, ruling, decision)
+        note_decision(screened, planned, history, decision)
         if known:
             screened.kept[planned.row.id] = known
         if (master := masters.get(planned.row.id)) is not None:
-            screened.found.append(Found(planned, master))
+            screened.found.append(StoredRow(planned, master))
         else:
             screened.to_render.append(planned)
     return screened
 
 
-def rulings_on(rows: Sequence[PlannedRow], decisions: Decisions, pool: Executor) -> list[Ruling]:
+def decisions_on(rows: Sequence[PlannedRow], decisions: Decisions, pool: Executor) -> list[DecisionHistory]:
     """What people decided on each row."""
     return list(pool.map(lambda planned: decisions.on(planned.key, planned.row.prompt), rows))
 
 
-def passed(screened: Screened, planned: PlannedRow, ruling: Ruling, decision: Decision | None) -> None:
+def note_decision(screened: Screened, planned: PlannedRow, history: DecisionHistory, decision: Decision | None) -> None:
     """Note what people decided on a row that may be made, for when its picture is judged."""
-    screened.rulings[planned.row.id] = ruling
+    screened.histories[planned.row.id] = history
     if decision is not None:
         screened.approved[planned.row.id] = decision
 

@@ -40,7 +40,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Ruling:
+class DecisionHistory:
     """All decisions on one row's key and text, in the order in which they were made.
 
     A rejection is final. What is held back waits for an approval that comes later. An approval answers the concepts
@@ -105,15 +105,15 @@ class Decisions:
         subject = subject_of(key, text)
         return f"reviews/{subject[:2]}/{subject}/{number}.json"
 
-    def on(self, key: str, text: str) -> Ruling:
+    def on(self, key: str, text: str) -> DecisionHistory:
         """What was decided. A record that can't be read is told in the ruling: it may have been a rejection."""
         found: list[Decision] = []
         while (read := self.store.read(path := self.path(key, text, len(found)))) is not None:
             try:
                 found.append(_decision(json.loads(read[0])))
             except (ValueError, TypeError, KeyError):
-                return Ruling(tuple(found), self.store.uri_of(path))
-        return Ruling(tuple(found))
+                return DecisionHistory(tuple(found), self.store.uri_of(path))
+        return DecisionHistory(tuple(found))
 
     def add(self, decision: Decision, text: str, number: int) -> None:
         """Write down a decision as the one of this number.

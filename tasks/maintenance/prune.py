@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from safety.verdict import Reason
 from tasks.catalogue.catalogue import Catalogue, outcomes_in, read_catalogue, with_rows
-from tasks.catalogue.catalogue_edit import PRUNING, Edit, named
+from tasks.catalogue.catalogue_edit import PRUNING, CatalogueEdit, named
 from tasks.catalogue.retire import SHOWABLE
 from tasks.errors import RequestError
 from tasks.ledger.plan import PLANNED_FROM
@@ -109,7 +109,7 @@ def prune(
     if dry_run:
         with process.threads() as pool:
             return _found(store, catalogue, Age.of(kept_for), statuses, pool)
-    edit = Edit(store, PRUNING, process)
+    edit = CatalogueEdit(store, PRUNING, process)
     edit.come_in()
     try:
         with process.threads() as pool:
@@ -137,7 +137,7 @@ def strike(store: Store, name: str, process: Process | None = None) -> str:
         raise RequestError(f"No process called {name} edits {store.uri}. There is {there}.")
     if process.is_alive(editors[name].owner):
         raise RequestError(f"{editors[name].sentence} is alive: end it, or wait for it.")
-    Edit(store, PRUNING, process, name).leave()
+    CatalogueEdit(store, PRUNING, process, name).leave()
     return editors[name].sentence
 
 

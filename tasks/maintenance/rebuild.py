@@ -21,14 +21,14 @@ import pyarrow.parquet as pq
 
 from safety.pictures.profile import Profile, ProfileError
 from tasks.catalogue.catalogue import PATH, Catalogue, UnreadableCatalogue, content_of, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit, living, strike_command
+from tasks.catalogue.catalogue_edit import CatalogueEdit, living, strike_command
 from tasks.catalogue.duplicates import settle_duplicates
 from tasks.catalogue.retire import left_behind, retired
 from tasks.catalogue.row_versions import Merged, merge
 from tasks.errors import RequestError
 from tasks.kinds.registry import kinds_of_fields
-from tasks.lane.record import Record, TextColumn
-from tasks.ledger.decision import Decisions, Ruling, subject_of, text_of
+from tasks.lane.outcome_recorder import OutcomeRecorder, TextColumn
+from tasks.ledger.decision import DecisionHistory, Decisions, subject_of, text_of
 from tasks.ledger.plan import PLANNED_FROM, UNLIKE_OTHERS
 from tasks.ledger.run import Run, read_ledgers
 from tasks.maintenance.prune import has_no_name_of_its_own, key_of, leftovers, published
@@ -81,7 +81,7 @@ class Past:
         return max(self.committed_as or 0, self.planned_from or 0)
 
     @property
-    def asking(self) -> list[str]:
+    def profiles_unlike_others(self) -> list[str]:
         """The profiles of its rows that allow no picture like another one's."""
         if self.unlike_others is not None:
             return list(json.loads(self.unlike_others))
@@ -95,7 +95,7 @@ class Past:
         # Jobs of before don't say where their rows' texts stand, but their fields say of which kind they are.
         kind = kinds_of_fields(self.job.get("job", {}))[0]
         column: TextColumn = self.job.get("text_column", kind.text_column)
-        record = Record(self.run.id, str(self.job.get("model", models[0])), column)
+        record = OutcomeRecorder(self.run.id, str(self.job.get("model", models[0])), column)
         return pa.concat_tables([ledgers, record.bad(self.plan, self.planned_at)])
 
 
@@ -129,7 +129,7 @@ def rebuild(store: Store, process: Process | None = None) -> Rebuilt:
             whole = stacked([before.table, followed])
             return _without_duplicates(whole, runs, decided)
 
-        edit = Edit(store, DOING, process, from_before=any(past.planned_from is None for past in runs))
+        edit = CatalogueEdit(store, DOING, process, from_before=any(past.planned_from is None for past in runs))
         after = edit.commit(change)
         strays = [one for one in leftovers(store, published(store)) if _may_go(store, one)]
         list(pool.map(lambda one: store.delete(one.path), strays))
@@ -247,10 +247,10 @@ class _First(Decisions):
         super().__init__(store)
         self.number = number
 
-    def on(self, key: str, text: str) -> Ruling:
+    def on(self, key: str, text: str) -> DecisionHistory:
         """See `Decisions`; only the first ones count."""
-        ruling = super().on(key, text)
-        return replace(ruling, decisions=ruling.decisions[: self.number])
+        history = super().on(key, text)
+        return replace(history, decisions=history.decisions[: self.number])
 
 
 def _are_decided_on(rows: pa.Table, decided: dict[str, int], number: int = 1) -> pa.ChunkedArray:
@@ -269,7 +269,7 @@ def _without_duplicates(rows: pa.Table, runs: Iterable[Past], decided: dict[str,
     for past in [*runs, *(past for past in runs if past.run.id in last_word)]:
         places = pc.index_in(past.plan.column("id"), value_set=rows.column("id").combine_chunks()).drop_null()
         mine = rows.take(places)
-        settled = settle_duplicates(mine, past.asking)
+        settled = settle_duplicates(mine, past.profiles_unlike_others)
         if settled is not mine:
             others = pc.invert(pc.is_in(rows.column("id"), value_set=mine.column("id").combine_chunks()))
             rows = pa.concat_tables([rows.filter(others), settled])

@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.manifests.column_types import Lossy, cast, is_binary, is_text, plain
-from tasks.manifests.row_error import Fault, Problem
+from tasks.manifests.row_error import Problem, RowFault
 
 PROBLEM = "packshot:problem"  # the column of a batch that says what is wrong with a row: a `Problem`
 PROBLEM_TYPE = pa.struct({field.name: pa.large_string() for field in fields(Problem)})
@@ -118,7 +118,7 @@ def read_text(name: str, array: pa.Array) -> Read:
         array = pc.if_else(pa.array(_mask(len(array), broken)), None, _cast(array, pa.large_binary()))
     return Read(
         _cast(_cast(array, plain(array.type)), pa.large_string()),
-        dict.fromkeys(broken, Problem(name, Fault.ENCODING, f"The {name} isn't text in UTF-8.")),
+        dict.fromkeys(broken, Problem(name, RowFault.ENCODING, f"The {name} isn't text in UTF-8.")),
     )
 
 
@@ -188,7 +188,7 @@ def _number(name: str, text: str, *, is_whole: bool) -> tuple[float | None, Prob
     if len(text) > LONGEST_SHOWN or not WRITTEN.fullmatch(text):
         shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
         wanted = "a whole number" if is_whole else "a number"
-        return None, Problem(name, Fault.NO_NUMBER, f"{name.capitalize()} is {shown!r}; it should be {wanted}.")
+        return None, Problem(name, RowFault.NO_NUMBER, f"{name.capitalize()} is {shown!r}; it should be {wanted}.")
     if not is_whole:
         return float(text), None
     value = _from_decimal(Decimal(text))
@@ -199,7 +199,7 @@ def _not_whole(name: str, value: float | Decimal) -> Problem:
     is_large = abs(float(value)) > LARGEST
     most = f" of at most {LARGEST}" if is_large else ""
     sentence = f"{name.capitalize()} is {value}; it should be a whole number{most}."
-    return Problem(name, Fault.TOO_LARGE if is_large else Fault.NO_NUMBER, sentence)
+    return Problem(name, RowFault.TOO_LARGE if is_large else RowFault.NO_NUMBER, sentence)
 
 
 def _from_decimal(value: Decimal | None) -> int | Decimal | None:
@@ -246,7 +246,7 @@ def texts(name: str, array: pa.Array) -> Read:
         except UNKNOWN:
             values.append(None)
             sentence = f"The value of the column {name!r} can't be written as text, which the template needs."
-            problems[number] = Problem(name, Fault.NO_TEXT, sentence)
+            problems[number] = Problem(name, RowFault.NO_TEXT, sentence)
     return Read(pa.array(values, pa.large_string()), problems)
 
 

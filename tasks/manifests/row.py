@@ -11,7 +11,7 @@ from typing import Any
 from tasks.errors import RequestError
 from tasks.manifests.known_columns import PROBLEM
 from tasks.manifests.manifest import ID
-from tasks.manifests.row_error import Fault, Problem, RowError
+from tasks.manifests.row_error import Problem, RowError, RowFault
 from tasks.outcome import FailureReason
 
 MAX_PROMPT_CHARACTERS = 20_000
@@ -74,7 +74,7 @@ def check_read(values: Mapping[str, Any]) -> None:
         RowError: as the manifest's reader noted it.
     """
     if (problem := values.get(PROBLEM)) is not None:
-        raise RowError(Problem(problem["column"], Fault(problem["fault"]), problem["sentence"]))
+        raise RowError(Problem(problem["column"], RowFault(problem["fault"]), problem["sentence"]))
 
 
 def check_id(row_id: str) -> None:
@@ -90,7 +90,7 @@ def check_id(row_id: str) -> None:
             "The id should be 1 to 128 letters of A to Z and a to z, digits, dots, dashes or underscores; this one "
             f"{seen}."
         )
-        raise RowError(Problem("id", Fault.CHARACTERS, sentence))
+        raise RowError(Problem("id", RowFault.CHARACTERS, sentence))
 
 
 def check_steps(steps: int | None, fewest_steps: int) -> None:
@@ -111,7 +111,7 @@ def check_length(column: str, text: str) -> None:
     """
     if len(text) > MAX_PROMPT_CHARACTERS:
         sentence = f"The {column} has {len(text)} characters; at most {MAX_PROMPT_CHARACTERS} are read."
-        raise RowError(Problem(column, Fault.TOO_LONG, sentence))
+        raise RowError(Problem(column, RowFault.TOO_LONG, sentence))
 
 
 def given_or(value: Any, default: Any) -> Any:
@@ -128,7 +128,7 @@ def whole(values: Mapping[str, Any], name: str, default: int, allowed: range) ->
     value = given_or(values.get(name), default)
     if value not in allowed:
         sentence = f"{name.capitalize()} is {value}; it should lie between {allowed[0]} and {allowed[-1]}."
-        raise RowError(Problem(name, Fault.OUT_OF_RANGE, sentence))
+        raise RowError(Problem(name, RowFault.OUT_OF_RANGE, sentence))
     return int(value)
 
 
@@ -141,7 +141,7 @@ def guidance_of(values: Mapping[str, Any], default: float) -> float:
     value = float(given_or(values.get("guidance"), default))
     if not math.isfinite(value) or not 0 <= value <= 50:
         sentence = f"The guidance is {value}; it should lie between 0 and 50."
-        raise RowError(Problem("guidance", Fault.OUT_OF_RANGE, sentence))
+        raise RowError(Problem("guidance", RowFault.OUT_OF_RANGE, sentence))
     return value
 
 

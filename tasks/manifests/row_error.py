@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 
-class Fault(StrEnum):
+class RowFault(StrEnum):
     """The kinds of what may be wrong with a value."""
 
     EMPTY = "empty"
@@ -25,7 +25,7 @@ class Problem:
     """What is wrong with one value of a row."""
 
     column: str
-    fault: Fault
+    fault: RowFault
     sentence: str
 
 

@@ -53,7 +53,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Card:
+class RowCard:
     """A row as the page shows it."""
 
     id: str
@@ -108,9 +108,9 @@ def _spread(rows: pa.Table, most: int) -> pa.Table:
     return rows.take(pa.array([index * rows.num_rows // most for index in range(most)]))
 
 
-def _card(store: Store, row: dict[str, Any], up: str) -> Card:
+def _card(store: Store, row: dict[str, Any], up: str) -> RowCard:
     layered = bool(row["uri"] and row["layer_uris"])
-    return Card(
+    return RowCard(
         id=row["id"],
         status=row["status"],
         reason=row["reason"],

@@ -25,7 +25,7 @@ OPAQUE = 255
 
 
 @dataclass(frozen=True)
-class Layers:
+class LayeredPicture:
     """What was made of a source picture."""
 
     source: np.ndarray  # uint8 [height, width, 4]: the source picture at the size of the layers
@@ -40,7 +40,7 @@ class Layers:
 
 
 @dataclass(frozen=True)
-class Original:
+class LayerSource:
     """What layers were made of."""
 
     source: np.ndarray  # uint8 [height, width, 4], at the size of the layers
@@ -52,7 +52,7 @@ def layer_names(count: int) -> list[str]:
     return ["background", *(f"layer {index}" for index in range(1, count))][:count]
 
 
-class LayerShelf(Shelf[Layers]):
+class LayerShelf(Shelf[LayeredPicture]):
     """Layers, each an object, with the source picture at their size, `composite.png`, and `layers.psd` if it is wanted.
 
     The caption stands in the record of the master.
@@ -72,15 +72,15 @@ class LayerShelf(Shelf[Layers]):
         """See `Shelf`."""
         return find_master(self.store, key, extension="png", layered=True, from_before=self.from_before)
 
-    def read(self, master: Master) -> Layers:
+    def read(self, master: Master) -> LayeredPicture:
         """See `Shelf`."""
         original = self.original(master)
         layers = [self._picture(master, f"{number}.png") for number in range(len(master.layers))]
         if not layers or any(layer.shape != original.source.shape for layer in layers):
             raise ValueError("The stored layers are incomplete; remove their record to have them made again.")
-        return Layers(original.source, np.stack(layers), original.caption, self.masters.read(master, COMPOSITE))
+        return LayeredPicture(original.source, np.stack(layers), original.caption, self.masters.read(master, COMPOSITE))
 
-    def composite(self, key: str, contents: Layers) -> bytes:
+    def composite(self, key: str, contents: LayeredPicture) -> bytes:
         """Return `composite.png` as it is stored, or will be."""
         if contents.stored is not None:
             return contents.stored
@@ -89,7 +89,7 @@ class LayerShelf(Shelf[Layers]):
             whole, edits = over(whole, WHITE), [FLATTEN]
         return self._marked(whole, key, edits)
 
-    def original(self, master: Master) -> Original:
+    def original(self, master: Master) -> LayerSource:
         """Return what layers were made of.
 
         Raises:
@@ -97,9 +97,9 @@ class LayerShelf(Shelf[Layers]):
         """
         if SOURCE not in master.parts:
             raise ValueError("The stored layers have no source picture; remove their record to have them made again.")
-        return Original(self._picture(master, SOURCE), master.caption)
+        return LayerSource(self._picture(master, SOURCE), master.caption)
 
-    def keep(self, key: str, contents: Layers) -> tuple[Master, bool]:
+    def keep(self, key: str, contents: LayeredPicture) -> tuple[Master, bool]:
         """See `Shelf`."""
         objects = {f"{n}.png": self._marked(layer, f"{key}.{n}") for n, layer in enumerate(contents.layers)}
         # The source is somebody's photograph, as far as anybody knows: it isn't marked as made by a model.

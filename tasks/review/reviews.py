@@ -50,15 +50,15 @@ class Reviews:
         if said is None:
             return row
         of, verdict = said
-        ruling = self.decisions.on(row["key"], text_of(row))
-        verdict, decision = ruling.applied(of, verdict)
-        if decision is None and not ruling.unreadable:
+        history = self.decisions.on(row["key"], text_of(row))
+        verdict, decision = history.applied(of, verdict)
+        if decision is None and not history.unreadable:
             return row
         now = {
             **row,
             "reason": verdict.reason,
             "message": verdict.message,
-            "retryable": ruling.unreadable is not None,
+            "retryable": history.unreadable is not None,
             "asks": list(verdict.asks.items()),
             "reviewed_by": decision.by if decision else None,
             "reviewed_at": decision.at if decision else None,

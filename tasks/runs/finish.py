@@ -12,13 +12,13 @@ import pyarrow.compute as pc
 from models.files.temporary_folder import temporary_folder
 from tasks.catalogue.catalogue import PATH as CATALOGUE
 from tasks.catalogue.catalogue import Catalogue, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit, perhaps_dead, strike_command
+from tasks.catalogue.catalogue_edit import CatalogueEdit, perhaps_dead, strike_command
 from tasks.catalogue.duplicates import settle_duplicates
 from tasks.catalogue.retire import left_behind, retired
 from tasks.catalogue.row_versions import Merged, beside, merge
 from tasks.errors import RequestError
 from tasks.kinds.registry import kind_named
-from tasks.lane.record import Record
+from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.ledger.decision import Decisions
 from tasks.ledger.faults import told
 from tasks.ledger.plan import Plan
@@ -98,20 +98,20 @@ def settle(store: Store, prepared: Prepared, process: Process) -> Settled:
         if prepared.complete:
             return Settled(read_catalogue(store), rows, complete=True)
         ended, shards = run.outcomes(store, prepared.shards, pool)
-        record = Record(run.id, prepared.spec.model, kind_named(prepared.spec.kind).text_column)
+        record = OutcomeRecorder(run.id, prepared.spec.model, kind_named(prepared.spec.kind).text_column)
         outcomes = pa.concat_tables([ended, record.bad(rows, plan.planned_at)])
         reviews = Reviews(Decisions(store), pool)
 
         def change(before: Catalogue) -> pa.Table:
             merged = merge(before.table, rows, outcomes, run=run.id, planned_from=planned_from)
-            mine = settle_duplicates(reviews.settle(merged.mine, before.table), prepared.asking)
+            mine = settle_duplicates(reviews.settle(merged.mine, before.table), prepared.unlike_others)
             others = merged.others
             if prepared.retires:
                 others = retired(others, left_behind(others, prepared.manifest, store, pool), planned_from)
             whole = Merged(others, merged.newer, mine).whole()
             return before.table if whole.equals(before.table) else whole
 
-        edit = Edit(store, f"run {run.id}", process, prepared.editor, prepared.spec.from_before)
+        edit = CatalogueEdit(store, f"run {run.id}", process, prepared.editor, prepared.spec.from_before)
         return Settled(edit.commit(change), rows, shards == prepared.shards, edit.committed_as)
 
 

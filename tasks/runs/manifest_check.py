@@ -19,13 +19,13 @@ from tasks.job import Job
 from tasks.job_file import load_job
 from tasks.judging.attainable import check_attainable
 from tasks.judging.judges import load_policy
-from tasks.kinds.job_kind import Reading
+from tasks.kinds.job_kind import ManifestReading
 from tasks.kinds.registry import kind_named, kind_of, kind_of_columns
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.known_columns import holds_bytes
 from tasks.manifests.manifest import Manifest, open_manifest
 from tasks.manifests.row import BadRow
-from tasks.manifests.row_error import Fault
+from tasks.manifests.row_error import RowFault
 from tasks.manifests.suspicions import Suspicion, suspicions
 from tasks.stores.opening import open_store
 from tasks.stores.store import StoreAddressError
@@ -104,7 +104,7 @@ def check_manifest(
             raise RequestError(str(error)) from error
 
 
-def _failing(manifest: Manifest, reading: Reading, job: Job) -> list[Failing]:
+def _failing(manifest: Manifest, reading: ManifestReading, job: Job) -> list[Failing]:
     groups: dict[tuple[str, str, str], Failing] = {}
     images = [name for name in manifest.columns.image if holds_bytes(manifest.schema.field(name).type)]
     columns = [name for name in manifest.schema.names if name in manifest.columns.known and name not in images]
@@ -129,7 +129,7 @@ def _without_picture(manifest: Manifest, batch: pa.RecordBatch) -> Iterator[BadR
             empty = pc.fill_null(pc.equal(batch.column(name), ""), True)
             for row_id in batch.column("id").filter(empty).to_pylist():
                 sentence = f"The {name} is empty; it should be a picture's bytes or its address."
-                yield BadRow(row_id, "", sentence, column=name, fault=Fault.EMPTY)
+                yield BadRow(row_id, "", sentence, column=name, fault=RowFault.EMPTY)
 
 
 class _Profiles:

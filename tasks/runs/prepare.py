@@ -19,7 +19,7 @@ from safety.marks.credentials import CredentialsError
 from safety.pictures.profile import Profile, ProfileError
 from safety.policy.policy import Policy
 from tasks.catalogue.catalogue import Catalogue, check_carried, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit
+from tasks.catalogue.catalogue_edit import CatalogueEdit
 from tasks.catalogue.expectation import Expectation, expect, shapes_of
 from tasks.catalogue.retire import left_behind
 from tasks.catalogue.row_versions import beside
@@ -36,7 +36,7 @@ from tasks.kinds.job_kind import JobKind, Resolved
 from tasks.kinds.registry import kind_of
 from tasks.lane.lane_spec import LaneSpec, model_name
 from tasks.ledger.decision import Decisions
-from tasks.ledger.plan import Census, Plan, Planner, Unread, write_plan
+from tasks.ledger.plan import Plan, PlanCounts, Planner, Unread, write_plan
 from tasks.ledger.run import Run, run_name
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.key import Maker, judgement
@@ -53,7 +53,7 @@ from tasks.stores.store import Store, StoreAddressError
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What a command asks for: a job, and which part of it."""
 
     job: Job
@@ -75,7 +75,7 @@ class Prepared:
     manifest: str  # its address
     manifest_state: str = ""  # as it was planned: see `tasks.manifests.manifest_state`
     editor: str = ""  # the name under which this process edits the catalogue: see `tasks.catalogue.catalogue_edit`
-    asking: tuple[str, ...] = ()  # profiles of its rows that allow no picture like another one's
+    unlike_others: tuple[str, ...] = ()  # profiles of its rows that allow no picture like another one's
     retires: bool = False  # rows that left the manifest are withdrawn
     limited: bool = False  # the plan is about the manifest's first rows only
     unread: Unread = field(default_factory=Unread)
@@ -89,14 +89,14 @@ class Prepared:
 
     def leave(self) -> None:
         """Let others prune the store again, where the run ends without a commit."""
-        Edit(self.store, f"run {self.run.id}", name=self.editor).leave()
+        CatalogueEdit(self.store, f"run {self.run.id}", name=self.editor).leave()
 
 
 @dataclass(frozen=True)
 class Checked:
     """Everything a request names, found and opened."""
 
-    request: Request
+    request: RunRequest
     store: Store
     kind: JobKind[Any]
     resolved: Resolved
@@ -104,9 +104,9 @@ class Checked:
     policy: Policy
     profiles: dict[str, Profile]  # by name, filled as rows name them
     precision: str
-    _judged_by: dict[str, str] = field(default_factory=dict)  # by profile: asked for every row
+    _policy_fingerprints: dict[str, str] = field(default_factory=dict)  # by profile: asked for every row
 
-    def judged_by(self, profile: str) -> str:
+    def policy_fingerprint(self, profile: str) -> str:
         """Names the judges of a profile's pictures.
 
         Raises:
@@ -117,8 +117,8 @@ class Checked:
             check_attainable(loaded, self.request.job, self.policy, gives_pictures=self.kind.gives_pictures)
             self.profiles[profile] = loaded
             judges = judgement(self.policy.digest, self.clip_revision, loaded.digest, self.other_classifiers)
-            self._judged_by[profile] = judges
-        return self._judged_by[profile]
+            self._policy_fingerprints[profile] = judges
+        return self._policy_fingerprints[profile]
 
     @property
     def clip_revision(self) -> str:
@@ -145,11 +145,11 @@ class Checked:
         return Maker(
             resolved.checkpoint.revision,
             self.precision,
-            resolved.making.form,
+            resolved.result_spec.form,
             loras=tuple((lora.revision, lora.scale) for lora in resolved.loras),
             scheduler=resolved.scheduler,
             step_cache=self.request.job.model.step_cache,
-            finish=resolved.making.finish,
+            finish=resolved.result_spec.finish,
         )
 
     def name(self, manifest: Manifest) -> str:
@@ -172,7 +172,7 @@ class Checked:
         return run_name(manifest.digest, deciding, self.request.limit, self.request.retry)
 
     @property
-    def asking(self) -> tuple[str, ...]:
+    def unlike_others(self) -> tuple[str, ...]:
         """The profiles of the manifest's rows that allow no picture like another one's."""
         return tuple(sorted(name for name, profile in self.profiles.items() if profile.unlike_others))
 
@@ -190,7 +190,7 @@ class Checked:
             policy=self.policy,
             profiles=dict(self.profiles),
             kind=self.kind.name,
-            making=self.resolved.making,
+            result_spec=self.resolved.result_spec,
             hardware=job.hardware,
             precision=self.precision,
             step_cache=job.model.step_cache,
@@ -199,7 +199,7 @@ class Checked:
         )
 
 
-def check(request: Request) -> Checked:
+def check(request: RunRequest) -> Checked:
     """Find and open everything that a request names, before any work.
 
     Raises:
@@ -224,9 +224,9 @@ def check(request: Request) -> Checked:
             profiles={},
             precision=resolved_precision(job, resolved.checkpoint),
         )
-        checked.judged_by(job.marketplace.profile)
+        checked.policy_fingerprint(job.marketplace.profile)
         check_probe(checked.policy, resolved.checkpoint)
-        resolved.making.marking.open(kind.source_type)  # says now what wouldn't sign later
+        resolved.result_spec.marking.open(kind.source_type)  # says now what wouldn't sign later
     return checked
 
 
@@ -266,13 +266,13 @@ def opened_manifest(checked: Checked) -> Iterator[Manifest]:
         yield open_manifest(address, fetched, resolved.columns, template_columns=resolved.template_columns)
 
 
-def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path, *, keep: bool = True) -> Census:
+def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path, *, keep: bool = True) -> PlanCounts:
     """Plan what is still to do into `file`. With `keep`, pictures that the manifest holds are put into the store."""
     with checked.resolved.reader(checked.store if keep else None) as rows:
         planner = Planner(
             rows=rows,
             maker=checked.maker,
-            judged_by=checked.judged_by,
+            policy_fingerprint=checked.policy_fingerprint,
             label_of=checked.label_of,
             known=catalogue.known,
             retry=checked.request.retry,
@@ -285,7 +285,7 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
             file,
             limit=checked.request.limit,
             planned_from=catalogue.state.version,
-            unlike_others=lambda: checked.asking,
+            unlike_others=lambda: checked.unlike_others,
         )
 
 
@@ -293,7 +293,7 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
 class Estimate:
     """What a run would do, for `--dry-run`."""
 
-    census: Census
+    plan_counts: PlanCounts
     expectation: Expectation | None  # of drawing all that is to be done
     price_per_hour: float | None  # of the device that draws
     bytes_a_row: float | None  # of what is stored, likewise
@@ -303,17 +303,17 @@ class Estimate:
     warnings: tuple[str, ...] = ()  # of the manifest and of what judges it, in sentences
 
 
-def estimate(request: Request) -> Estimate:
+def estimate(request: RunRequest) -> Estimate:
     """What a request would do. Writes nothing to the store."""
     checked = check(request)
     catalogue = read_catalogue(checked.store)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         check_carried(catalogue, manifest)
         file = folder / "plan.parquet"
-        census = draft(checked, manifest, catalogue, file, keep=False)
+        plan_counts = draft(checked, manifest, catalogue, file, keep=False)
         return Estimate(
-            census,
-            _expectation(checked, catalogue, census.shapes),
+            plan_counts,
+            _expectation(checked, catalogue, plan_counts.shapes),
             request.job.hardware.price_per_hour,
             catalogue.bytes_a_row(),
             published_twice=checked.store.copies_take_room,
@@ -323,7 +323,7 @@ def estimate(request: Request) -> Estimate:
         )
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: RunRequest) -> Prepared:
     """Check a request, find its run in the store or start it, and write the plan.
 
     Raises:
@@ -339,21 +339,21 @@ def prepare(request: Request) -> Prepared:
         check_carried(read_catalogue(store), manifest)
 
         def plan(catalogue: Catalogue) -> bool:
-            census = draft(checked, manifest, catalogue, file)
+            plan_counts = draft(checked, manifest, catalogue, file)
             if manifest_state(request.job.manifest) != state:
                 raise ManifestError(
                     f"The manifest {manifest.name} was written while it was read, so its rows may be of two versions: "
                     "give the command again when it is whole."
                 )
             retires = request.retire_missing and _left_behind(checked, catalogue, Plan(file)) > 0
-            return census.to_do > 0 or retires
+            return plan_counts.to_do > 0 or retires
 
         process, document = this_process(), _document(checked, manifest)
         taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
         try:
             return replace(_prepared(checked, taken, process, _warnings(checked, manifest)), manifest_state=state)
         except BaseException:
-            Edit(store, f"run {taken.run.id}", process, taken.editor).leave()
+            CatalogueEdit(store, f"run {taken.run.id}", process, taken.editor).leave()
             raise
 
 
@@ -367,7 +367,7 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tupl
     """What lanes and the end of a run need to know of one that was taken up."""
     request, plan = checked.request, taken.plan
     for profile in plan.profiles():
-        checked.judged_by(profile)
+        checked.policy_fingerprint(profile)
     shards = 0 if taken.complete else plan.shards
     with process.threads() as pool:
         ended, _ = taken.run.outcomes(checked.store, shards, pool)
@@ -380,7 +380,7 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tupl
         spec=checked.spec(taken.run, from_before=taken.catalogue.state.from_before or plan.planned_from is None),
         manifest=request.job.manifest,
         editor=taken.editor,
-        asking=checked.asking,
+        unlike_others=checked.unlike_others,
         retires=request.retire_missing,
         limited=request.limit is not None,
         unread=plan.unread,

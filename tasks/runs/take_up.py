@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.catalogue.catalogue import Catalogue, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit, tidy
+from tasks.catalogue.catalogue_edit import CatalogueEdit, tidy
 from tasks.ledger.plan import Plan
 from tasks.ledger.run import Run, open_run, write_json
 from tasks.processes.process import Process
@@ -53,7 +53,7 @@ def take_up(
     if not planned and not draft(catalogue) and before is not None and before.is_planned(store):
         tidy(store, catalogue, process)
         return TakenUp(before, Plan(file, store.uri_of(before.path("plan.parquet"))), True, catalogue, "")
-    edit = Edit(store, f"run {run.id}", process)
+    edit = CatalogueEdit(store, f"run {run.id}", process)
     edit.come_in()
     try:
         if store.download(path, file) is None:

@@ -25,7 +25,7 @@ from tasks.job import GenerateJob
 from tasks.manifests.manifest_state import manifest_state
 from tasks.review.decide import decide, waiting
 from tasks.runs.finish import report_store
-from tasks.runs.prepare import Request, estimate
+from tasks.runs.prepare import RunRequest, estimate
 from tasks.sources.source import Sources, folder_of
 from tasks.sources.web_source import WebSource
 from tasks.stores.opening import SCHEMES, open_store
@@ -223,8 +223,8 @@ def test_a_folder_of_manifests_is_read_and_a_dry_run_writes_nothing(objects: dic
         objects[f"in/{name}.parquet"] = parquet([row])
     before, state = dict(objects), manifest_state("memory://shop/in/")
     job = GenerateJob.of(manifest="memory://shop/in/", store="memory://shop/out", **SMALL)
-    told = estimate(Request(job))
-    assert (told.census.rows, told.census.to_do, told.published_twice) == (2, 2, True)
+    told = estimate(RunRequest(job))
+    assert (told.plan_counts.rows, told.plan_counts.to_do, told.published_twice) == (2, 2, True)
     assert objects == before
     objects["in/b.parquet"] = parquet(ROWS[:1])
     assert manifest_state("memory://shop/in/") != state

@@ -24,7 +24,7 @@ from models.engines.engine import Picture
 from safety.marks.provenance import DigitalSourceType
 from safety.verdict import Reason, Verdict, allow, refuse
 from tasks.job import Job
-from tasks.kinds.job_kind import JobKind, Reading, Resolved
+from tasks.kinds.job_kind import JobKind, ManifestReading, Resolved
 from tasks.kinds.job_marking import marking_of
 from tasks.kinds.job_originals import intake_of, opened_originals
 from tasks.lane.lane_resources import LaneResources
@@ -36,7 +36,7 @@ from tasks.manifests.key import seed_of
 from tasks.manifests.known_columns import Columns
 from tasks.manifests.manifest import known_values
 from tasks.manifests.row import BadRow, Row, check_id, check_read, profile_of, whole
-from tasks.manifests.row_error import Fault, Problem, RowError
+from tasks.manifests.row_error import Problem, RowError, RowFault
 from tasks.results.encoding import Encoding
 from tasks.results.marking import Marking
 from tasks.results.retouching import Retouching
@@ -78,7 +78,7 @@ def asked_of(values: Mapping[str, Any], job: TintJob) -> Row:
     check_id(values["id"])
     check_read(values)
     if not (values.get("colour") or "").strip():
-        raise RowError(Problem("colour", Fault.EMPTY, "The colour is empty."))
+        raise RowError(Problem("colour", RowFault.EMPTY, "The colour is empty."))
     seed = whole(values, "seed", seed_of(job.sampling.seed, values["id"]), range(2**63))
     return Row(values["id"], values["colour"], "", seed, 0, 0, 1, 1.0, profile_of(values, job.marketplace.profile))
 
@@ -126,7 +126,7 @@ class Tinter:
 
 
 def resolve(job: TintJob) -> Resolved:
-    making = Tinting(
+    result_spec = Tinting(
         intake_of(job.manifest, job.sources),
         job.strength,
         marking_of(job.marketplace),
@@ -134,13 +134,13 @@ def resolve(job: TintJob) -> Resolved:
 
     @contextmanager
     def rows(store: Store | None) -> Iterator[TintRows]:
-        with opened_originals(making.intake, store) as originals:
+        with opened_originals(result_spec.intake, store) as originals:
             yield TintRows(job, originals)
 
-    return Resolved(CHECKPOINT, (), "checkpoint", making, columns=COLUMNS, template_columns=None, reader=rows)
+    return Resolved(CHECKPOINT, (), "checkpoint", result_spec, columns=COLUMNS, template_columns=None, reader=rows)
 
 
-def reading(job: TintJob) -> Reading:
+def reading(job: TintJob) -> ManifestReading:
     def bad_rows(batch: pa.RecordBatch) -> Iterator[BadRow]:
         for values in known_values(batch, COLUMNS):
             try:
@@ -148,7 +148,7 @@ def reading(job: TintJob) -> Reading:
             except RowError as error:
                 yield BadRow.of(values["id"], "", error)
 
-    return Reading(COLUMNS, None, bad_rows)
+    return ManifestReading(COLUMNS, None, bad_rows)
 
 
 def compare(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
@@ -160,13 +160,13 @@ def compare(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
 
 
 def open_engine(spec: LaneSpec) -> Any:
-    assert isinstance(spec.making, Tinting)
-    return Tinter(spec.making.strength)
+    assert isinstance(spec.result_spec, Tinting)
+    return Tinter(spec.result_spec.strength)
 
 
 def open_stages(resources: LaneResources) -> PictureStages:
-    making, encoding = resources.spec.making, Encoding("png", 100)
-    assert isinstance(making, Tinting)
+    result_spec, encoding = resources.spec.result_spec, Encoding("png", 100)
+    assert isinstance(result_spec, Tinting)
 
     def draw(rows: Sequence[PlannedRow], screened: Screened, _: object) -> Iterator[list[Picture]]:
         tinter: Tinter = resources.engine()
@@ -178,12 +178,12 @@ def open_stages(resources: LaneResources) -> PictureStages:
         shelf=PictureShelf(resources.store, encoding),
         encoding=encoding,
         retouching=Retouching(),
-        marker=making.marking.open(TINT.source_type),
-        originals=resources.original_reader(making.intake, keeps_alpha=False),
+        marker=result_spec.marking.open(TINT.source_type),
+        originals=resources.original_reader(result_spec.intake, keeps_alpha=False),
         conditions=True,
         compare=compare,
         pool=resources.pool,
-        record=resources.record,
+        recorder=resources.recorder,
     )
 
 

@@ -21,9 +21,9 @@ import pyarrow as pa
 from safety.verdict import Reason, Verdict, allow, ask, refuse
 from tasks.catalogue.catalogue import PATH, Catalogue
 from tasks.lane.keep import kept
-from tasks.lane.record import Record
-from tasks.lane.screen import masters_of, rulings_on, sorted_out
-from tasks.lane.stages import Classified, Found, Judged, Rendered
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.screen import decisions_on, masters_of, sort_rows
+from tasks.lane.stages import Classified, Judged, Rendered, StoredRow
 from tasks.ledger.decision import Answer, Decisions
 from tasks.ledger.plan import Plan, PlannedRow, Planner, write_plan
 from tasks.ledger.run import write_json
@@ -118,17 +118,17 @@ class Command:
                 return
             plan, run = Plan(file), prepared.run
             stages = Stages(store, self, process.owner.host, prepared.spec.from_before)
-            record = Record(run.id, "model", "prompt")
+            recorder = OutcomeRecorder(run.id, "model", "prompt")
             for shard in run.left(store, range(prepared.shards), Inline()):
                 rows = plan.shard(shard)
-                left, masters, failed = masters_of(rows, stages.shelf, Inline(), record)
-                rulings = rulings_on(left, Decisions(store), Inline())
-                screened = sorted_out(
-                    shard, left, [allow()] * len(left), rulings, masters, [None] * len(left), record=record
+                left, masters, failed = masters_of(rows, stages.shelf, Inline(), recorder)
+                histories = decisions_on(left, Decisions(store), Inline())
+                screened = sort_rows(
+                    shard, left, [allow()] * len(left), histories, masters, [None] * len(left), recorder=recorder
                 )
                 made: Classified = [stages.made(planned) for planned in screened.to_render]
                 judged = [*made, *stages.classify([*screened.found], screened)]
-                ended = kept(judged, screened, stages=stages, pool=Inline(), record=record)
+                ended = kept(judged, screened, stages=stages, pool=Inline(), recorder=recorder)
                 run.commit(store, shard, [*screened.ended, *failed, *ended])
             settled = settle(store, prepared, process)
             if settled.complete:
@@ -139,16 +139,20 @@ class Command:
             planner = Planner(
                 rows=Rows(self),
                 maker=Maker("checkpoint", "float32", ("png", None)),
-                judged_by=lambda _: self.judge.__name__,
+                policy_fingerprint=lambda _: self.judge.__name__,
                 known=catalogue.known,
                 retry=frozenset(),
                 shard_rows=self.shard_rows,
                 decided=partial(ends_waiting, Decisions(store)),
             )
-            census = write_plan(
-                planner, Manifest(self), file, planned_from=catalogue.state.version, unlike_others=lambda: self.asking
+            plan_counts = write_plan(
+                planner,
+                Manifest(self),
+                file,
+                planned_from=catalogue.state.version,
+                unlike_others=lambda: self.unlike_others,
             )
-            return census.to_do > 0 or self.retires
+            return plan_counts.to_do > 0 or self.retires
 
         job = {"manifest": "manifest.parquet"}
         document = {"job": job, "model": "model", "text_column": "prompt", "retire_missing": self.retires}
@@ -164,12 +168,12 @@ class Command:
             spec=spec,
             manifest="manifest.parquet",
             editor=taken.editor,
-            asking=self.asking,
+            unlike_others=self.unlike_others,
             retires=self.retires,
         )
 
     @property
-    def asking(self) -> tuple[str, ...]:
+    def unlike_others(self) -> tuple[str, ...]:
         return ("none",) if self.unlike else ()
 
 
@@ -214,7 +218,7 @@ class Stages:
 
     def classify(self, batch: Rendered, screened: object) -> Classified:
         del screened
-        found = [thing for thing in batch if isinstance(thing, Found)]
+        found = [thing for thing in batch if isinstance(thing, StoredRow)]
         return [self._judged(one.planned, self.shelf.read(one.master), 0.0, master=one.master) for one in found]
 
     def _judged(self, planned: PlannedRow, picture: bytes, seconds: float, **where: Any) -> Judged:

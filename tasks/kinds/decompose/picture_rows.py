@@ -28,8 +28,8 @@ from tasks.manifests.row import (
     profile_of,
     whole,
 )
-from tasks.manifests.row_error import Fault, Problem, RowError
-from tasks.rows.originals import READING_THREADS, Original, Originals
+from tasks.manifests.row_error import Problem, RowError, RowFault
+from tasks.rows.originals import READING_THREADS, OriginalReference, Originals
 from tasks.sources.source_error import SourceError
 
 RESOLUTIONS = range(64, 2049)  # pixels
@@ -126,11 +126,11 @@ class PictureRows:
             return BadRow(row_id, caption, error.message, error.reason, error.retryable)
 
 
-def _size(original: Original, resolution: int, multiple: int) -> tuple[int, int]:
+def _size(original: OriginalReference, resolution: int, multiple: int) -> tuple[int, int]:
     """Return the width and height of a picture's layers; raise RowError where they can't have its aspect."""
     try:
         size = layers_size(original.width, original.height, resolution, multiple)
         check_aspect(original.width, original.height, size)
     except ValueError as error:
-        raise RowError(Problem("image", Fault.ASPECT, str(error))) from error
+        raise RowError(Problem("image", RowFault.ASPECT, str(error))) from error
     return size

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.manifests.row import BadRow, Row
-from tasks.rows.originals import READING_THREADS, Original, Originals
+from tasks.rows.originals import READING_THREADS, OriginalReference, Originals
 from tasks.sources.source_error import SourceError
 
 
@@ -36,7 +36,7 @@ class ControlledRows:
         self.originals.keep(row)
 
 
-def _after(row: Row, look: Future[Original]) -> Row | BadRow:
+def _after(row: Row, look: Future[OriginalReference]) -> Row | BadRow:
     """A row that is drawn after a control picture, or fails with it."""
     try:
         control = look.result()

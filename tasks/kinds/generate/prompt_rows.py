@@ -28,7 +28,7 @@ from tasks.manifests.row import (
     profile_of,
     whole,
 )
-from tasks.manifests.row_error import Fault, Problem, RowError
+from tasks.manifests.row_error import Problem, RowError, RowFault
 
 SMALLEST, LARGEST = 64, 4096  # pixels a side
 MAX_VARIANTS = 64
@@ -62,7 +62,7 @@ class PromptTemplate:
         for name in self.columns:
             if values[name] is None or not str(values[name]).strip():
                 sentence = f"The prompt template reads the column {name!r}, which is empty in this row."
-                raise RowError(Problem(name, Fault.EMPTY, sentence))
+                raise RowError(Problem(name, RowFault.EMPTY, sentence))
         return "".join(text + (str(values[name]).strip() if name else "") for text, name, _, _ in self.parts)
 
 
@@ -125,7 +125,7 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
         check_read(values)
         if not prompt.strip():
             if defaults.template is None:
-                raise RowError(Problem("prompt", Fault.EMPTY, "The prompt is empty."))
+                raise RowError(Problem("prompt", RowFault.EMPTY, "The prompt is empty."))
             check_read(carried)
             prompt = defaults.template.fill({**carried, **values})
         check_length("prompt", prompt)
@@ -180,5 +180,5 @@ def _side(values: Mapping[str, Any], name: str, default: int, multiple: int) -> 
     value = given_or(values.get(name), default)
     if value % multiple or not SMALLEST <= value <= LARGEST:
         sentence = f"The {name} is {value}; it should be a multiple of {multiple} between {SMALLEST} and {LARGEST}."
-        raise RowError(Problem(name, Fault.OUT_OF_RANGE, sentence))
+        raise RowError(Problem(name, RowFault.OUT_OF_RANGE, sentence))
     return int(value)

@@ -23,9 +23,9 @@ from tasks.checkpoints.checkpoints import find_clip
 from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
 from tasks.lane.keep import kept
+from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.picture_stages import PictureStages
-from tasks.lane.record import Record
-from tasks.lane.stages import Found, Made, Screened
+from tasks.lane.stages import Made, Screened, StoredRow
 from tasks.ledger.plan import PlannedRow
 from tasks.manifests.row import Row
 from tasks.outcome import Outcome
@@ -87,7 +87,7 @@ def stages_of(judges: Judges, store: Store, pool: ThreadPoolExecutor) -> Callabl
             originals=None,
             conditions=False,
             pool=pool,
-            record=Record("run", "model", "prompt"),
+            recorder=OutcomeRecorder("run", "model", "prompt"),
         )
 
     return make
@@ -104,20 +104,20 @@ def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
     return np.asarray(image)
 
 
-def end(stages: PictureStages, thing: Made | Found) -> Outcome:
+def end(stages: PictureStages, thing: Made | StoredRow) -> Outcome:
     """Classify one row and store it, as `classify` and `keep` do."""
     (reading,) = stages.judges.screen(["a red mug"])
     screened = Screened(0, [], [], [], {"mug": reading.kept}, sources={"mug": (drawn(),)})
     judged = stages.classify([thing], screened)
-    (outcome,) = kept(judged, screened, stages=stages, pool=stages.pool, record=stages.record)
+    (outcome,) = kept(judged, screened, stages=stages, pool=stages.pool, recorder=stages.recorder)
     return outcome
 
 
-def found(stages: PictureStages, profile: str) -> Found:
+def found(stages: PictureStages, profile: str) -> StoredRow:
     """The row, with what is stored under its key."""
     master = stages.shelf.find(KEY)
     assert master is not None
-    return Found(planned(profile), master)
+    return StoredRow(planned(profile), master)
 
 
 def stored(store: Store, outcome: Outcome) -> bytes:

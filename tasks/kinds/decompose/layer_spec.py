@@ -14,7 +14,7 @@ from tasks.stores.store import Store
 
 
 @dataclass(frozen=True)
-class Decomposition:
+class LayerSpec:
     """What a decompose job says."""
 
     intake: Intake  # of source pictures

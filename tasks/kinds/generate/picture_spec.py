@@ -29,7 +29,7 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureSpec:
     """What a generate job says."""
 
     encoding: Encoding

@@ -24,7 +24,7 @@ TextColumn = Literal["prompt", "caption"]
 
 
 @dataclass(frozen=True)
-class Record:
+class OutcomeRecorder:
     """What every outcome of a run has in common."""
 
     run: str
@@ -42,7 +42,7 @@ class Record:
             **said(row.prompt, self.text_column),
             model=self.model,
             profile=row.profile,
-            policy_fingerprint=planned.judged_by,
+            policy_fingerprint=planned.policy_fingerprint,
             run=self.run,
             attempt=planned.attempt,
             **what,
@@ -66,7 +66,7 @@ class Record:
             **what,
         )
 
-    def taken(self, planned: PlannedRow, picture: Picture) -> Made | Outcome:
+    def rendered(self, planned: PlannedRow, picture: Picture) -> Made | Outcome:
         """What an engine gave for a row, as the next stage wants it."""
         if picture.pixels is not None:
             return Made(planned, picture.pixels, picture.seconds)
