@@ -67,7 +67,7 @@ def takes(fields: Mapping[str, JobField], names: Iterable[str] | None = None) ->
 
 
 def _option(name: str, given: JobField) -> inspect.Parameter:
-    """A field as an option, among those of its section: what isn't given is left to the job file, then to the job."""
+    """Return a field as an option in its section: what isn't given is left to the job file, then to the job."""
     field = given.info
     kind: Any = field.annotation
     if get_origin(kind) is not Literal and type(None) in get_args(kind):

@@ -102,7 +102,7 @@ def _run_flow(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_m
 
 
 def show_summary(console: Console, summary: Summary) -> None:
-    """One table: how the rows ended and why, and where to look."""
+    """Show one table: how the rows ended and why, and where to look."""
     table = Table(title=_title(summary), title_justify="left", title_style="bold", pad_edge=False, box=None)
     table.add_column("outcome")
     table.add_column("rows", justify="right")
@@ -144,7 +144,7 @@ def show_summary(console: Console, summary: Summary) -> None:
 
 
 def show_estimate(console: Console, estimate: Estimate) -> None:
-    """What a run would do, before it does it."""
+    """Show what a run would do, before it does it."""
     plan_counts = estimate.plan_counts
     table = Table(
         title="Dry run: nothing was written", title_justify="left", title_style="bold", pad_edge=False, box=None
@@ -175,13 +175,13 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
 
 
 def _show_warnings(console: Console, warnings: Sequence[str]) -> None:
-    """What looks wrong in a manifest, and was read all the same."""
+    """Show what looks wrong in a manifest, and was read all the same."""
     for sentence in warnings:
         console.print(f"{'look at':10} {escape(sentence)}", style="yellow", soft_wrap=True, highlight=False)
 
 
 def _duration(estimate: Estimate) -> str:
-    """How long it would take, and what that would cost."""
+    """Return how long it would take, and what that would cost."""
     expected, price = estimate.expectation, estimate.price_per_hour
     if not estimate.plan_counts.to_do:
         return "That takes no rendering."

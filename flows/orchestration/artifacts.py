@@ -26,7 +26,7 @@ def publish_summary(telling: Telling, summary: Summary) -> None:
 
 
 def summary_text(summary: Summary) -> str:
-    """The counts and causes of a run as Markdown."""
+    """Return the counts and causes of a run as Markdown."""
     rows = [f"| {status} | {count} |" for status, count in summary.statuses.items()]
     causes = [f"| {c.status} | {c.reason} | {c.rows} |" for c in summary.causes]
     table = ["| outcome | rows |", "| --- | ---: |", *rows]

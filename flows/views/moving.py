@@ -26,7 +26,7 @@ WORDS: dict[Step, str] = {"fetch": "fetching", "store": "storing", "check": "che
 
 
 def say(console: Console, sentence: str) -> None:
-    """A sentence about something that a person would wonder about."""
+    """Print a sentence about something that a person would wonder about."""
     console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 

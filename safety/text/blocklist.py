@@ -101,7 +101,7 @@ class Blocklist:
         return type(self), (self.entries,)
 
     def extended(self, *, refuse: Sequence[str] = (), allow: Sequence[str] = ()) -> Blocklist:
-        """The same lists with more terms and exceptions, which a policy may bring itself."""
+        """Return the same lists with more terms and exceptions, which a policy may bring itself."""
         more = [BlocklistEntry(text, "policy", "policy") for text in refuse]
         more += [BlocklistEntry(text, "policy", "policy", exception=True) for text in allow]
         return Blocklist([*self.entries, *more]) if more else self
@@ -112,11 +112,11 @@ class Blocklist:
         return sorted([entry.language, entry.list, "!" * entry.exception, entry.text] for entry in self.entries)
 
     def search(self, text: str | Normalised) -> Hit | None:
-        """The first listed term in `text`, or None. Time grows in proportion to the text."""
+        """Return the first listed term in `text`, or None. Time grows in proportion to the text."""
         return next((found.entry.hit for found in self.find(text) if not found.entry.exception), None)
 
     def find(self, text: str | Normalised) -> Iterator[FoundEntry]:
-        """Everything listed in `text`: terms, and the exceptions that allow what they name."""
+        """Give everything listed in `text`: terms, and the exceptions that allow what they name."""
         for reading in (normalise(text) if isinstance(text, str) else text).readings:
             yield from self._find_words(reading)
             yield from self._find_unspaced(reading)
@@ -189,7 +189,7 @@ class Blocklist:
     def _longest_at(
         self, reading: Reading, forms: Sequence[_Forms | None], start: int
     ) -> tuple[BlocklistEntry | None, int]:
-        """The longest entry that starts at word `start`, and its length in words."""
+        """Return the longest entry that starts at word `start`, and its length in words."""
         best: tuple[BlocklistEntry | None, int] = (None, 0)
         nodes, one_clause = [self._words], True
         for at in range(start, len(forms)):
@@ -208,7 +208,7 @@ class Blocklist:
     def _find_inside(
         self, word: str, offset: int, matches: Sequence[tuple[int, int]], joined: str
     ) -> Iterator[FoundEntry]:
-        """Long terms in a word that starts at `offset` of the text `joined`, where `matches` are."""
+        """Find long terms in a word that starts at `offset` of the text `joined`, where `matches` are."""
         found: list[tuple[int, int, BlocklistEntry]] = []
         for start, end in matches:
             listed_as, entry = self._inside.get(joined[start:end], ("", _NOWHERE))
@@ -231,7 +231,7 @@ class Blocklist:
         yield from (FoundEntry(entry, entry.text) for entry in _longest(found))
 
     def _find_pieces(self, reading: Reading, starts: Iterable[int], used: set[int]) -> Iterator[FoundEntry]:
-        """Words taken apart: "h a n d g u n", "pis-tol", "han dgun"."""
+        """Find words that were taken apart: "h a n d g u n", "pis-tol", "han dgun"."""
         words = reading.words
         for start in starts:
             joined, tight, single, lettered = "", True, True, True
@@ -254,7 +254,7 @@ class Blocklist:
 def _fitting(
     reading: Reading, found: Sequence[tuple[int, int, BlocklistEntry]]
 ) -> list[tuple[int, int, BlocklistEntry]]:
-    """What of an unspaced script is meant where words have something between them.
+    """Return what of an unspaced script is meant where words have something between them.
 
     An exception doesn't reach from one clause into the next. And a term that begins inside a word and ends in another
     gives way to an exception there: a grey hair dryer (吹风机 枪灰色) is no machine gun (机枪), but 手 枪灰色 is a gun.
@@ -280,14 +280,14 @@ def _fitting(
 
 
 def _tight_starts(reading: Reading) -> set[int]:
-    """Words, of letters that make up words, that the next one follows without a space."""
+    """Return words, of letters that make up words, that the next one follows without a space."""
     words, gaps = reading
     tight = map(_TIGHT.__getitem__, gaps)
     return {at - 1 for at, follows in enumerate(tight) if follows and at and words[at - 1] < _FIRST_UNSPACED}
 
 
 def _single_starts(words: Sequence[str]) -> set[int]:
-    """Single characters that are followed by so many that they may spell a word."""
+    """Return single characters that are followed by so many that they may spell a word."""
     lengths = [*map(len, words)]
     if lengths.count(1) < SPELLED:
         return set()
@@ -298,20 +298,20 @@ _TIGHT = Memo(lambda gap: not any(map(str.isspace, gap)))
 
 
 def _automaton(texts: Iterable[str]) -> AhoCorasick | None:
-    """Finds many texts in another at once."""
+    """Return what finds many texts in another at once."""
     patterns = list(dict.fromkeys(texts))
     return AhoCorasick(patterns) if patterns else None
 
 
 def _matches(automaton: AhoCorasick | None, text: str) -> list[tuple[int, int]]:
-    """Where each of an automaton's texts starts and ends in `text`, also those inside others."""
+    """Return where each of an automaton's texts starts and ends in `text`, also those inside others."""
     if automaton is None:
         return []
     return [(start, end) for _, start, end in automaton.find_matches_as_indexes(text, overlapping=True)]
 
 
 def _longest(found: Sequence[tuple[int, int, BlocklistEntry]]) -> Iterator[BlocklistEntry]:
-    """From left to right, the longest at each place; what begins inside one that was taken isn't looked at."""
+    """Give the longest at each place, from left to right; what begins inside one that was taken isn't looked at."""
     done = 0
     for start, end, entry in sorted(found, key=lambda match: (match[0], -match[1])):
         if start >= done:
@@ -320,7 +320,7 @@ def _longest(found: Sequence[tuple[int, int, BlocklistEntry]]) -> Iterator[Block
 
 
 def _means(joined: str, entry: BlocklistEntry) -> bool:
-    """Whether pieces spell the entry out: digits for letters only among letters, and a listed digit as it stands."""
+    """Say whether pieces spell the entry out: digits for letters only among letters, a listed digit as it stands."""
     if any(map(str.isdigit, entry.text)):
         return joined == "".join(entry_words(entry))
     return sum(map(str.isalpha, joined)) >= 2

@@ -41,7 +41,7 @@ class BlocklistEntry:
 
 
 def read_entries(path: Path) -> Iterator[BlocklistEntry]:
-    """The entries of a file: a `[section]` above its terms, a term a line, `# comments`, and `!exceptions`.
+    """Give the entries of a file: a `[section]` above its terms, a term a line, `# comments`, and `!exceptions`.
 
     Raises:
         BlocklistError: if the file is missing, isn't UTF-8, or has a line that says nothing to search for.
@@ -75,7 +75,7 @@ def read_entries(path: Path) -> Iterator[BlocklistEntry]:
 
 
 def check_entry(entry: BlocklistEntry) -> BlocklistEntry:
-    """The same entry, if it can be searched for.
+    """Return the same entry, if it can be searched for.
 
     Raises:
         BlocklistError: if it can't.
@@ -88,7 +88,7 @@ def check_entry(entry: BlocklistEntry) -> BlocklistEntry:
 
 
 def entry_words(entry: BlocklistEntry) -> tuple[str, ...]:
-    """What is searched for: the entry's words, or those of its first name if it is an emoji."""
+    """Return what is searched for: the entry's words, or those of its first name if it is an emoji."""
     words = normalise(entry.text).words
     return words or normalise(emoji_names(entry.text).partition(",")[0]).words
 

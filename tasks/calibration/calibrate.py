@@ -154,7 +154,7 @@ def _of_concept(
 
 
 def _of_pairs(before: float, pairs: Iterable[Pair], false_positives: float, held_out: float) -> Threshold:
-    """Low matches are refused, so all is negated: safe is a picture beside its own prompt."""
+    """Choose the threshold of the match with a prompt: low is refused, so all is negated, and a pair's own is safe."""
     sides: list[tuple[list[Mistake], list[Mistake]]] = [([], []), ([], [])]
     for pair in pairs:
         right, wrong = sides[is_held_out(pair.key, held_out)]

@@ -89,7 +89,7 @@ def write_page(
 
 
 def _look(calibration: Calibration, examples: Examples, sources: Sources, decoder: Decoder) -> dict[int, Seen]:
-    """The prompts and thumbnails of all that is shown, by row."""
+    """Return the prompts and thumbnails of all that is shown, by row."""
     pictures, prompts = set(), set()
     for one in calibration.thresholds:
         for mistake in (*one.missed, *one.alarms):

@@ -71,7 +71,7 @@ def kept(
 
 
 def _master(judged: Judged, stages: Stages) -> Judged | StoredRow:
-    """What was judged, with the master that holds it; or the master that somebody else made meanwhile."""
+    """Return what was judged, with the master that holds it; or the master that somebody else made meanwhile."""
     if judged.master is not None:
         return judged
     master, holds_it = stages.shelf.keep(judged.planned.key, judged.contents)
@@ -79,7 +79,7 @@ def _master(judged: Judged, stages: Stages) -> Judged | StoredRow:
 
 
 def _outcome(judged: Judged, screened: Screened, stages: Stages, recorder: OutcomeRecorder) -> Outcome:
-    """What became of a row, by its verdict and people's decisions."""
+    """Return what became of a row, by its verdict and people's decisions."""
     row_id = judged.planned.row.id
     verdict, decision = screened.histories.get(row_id, DecisionHistory()).applied("picture", judged.verdict)
     assert judged.master is not None

@@ -56,7 +56,7 @@ class LaneSpec:
 
     @property
     def model(self) -> str:
-        """See `model_name`."""
+        """What the catalogue names the model: see `model_name`."""
         return model_name(self.checkpoint, self.loras)
 
 

@@ -32,7 +32,7 @@ class OutcomeRecorder:
     text_column: TextColumn
 
     def outcome(self, planned: PlannedRow, status: Status, **what: Any) -> Outcome:
-        """The outcome of one row."""
+        """Return the outcome of one row."""
         row = planned.row
         return Outcome(
             id=row.id,
@@ -51,7 +51,7 @@ class OutcomeRecorder:
     def judged(
         self, planned: PlannedRow, status: Status, verdict: Verdict, decision: Decision | None, **what: Any
     ) -> Outcome:
-        """The outcome of a row that a verdict decided, and a person's decision where there is one."""
+        """Return the outcome of a row that a verdict decided, and a person's decision where there is one."""
         return self.outcome(
             planned,
             status,
@@ -67,7 +67,7 @@ class OutcomeRecorder:
         )
 
     def rendered(self, planned: PlannedRow, picture: Picture) -> Made | Outcome:
-        """What an engine gave for a row, as the next stage wants it."""
+        """Return what an engine gave for a row, as the next stage wants it."""
         if picture.pixels is not None:
             return Made(planned, picture.pixels, picture.seconds)
         assert picture.failure is not None
@@ -77,7 +77,7 @@ class OutcomeRecorder:
     def failure(
         self, planned: PlannedRow, reason: str, message: str, *, retryable: bool, keeps: bool = False
     ) -> Outcome:
-        """The outcome of a row that failed."""
+        """Return the outcome of a row that failed."""
         return self.outcome(
             planned,
             Status.FAILED,
@@ -113,5 +113,5 @@ class OutcomeRecorder:
 
 
 def said(text: str, column: TextColumn) -> dict[str, Any]:
-    """The columns that tell a row's text. `tasks.ledger.decision.text_of` reads it from them."""
+    """Return the columns that tell a row's text. `tasks.ledger.decision.text_of` reads it from them."""
     return {"prompt": "", "caption": text or None} if column == "caption" else {"prompt": text}

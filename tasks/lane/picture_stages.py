@@ -129,7 +129,7 @@ class PictureStages(Stages):
         return judged
 
     def _opened(self, thing: Made | StoredRow | Outcome) -> _Picture | Outcome:
-        """A new picture finished and encoded, or a stored one fetched; a row that has ended stays as it is."""
+        """Return a new picture finished and encoded, or a stored one fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
         try:
@@ -142,7 +142,7 @@ class PictureStages(Stages):
             return self.recorder.failure(thing.planned, FailureReason.UNREADABLE, str(error), retryable=True)
 
     def _finished(self, made: Made) -> bytes:
-        """The bytes of what the model made, with the job's fixes, the profile's label and all marks."""
+        """Return the bytes of what the model made, with the job's fixes, the profile's label and all marks."""
         pixels, edits = self.retouching.fixed(made.pixels)
         if label := self._profile(made.planned).visible_label:
             pixels = draw_label(pixels, label)
@@ -151,7 +151,7 @@ class PictureStages(Stages):
         return self.marker.signed(data, self.encoding.format, edits)
 
     def _read(self, planned: PlannedRow, data: bytes, seconds: float, master: Master | None) -> _Picture:
-        """What the bytes hold that are stored, or will be: all that is judged is read from them."""
+        """Return what the bytes hold that are stored, or will be: all that is judged is read from them."""
         file, pixels = examine(data), decode(data)
         size = (pixels.shape[1], pixels.shape[0])
         marked = self.marker.find(data, file.format, planned.key)
@@ -163,11 +163,11 @@ class PictureStages(Stages):
         return _Picture(planned, data, file, size, pixels, fixes, marks, seconds, master)
 
     def _inspected(self, picture: _Picture) -> tuple[Verdict, str]:
-        """Whether there is anything on a picture, and what it is told from others by."""
+        """Say whether there is anything on a picture, and what it is told from others by."""
         return inspect(picture.pixels), fingerprint(picture.pixels)
 
     def _demanded(self, picture: _Picture, meaning: Verdict) -> list[Verdict]:
-        """What the job and the profile demand, of its marks and of the rest."""
+        """Return what the job and the profile demand, of its marks and of the rest."""
         profile, marks = self._profile(picture.planned), self.marker.demanded
         near = self.judges.nearness(meaning)
         if meaning.failed:  # which refuses it; that nobody could see a concept is no fault of the picture's
@@ -185,7 +185,7 @@ class PictureStages(Stages):
         ]
 
     def _compared(self, picture: _Picture, screened: Screened) -> Verdict:
-        """What is said of a picture beside those that it was made from; a comparison that fails refuses it."""
+        """Return what is said of a picture beside those that it was made from; a comparison that fails refuses it."""
         if self.compare is None:
             return allow()
         try:

@@ -43,7 +43,7 @@ class ProbeAdmission:
         return self._admit if self.probe is not None else None
 
     def rendered(self, picture: Picture) -> Made | Outcome:
-        """What an engine gave for a row, as the next stage wants it."""
+        """Return what an engine gave for a row, as the next stage wants it."""
         if picture.is_refused:
             return self._refused[picture.index]
         return self.recorder.rendered(self.rows[picture.index], picture)
@@ -84,7 +84,7 @@ def judge_stored(
 
 
 def _refused(planned: PlannedRow, judged: Verdict, screened: Screened, recorder: OutcomeRecorder) -> Outcome | None:
-    """The end of a row that a probe refuses, after what people decided on it; None if it may be made."""
+    """Return the end of a row that a probe refuses, after what people decided on it; None if it may be made."""
     row_id = planned.row.id
     verdict, decision = screened.histories.get(row_id, DecisionHistory()).applied("input", judged)
     if not verdict.allowed:
@@ -96,7 +96,7 @@ def _refused(planned: PlannedRow, judged: Verdict, screened: Screened, recorder:
 
 
 def judge_rows(rows: Sequence[PlannedRow], vectors: Mapping[Conditioning, np.ndarray], probe: Probe) -> list[Verdict]:
-    """The probe's verdict on each row, by the vectors of what conditions it.
+    """Return the probe's verdict on each row, by the vectors of what conditions it.
 
     A conditioning without a vector, and a probe that fails, refuse.
     """
@@ -115,5 +115,5 @@ def judge_rows(rows: Sequence[PlannedRow], vectors: Mapping[Conditioning, np.nda
 
 
 def _read(planned: PlannedRow) -> list[Conditioning]:
-    """What the text encoder reads of a row."""
+    """Return what the text encoder reads of a row."""
     return [Conditioning(text) for text in conditioning(planned)]

@@ -140,7 +140,7 @@ def sort_rows(
 
 
 def decisions_on(rows: Sequence[PlannedRow], decisions: Decisions, pool: Executor) -> list[DecisionHistory]:
-    """What people decided on each row."""
+    """Return what people decided on each row."""
     return list(pool.map(lambda planned: decisions.on(planned.key, planned.row.prompt), rows))
 
 
@@ -152,7 +152,7 @@ def note_decision(screened: Screened, planned: PlannedRow, history: DecisionHist
 
 
 def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verdict], list[Mapping[str, Any]]]:
-    """The verdict on each row's prompt and negative prompt, and what classifiers keep of its prompt.
+    """Return the verdict on each row's prompt and negative prompt, and what classifiers keep of its prompt.
 
     A screen that fails blocks: whatever goes wrong with a row's text, the row isn't drawn.
     """
@@ -175,7 +175,7 @@ def _failed(error: Exception) -> Verdict:
 
 
 def judge_by_list(planned: PlannedRow, judges: Judges) -> Verdict:
-    """The blocklist's verdict on a row's texts."""
+    """Return the blocklist's verdict on a row's texts."""
     row = planned.row
     texts = {row.negative_prompt: "negative prompt", row.prompt: "prompt"}
     try:
@@ -187,7 +187,7 @@ def judge_by_list(planned: PlannedRow, judges: Judges) -> Verdict:
 
 
 def conditioning(planned: PlannedRow) -> list[str]:
-    """The texts that decide what is made, the prompt first; a text of nothing decides nothing."""
+    """Return the texts that decide what is made, the prompt first; a text of nothing decides nothing."""
     row = planned.row
     texts = [row.prompt, row.negative_prompt] if row.guidance > 1 else [row.prompt]
     return [text for text in texts if text.strip()]

@@ -118,7 +118,7 @@ class Rows(Protocol):
     """Reads what a manifest's rows ask for."""
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
-        """The rows that a batch asks for, each with the number of its manifest row in the batch."""
+        """Give the rows that a batch asks for, each with the number of its manifest row in the batch."""
 
     def keep(self, row: Row) -> None:
         """See that a row of the last batch can be done later: what it is made from may be nowhere else."""
@@ -151,7 +151,7 @@ class Planner:
         self._open: dict[RowShape, tuple[int, int]] = {}  # shape → its shard, and the rows in it
 
     def table(self, batch: pa.RecordBatch, carried: pa.Schema) -> pa.Table:
-        """The plan of one batch of the manifest."""
+        """Return the plan of one batch of the manifest."""
         read = list(self.rows.read(batch))
         sources, rows = [index for index, _ in read], [row for _, row in read]
         planned = [self._plan(row, known) for row, known in zip(rows, self.known([r.id for r in rows]), strict=True)]
@@ -185,7 +185,7 @@ class Planner:
         return planned
 
     def _attempt(self, row: Row, policy_fingerprint: str, known: Known | None) -> tuple[str, int, int, bool]:
-        """The key, seed and number of the next attempt at this row, and whether there is one to make."""
+        """Return the key, seed and number of the next attempt at this row, and whether there is one to make."""
         label = self.label_of(row.profile)
         for made in range(known.attempt, 0, -1) if known else ():
             seed = reseed(row.seed, made)
@@ -216,7 +216,7 @@ class Planner:
 
 
 def _kept(row: BadRow, known: Known) -> dict[str, Any]:
-    """A row that nothing is done about: nobody knows what it asks for now, so what the catalogue says stands."""
+    """Return a row that nothing is done about: nobody knows what it asks for now, so what the catalogue says stands."""
     return {
         "id": row.id,
         "prompt": row.prompt,
@@ -327,12 +327,12 @@ class Plan:
         return Unread(kept.num_rows, *kept.slice(0, 1).to_pylist()[0].values()) if kept.num_rows else Unread()
 
     def profiles(self) -> list[str]:
-        """The profiles that rows name."""
+        """Return the profiles that rows name."""
         names = pc.unique(self._read(columns=["profile"]).column("profile")).drop_null()
         return sorted(names.to_pylist())
 
     def shard(self, number: int) -> list[PlannedRow]:
-        """The rows of one shard, in plan order."""
+        """Return the rows of one shard, in plan order."""
         names = [name for name in COLUMNS.names if name not in OF_OTHER_ROWS]
         table = self._read(columns=names, filters=[("shard", "=", number)])
         rows = []
@@ -342,11 +342,11 @@ class Plan:
         return rows
 
     def table(self) -> pa.Table:
-        """Every row, as Arrow."""
+        """Return every row, as Arrow."""
         return self._read()
 
 
 def bad_rows(plan: pa.Table) -> list[BadRow]:
-    """Every row that fails on its own."""
+    """Return every row that fails on its own."""
     bad = plan.filter(pc.is_valid(plan.column("problem"))).select(["id", "prompt", "problem", "reason", "retryable"])
     return [BadRow(**row) for row in bad.to_pylist()]

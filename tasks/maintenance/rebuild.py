@@ -137,7 +137,7 @@ def rebuild(store: Store, process: Process | None = None) -> Rebuilt:
 
 
 def _runs(store: Store, pool: Executor) -> Iterable[Past]:
-    """The runs that have a plan, in no order."""
+    """Give the runs that have a plan, in no order."""
     ledgers: dict[str, list[str]] = {}
     for one in store.listing("runs"):
         _, run, *file = one.path.split("/")
@@ -199,7 +199,7 @@ def _begin(store: Store, highest: int, process: Process) -> None:
 
 
 def _rows(store: Store, runs: Iterable[Past], decided: dict[str, int], pool: Executor) -> pa.Table:
-    """The rows of all runs, as one after another left them.
+    """Return the rows of all runs, as one after another left them.
 
     What a person rejected is that, and isn't withdrawn because its row left the manifest, whichever came first.
     """
@@ -224,7 +224,7 @@ def _rows(store: Store, runs: Iterable[Past], decided: dict[str, int], pool: Exe
 
 
 def _decided(listed: Iterable[ListedObject]) -> dict[str, int]:
-    """How many decisions there are on each subject that anybody decided on."""
+    """Return how many decisions there are on each subject that anybody decided on."""
     numbers: dict[str, int] = {}
     for one in listed:
         subject = one.path.split("/")[-2]
@@ -233,7 +233,7 @@ def _decided(listed: Iterable[ListedObject]) -> dict[str, int]:
 
 
 def _followed(store: Store, rows: pa.Table, decided: dict[str, int], pool: Executor) -> pa.Table:
-    """The rows as people decided on them, one decision after another, as they came."""
+    """Return the rows as people decided on them, one decision after another, as they came."""
     for number in range(1, max(decided.values(), default=0) + 1):
         reviews = Reviews(_First(store, number), pool)
         rows = reviews.follow(rows, _are_decided_on(rows, decided, number))
@@ -248,20 +248,20 @@ class _First(Decisions):
         self.number = number
 
     def on(self, key: str, text: str) -> DecisionHistory:
-        """See `Decisions`; only the first ones count."""
+        """Return what was decided, as `Decisions` does; only the first ones count."""
         history = super().on(key, text)
         return replace(history, decisions=history.decisions[: self.number])
 
 
 def _are_decided_on(rows: pa.Table, decided: dict[str, int], number: int = 1) -> pa.ChunkedArray:
-    """A mask of the rows on which people decided so often."""
+    """Return a mask of the rows on which people decided so often."""
     some = rows.select(["key", "prompt", "caption"]).to_pylist() if decided else [{}] * rows.num_rows
     mask = [bool(row) and decided.get(subject_of(row["key"], text_of(row)), 0) >= number for row in some]
     return pa.chunked_array([pa.array(mask, pa.bool_())])
 
 
 def _without_duplicates(rows: pa.Table, runs: Iterable[Past], decided: dict[str, int]) -> pa.Table:
-    """The rows with duplicates settled among those of each run; then again where people decided since.
+    """Return the rows with duplicates settled among those of each run; then again where people decided since.
 
     A person's answer settles those of the run that the row came from, and that may have been the last word on them.
     """
@@ -277,7 +277,7 @@ def _without_duplicates(rows: pa.Table, runs: Iterable[Past], decided: dict[str,
 
 
 def _is_unlike_others(profile: str) -> bool:
-    """Whether a profile that a plan of before names allows no picture like another one's, if that is known here."""
+    """Say whether a profile that a plan of before names allows no picture like another one's, if that is known here."""
     try:
         return Profile.load(profile).unlike_others
     except ProfileError:
@@ -285,6 +285,6 @@ def _is_unlike_others(profile: str) -> bool:
 
 
 def _may_go(store: Store, listed: ListedObject) -> bool:
-    """Whether nothing is lost with a publication: from before there were masters, it may be all that there is."""
+    """Say whether nothing is lost with a publication: from before there were masters, it may be all that there is."""
     key = key_of(listed.path)
     return key is not None and (not has_no_name_of_its_own(listed.path) or store.exists(record_path(key)))

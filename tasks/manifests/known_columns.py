@@ -42,11 +42,11 @@ class Columns:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """All of them."""
+        """Every column that the job reads, whatever it holds."""
         return (*self.text, *self.whole, *self.real, *self.image)
 
     def wanted(self, column: str) -> str:
-        """What a column holds, for people."""
+        """Return what a column holds, for people."""
         if column in self.image:
             return "text or bytes"
         if column == "id":
@@ -54,7 +54,7 @@ class Columns:
         return "text" if column in self.text else "whole numbers" if column in self.whole else "numbers"
 
     def fits(self, column: str, kind: pa.DataType) -> bool:
-        """Whether a column of this type can be read."""
+        """Say whether a column of this type can be read."""
         kind = plain(kind)
         if pa.types.is_null(kind):
             return column != "id"
@@ -65,7 +65,7 @@ class Columns:
         return _is_number(kind) or _is_word(kind)
 
     def is_number_as_text(self, column: str, kind: pa.DataType) -> bool:
-        """Whether a column of this type holds numbers, if it does, as they are written."""
+        """Say whether a column of this type holds numbers, if it does, as they are written."""
         return column in (*self.whole, *self.real) and _is_word(plain(kind))
 
 
@@ -181,7 +181,7 @@ def _written(name: str, array: pa.Array, *, is_whole: bool) -> Read:
 
 
 def _number(name: str, text: str, *, is_whole: bool) -> tuple[float | None, Problem | None]:
-    """The number that is written, if any is, and what is wrong with a text that says something else."""
+    """Return the number that is written, if any is, and what is wrong with a text that says something else."""
     text = text.strip()
     if not text or text.lower() == "nan":
         return None, None
@@ -216,7 +216,7 @@ def _real(name: str, array: pa.Array) -> Read:
 
 
 def _picture(name: str, array: pa.Array) -> Read:
-    """A struct of a picture's bytes and path, as Hugging Face datasets store pictures."""
+    """Return a struct of a picture's bytes and path, as Hugging Face datasets store pictures."""
     path = read_text(name, pc.struct_field(array, "path"))
     content = _cast(pc.struct_field(array, "bytes"), pa.large_binary())
     values = pa.StructArray.from_arrays([content, path.values], ["bytes", "path"], mask=array.is_null())
@@ -262,7 +262,7 @@ def _text(scalar: pa.Scalar) -> str | None:
 
 
 def _cast(array: pa.Array, to: pa.DataType) -> pa.Array:
-    """An array in a type that surely holds its values."""
+    """Return an array in a type that surely holds its values."""
     try:
         return cast(array, to)
     except Lossy as error:
@@ -288,7 +288,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _is_word(kind: pa.DataType) -> bool:
-    """Whether a type is text, or the bytes of texts."""
+    """Say whether a type is text, or the bytes of texts."""
     return is_text(kind) or (is_binary(kind) and not pa.types.is_fixed_size_binary(kind))
 
 
@@ -298,7 +298,7 @@ def _is_uuid(kind: pa.DataType) -> bool:
 
 
 def _is_picture(kind: pa.DataType) -> bool:
-    """Whether a type is {bytes, path}, as Hugging Face datasets store pictures."""
+    """Say whether a type is {bytes, path}, as Hugging Face datasets store pictures."""
     if not pa.types.is_struct(kind):
         return False
     fields = {field.name: field.type for field in kind}
@@ -309,6 +309,6 @@ def _is_picture(kind: pa.DataType) -> bool:
 
 
 def holds_bytes(kind: pa.DataType) -> bool:
-    """Whether a column of pictures holds them itself, in part at least."""
+    """Say whether a column of pictures holds them itself, in part at least."""
     kind = plain(kind)
     return is_binary(kind) or _is_picture(kind)

@@ -46,7 +46,7 @@ class Manifest:
         return pa.schema([field for field in self.schema if field.name not in self.columns.known])
 
     def batches(self, columns: Sequence[str] | None = None, rows: int | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows in order, a few thousand at a time: known columns as rows read them, carried ones, PROBLEM.
+        """Give the rows in order, a few thousand at a time: known columns as rows read them, carried ones, PROBLEM.
 
         `columns` are those to read, all by default; `rows` is how many at a time.
 
@@ -78,7 +78,7 @@ class Manifest:
         return pa.RecordBatch.from_pydict({**arrays, PROBLEM: problems})
 
     def column(self, name: str) -> Iterator[pa.Array]:
-        """A carried column as it is carried, in pieces.
+        """Give a carried column as it is carried, in pieces.
 
         Raises:
             ManifestError: where a page is damaged.
@@ -157,7 +157,7 @@ def _check_columns(schema: pa.Schema, name: str, columns: Columns, template_colu
 def _whole_schema(
     name: str, files: Sequence[ManifestFile], schemas: Sequence[pa.Schema], columns: Columns
 ) -> pa.Schema:
-    """The columns of all files, in the order of the first; carried ones in types that hold the values of all."""
+    """Return the columns of all files, in the order of the first; carried ones in types that hold the values of all."""
     first = schemas[0].names
     for file, schema in zip(files, schemas, strict=True):
         if differing := sorted(set(first) ^ set(schema.names)):
@@ -184,7 +184,7 @@ def _whole_schema(
 
 
 def _carried_type(name: str, column: str, files: Sequence[ManifestFile], kinds: Sequence[pa.DataType]) -> pa.DataType:
-    """The type in which a column is carried."""
+    """Return the type in which a column is carried."""
     for kind in holding(kinds):
         if kind.equals(plain(kinds[0])) and all(plain(one).equals(kind) for one in kinds):
             return kind
@@ -219,7 +219,7 @@ def _check_structure(file: ManifestFile, batch: pa.RecordBatch) -> None:
 
 
 def _check_ids(files: Sequence[ManifestFile], name: str) -> None:
-    """Null, unreadable and duplicate ids, over all files, in Arrow memory."""
+    """Refuse null, unreadable and duplicate ids, over all files, in Arrow memory."""
     chunks, starts, rows = [], [], 0
     for file in files:
         starts.append(rows)
@@ -266,7 +266,7 @@ def _check_numbers(files: Sequence[ManifestFile], name: str, columns: Columns, c
 
 
 def _numbered(rows: Sequence[int], starts: Sequence[int], files: Sequence[ManifestFile]) -> str:
-    """Row numbers as a person counts them in a file: from 0, as Parquet readers do."""
+    """Return row numbers as a person counts them in a file: from 0, as Parquet readers do."""
     if len(files) == 1:
         return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))} (counted from 0)"
     places = []
@@ -277,13 +277,13 @@ def _numbered(rows: Sequence[int], starts: Sequence[int], files: Sequence[Manife
 
 
 def _near(schema: pa.Schema, columns: Columns) -> dict[str, str]:
-    """Columns that aren't known and are called like known ones, but for case, spaces and dashes, with those."""
+    """Return columns that aren't known and are called like known ones, but for case, spaces and dashes, with those."""
     known = {_bare(column): column for column in columns.known}
     return {name: known[_bare(name)] for name in schema.names if name not in columns.known and _bare(name) in known}
 
 
 def _shown(name: str) -> str:
-    """A column's name, in quotes where something in it can't be seen."""
+    """Return a column's name, in quotes where something in it can't be seen."""
     return name if name.isprintable() and " " not in name and name else repr(name)
 
 
@@ -310,6 +310,6 @@ def _digest(files: Sequence[ManifestFile]) -> str:
 
 
 def known_values(batch: pa.RecordBatch, columns: Columns) -> list[dict[str, Any]]:
-    """The columns that a job reads, and PROBLEM, as Python values: one dict a row of this batch."""
+    """Return the columns that a job reads, and PROBLEM, as Python values: one dict a row of this batch."""
     read = {*columns.known, PROBLEM}
     return batch.select([name for name in batch.schema.names if name in read]).to_pylist()  # type: ignore[no-any-return]

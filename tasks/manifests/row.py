@@ -115,12 +115,12 @@ def check_length(column: str, text: str) -> None:
 
 
 def given_or(value: Any, default: Any) -> Any:
-    """A value, or the default where there is none."""
+    """Return a value, or the default where there is none."""
     return default if value is None else value
 
 
 def whole(values: Mapping[str, Any], name: str, default: int, allowed: range) -> int:
-    """A whole number of a row, or the default.
+    """Return a whole number of a row, or the default.
 
     Raises:
         RowError: with a sentence, if it isn't allowed.
@@ -133,7 +133,7 @@ def whole(values: Mapping[str, Any], name: str, default: int, allowed: range) ->
 
 
 def guidance_of(values: Mapping[str, Any], default: float) -> float:
-    """The guidance of a row, or the default.
+    """Return the guidance of a row, or the default.
 
     Raises:
         RowError: with a sentence, if it isn't allowed.
@@ -146,5 +146,5 @@ def guidance_of(values: Mapping[str, Any], default: float) -> float:
 
 
 def profile_of(values: Mapping[str, Any], default: str) -> str:
-    """The profile of a row; where it says nothing, or nothing but spaces, the default."""
+    """Return the profile of a row; where it says nothing, or nothing but spaces, the default."""
     return (values.get("profile") or "").strip() or default

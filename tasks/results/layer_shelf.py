@@ -48,7 +48,7 @@ class LayerSource:
 
 
 def layer_names(count: int) -> list[str]:
-    """What layers are called, bottom to top: "background", "layer 1", …; `layer n` is what n.png holds."""
+    """Return what layers are called, bottom to top: "background", "layer 1", …; `layer n` is what n.png holds."""
     return ["background", *(f"layer {index}" for index in range(1, count))][:count]
 
 
@@ -69,11 +69,11 @@ class LayerShelf(Shelf[LayeredPicture]):
         self.from_before, self.masters = from_before, Masters(store)
 
     def find(self, key: str) -> Master | None:
-        """See `Shelf`."""
+        """Return a key's master, as every `Shelf` does."""
         return find_master(self.store, key, extension="png", layered=True, from_before=self.from_before)
 
     def read(self, master: Master) -> LayeredPicture:
-        """See `Shelf`."""
+        """Return what a master holds, as every `Shelf` does."""
         original = self.original(master)
         layers = [self._picture(master, f"{number}.png") for number in range(len(master.layers))]
         if not layers or any(layer.shape != original.source.shape for layer in layers):
@@ -100,7 +100,7 @@ class LayerShelf(Shelf[LayeredPicture]):
         return LayerSource(self._picture(master, SOURCE), master.caption)
 
     def keep(self, key: str, contents: LayeredPicture) -> tuple[Master, bool]:
-        """See `Shelf`."""
+        """Make a master of results, as every `Shelf` does."""
         objects = {f"{n}.png": self._marked(layer, f"{key}.{n}") for n, layer in enumerate(contents.layers)}
         # The source is somebody's photograph, as far as anybody knows: it isn't marked as made by a model.
         objects[SOURCE] = encode(contents.source)
@@ -112,7 +112,7 @@ class LayerShelf(Shelf[LayeredPicture]):
         return self.masters.keep_or_find(key, "layers", objects, contents.caption)
 
     def said(self, master: Master) -> dict[str, Any]:
-        """See `Shelf`."""
+        """Return what an outcome says of a master, as every `Shelf` does."""
         return addressed(self.store, master) | {"format": "png"}
 
     def _marked(self, pixels: np.ndarray, number: str, edits: Sequence[str] = ()) -> bytes:
@@ -123,7 +123,7 @@ class LayerShelf(Shelf[LayeredPicture]):
 
 
 def encode(pixels: np.ndarray, packet: bytes | None = None) -> bytes:
-    """The PNG of a picture (uint8 [height, width, 3 or 4]), with the marks of a packet of XMP, if there is one."""
+    """Return the PNG of a picture, uint8 [height, width, 3 or 4], with the marks of a packet of XMP if there is one."""
     buffer = io.BytesIO()
     mark = save_arguments(packet, "png") if packet else {}
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=PNG_LEVEL, **mark)

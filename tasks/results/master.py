@@ -79,7 +79,7 @@ class Masters:
     def keep_or_find(
         self, key: str, kind: Kind, contents: Mapping[str, bytes], caption: str = ""
     ) -> tuple[Master, bool]:
-        """The same; say also whether what stands is what was to be kept."""
+        """Return the same; say also whether what stands is what was to be kept."""
         parts = {}
         for name, content in contents.items():
             sha256, size = sha256_of(content)

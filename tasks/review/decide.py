@@ -58,7 +58,7 @@ class Answered:
 
 
 def waiting(address: str) -> list[Waiting]:
-    """The rows of a store that wait for a person, in the catalogue's order.
+    """Return the rows of a store that wait for a person, in the catalogue's order.
 
     Raises:
         RequestError: if there is no catalogue.
@@ -109,7 +109,7 @@ def take_down(address: str, ids: Sequence[str], *, until_approved: bool, by: str
 
 
 def _probed(address: str) -> Store:
-    """A store that keeps its promises: an answer that is written down is one that the catalogue can follow."""
+    """Return a store that keeps its promises: an answer that is written down is one that the catalogue can follow."""
     store = open_store(address)
     store.probe()
     return store
@@ -212,7 +212,7 @@ def _record(
 
 
 def _stands(answer: Answer, of: Of, asks: Sequence[str], history: DecisionHistory) -> bool:
-    """Whether this answer was given before, and counts still."""
+    """Say whether this answer was given before, and counts still."""
     held = history.hold(of) is not None
     return (answer == "approve" and not held and history.approval(of, asks) is not None) or (answer == "hold" and held)
 
@@ -245,7 +245,7 @@ class _Group:
 
 
 def _settled(table: pa.Table, groups: Sequence[_Group]) -> pa.Table:
-    """The catalogue with duplicates settled; its rows stand in the order of their manifests."""
+    """Return the catalogue with duplicates settled; its rows stand in the order of their manifests."""
     for group in groups:
         places = pc.indices_nonzero(pc.is_in(table.column("id"), value_set=group.ids))
         mine = table.take(places)
@@ -258,7 +258,7 @@ def _settled(table: pa.Table, groups: Sequence[_Group]) -> pa.Table:
 
 
 def _neighbours(store: Store, table: pa.Table, rows: list[dict[str, Any]], *, refuse: bool) -> list[_Group]:
-    """The rows of the runs that these ones came from, where their duplicates are to be settled.
+    """Return the rows of the runs that these ones came from, where their duplicates are to be settled.
 
     Raises:
         RequestError: if a run of an older packshot names a profile that can't be read here, and `refuse` is given.

@@ -62,12 +62,12 @@ class Originals:
 
 
 def kept_path(source: str) -> str:
-    """Where a picture that a manifest held lies in the store, by the hash of its bytes."""
+    """Return where a picture that a manifest held lies in the store, by the hash of its bytes."""
     return f"sources/{source[:2]}/{source}"
 
 
 def read_source(row: Row, sources: Sources, store: Store) -> bytes:
-    """The bytes of a planned row's picture.
+    """Return the bytes of a planned row's picture.
 
     Raises:
         SourceError: if it can't be read, or isn't any more what it was when the plan was made.

@@ -112,14 +112,14 @@ class LaneWorker:
 
     @loaded_once
     def engine(self) -> LaneEngine:
-        """The model, loaded when there is something to make."""
+        """Return the model, loaded when there is something to make."""
         self._give_up_reader()
         with losing_the_device():
             return self.kind.open_engine(self.spec)
 
     @loaded_once
     def reader(self) -> PromptEncoder:
-        """The model's text encoder alone, loaded when only stored rows are to be judged by it."""
+        """Return the model's text encoder alone, loaded when only stored rows are to be judged by it."""
         from models.loading.prompt_encoder import load_prompt_encoder
 
         spec = self.spec
@@ -133,7 +133,7 @@ class LaneWorker:
         )
 
     def _prompt_reader(self, needs_model: bool) -> PromptEncoder:
-        """What reads prompts: that of the model, if it is loaded or will be anyway; else the text encoder alone."""
+        """Return what reads prompts: the model's own, if it is or will be loaded; else the text encoder alone."""
         return self.engine.components if needs_model or "engine" in self.__dict__ else self.reader
 
     def _give_up_reader(self) -> None:

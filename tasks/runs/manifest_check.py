@@ -61,7 +61,7 @@ class ManifestChecked:
 
     @property
     def would_fail(self) -> int:
-        """How many rows would."""
+        """How many rows would fail."""
         return sum(one.rows for one in self.failing)
 
 
@@ -123,7 +123,7 @@ def _failing(manifest: Manifest, reading: ManifestReading, job: Job) -> list[Fai
 
 
 def _without_picture(manifest: Manifest, batch: pa.RecordBatch) -> Iterator[BadRow]:
-    """Rows whose picture has neither an address nor bytes."""
+    """Give rows whose picture has neither an address nor bytes."""
     for name in manifest.columns.image:
         if name in batch.schema.names:
             empty = pc.fill_null(pc.equal(batch.column(name), ""), True)

@@ -118,7 +118,7 @@ class LayerStages(Stages):
         return judged
 
     def _original(self, planned: PlannedRow, master: Master | None) -> RowOriginals | Outcome:
-        """A row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
+        """Return a row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
 
         Both lie beside the layers where these are stored already, so a caption that was written isn't written again.
         """
@@ -131,7 +131,7 @@ class LayerStages(Stages):
         return self.reader.read(planned)
 
     def _captioned(self, rows: Sequence[PlannedRow], screened: Screened) -> tuple[list[PlannedRow], list[Outcome]]:
-        """The rows with captions, written where there were none and screened, and those that ended of it."""
+        """Return the rows with captions, written where there were none and screened, and those that ended of it."""
         failures = self._write_captions([planned for planned in rows if not planned.row.prompt], screened)
         captioned = [with_caption(planned, self._captions.get(_seen(planned), "")) for planned in rows]
         written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
@@ -189,14 +189,14 @@ class LayerStages(Stages):
         return judge_layers(contents.source, contents.layers, contents.composite, min_psnr=profile.min_layers_psnr)
 
     def _finished(self, result: _Result) -> tuple[Verdict, list[str], list[str]]:
-        """What is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
+        """Return what is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
         marker, profile = self.shelf.marker, self.judges.profiles[result.planned.row.profile]
         marked = marker.find(result.composite, result.file.format, result.planned.key)
         verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(result.file.transparent)]
         return strictest(verdicts), [name for name in FIXES if name in marked.edits], [*map(str, marked.found)]
 
     def _opened(self, thing: Made | StoredRow | Outcome, screened: Screened) -> _Result | Outcome:
-        """New layers put together, or stored ones fetched; a row that has ended stays as it is."""
+        """Return new layers put together, or stored ones fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
         planned = thing.planned
@@ -211,7 +211,7 @@ class LayerStages(Stages):
             return self.recorder.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
 
     def _result(self, planned: PlannedRow, contents: LayeredPicture, seconds: float, master: Master | None) -> _Result:
-        """Layers with the bytes of their composite, as they are stored or will be: all that is judged is read here.
+        """Return layers with their composite's bytes, stored or to be stored: all that is judged is read here.
 
         Raises:
             ValueError: if they can't be read; a row's stored objects are its own trouble.
@@ -221,7 +221,7 @@ class LayerStages(Stages):
 
 
 def _source(planned: PlannedRow, screened: Screened) -> np.ndarray:
-    """The source picture of a row that is to be taken apart, uint8 [H, W, 4]."""
+    """Return the source picture of a row that is to be taken apart, uint8 [H, W, 4]."""
     (source,) = screened.sources[planned.row.id]
     return source
 
@@ -231,5 +231,5 @@ def _seen(planned: PlannedRow) -> Seen:
 
 
 def with_caption(planned: PlannedRow, caption: str) -> PlannedRow:
-    """A row with this caption, if it has none and there is one."""
+    """Return a row with this caption, if it has none and there is one."""
     return planned if planned.row.prompt or not caption else replace(planned, row=replace(planned.row, prompt=caption))

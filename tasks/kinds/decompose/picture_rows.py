@@ -53,7 +53,7 @@ class LayerDefaults:
 def layer_defaults(
     job: DecomposeJob, sampling: LayersDefaults, *, fewest_steps: int, size_multiple: int
 ) -> LayerDefaults:
-    """The job's values over the checkpoint's own, within what the checkpoint can do.
+    """Return the job's values over the checkpoint's own, within what the checkpoint can do.
 
     Raises:
         RequestError: if no row could be decomposed with them.
@@ -73,7 +73,7 @@ def layer_defaults(
 
 
 def asked_of(values: Mapping[str, Any], defaults: LayerDefaults) -> tuple[Row, int]:
-    """What a row asks for, without its picture and its size, and the resolution in pixels.
+    """Return what a row asks for, without its picture and its size, and the resolution in pixels.
 
     Raises:
         RowError: with a sentence, if a value is wrong.
@@ -104,7 +104,7 @@ class PictureRows:
         self.defaults, self.originals = defaults, originals
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
-        """One row for each of a batch's, with its number in the batch."""
+        """Give one row for each of a batch's, with its number in the batch."""
         self.originals.begin()
         with ThreadPoolExecutor(READING_THREADS, "source") as pool:
             yield from enumerate(pool.map(self._row, known_values(batch, PICTURES)))

@@ -21,7 +21,7 @@ class ControlledRows:
         self.prompts, self.originals = prompts, originals
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
-        """The rows that a batch asks for, each with the number of its manifest row in the batch."""
+        """Give the rows that a batch asks for, each with the number of its manifest row in the batch."""
         self.originals.begin()
         controls = batch.column("control").to_pylist()
         rows = list(self.prompts.read(batch))
@@ -37,7 +37,7 @@ class ControlledRows:
 
 
 def _after(row: Row, look: Future[OriginalReference]) -> Row | BadRow:
-    """A row that is drawn after a control picture, or fails with it."""
+    """Return a row that is drawn after a control picture, or fails with it."""
     try:
         control = look.result()
     except SourceError as error:

@@ -70,7 +70,7 @@ def sound_prompts(batch: pa.RecordBatch, defaults: Defaults) -> pa.Array:
 
 
 def _filled(prompt: pa.Array, read: Sequence[pa.Array], literal: int) -> pa.Array:
-    """A mask of the rows without a prompt that the template surely fills."""
+    """Return a mask of the rows without a prompt that the template surely fills."""
     filled = pc.or_(pc.is_null(prompt), pc.fill_null(pc.equal(prompt, ""), False))
     length = pa.repeat(pa.scalar(literal, pa.int64()), len(prompt))
     for column in read:

@@ -54,7 +54,7 @@ class PromptTemplate:
         self.columns = tuple(dict.fromkeys(name for _, name, _, _ in parts if name))
 
     def fill(self, values: Mapping[str, Any]) -> str:
-        """The prompt of one row.
+        """Return the prompt of one row.
 
         Raises:
             RowError: with a sentence, if a column is empty in this row.
@@ -90,18 +90,18 @@ class PromptRows:
     defaults: Defaults
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
-        """The rows that a batch asks for, each with the number of its manifest row in the batch."""
+        """Give the rows that a batch asks for, each with the number of its manifest row in the batch."""
         extra = extra_values(batch, self.defaults.template)
         for index, values in enumerate(known_values(batch, PROMPTS)):
             for row in rows_of(values, extra[index] if extra else {}, self.defaults):
                 yield index, row
 
     def keep(self, row: Row) -> None:
-        """Nothing is to be kept: a prompt stands in the plan."""
+        """Do nothing: a prompt stands in the plan."""
 
 
 def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list[dict[str, Any]]:
-    """What a template reads of a batch, one dict a row; none where there is no template.
+    """Return what a template reads of a batch, one dict a row; none where there is no template.
 
     PROBLEM is in it where a value can't be written as text.
     """
@@ -117,7 +117,7 @@ def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list
 
 
 def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Defaults) -> Iterator[Row | BadRow]:
-    """The rows that one manifest row asks for: one, or as many as it wants variants."""
+    """Give the rows that one manifest row asks for: one, or as many as it wants variants."""
     row_id = values["id"]
     prompt = values.get("prompt") or ""
     try:
@@ -153,7 +153,7 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
 
 
 def job_defaults(job: GenerateJob, sampling: SamplingDefaults, *, fewest_steps: int, size_multiple: int) -> Defaults:
-    """The job's values over the checkpoint's own, within what the checkpoint can do.
+    """Return the job's values over the checkpoint's own, within what the checkpoint can do.
 
     Raises:
         RequestError: if no row could be drawn with them, or the prompt template is wrong.
