@@ -36,7 +36,7 @@ from tasks.results.encoding import Encoding
 from tasks.results.shelf import PictureShelf
 from tasks.review.decide import answer_for
 from tasks.review.reviews import ends_waiting
-from tasks.runs.finish import settle
+from tasks.runs.finish import collect, settle
 from tasks.runs.prepare import Prepared
 from tasks.runs.take_up import take_up
 
@@ -128,10 +128,11 @@ class Command:
                 )
                 made: Classified = [stages.made(planned) for planned in screened.to_render]
                 judged = [*made, *stages.classify([*screened.found], screened)]
-                ended = kept(judged, screened, stages=stages, pool=Inline(), record=record)
-                run.commit(store, shard, [*screened.ended, *failed, *ended])
-            settled = settle(store, prepared, process)
-            if settled.complete:
+                outcomes = kept(judged, screened, stages=stages, pool=Inline(), record=record)
+                run.commit(store, shard, [*screened.ended, *failed, *outcomes])
+            ended = collect(store, prepared, process)
+            settled = settle(store, prepared, ended, process)
+            if ended.complete:
                 write_json(store, run.path("summary.json"), {"catalogue_version": settled.version})
 
     def _prepared(self, store: MemoryStore, process: Process, file: Path) -> Prepared:
