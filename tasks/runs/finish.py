@@ -90,8 +90,8 @@ def collect(store: Store, prepared: Prepared, process: Process) -> Ended:
 
 def settle(store: Store, prepared: Prepared, ended: Ended, process: Process) -> Settled:
     """Put a run's outcomes into the catalogue, and publish what passed: see `tasks.catalogue.catalogue_edit`."""
-    if prepared.complete:
-        return Settled(read_catalogue(store))
+    if prepared.catalogue is not None:
+        return Settled(prepared.catalogue)
     edit = Edit(store, f"run {prepared.run.id}", process, prepared.editor, prepared.spec.from_before)
     with process.threads() as pool:
         catalogue = edit.commit(lambda before: rows_after(before.table, ended, prepared, store, pool))

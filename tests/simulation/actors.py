@@ -38,7 +38,7 @@ from tasks.review.decide import answer_for
 from tasks.review.reviews import ends_waiting
 from tasks.runs.finish import collect, settle
 from tasks.runs.prepare import Prepared
-from tasks.runs.take_up import take_up
+from tasks.runs.take_up import find_run, take_up
 
 from .memory_store import Bucket, MemoryStore
 
@@ -153,7 +153,7 @@ class Command:
 
         job = {"manifest": "manifest.parquet"}
         document = {"job": job, "model": "model", "text_column": "prompt", "retire_missing": self.retires}
-        taken = take_up(store, self.name, file, draft, document=document, process=process)
+        taken = take_up(store, find_run(self.name, store), file, draft, document=document, process=process)
         old = taken.catalogue.state.from_before or taken.plan.planned_from is None
         spec: Any = SimpleNamespace(store=store.uri, model="model", kind="generate", from_before=old)
         return Prepared(
