@@ -72,17 +72,17 @@ def _master(judged: Judged, stages: Stages) -> Judged | Found:
     """What was judged, with the master that holds it; or the master that somebody else made meanwhile."""
     if judged.master is not None:
         return judged
-    master, holds_it = stages.shelf.keep(judged.planned.key, judged.contents)
-    return replace(judged, master=master) if holds_it else Found(judged.planned, master)
+    master, holds_it = stages.shelf.keep(judged.row.key, judged.contents)
+    return replace(judged, master=master) if holds_it else Found(judged.row, master)
 
 
 def _outcome(judged: Judged, screened: Screened, stages: Stages, record: Record) -> Outcome:
     """What became of a row, by its verdict and people's decisions."""
-    row_id = judged.planned.row.id
+    row_id = judged.row.id
     verdict, decision = screened.rulings.get(row_id, Ruling()).applied("picture", judged.verdict)
     assert judged.master is not None
     return record.judged(
-        judged.planned,
+        judged.row,
         Status.DONE if verdict.allowed else Status.REJECTED,
         verdict,
         decision or screened.approved.get(row_id),

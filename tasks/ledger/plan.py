@@ -54,16 +54,6 @@ UNLIKE_OTHERS = b"unlike_others"  # and, as JSON, the profiles of its rows that 
 
 
 @dataclass(frozen=True)
-class PlannedRow:
-    """A row with its key and the number of this attempt."""
-
-    row: Row
-    key: str
-    judged_by: str
-    attempt: int
-
-
-@dataclass(frozen=True)
 class Known:
     """What the catalogue says of a row: enough to decide whether it is still to do."""
 
@@ -331,15 +321,11 @@ class Plan:
         names = pc.unique(self._read(columns=["profile"]).column("profile")).drop_null()
         return sorted(names.to_pylist())
 
-    def shard(self, number: int) -> list[PlannedRow]:
+    def shard(self, number: int) -> list[Row]:
         """The rows of one shard, in plan order."""
         names = [name for name in COLUMNS.names if name not in OF_OTHER_ROWS]
         table = self._read(columns=names, filters=[("shard", "=", number)])
-        rows = []
-        for values in table.to_pylist():
-            key, judged_by, attempt = (values.pop(name) for name in ("key", "judged_by", "attempt"))
-            rows.append(PlannedRow(Row(**values), key, judged_by, attempt))
-        return rows
+        return [Row(**values) for values in table.to_pylist()]
 
     def table(self) -> pa.Table:
         """Every row, as Arrow."""

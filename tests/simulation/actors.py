@@ -25,7 +25,7 @@ from tasks.lane.record import Record
 from tasks.lane.screen import masters_of, rulings_on, sorted_out
 from tasks.lane.stages import Classified, Found, Judged, Rendered
 from tasks.ledger.decision import Answer, Decisions
-from tasks.ledger.plan import Plan, PlannedRow, Planner, write_plan
+from tasks.ledger.plan import Plan, Planner, write_plan
 from tasks.ledger.run import write_json
 from tasks.maintenance.prune import prune
 from tasks.maintenance.rebuild import rebuild
@@ -126,7 +126,7 @@ class Command:
                 screened = sorted_out(
                     shard, left, [allow()] * len(left), rulings, masters, [None] * len(left), record=record
                 )
-                made: Classified = [stages.made(planned) for planned in screened.to_render]
+                made: Classified = [stages.made(row) for row in screened.to_render]
                 judged = [*made, *stages.classify([*screened.found], screened)]
                 outcomes = kept(judged, screened, stages=stages, pool=Inline(), record=record)
                 run.commit(store, shard, [*screened.ended, *failed, *outcomes])
@@ -209,19 +209,19 @@ class Stages:
     def shelf(self) -> PictureShelf:
         return PictureShelf(self.store, Encoding("png", 92), from_before=self.from_before)
 
-    def made(self, planned: PlannedRow) -> Judged:
-        picture = f"{planned.row.id} as {self.drawer} draws it".encode()
-        return self._judged(planned, picture, 1.0)
+    def made(self, row: Row) -> Judged:
+        picture = f"{row.id} as {self.drawer} draws it".encode()
+        return self._judged(row, picture, 1.0)
 
     def classify(self, batch: Rendered, screened: object) -> Classified:
         del screened
         found = [thing for thing in batch if isinstance(thing, Found)]
-        return [self._judged(one.planned, self.shelf.read(one.master), 0.0, master=one.master) for one in found]
+        return [self._judged(one.row, self.shelf.read(one.master), 0.0, master=one.master) for one in found]
 
-    def _judged(self, planned: PlannedRow, picture: bytes, seconds: float, **where: Any) -> Judged:
-        verdict = self.command.judge(planned.row.id)
+    def _judged(self, row: Row, picture: bytes, seconds: float, **where: Any) -> Judged:
+        verdict = self.command.judge(row.id)
         looks = "00" * 56 if self.command.unlike else None
-        return Judged(planned, picture, 64, 64, seconds, verdict, where.get("master"), fingerprint=looks)
+        return Judged(row, picture, 64, 64, seconds, verdict, where.get("master"), fingerprint=looks)
 
 
 @dataclass(frozen=True)
