@@ -54,31 +54,13 @@ class Job(BaseModel):
 
     manifest: str = Field(description="Parquet file, folder of Parquet files, or s3:// address: one row a picture.")
     store: str = Field(description="Where pictures and the catalogue go: s3://bucket/prefix, or a folder.")
-    model: ModelSection = Field(default_factory=ModelSection, title="Model", description="What makes the results.")
-    sampling: SamplingSection = Field(
-        default_factory=SamplingSection,
-        title="Sampling",
-        description="How results are sampled, for rows that don't say.",
-    )
-    safety: SafetySection = Field(
-        default_factory=SafetySection, title="Safety", description="What is refused, and what looks for it."
-    )
-    marketplace: MarketplaceSection = Field(
-        default_factory=MarketplaceSection,
-        title="Marketplace",
-        description="What a marketplace demands, and marks of provenance.",
-    )
-    sources: SourcesSection = Field(
-        default_factory=SourcesSection, title="Sources", description="What rows are made from."
-    )
-    output: OutputSection = Field(
-        default_factory=OutputSection, title="Output", description="How results are stored and committed."
-    )
-    hardware: HardwareSection = Field(
-        default_factory=HardwareSection,
-        title="Hardware",
-        description="Where and how a run computes: no picture depends on it.",
-    )
+    model: ModelSection = Field(default_factory=ModelSection, title="Model")
+    sampling: SamplingSection = Field(default_factory=SamplingSection, title="Sampling")
+    safety: SafetySection = Field(default_factory=SafetySection, title="Safety")
+    marketplace: MarketplaceSection = Field(default_factory=MarketplaceSection, title="Marketplace")
+    sources: SourcesSection = Field(default_factory=SourcesSection, title="Sources")
+    output: OutputSection = Field(default_factory=OutputSection, title="Output")
+    hardware: HardwareSection = Field(default_factory=HardwareSection, title="Hardware")
 
     @classmethod
     def of(cls, **values: Any) -> Self:
@@ -124,47 +106,21 @@ class Job(BaseModel):
 class GenerateJob(Job):
     """A job that makes pictures from prompts."""
 
-    model: PictureModel = Field(default_factory=PictureModel, title="Model", description="What draws pictures.")
-    sampling: PictureSampling = Field(
-        default_factory=PictureSampling,
-        title="Sampling",
-        description="How pictures are sampled, for rows that don't say.",
-    )
-    marketplace: PictureMarketplace = Field(
-        default_factory=PictureMarketplace,
-        title="Marketplace",
-        description="What a marketplace demands of pictures, what is mended for it, and marks of provenance.",
-    )
-    sources: PromptSources = Field(
-        default_factory=PromptSources, title="Sources", description="What prompts and control pictures are made from."
-    )
-    output: PictureOutput = Field(
-        default_factory=PictureOutput, title="Output", description="How pictures are stored and committed."
-    )
+    model: PictureModel = Field(default_factory=PictureModel, title="Model")
+    sampling: PictureSampling = Field(default_factory=PictureSampling, title="Sampling")
+    marketplace: PictureMarketplace = Field(default_factory=PictureMarketplace, title="Marketplace")
+    sources: PromptSources = Field(default_factory=PromptSources, title="Sources")
+    output: PictureOutput = Field(default_factory=PictureOutput, title="Output")
 
 
 class DecomposeJob(Job):
     """A job that takes source pictures apart into RGBA layers."""
 
-    sampling: LayerSampling = Field(
-        default_factory=LayerSampling, title="Sampling", description="How layers are sampled, for rows that don't say."
-    )
-    safety: SourceSafety = Field(
-        default_factory=SourceSafety, title="Safety", description="What is refused, and what looks for it."
-    )
-    marketplace: LayerMarketplace = Field(
-        default_factory=LayerMarketplace,
-        title="Marketplace",
-        description="What is demanded of layers, and marks of provenance.",
-    )
-    sources: LayerSources = Field(
-        default_factory=LayerSources,
-        title="Sources",
-        description="Which pictures are taken apart, and how they are captioned.",
-    )
-    output: LayerOutput = Field(
-        default_factory=LayerOutput, title="Output", description="How layers are stored and committed."
-    )
+    sampling: LayerSampling = Field(default_factory=LayerSampling, title="Sampling")
+    safety: SourceSafety = Field(default_factory=SourceSafety, title="Safety")
+    marketplace: LayerMarketplace = Field(default_factory=LayerMarketplace, title="Marketplace")
+    sources: LayerSources = Field(default_factory=LayerSources, title="Sources")
+    output: LayerOutput = Field(default_factory=LayerOutput, title="Output")
 
 
 @dataclass(frozen=True)

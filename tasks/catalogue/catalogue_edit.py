@@ -69,19 +69,25 @@ class CatalogueEdit:
     _made: set[Publication] = field(default_factory=set)
     _found_dead: bool = False  # when the catalogue was read last: there is something to write, whoever changes nothing
 
-    def come_in(self) -> str:
+    def come_in(self, seen: Catalogue | None = None) -> str:
         """Stand in the catalogue's state from here on, so that nobody prunes what is being made; return the name.
+
+        `seen` is the catalogue as it was read before, which spares reading it unless somebody has replaced it since.
 
         Raises:
             RequestError: if the store is being pruned.
         """
         self.name = self.process.new_name()  # known before it stands there, in case the answer to that gets lost
         for _ in self._tries():
-            catalogue = self._read()
+            catalogue = self._read() if seen is None else self._without_dead(seen)
+            seen = None
             self.pruned = catalogue.state.pruned
-            if self.name in catalogue.state.editors:
+            if self.name in catalogue.state.editors:  # the answer to that did get lost
                 break
-            self._swap(catalogue, catalogue.table, self._with(catalogue.state, self.name, ()))
+            swapped = self._swap(catalogue, catalogue.table, self._with(catalogue.state, self.name, ()))
+            if swapped is not None:
+                self.pruned = swapped.state.pruned
+                break
         return self.name
 
     def leave(self) -> None:
@@ -145,7 +151,9 @@ class CatalogueEdit:
 
     def _read(self) -> Catalogue:
         """The catalogue, without the editors that have died."""
-        catalogue = read_catalogue(self.store)
+        return self._without_dead(read_catalogue(self.store))
+
+    def _without_dead(self, catalogue: Catalogue) -> Catalogue:
         others = ((name, editor) for name, editor in catalogue.state.editors.items() if name != self.name)
         dead = [name for name, editor in others if self.process.is_alive(editor.owner) is False]
         self._found_dead = bool(dead)
@@ -309,11 +317,15 @@ class CatalogueEdit:
                 list(pool.map(do, some))
 
 
-def tidy(store: Store, catalogue: Catalogue, process: Process) -> None:
-    """Take away what killed processes left, if a catalogue says that there is something; change no row."""
+def tidy(store: Store, catalogue: Catalogue, process: Process) -> Catalogue:
+    """Take away what killed processes left, if a catalogue says that there is something; change no row.
+
+    Returns the catalogue as it is then.
+    """
     dead = any(process.is_alive(editor.owner) is False for editor in catalogue.state.editors.values())
     if dead or catalogue.state.owed:
-        CatalogueEdit(store, "tidying up", process).commit(lambda before: before.table)
+        return CatalogueEdit(store, "tidying up", process).commit(lambda before: before.table)
+    return catalogue
 
 
 def perhaps_dead(state: State, process: Process) -> dict[str, str]:

@@ -93,7 +93,7 @@ class Judges:
         return [strictest(verdicts[at] for verdicts in asked) for at in range(len(pictures))]
 
     def nearness(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
-        """Return how near a picture comes to what the policy looks for: the score of `see` and its threshold, by name."""
+        """Return how near a picture comes to what the policy looks for: score of `see` and threshold, by name."""
         limits = looked_for(self.policy)
         return {name: (verdict.scores[name], limit) for name, limit in limits.items() if name in verdict.scores}
 

@@ -74,17 +74,17 @@ def _master(judged: Judged, stages: Stages) -> Judged | StoredRow:
     """Return what was judged, with the master that holds it; or the master that somebody else made meanwhile."""
     if judged.master is not None:
         return judged
-    master, holds_it = stages.shelf.keep(judged.planned.key, judged.contents)
-    return replace(judged, master=master) if holds_it else StoredRow(judged.planned, master)
+    master, holds_it = stages.shelf.keep(judged.row.key, judged.contents)
+    return replace(judged, master=master) if holds_it else StoredRow(judged.row, master)
 
 
 def _outcome(judged: Judged, screened: Screened, stages: Stages, recorder: OutcomeRecorder) -> Outcome:
-    """Return what became of a row, by its verdict and people's decisions."""
-    row_id = judged.planned.row.id
+    """What became of a row, by its verdict and people's decisions."""
+    row_id = judged.row.id
     verdict, decision = screened.histories.get(row_id, DecisionHistory()).applied("picture", judged.verdict)
     assert judged.master is not None
     return recorder.judged(
-        judged.planned,
+        judged.row,
         Status.DONE if verdict.allowed else Status.REJECTED,
         verdict,
         decision or screened.approved.get(row_id),

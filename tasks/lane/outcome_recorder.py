@@ -12,7 +12,8 @@ from safety.verdict import Verdict
 from tasks.lane.stages import Made
 from tasks.ledger.decision import Decision
 from tasks.ledger.kept import UNJUDGED
-from tasks.ledger.plan import PlannedRow, bad_rows
+from tasks.ledger.plan import bad_rows
+from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome, Status, outcome_table
 
 if TYPE_CHECKING:
@@ -31,29 +32,26 @@ class OutcomeRecorder:
     model: str
     text_column: TextColumn
 
-    def outcome(self, planned: PlannedRow, status: Status, **what: Any) -> Outcome:
-        """Return the outcome of one row."""
-        row = planned.row
+    def outcome(self, row: Row, status: Status, **what: Any) -> Outcome:
+        """The outcome of one row."""
         return Outcome(
             id=row.id,
             status=status,
-            key=planned.key,
+            key=row.key,
             seed=row.seed,
             **said(row.prompt, self.text_column),
             model=self.model,
             profile=row.profile,
-            policy_fingerprint=planned.policy_fingerprint,
+            policy_fingerprint=row.policy_fingerprint,
             run=self.run,
-            attempt=planned.attempt,
+            attempt=row.attempt,
             **what,
         )
 
-    def judged(
-        self, planned: PlannedRow, status: Status, verdict: Verdict, decision: Decision | None, **what: Any
-    ) -> Outcome:
-        """Return the outcome of a row that a verdict decided, and a person's decision where there is one."""
+    def judged(self, row: Row, status: Status, verdict: Verdict, decision: Decision | None, **what: Any) -> Outcome:
+        """The outcome of a row that a verdict decided, and a person's decision where there is one."""
         return self.outcome(
-            planned,
+            row,
             status,
             reason=verdict.reason,
             message=verdict.message,
@@ -66,20 +64,18 @@ class OutcomeRecorder:
             **what,
         )
 
-    def rendered(self, planned: PlannedRow, picture: Picture) -> Made | Outcome:
-        """Return what an engine gave for a row, as the next stage wants it."""
+    def rendered(self, row: Row, picture: Picture) -> Made | Outcome:
+        """What an engine gave for a row, as the next stage wants it."""
         if picture.pixels is not None:
-            return Made(planned, picture.pixels, picture.seconds)
+            return Made(row, picture.pixels, picture.seconds)
         assert picture.failure is not None
         failure = picture.failure
-        return self.failure(planned, failure.reason, failure.message, retryable=failure.retryable)
+        return self.failure(row, failure.reason, failure.message, retryable=failure.retryable)
 
-    def failure(
-        self, planned: PlannedRow, reason: str, message: str, *, retryable: bool, keeps: bool = False
-    ) -> Outcome:
-        """Return the outcome of a row that failed."""
+    def failure(self, row: Row, reason: str, message: str, *, retryable: bool, keeps: bool = False) -> Outcome:
+        """The outcome of a row that failed."""
         return self.outcome(
-            planned,
+            row,
             Status.FAILED,
             reason=FailureReason(reason),
             message=message,

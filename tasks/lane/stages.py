@@ -10,7 +10,7 @@ import numpy as np
 
 from safety.verdict import Verdict
 from tasks.ledger.decision import Decision, DecisionHistory
-from tasks.ledger.plan import PlannedRow
+from tasks.manifests.row import Row
 from tasks.outcome import Outcome
 from tasks.results.master import Master
 from tasks.results.shelf import Shelf
@@ -20,11 +20,11 @@ from tasks.results.shelf import Shelf
 class StoredRow:
     """A row whose key is in the store already."""
 
-    planned: PlannedRow
+    row: Row
     master: Master
 
 
-RowOriginals = tuple[PlannedRow, tuple[np.ndarray, ...]]
+RowOriginals = tuple[Row, tuple[np.ndarray, ...]]
 """A row, and the pictures that it is made from, uint8 [H, W, 3 or 4]; none where it is made from texts alone."""
 
 
@@ -33,7 +33,7 @@ class Screened:
     """A shard after screening. Every row is in exactly one of `to_render`, `found` and `ended`."""
 
     shard: int
-    to_render: list[PlannedRow]
+    to_render: list[Row]
     found: list[StoredRow]
     ended: list[Outcome]  # blocked, or without a source picture
     kept: dict[str, Mapping[str, Any]]  # what classifiers keep of the prompts of rows that passed, by id
@@ -47,7 +47,7 @@ class Screened:
 class Made:
     """What the model made of a row."""
 
-    planned: PlannedRow
+    row: Row
     pixels: np.ndarray  # uint8 [height, width, 3], or [layers, height, width, 4]
     seconds: float
 
@@ -60,7 +60,7 @@ Rendered = list[Made | StoredRow | Outcome]
 class Judged:
     """What is to be stored of a row, with the verdict on it."""
 
-    planned: PlannedRow
+    row: Row
     contents: Any  # what the shelf takes
     width: int
     height: int
@@ -82,7 +82,7 @@ class Stages(Protocol):
     conditions: bool  # the pictures that rows are made from are drawn after, such as edges: less counts of them
     compares: bool  # results are judged beside what they are made from, so that stored rows keep it in memory, too
 
-    def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
+    def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read what the rows are made from beside their texts; `masters` are those of stored rows, by their ids."""
 
     def render(self, screened: Screened) -> Iterator[Rendered]:

@@ -19,7 +19,7 @@ from tasks.manifests.key import Maker, reseed
 from tasks.manifests.manifest import Manifest
 from tasks.manifests.row import BadRow, Row, RowShape
 from tasks.manifests.variant_ids import shared_id
-from tasks.outcome import Status
+from tasks.outcome import RENAMED, Status
 from tasks.stores.stored_table import naming, read_table
 
 COLUMNS = pa.schema(
@@ -51,16 +51,6 @@ REMEDY = "restore it, or remove that run's folder, and the same command plans an
 CARRIED = "carried:"  # before the name of a column that the manifest carries to the catalogue
 PLANNED_FROM = b"planned_from"  # in the metadata: the catalogue's version that the plan was made from
 UNLIKE_OTHERS = b"unlike_others"  # and, as JSON, the profiles of its rows that allow no picture like another one's
-
-
-@dataclass(frozen=True)
-class PlannedRow:
-    """A row with its key and the number of this attempt."""
-
-    row: Row
-    key: str
-    policy_fingerprint: str
-    attempt: int
 
 
 @dataclass(frozen=True)
@@ -331,15 +321,12 @@ class Plan:
         names = pc.unique(self._read(columns=["profile"]).column("profile")).drop_null()
         return sorted(names.to_pylist())
 
-    def shard(self, number: int) -> list[PlannedRow]:
+    def shard(self, number: int) -> list[Row]:
         """Return the rows of one shard, in plan order."""
         names = [name for name in COLUMNS.names if name not in OF_OTHER_ROWS]
         table = self._read(columns=names, filters=[("shard", "=", number)])
-        rows = []
-        for values in table.to_pylist():
-            key, policy_fingerprint, attempt = (values.pop(name) for name in ("key", "judged_by", "attempt"))
-            rows.append(PlannedRow(Row(**values), key, policy_fingerprint, attempt))
-        return rows
+        table = table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
+        return [Row(**values) for values in table.to_pylist()]
 
     def table(self) -> pa.Table:
         """Return every row, as Arrow."""

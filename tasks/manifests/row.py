@@ -36,6 +36,9 @@ class Row:
     image: str | None = None  # the address of a source picture, or of a control picture
     source: str | None = None  # SHA-256 of that picture's bytes, hex
     layers: int = 0
+    key: str = ""  # of what is made of it: this and what follows is known when it is planned
+    policy_fingerprint: str = ""  # names the policy, the classifiers and the profile
+    attempt: int = 0  # its number
 
     @property
     def shape(self) -> RowShape:

@@ -47,7 +47,7 @@ from tasks.manifests.row import RowShape
 from tasks.manifests.suspicions import suspicions
 from tasks.processes.process import Process, this_process
 from tasks.review.reviews import ends_waiting
-from tasks.runs.take_up import TakenUp, take_up
+from tasks.runs.take_up import TakenUp, find_run, take_up
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store, StoreAddressError
 
@@ -81,6 +81,7 @@ class Prepared:
     unread: Unread = field(default_factory=Unread)
     warnings: tuple[str, ...] = ()  # of the manifest and of what judges it, in sentences
     expectation: Expectation | None = None  # of drawing all that the plan's shards hold
+    catalogue: Catalogue | None = None  # as it stands, where nothing is to be done
 
     @property
     def store(self) -> Store:
@@ -336,7 +337,8 @@ def prepare(request: RunRequest) -> Prepared:
     state = manifest_state(request.job.manifest)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         file = folder / "plan.parquet"
-        check_carried(read_catalogue(store), manifest)
+        found = find_run(checked.name(manifest), store)
+        check_carried(found.catalogue, manifest)
 
         def plan(catalogue: Catalogue) -> bool:
             plan_counts = draft(checked, manifest, catalogue, file)
@@ -349,7 +351,7 @@ def prepare(request: RunRequest) -> Prepared:
             return plan_counts.to_do > 0 or retires
 
         process, document = this_process(), _document(checked, manifest)
-        taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
+        taken = take_up(store, found, file, plan, document=document, process=process)
         try:
             return replace(_prepared(checked, taken, process, _warnings(checked, manifest)), manifest_state=state)
         except BaseException:
@@ -386,6 +388,7 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tupl
         unread=plan.unread,
         warnings=warnings,
         expectation=None if taken.complete else _expectation(checked, taken.catalogue, shapes_of(plan)),
+        catalogue=taken.catalogue if taken.complete else None,
     )
 
 

@@ -31,7 +31,6 @@ from tasks.lane.lane_resources import LaneResources
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Screened
-from tasks.ledger.plan import PlannedRow
 from tasks.manifests.key import seed_of
 from tasks.manifests.known_columns import Columns
 from tasks.manifests.manifest import known_values
@@ -168,9 +167,9 @@ def open_stages(resources: LaneResources) -> PictureStages:
     result_spec, encoding = resources.spec.result_spec, Encoding("png", 100)
     assert isinstance(result_spec, Tinting)
 
-    def draw(rows: Sequence[PlannedRow], screened: Screened, _: object) -> Iterator[list[Picture]]:
+    def draw(rows: Sequence[Row], screened: Screened, _: object) -> Iterator[list[Picture]]:
         tinter: Tinter = resources.engine()
-        return tinter.tint([(planned.row.prompt, *screened.sources[planned.row.id]) for planned in rows])
+        return tinter.tint([(row.prompt, *screened.sources[row.id]) for row in rows])
 
     return PictureStages(
         draw=draw,

@@ -25,7 +25,7 @@ from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.screen import decisions_on, masters_of, sort_rows
 from tasks.lane.stages import Classified, Judged, Rendered, StoredRow
 from tasks.ledger.decision import Answer, Decisions
-from tasks.ledger.plan import Plan, PlannedRow, Planner, write_plan
+from tasks.ledger.plan import Plan, Planner, write_plan
 from tasks.ledger.run import write_json
 from tasks.maintenance.prune import prune
 from tasks.maintenance.rebuild import rebuild
@@ -36,9 +36,9 @@ from tasks.results.encoding import Encoding
 from tasks.results.shelf import PictureShelf
 from tasks.review.decide import answer_for
 from tasks.review.reviews import ends_waiting
-from tasks.runs.finish import settle
+from tasks.runs.finish import collect, settle
 from tasks.runs.prepare import Prepared
-from tasks.runs.take_up import take_up
+from tasks.runs.take_up import find_run, take_up
 
 from .memory_store import Bucket, MemoryStore
 
@@ -126,12 +126,13 @@ class Command:
                 screened = sort_rows(
                     shard, left, [allow()] * len(left), histories, masters, [None] * len(left), recorder=recorder
                 )
-                made: Classified = [stages.made(planned) for planned in screened.to_render]
+                made: Classified = [stages.made(row) for row in screened.to_render]
                 judged = [*made, *stages.classify([*screened.found], screened)]
-                ended = kept(judged, screened, stages=stages, pool=Inline(), recorder=recorder)
-                run.commit(store, shard, [*screened.ended, *failed, *ended])
-            settled = settle(store, prepared, process)
-            if settled.complete:
+                outcomes = kept(judged, screened, stages=stages, pool=Inline(), recorder=recorder)
+                run.commit(store, shard, [*screened.ended, *failed, *outcomes])
+            ended = collect(store, prepared, process)
+            settled = settle(store, prepared, ended, process)
+            if ended.complete:
                 write_json(store, run.path("summary.json"), {"catalogue_version": settled.version})
 
     def _prepared(self, store: MemoryStore, process: Process, file: Path) -> Prepared:
@@ -156,7 +157,7 @@ class Command:
 
         job = {"manifest": "manifest.parquet"}
         document = {"job": job, "model": "model", "text_column": "prompt", "retire_missing": self.retires}
-        taken = take_up(store, self.name, file, draft, document=document, process=process)
+        taken = take_up(store, find_run(self.name, store), file, draft, document=document, process=process)
         old = taken.catalogue.state.from_before or taken.plan.planned_from is None
         spec: Any = SimpleNamespace(store=store.uri, model="model", kind="generate", from_before=old)
         return Prepared(
@@ -212,19 +213,19 @@ class Stages:
     def shelf(self) -> PictureShelf:
         return PictureShelf(self.store, Encoding("png", 92), from_before=self.from_before)
 
-    def made(self, planned: PlannedRow) -> Judged:
-        picture = f"{planned.row.id} as {self.drawer} draws it".encode()
-        return self._judged(planned, picture, 1.0)
+    def made(self, row: Row) -> Judged:
+        picture = f"{row.id} as {self.drawer} draws it".encode()
+        return self._judged(row, picture, 1.0)
 
     def classify(self, batch: Rendered, screened: object) -> Classified:
         del screened
         found = [thing for thing in batch if isinstance(thing, StoredRow)]
-        return [self._judged(one.planned, self.shelf.read(one.master), 0.0, master=one.master) for one in found]
+        return [self._judged(one.row, self.shelf.read(one.master), 0.0, master=one.master) for one in found]
 
-    def _judged(self, planned: PlannedRow, picture: bytes, seconds: float, **where: Any) -> Judged:
-        verdict = self.command.judge(planned.row.id)
+    def _judged(self, row: Row, picture: bytes, seconds: float, **where: Any) -> Judged:
+        verdict = self.command.judge(row.id)
         looks = "00" * 56 if self.command.unlike else None
-        return Judged(planned, picture, 64, 64, seconds, verdict, where.get("master"), fingerprint=looks)
+        return Judged(row, picture, 64, 64, seconds, verdict, where.get("master"), fingerprint=looks)
 
 
 @dataclass(frozen=True)

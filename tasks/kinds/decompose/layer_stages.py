@@ -25,7 +25,7 @@ from tasks.lane.probing import ProbeAdmission
 from tasks.lane.screen import decisions_on, judge_prompts, note_decision
 from tasks.lane.stages import Classified, Judged, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
 from tasks.ledger.decision import Decisions
-from tasks.ledger.plan import PlannedRow
+from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome, Status
 from tasks.results.layer_shelf import LayeredPicture, LayerShelf
 from tasks.results.master import Master
@@ -41,7 +41,7 @@ Seen = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class _Result:
-    planned: PlannedRow
+    row: Row
     contents: LayeredPicture
     composite: bytes  # as it is stored
     file: PictureFile  # what those bytes say of it
@@ -71,9 +71,9 @@ class LayerStages(Stages):
         self.reader, self.decisions, self.pool, self.recorder = reader, decisions, pool, recorder
         self._captions: dict[Seen, str] = {}  # written by this lane
 
-    def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
+    def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read the source pictures of rows at the size of their layers; of stored ones both lie in their masters."""
-        return list(self.pool.map(lambda planned: self._original(planned, masters.get(planned.row.id)), rows))
+        return list(self.pool.map(lambda row: self._original(row, masters.get(row.id)), rows))
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Caption what has no caption, and take apart what is to be taken apart."""
@@ -82,7 +82,7 @@ class LayerStages(Stages):
             rows, ended = self._captioned(rows, screened)
             if ended:
                 yield [*ended]
-        requests = [self._request(planned, screened) for planned in rows]
+        requests = [self._request(row, screened) for row in rows]
         admission = ProbeAdmission(self.judges.policy.probe, rows, screened, self.recorder)
         for pictures in self.decomposer().decompose(requests, admit=admission.admit):
             yield [admission.rendered(picture) for picture in pictures]
@@ -100,11 +100,11 @@ class LayerStages(Stages):
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         for result, layers, picture, (whole, fixes, marks) in zip(results, measured, shown, finished, strict=True):
             height, width = result.contents.source.shape[:2]
-            verdict = strictest([layers, picture, whole, screened.probed.get(result.planned.row.id, allow())])
+            verdict = strictest([layers, picture, whole, screened.probed.get(result.row.id, allow())])
             contents = replace(result.contents, stored=result.composite)
             judged.append(
                 Judged(
-                    result.planned,
+                    result.row,
                     contents,
                     width,
                     height,
@@ -117,8 +117,8 @@ class LayerStages(Stages):
             )
         return judged
 
-    def _original(self, planned: PlannedRow, master: Master | None) -> RowOriginals | Outcome:
-        """Return a row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
+    def _original(self, row: Row, master: Master | None) -> RowOriginals | Outcome:
+        """A row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
 
         Both lie beside the layers where these are stored already, so a caption that was written isn't written again.
         """
@@ -126,48 +126,46 @@ class LayerStages(Stages):
             try:
                 original = self.shelf.original(master)
             except ValueError as error:
-                return self.recorder.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
-            return with_caption(planned, original.caption), (original.source,)
-        return self.reader.read(planned)
+                return self.recorder.failure(row, FailureReason.UNREADABLE, str(error), retryable=True)
+            return with_caption(row, original.caption), (original.source,)
+        return self.reader.read(row)
 
-    def _captioned(self, rows: Sequence[PlannedRow], screened: Screened) -> tuple[list[PlannedRow], list[Outcome]]:
-        """Return the rows with captions, written where there were none and screened, and those that ended of it."""
-        failures = self._write_captions([planned for planned in rows if not planned.row.prompt], screened)
-        captioned = [with_caption(planned, self._captions.get(_seen(planned), "")) for planned in rows]
+    def _captioned(self, rows: Sequence[Row], screened: Screened) -> tuple[list[Row], list[Outcome]]:
+        """The rows with captions, written where there were none and screened, and those that ended of it."""
+        failures = self._write_captions([row for row in rows if not row.prompt], screened)
+        captioned = [with_caption(row, self._captions.get(_seen(row), "")) for row in rows]
         written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
         histories = decisions_on(written, self.decisions, self.pool)  # anew: a decision counts for a caption, too
         verdicts = {
-            new.row.id: (history, *history.applied("input", verdict))
+            new.id: (history, *history.applied("input", verdict))
             for new, verdict, history in zip(written, judge_prompts(written, self.judges)[0], histories, strict=True)
         }
-        kept: list[PlannedRow] = []
+        kept: list[Row] = []
         ended: list[Outcome] = []
-        for planned in captioned:
-            judged, failure = verdicts.get(planned.row.id), failures.get(_seen(planned))
+        for row in captioned:
+            judged, failure = verdicts.get(row.id), failures.get(_seen(row))
             if judged is not None:
                 history, verdict, decision = judged
                 if verdict.allowed:
-                    note_decision(screened, planned, history, decision)
-                    kept.append(planned)
+                    note_decision(screened, row, history, decision)
+                    kept.append(row)
                 else:
-                    ended.append(self.recorder.judged(planned, Status.BLOCKED, verdict, decision))
-            elif not planned.row.prompt and failure is not None:
-                ended.append(
-                    self.recorder.failure(planned, failure.reason, failure.message, retryable=failure.retryable)
-                )
+                    ended.append(self.recorder.judged(row, Status.BLOCKED, verdict, decision))
+            elif not row.prompt and failure is not None:
+                ended.append(self.recorder.failure(row, failure.reason, failure.message, retryable=failure.retryable))
             else:
-                kept.append(planned)
+                kept.append(row)
         return kept, ended
 
-    def _write_captions(self, rows: Sequence[PlannedRow], screened: Screened) -> dict[Seen, Failure]:
+    def _write_captions(self, rows: Sequence[Row], screened: Screened) -> dict[Seen, Failure]:
         """Write a caption for each source picture that has none yet; returns why some have none still."""
-        missing = list({seen: planned for planned in rows if (seen := _seen(planned)) not in self._captions}.values())
+        missing = list({seen: row for row in rows if (seen := _seen(row)) not in self._captions}.values())
         failures: dict[Seen, Failure] = {}
         if not missing:
             return failures
-        shape = missing[0].row
+        shape = missing[0]
         batches = self.decomposer().caption(
-            [_source(planned, screened) for planned in missing],
+            [_source(row, screened) for row in missing],
             resolution=round(math.sqrt(shape.width * shape.height)),
             use_en_prompt=self.result_spec.use_en_prompt,
         )
@@ -179,19 +177,18 @@ class LayerStages(Stages):
                 self._captions[seen] = caption.text or ""
         return failures
 
-    def _request(self, planned: PlannedRow, screened: Screened) -> LayersRequest:
-        row = planned.row
+    def _request(self, row: Row, screened: Screened) -> LayersRequest:
         shape = Shape(row.width, row.height, row.steps, row.guidance, row.layers, self.result_spec.cfg_normalize)
-        return LayersRequest(_source(planned, screened), row.prompt, row.negative_prompt, row.seed, shape)
+        return LayersRequest(_source(row, screened), row.prompt, row.negative_prompt, row.seed, shape)
 
     def _measured(self, result: _Result) -> Verdict:
-        contents, profile = result.contents, self.judges.profiles[result.planned.row.profile]
+        contents, profile = result.contents, self.judges.profiles[result.row.profile]
         return judge_layers(contents.source, contents.layers, contents.composite, min_psnr=profile.min_layers_psnr)
 
     def _finished(self, result: _Result) -> tuple[Verdict, list[str], list[str]]:
-        """Return what is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
-        marker, profile = self.shelf.marker, self.judges.profiles[result.planned.row.profile]
-        marked = marker.find(result.composite, result.file.format, result.planned.key)
+        """What is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
+        marker, profile = self.shelf.marker, self.judges.profiles[result.row.profile]
+        marked = marker.find(result.composite, result.file.format, result.row.key)
         verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(result.file.transparent)]
         return strictest(verdicts), [name for name in FIXES if name in marked.edits], [*map(str, marked.found)]
 
@@ -199,37 +196,37 @@ class LayerStages(Stages):
         """Return new layers put together, or stored ones fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
-        planned = thing.planned
+        row = thing.row
         try:
             if isinstance(thing, Made):
-                made = LayeredPicture(_source(planned, screened), thing.pixels, planned.row.prompt)
-                return self._result(planned, made, thing.seconds, None)
-            return self._result(planned, self.shelf.read(thing.master), 0.0, thing.master)
+                made = LayeredPicture(_source(row, screened), thing.pixels, row.prompt)
+                return self._result(row, made, thing.seconds, None)
+            return self._result(row, self.shelf.read(thing.master), 0.0, thing.master)
         except CredentialsError as error:
-            return self.recorder.failure(planned, FailureReason.UNSIGNED, str(error), retryable=True)
+            return self.recorder.failure(row, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
-            return self.recorder.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+            return self.recorder.failure(row, FailureReason.UNREADABLE, str(error), retryable=True)
 
-    def _result(self, planned: PlannedRow, contents: LayeredPicture, seconds: float, master: Master | None) -> _Result:
-        """Return layers with their composite's bytes, stored or to be stored: all that is judged is read here.
+    def _result(self, row: Row, contents: LayeredPicture, seconds: float, master: Master | None) -> _Result:
+        """Layers with the bytes of their composite, as they are stored or will be: all that is judged is read here.
 
         Raises:
             ValueError: if they can't be read; a row's stored objects are its own trouble.
         """
-        composite = self.shelf.composite(planned.key, contents)
-        return _Result(planned, contents, composite, examine(composite), seconds, master)
+        composite = self.shelf.composite(row.key, contents)
+        return _Result(row, contents, composite, examine(composite), seconds, master)
 
 
-def _source(planned: PlannedRow, screened: Screened) -> np.ndarray:
-    """Return the source picture of a row that is to be taken apart, uint8 [H, W, 4]."""
-    (source,) = screened.sources[planned.row.id]
+def _source(row: Row, screened: Screened) -> np.ndarray:
+    """The source picture of a row that is to be taken apart, uint8 [H, W, 4]."""
+    (source,) = screened.sources[row.id]
     return source
 
 
-def _seen(planned: PlannedRow) -> Seen:
-    return planned.row.source or "", planned.row.width, planned.row.height
+def _seen(row: Row) -> Seen:
+    return row.source or "", row.width, row.height
 
 
-def with_caption(planned: PlannedRow, caption: str) -> PlannedRow:
-    """Return a row with this caption, if it has none and there is one."""
-    return planned if planned.row.prompt or not caption else replace(planned, row=replace(planned.row, prompt=caption))
+def with_caption(row: Row, caption: str) -> Row:
+    """A row with this caption, if it has none and there is one."""
+    return row if row.prompt or not caption else replace(row, prompt=caption)

@@ -16,7 +16,7 @@ from tasks.lane.lane_resources import LaneResources, load_engine
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Screened
-from tasks.ledger.plan import PlannedRow
+from tasks.manifests.row import Row
 
 if TYPE_CHECKING:
     from models.engines.engine import Admit, Picture
@@ -39,8 +39,8 @@ def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> Pic
     result_spec = resources.spec.result_spec
     assert isinstance(result_spec, PictureSpec)
 
-    def draw(rows: Sequence[PlannedRow], screened: Screened, admit: Admit | None) -> Iterator[Sequence[Picture]]:
-        requests = [request_of(planned, *screened.sources[planned.row.id]) for planned in rows]
+    def draw(rows: Sequence[Row], screened: Screened, admit: Admit | None) -> Iterator[Sequence[Picture]]:
+        requests = [request_of(row, *screened.sources[row.id]) for row in rows]
         generator: Generator = resources.engine()
         return generator.render(requests, admit=admit)
 
@@ -59,8 +59,7 @@ def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> Pic
     )
 
 
-def request_of(planned: PlannedRow, control: np.ndarray | None = None) -> PictureRequest:
-    """Return what the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
-    row = planned.row
+def request_of(row: Row, control: np.ndarray | None = None) -> PictureRequest:
+    """What the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
     shape = Shape(row.width, row.height, row.steps, row.guidance)
     return PictureRequest(row.prompt, row.negative_prompt, row.seed, shape, control)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,6 @@ from tasks.lane.keep import kept
 from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Made, Screened, StoredRow
-from tasks.ledger.plan import PlannedRow
 from tasks.manifests.row import Row
 from tasks.outcome import Outcome
 from tasks.results.encoding import Encoding, decode
@@ -93,9 +93,9 @@ def stages_of(judges: Judges, store: Store, pool: ThreadPoolExecutor) -> Callabl
     return make
 
 
-def planned(profile: str = "none", key: str = KEY) -> PlannedRow:
+def planned(profile: str = "none", key: str = KEY) -> Row:
     row = Row("mug", "a red mug", " ", 1, 320, 256, 8, 1.0, profile)
-    return PlannedRow(row, key, "judges", 1)
+    return replace(row, key=key, policy_fingerprint="judges", attempt=1)
 
 
 def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:

@@ -45,7 +45,7 @@ def test_a_shard_holds_rows_of_one_shape_in_manifest_order(write_manifest: Write
     rows = [{"id": f"r{n}", "prompt": "x", "width": 512 if n % 3 == 0 else None} for n in range(12)]
     plan, plan_counts = planned(write_manifest(rows))
 
-    shards = [[(p.row.id, p.row.width) for p in plan.shard(n)] for n in range(plan.shards)]
+    shards = [[(row.id, row.width) for row in plan.shard(n)] for n in range(plan.shards)]
 
     assert plan_counts.to_do == plan.to_do == 12
     assert all(len({width for _, width in shard}) == 1 for shard in shards)
@@ -142,8 +142,8 @@ def test_retrying_a_rejected_row_draws_another_picture_and_remembers_it(write_ma
 
     again = plan.shard(0)[0]
 
-    assert (again.row.seed, again.attempt) == (reseed(seed, 2), 2)
-    assert again.row.seed != seed
+    assert (again.seed, again.attempt) == (reseed(seed, 2), 2)
+    assert again.seed != seed
     _, plan_counts = planned(file, known=known("done", key=again.key, attempt=2))
     assert plan_counts.to_do == 0
 
@@ -175,7 +175,7 @@ def test_a_new_row_that_could_not_be_judged_waits_to_be_asked_for(
 def test_retrying_a_rejected_picture_that_could_not_be_judged_again_draws_another(write_manifest: Write) -> None:
     before = known("rejected", retryable=True, reason="blank")
     plan, _ = planned(write_manifest([MUG]), known=before, retry=frozenset({"rejected"}))
-    assert plan.shard(0)[0].row.seed == reseed(seed_of(0, "a"), 2)
+    assert plan.shard(0)[0].seed == reseed(seed_of(0, "a"), 2)
 
 
 def test_retrying_a_failed_row_draws_the_same_picture(write_manifest: Write) -> None:
@@ -253,7 +253,7 @@ def test_a_plan_from_before_rows_could_be_unread_is_gone_on_with(write_manifest:
     table = plan.table()
     pq.write_table(table.drop_columns(["kept_because"]).replace_schema_metadata(table.schema.metadata), plan.file)
     assert plan.unread == Unread()
-    assert [planned.row.id for planned in plan.shard(0)] == ["a"]
+    assert [row.id for row in plan.shard(0)] == ["a"]
 
 
 def test_a_profile_that_does_not_exist_fails_the_row_that_names_it(write_manifest: Write) -> None:

@@ -24,7 +24,7 @@ from tasks.outcome import Retry
 from tasks.processes.process import this_process
 from tasks.results.master import Masters, record_path
 from tasks.review.decide import answer_for
-from tasks.runs.take_up import take_up
+from tasks.runs.take_up import find_run, take_up
 from tasks.stores.store import Store, StoreError
 from tests.faults.stopped_store import killed_after
 from tests.simulation import actors
@@ -302,7 +302,8 @@ def test_what_a_plan_is_made_from_is_planned_again_when_the_store_was_pruned_mea
             assert not any_store.exists(source)
         return True
 
-    taken = take_up(any_store, "other", tmp_path / "plan", draft, document={}, process=this_process())
+    found = find_run("other", any_store)
+    taken = take_up(any_store, found, tmp_path / "plan", draft, document={}, process=this_process())
 
     assert len(drafts) == 2
     assert any_store.exists(source)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from tasks.kinds.generate.picture_spec import Control, PictureSpec
 from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.lane.original_reader import OriginalReader
 from tasks.lane.outcome_recorder import OutcomeRecorder
-from tasks.ledger.plan import PlannedRow
 from tasks.manifests.key import Maker
 from tasks.manifests.row import BadRow, Row
 from tasks.results.encoding import Encoding
@@ -149,7 +149,7 @@ def test_a_control_picture_is_laid_over_white_and_then_resized(
         originals.sources, originals.decoder, store, OutcomeRecorder("run", "model", "prompt"), keeps_alpha=False
     )
 
-    found = lane.read(PlannedRow(row, "key", "judges", 1))
+    found = lane.read(replace(row, key="key", policy_fingerprint="judges", attempt=1))
 
     assert isinstance(found, tuple)
     flat = Image.new("RGBA", (60, 40), "white")
