@@ -150,7 +150,7 @@ class CatalogueEdit:
             self.process.pause(random.uniform(0, min(0.02 * 2 ** min(tries, 10), LONGEST_PAUSE)))
 
     def _read(self) -> Catalogue:
-        """The catalogue, without the editors that have died."""
+        """Return the catalogue, without the editors that have died."""
         return self._without_dead(read_catalogue(self.store))
 
     def _without_dead(self, catalogue: Catalogue) -> Catalogue:
@@ -160,7 +160,7 @@ class CatalogueEdit:
         return replace(catalogue, state=struck_from(catalogue.state, dead))
 
     def _with(self, state: State, name: str, publications: Sequence[Publication]) -> State:
-        """The state in which this editor may have made these publications.
+        """Return the state in which this editor may have made these publications.
 
         Raises:
             RequestError: if somebody prunes the store.
@@ -187,7 +187,7 @@ class CatalogueEdit:
         self.name = ""
 
     def _addressed(self, catalogue: Catalogue, rows: pa.Table, name: str) -> tuple[pa.Table, list[Publication]]:
-        """The rows with the addresses of their pictures, and the publications that these call for.
+        """Return the rows with the addresses of their pictures, and the publications that these call for.
 
         A row that is done has that of a publication: one of the version that is replaced, if that has one of its key,
         else a new one. A row that isn't has no publication; its picture lies in its master.
@@ -219,7 +219,7 @@ class CatalogueEdit:
         return _with_addresses(rows, places, found), [*calls]
 
     def _master_address(self, publication: Publication, state: State) -> tuple[str | None, list[str]]:
-        """Where what was published lies, or would; nothing of it is published any more."""
+        """Return where what was published lies, or would; nothing of it is published any more."""
         try:
             master = self._master(publication, state)
         except ValueError:
@@ -238,7 +238,7 @@ class CatalogueEdit:
         )
 
     def _announced(self, catalogue: Catalogue, name: str, publications: Sequence[Publication]) -> Catalogue | None:
-        """The catalogue whose state says that these publications may be made; None if somebody was first."""
+        """Return the catalogue whose state says that these publications may be made; None if somebody was first."""
         editor = catalogue.state.editors.get(name)
         known = editor.publications if editor else ()
         if not publications or set(known).issuperset(publications):
@@ -267,7 +267,7 @@ class CatalogueEdit:
         return failed
 
     def _committed(self, catalogue: Catalogue, rows: pa.Table, strays: set[Publication]) -> Catalogue | None:
-        """The catalogue with these rows, without this editor; None if somebody was first.
+        """Return the catalogue with these rows, without this editor; None if somebody was first.
 
         `strays` are publications of before that a ledger names, and no row of the catalogue ever did.
         """
@@ -379,7 +379,7 @@ def _with_addresses(rows: pa.Table, places: pa.Array, found: Sequence[tuple[str 
 
 
 def _without(rows: pa.Table, lacking: dict[str, str], catalogue: Catalogue) -> pa.Table:
-    """The rows, but for those that shall be done and have no master that can be published."""
+    """Return the rows, but for those that shall be done and have no master that can be published."""
     if not lacking:
         return rows
     keys = pa.array(lacking, pa.string())

@@ -49,7 +49,7 @@ def settle_duplicates(mine: pa.Table, unlike_others: Iterable[str]) -> pa.Table:
 
 
 def _with(mine: pa.Table, originals: Mapping[int, int | None]) -> pa.Table:
-    """The rows with these ones, by their place, as duplicates of others, or as duplicates no more."""
+    """Return the rows with these ones, by their place, as duplicates of others, or as duplicates no more."""
     changes = {}
     for place, first in originals.items():
         row = _row(mine, place)
@@ -67,7 +67,7 @@ def _with(mine: pa.Table, originals: Mapping[int, int | None]) -> pa.Table:
 
 
 def _settled(row: dict[str, Any], original: dict[str, Any] | None) -> dict[str, Any]:
-    """A row that repeats another, or no more; the same one, where it says so already."""
+    """Return a row that repeats another, or no more; the same one, where it says so already."""
     now = {**row, "finished_at": datetime.now(UTC), "changed_in": None}
     if original is None:
         return {**now, "status": Status.DONE, "reason": None, "message": None}

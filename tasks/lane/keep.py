@@ -79,7 +79,7 @@ def _master(judged: Judged, stages: Stages) -> Judged | StoredRow:
 
 
 def _outcome(judged: Judged, screened: Screened, stages: Stages, recorder: OutcomeRecorder) -> Outcome:
-    """What became of a row, by its verdict and people's decisions."""
+    """Return what became of a row, by its verdict and people's decisions."""
     row_id = judged.row.id
     verdict, decision = screened.histories.get(row_id, DecisionHistory()).applied("picture", judged.verdict)
     assert judged.master is not None

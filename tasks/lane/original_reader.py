@@ -29,7 +29,7 @@ class OriginalReader:
     keeps_alpha: bool  # or lays pictures over white, before they are resized: lines on nothing are lines on white
 
     def read(self, row: Row) -> RowOriginals | Outcome:
-        """A row with its picture at the row's size, uint8 [H, W, 4] with alpha, else [H, W, 3]; or how the row ends."""
+        """Return a row with its picture at its size, uint8 [H, W, 4] with alpha, else [H, W, 3]; or its end."""
         from models.sampling.latents import resized  # imports torch and diffusers, which takes seconds
 
         try:

@@ -33,7 +33,7 @@ class OutcomeRecorder:
     text_column: TextColumn
 
     def outcome(self, row: Row, status: Status, **what: Any) -> Outcome:
-        """The outcome of one row."""
+        """Return the outcome of one row."""
         return Outcome(
             id=row.id,
             status=status,
@@ -49,7 +49,7 @@ class OutcomeRecorder:
         )
 
     def judged(self, row: Row, status: Status, verdict: Verdict, decision: Decision | None, **what: Any) -> Outcome:
-        """The outcome of a row that a verdict decided, and a person's decision where there is one."""
+        """Return the outcome of a row that a verdict decided, and a person's decision where there is one."""
         return self.outcome(
             row,
             status,
@@ -65,7 +65,7 @@ class OutcomeRecorder:
         )
 
     def rendered(self, row: Row, picture: Picture) -> Made | Outcome:
-        """What an engine gave for a row, as the next stage wants it."""
+        """Return what an engine gave for a row, as the next stage wants it."""
         if picture.pixels is not None:
             return Made(row, picture.pixels, picture.seconds)
         assert picture.failure is not None
@@ -73,7 +73,7 @@ class OutcomeRecorder:
         return self.failure(row, failure.reason, failure.message, retryable=failure.retryable)
 
     def failure(self, row: Row, reason: str, message: str, *, retryable: bool, keeps: bool = False) -> Outcome:
-        """The outcome of a row that failed."""
+        """Return the outcome of a row that failed."""
         return self.outcome(
             row,
             Status.FAILED,

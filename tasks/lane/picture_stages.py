@@ -151,7 +151,7 @@ class PictureStages(Stages):
         return self.marker.signed(data, self.encoding.format, edits)
 
     def _read(self, row: Row, data: bytes, seconds: float, master: Master | None) -> _Picture:
-        """What the bytes hold that are stored, or will be: all that is judged is read from them."""
+        """Return what the bytes hold that are stored, or will be: all that is judged is read from them."""
         file, pixels = examine(data), decode(data)
         size = (pixels.shape[1], pixels.shape[0])
         marked = self.marker.find(data, file.format, row.key)
@@ -167,7 +167,7 @@ class PictureStages(Stages):
         return inspect(picture.pixels), fingerprint(picture.pixels)
 
     def _demanded(self, picture: _Picture, meaning: Verdict) -> list[Verdict]:
-        """What the job and the profile demand, of its marks and of the rest."""
+        """Return what the job and the profile demand, of its marks and of the rest."""
         profile, marks = self._profile(picture.row), self.marker.demanded
         near = self.judges.nearness(meaning)
         if meaning.failed:  # which refuses it; that nobody could see a concept is no fault of the picture's

@@ -82,7 +82,7 @@ def judge_stored(
 
 
 def _refused(row: Row, judged: Verdict, screened: Screened, recorder: OutcomeRecorder) -> Outcome | None:
-    """The end of a row that a probe refuses, after what people decided on it; None if it may be made."""
+    """Return the end of a row that a probe refuses, after what people decided on it; None if it may be made."""
     row_id = row.id
     verdict, decision = screened.histories.get(row_id, DecisionHistory()).applied("input", judged)
     if not verdict.allowed:
@@ -94,7 +94,7 @@ def _refused(row: Row, judged: Verdict, screened: Screened, recorder: OutcomeRec
 
 
 def judge_rows(rows: Sequence[Row], vectors: Mapping[Conditioning, np.ndarray], probe: Probe) -> list[Verdict]:
-    """The probe's verdict on each row, by the vectors of what conditions it.
+    """Return the probe's verdict on each row, by the vectors of what conditions it.
 
     A conditioning without a vector, and a probe that fails, refuse.
     """
@@ -113,5 +113,5 @@ def judge_rows(rows: Sequence[Row], vectors: Mapping[Conditioning, np.ndarray], 
 
 
 def _read(row: Row) -> list[Conditioning]:
-    """What the text encoder reads of a row."""
+    """Return what the text encoder reads of a row."""
     return [Conditioning(text) for text in conditioning(row)]

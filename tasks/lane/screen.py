@@ -140,7 +140,7 @@ def sort_rows(
 
 
 def decisions_on(rows: Sequence[Row], decisions: Decisions, pool: Executor) -> list[DecisionHistory]:
-    """What people decided on each row."""
+    """Return what people decided on each row."""
     return list(pool.map(lambda row: decisions.on(row.key, row.prompt), rows))
 
 
@@ -152,7 +152,7 @@ def note_decision(screened: Screened, row: Row, history: DecisionHistory, decisi
 
 
 def judge_prompts(rows: Sequence[Row], judges: Judges) -> tuple[list[Verdict], list[Mapping[str, Any]]]:
-    """The verdict on each row's prompt and negative prompt, and what classifiers keep of its prompt.
+    """Return the verdict on each row's prompt and negative prompt, and what classifiers keep of its prompt.
 
     A screen that fails blocks: whatever goes wrong with a row's text, the row isn't drawn.
     """
@@ -175,7 +175,7 @@ def _failed(error: Exception) -> Verdict:
 
 
 def judge_by_list(row: Row, judges: Judges) -> Verdict:
-    """The blocklist's verdict on a row's texts."""
+    """Return the blocklist's verdict on a row's texts."""
     texts = {row.negative_prompt: "negative prompt", row.prompt: "prompt"}
     try:
         verdicts = [judge_text(text, judges.policy.blocklist, what=texts[text]) for text in conditioning(row)]
@@ -186,6 +186,6 @@ def judge_by_list(row: Row, judges: Judges) -> Verdict:
 
 
 def conditioning(row: Row) -> list[str]:
-    """The texts that decide what is made, the prompt first; a text of nothing decides nothing."""
+    """Return the texts that decide what is made, the prompt first; a text of nothing decides nothing."""
     texts = [row.prompt, row.negative_prompt] if row.guidance > 1 else [row.prompt]
     return [text for text in texts if text.strip()]

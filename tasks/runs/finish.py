@@ -179,7 +179,7 @@ def report_store(address: str) -> Summary:
 
 
 def _left(catalogue: Catalogue, ended: Ended, store: Store, prepared: Prepared, process: Process) -> int:
-    """How many rows left the manifest, and are published or may be; a manifest's first rows don't tell."""
+    """Return how many rows left the manifest, and are published or may be; a manifest's first rows don't tell."""
     if prepared.limited:
         return 0
     with process.threads() as pool:
@@ -188,7 +188,7 @@ def _left(catalogue: Catalogue, ended: Ended, store: Store, prepared: Prepared, 
 
 
 def _changed_since(prepared: Prepared) -> list[str]:
-    """Whether the manifest was written again after it was planned, in a sentence."""
+    """Say whether the manifest was written again after it was planned, in a sentence."""
     try:
         is_same = manifest_state(prepared.manifest) == prepared.manifest_state
     except StoreError:  # nobody knows; the next run says what is wrong

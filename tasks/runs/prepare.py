@@ -108,7 +108,7 @@ class Checked:
     _policy_fingerprints: dict[str, str] = field(default_factory=dict)  # by profile: asked for every row
 
     def policy_fingerprint(self, profile: str) -> str:
-        """Names the judges of a profile's pictures.
+        """Name the judges of a profile's pictures.
 
         Raises:
             ValueError: if there is no such profile, or this job's pictures could never meet it.
@@ -132,7 +132,7 @@ class Checked:
         return {one.name: one.digest for one in self.classifiers if one.name != CLIP}
 
     def label_of(self, profile: str) -> str | None:
-        """The visible label that a profile wants drawn into pictures; into layers none is drawn."""
+        """Return the visible label that a profile wants drawn into pictures; into layers none is drawn."""
         return self.profiles[profile].visible_label if self.kind.gives_pictures else None
 
     @property
@@ -154,7 +154,7 @@ class Checked:
         )
 
     def name(self, manifest: Manifest) -> str:
-        """The name of this request's runs: whatever decides their outcome changes it."""
+        """Return the name of this request's runs: whatever decides their outcome changes it."""
         deciding = {
             **self.request.job.deciding(),
             "model": self.resolved.checkpoint.revision,
@@ -178,7 +178,7 @@ class Checked:
         return tuple(sorted(name for name, profile in self.profiles.items() if profile.unlike_others))
 
     def spec(self, run: Run, *, from_before: bool) -> LaneSpec:
-        """What the lanes of a run need to know."""
+        """Return what the lanes of a run need to know."""
         job = self.request.job
         return LaneSpec(
             store=self.store.uri,
@@ -232,7 +232,7 @@ def check(request: RunRequest) -> Checked:
 
 
 def resolved_precision(job: Job, checkpoint: Checkpoint) -> str:
-    """The precision that `auto` stands for with this checkpoint, on this machine's device.
+    """Return the precision that `auto` stands for with this checkpoint, on this machine's device.
 
     Raises:
         CheckpointError: if the device isn't there, or can't multiply in the one that is asked for, or what that needs
@@ -251,7 +251,7 @@ def resolved_precision(job: Job, checkpoint: Checkpoint) -> str:
 
 @contextmanager
 def _as_request_error() -> Iterator[None]:
-    """The rooms below have their own sentences for what a person can mend."""
+    """Raise what a person can mend as RequestError: the rooms below have errors of their own."""
     try:
         yield
     except (CheckpointError, CredentialsError, ProfileError, StoreAddressError) as error:
@@ -260,7 +260,7 @@ def _as_request_error() -> Iterator[None]:
 
 @contextmanager
 def opened_manifest(checked: Checked) -> Iterator[Manifest]:
-    """The request's manifest, opened and checked as a whole."""
+    """Give the request's manifest, opened and checked as a whole."""
     resolved, address = checked.resolved, checked.request.job.manifest
     with temporary_folder() as folder, _as_request_error():
         fetched = fetch_manifest(address, folder)
@@ -305,7 +305,7 @@ class Estimate:
 
 
 def estimate(request: RunRequest) -> Estimate:
-    """What a request would do. Writes nothing to the store."""
+    """Return what a request would do. Writes nothing to the store."""
     checked = check(request)
     catalogue = read_catalogue(checked.store)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
@@ -360,13 +360,13 @@ def prepare(request: RunRequest) -> Prepared:
 
 
 def _warnings(checked: Checked, manifest: Manifest) -> tuple[str, ...]:
-    """What a person should know of a request that is followed all the same, in sentences."""
+    """Return what a person should know of a request that is followed all the same, in sentences."""
     nobody_judges = [] if checked.clip_revision != NO_CLIP else [unasked(checked.policy)]
     return (*nobody_judges, *manifest.warnings, *(one.sentence for one in suspicions(manifest)))
 
 
 def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tuple[str, ...]) -> Prepared:
-    """What lanes and the end of a run need to know of one that was taken up."""
+    """Return what lanes and the end of a run need to know of one that was taken up."""
     request, plan = checked.request, taken.plan
     for profile in plan.profiles():
         checked.policy_fingerprint(profile)
@@ -393,7 +393,7 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tupl
 
 
 def _expectation(checked: Checked, catalogue: Catalogue, shapes: Mapping[RowShape, int]) -> Expectation | None:
-    """How long drawing will take, from the store's earlier runs."""
+    """Return how long drawing will take, from the store's earlier runs."""
     resolved, device = checked.resolved, checked.request.job.hardware.device
     here = "CPU" if device == "cpu" else None
     if here is None and not surely_no_gpu():
@@ -406,7 +406,7 @@ def _expectation(checked: Checked, catalogue: Catalogue, shapes: Mapping[RowShap
 
 
 def _left_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> int:
-    """How many rows left the manifest, and are published or may be."""
+    """Return how many rows left the manifest, and are published or may be."""
     others = beside(catalogue.table, plan.table())
     with this_process().threads() as pool:
         left = left_behind(others, checked.request.job.manifest, checked.store, pool)
@@ -414,7 +414,7 @@ def _left_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> int:
 
 
 def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
-    """What `job.json` says: the job as it was given, and everything that it stood for on that day.
+    """Return what `job.json` says: the job as it was given, and everything that it stood for on that day.
 
     A rebuild of the catalogue goes by `model`, `text_column` and `retire_missing`.
     """

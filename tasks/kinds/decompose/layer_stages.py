@@ -118,7 +118,7 @@ class LayerStages(Stages):
         return judged
 
     def _original(self, row: Row, master: Master | None) -> RowOriginals | Outcome:
-        """A row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
+        """Return a row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
 
         Both lie beside the layers where these are stored already, so a caption that was written isn't written again.
         """
@@ -131,7 +131,7 @@ class LayerStages(Stages):
         return self.reader.read(row)
 
     def _captioned(self, rows: Sequence[Row], screened: Screened) -> tuple[list[Row], list[Outcome]]:
-        """The rows with captions, written where there were none and screened, and those that ended of it."""
+        """Return the rows with captions, written where there were none and screened, and those that ended of it."""
         failures = self._write_captions([row for row in rows if not row.prompt], screened)
         captioned = [with_caption(row, self._captions.get(_seen(row), "")) for row in rows]
         written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
@@ -186,7 +186,7 @@ class LayerStages(Stages):
         return judge_layers(contents.source, contents.layers, contents.composite, min_psnr=profile.min_layers_psnr)
 
     def _finished(self, result: _Result) -> tuple[Verdict, list[str], list[str]]:
-        """What is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
+        """Return what is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
         marker, profile = self.shelf.marker, self.judges.profiles[result.row.profile]
         marked = marker.find(result.composite, result.file.format, result.row.key)
         verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(result.file.transparent)]
@@ -208,7 +208,7 @@ class LayerStages(Stages):
             return self.recorder.failure(row, FailureReason.UNREADABLE, str(error), retryable=True)
 
     def _result(self, row: Row, contents: LayeredPicture, seconds: float, master: Master | None) -> _Result:
-        """Layers with the bytes of their composite, as they are stored or will be: all that is judged is read here.
+        """Return layers with their composite's bytes, stored or to be stored: all that is judged is read here.
 
         Raises:
             ValueError: if they can't be read; a row's stored objects are its own trouble.
@@ -218,7 +218,7 @@ class LayerStages(Stages):
 
 
 def _source(row: Row, screened: Screened) -> np.ndarray:
-    """The source picture of a row that is to be taken apart, uint8 [H, W, 4]."""
+    """Return the source picture of a row that is to be taken apart, uint8 [H, W, 4]."""
     (source,) = screened.sources[row.id]
     return source
 
@@ -228,5 +228,5 @@ def _seen(row: Row) -> Seen:
 
 
 def with_caption(row: Row, caption: str) -> Row:
-    """A row with this caption, if it has none and there is one."""
+    """Return a row with this caption, if it has none and there is one."""
     return row if row.prompt or not caption else replace(row, prompt=caption)

@@ -60,6 +60,6 @@ def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> Pic
 
 
 def request_of(row: Row, control: np.ndarray | None = None) -> PictureRequest:
-    """What the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
+    """Return what the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
     shape = Shape(row.width, row.height, row.steps, row.guidance)
     return PictureRequest(row.prompt, row.negative_prompt, row.seed, shape, control)
