@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from flows.views.moving import Words, heard_by, say
+from flows.views.moving import OneLineProgress, heard_by, say
 from tasks.job import Job
 from tasks.kinds.registry import kind_of
 from tasks.outcome import Outcome, Retry, Status
@@ -72,7 +72,7 @@ def run_in_terminal(
         for sentence in server.passed_over:
             say(console, sentence)
         started_at, request = datetime.now(UTC), RunRequest(job, limit, retry, retire_missing)
-        with heard_by(Words(lambda words: bar.update(shown, description=words), partial(say, console))):
+        with heard_by(OneLineProgress(lambda words: bar.update(shown, description=words), partial(say, console))):
             prepared = prepare(request)
         if prepared.complete and server.address is None:
             return finish(prepared, started_at=started_at)  # nobody could watch it

@@ -7,11 +7,11 @@ from pathlib import Path
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
 
-from flows.orchestration.telling import Telling
+from flows.orchestration.telling import PrefectNotifier
 from tasks.reports.summary import Summary
 
 
-def publish_summary(telling: Telling, summary: Summary) -> None:
+def publish_summary(telling: PrefectNotifier, summary: Summary) -> None:
     """Leave the counts, and the way to the report, if Prefect is there."""
     address = summary.report if "://" in summary.report else Path(summary.report).as_uri()
 

@@ -68,7 +68,7 @@ class Bars:
         say(self.console, sentence)
 
 
-class Words:
+class OneLineProgress:
     """The same in one line of text, for a bar that is about something else."""
 
     def __init__(self, show: Callable[[str], None], say: Callable[[str], None]) -> None:

@@ -31,7 +31,7 @@ AGAIN = "Run `packshot doctor` once more; if it stays so, packshot or what it st
 
 @dataclass(frozen=True)
 class Check:
-    """Something to look at. `look` is a function of a module, or a partial of one: it travels to another process."""
+    """Something to look at. `look` is a function of a module, or a partial of one: it is sent to another process."""
 
     name: str
     look: Callable[[], Sequence[Finding]]

@@ -15,7 +15,7 @@ class QueueAbandoned(Exception):  # noqa: N818
 
 
 class BoundedQueue(Generic[T]):
-    """A bounded hand-over between two threads.
+    """A queue between two threads that holds a few things, and that either side can give up.
 
     The writer calls `put` and, at the end, `close`; when it can't go on, `abandon`. The reader iterates; when it can't
     go on, it calls `abandon`. Whoever is left on the other side gets `QueueAbandoned` instead of waiting for ever.

@@ -18,7 +18,7 @@ from tasks.stores.dialect import Dialect
 
 
 class ResultSpec(Protocol):
-    """What one kind of job says of how its results are made and stored; plain values, so that they can travel."""
+    """What one kind of job says of how its results are made and stored; plain values, which lanes are sent."""
 
     @property
     def marking(self) -> Marking:

@@ -85,7 +85,7 @@ def screen_originals(
     pool: Executor,
     recorder: OutcomeRecorder,
 ) -> Screened:
-    """Judge rows by their texts and by the pictures that they are made from, and deal them.
+    """Judge rows by their texts and by the pictures that they are made from, and sort them.
 
     Args:
         conditions: whether the pictures are what others are drawn after, of which less counts.
@@ -122,7 +122,7 @@ def sort_rows(
     *,
     recorder: OutcomeRecorder,
 ) -> Screened:
-    """Deal the rows of a shard by their verdicts, by what people decided, and by what is stored."""
+    """Sort the rows of a shard by their verdicts, by what people decided, and by what is stored."""
     screened = Screened(shard, [], [], [], {})
     for row, judged, history, known in zip(rows, verdicts, histories, kept, strict=True):
         verdict, decision = history.applied("input", judged)

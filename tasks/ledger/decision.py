@@ -106,7 +106,7 @@ class Decisions:
         return f"reviews/{subject[:2]}/{subject}/{number}.json"
 
     def on(self, key: str, text: str) -> DecisionHistory:
-        """Return what was decided. A record that can't be read is told in the ruling: it may have been a rejection."""
+        """Return what was decided. A record that can't be read is told in the history: it may have been a rejection."""
         found: list[Decision] = []
         while (read := self.store.read(path := self.path(key, text, len(found)))) is not None:
             try:

@@ -115,7 +115,7 @@ class Rows(Protocol):
 
 
 class Planner:
-    """Decides, row by row, what is still to do, and deals the rows into shards of one shape."""
+    """Decides, row by row, what is still to do, and assigns the rows to shards of one shape."""
 
     def __init__(
         self,

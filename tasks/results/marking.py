@@ -14,7 +14,7 @@ from safety.marks.provenance import Aigc, DigitalSourceType, xmp_packet
 
 @dataclass(frozen=True)
 class Marking:
-    """What a job says of marks; plain values, so that they can travel. The key itself stays in its file."""
+    """What a job says of marks; plain values, which lanes are sent. The key itself stays in its file."""
 
     aigc_producer: str | None = None
     certificate: str | None = None  # path of a PEM file

@@ -1,4 +1,4 @@
-"""Where the pictures of a job come from, and what one may take; plain values, so that they can travel."""
+"""Where the pictures of a job come from, and what one may take; plain values, which lanes are sent."""
 
 from __future__ import annotations
 

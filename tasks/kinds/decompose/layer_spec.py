@@ -1,4 +1,4 @@
-"""What a decompose job says of how its layers are made and stored; plain values, so that they can travel."""
+"""What a decompose job says of how its layers are made and stored; plain values, which lanes are sent."""
 
 from __future__ import annotations
 
