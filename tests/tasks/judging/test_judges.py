@@ -115,7 +115,7 @@ def test_a_doctor_says_that_a_model_needs_another_clip_and_what_goes_without_one
     from flows.commands.doctor_checks import checks_of
 
     def found(**fields: Any) -> tuple[str, str]:
-        (looking,) = (c for c in checks_of(kind(manifest="", store="", **fields)) if c.name == "checkpoint")
+        (looking,) = (c for c in checks_of(kind.of(manifest="", store="", **fields)) if c.name == "checkpoint")
         return next((one.status, one.found) for one in looking.look() if one.name == "CLIP")
 
     status, sentence = found(model=stranger)
