@@ -64,15 +64,15 @@ class Job(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """The job of fields by their names alone, as flags give them."""
+        """Return the job of fields by their names alone, as flags give them."""
         return cls(**in_sections(cls, {}, values))
 
     def with_values(self, **values: Any) -> Self:
-        """The same job with other values of some fields."""
+        """Return the same job with other values of some fields."""
         return type(self).of(**{**self.values(), **values})
 
     def values(self) -> dict[str, Any]:
-        """The values of all fields by their names alone."""
+        """Return the values of all fields by their names alone."""
         return {
             name: getattr(getattr(self, field.section) if field.section else self, name)
             for name, field in job_fields(type(self)).items()
@@ -93,7 +93,7 @@ class Job(BaseModel):
         return self
 
     def deciding(self) -> dict[str, Any]:
-        """The fields that decide what a run does: all but where it reads, writes and computes, and what keys say.
+        """Return what decides what a run does: all but where it reads, writes and computes, and what keys say.
 
         A field that came later is left out where it is its default: see `safety.deciding`.
         """
@@ -173,7 +173,7 @@ def names_in(kinds: Collection[type[Job]], values: Mapping[str, Any]) -> set[str
 
 
 def _astray(kind: type[Job], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The fields that aren't where they belong, with the section that they belong in."""
+    """Give the fields that aren't where they belong, with the section that they belong in."""
     sections, fields = sections_of(kind), job_fields(kind)
     for place, value in values.items():
         if place in sections and isinstance(value, dict):

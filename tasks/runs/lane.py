@@ -22,15 +22,15 @@ from models.loading.loaded_once import loaded_once
 from models.lost_device import DeviceLost
 from tasks.judging.judges import Judges
 from tasks.kinds.registry import kind_named
+from tasks.lane.bounded_queue import BoundedQueue, QueueAbandoned
 from tasks.lane.classify import classify
 from tasks.lane.keep import keep
 from tasks.lane.lane_resources import LaneEngine, LaneResources
 from tasks.lane.lane_spec import LaneSpec
-from tasks.lane.record import Record
+from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.render import render
 from tasks.lane.screen import screen
 from tasks.lane.stages import Classified, Rendered, Screened
-from tasks.lane.stream import Abandoned, Stream
 from tasks.ledger.decision import Decisions
 from tasks.ledger.faults import Faults, collected_faults
 from tasks.ledger.plan import Plan
@@ -66,7 +66,7 @@ def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
         if store.download(path, file) is None:
             raise StoreError(f"The plan of run {spec.run} is gone from {store.uri}.")
         plan = Plan(file, store.uri_of(path))
-        with collected_faults(store, Run(spec.run), number) as faults, Line(spec, store, plan, faults) as line:
+        with collected_faults(store, Run(spec.run), number) as faults, LaneWorker(spec, store, plan, faults) as line:
             try:
                 return line.work(shards)
             except DeviceLost:
@@ -77,13 +77,13 @@ def lane(number: int, spec: LaneSpec, shards: Sequence[int]) -> int:
                     write_json(store, Run(spec.run).lane_path(number), asdict(usage))
 
 
-class Line:
+class LaneWorker:
     """The stages of a lane and what they hold open between shards."""
 
     def __init__(self, spec: LaneSpec, store: Store, plan: Plan, faults: Faults) -> None:
         self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
         self.kind = kind_named(spec.kind)
-        self.record = Record(spec.run, spec.model, self.kind.text_column)
+        self.recorder = OutcomeRecorder(spec.run, spec.model, self.kind.text_column)
         self.judges = Judges(spec.policy, spec.classifiers, spec.profiles, device=spec.hardware.device)
         self.decisions = Decisions(store)
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
@@ -96,14 +96,14 @@ class Line:
                 judges=self.judges,
                 decisions=self.decisions,
                 pool=self.pool,
-                record=self.record,
+                recorder=self.recorder,
                 engine=lambda: self.engine,
                 open=self.open,
             )
         )
         self.behind: deque[tuple[Future[Any], ...]] = deque()  # the stages that go on behind the rendering
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> LaneWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -113,14 +113,14 @@ class Line:
 
     @loaded_once
     def engine(self) -> LaneEngine:
-        """The model, loaded when there is something to make."""
+        """Return the model, loaded when there is something to make."""
         self._give_up_reader()
         with losing_the_device():
             return self.kind.open_engine(self.spec)
 
     @loaded_once
     def reader(self) -> PromptEncoder:
-        """The model's text encoder alone, loaded when only stored rows are to be judged by it."""
+        """Return the model's text encoder alone, loaded when only stored rows are to be judged by it."""
         from models.loading.prompt_encoder import load_prompt_encoder
 
         spec = self.spec
@@ -134,7 +134,7 @@ class Line:
         )
 
     def _prompt_reader(self, needs_model: bool) -> PromptEncoder:
-        """What reads prompts: that of the model, if it is loaded or will be anyway; else the text encoder alone."""
+        """Return what reads prompts: the model's own, if it is or will be loaded; else the text encoder alone."""
         return self.engine.components if needs_model or "engine" in self.__dict__ else self.reader
 
     def _give_up_reader(self) -> None:
@@ -179,13 +179,13 @@ class Line:
             judges=self.judges,
             decisions=self.decisions,
             pool=self.pool,
-            record=self.record,
+            recorder=self.recorder,
         )
 
     def _shard(self, screened: Screened) -> tuple[Future[Any], ...]:
         """Render a shard in this thread while others classify and keep it; returns what is still going on."""
-        rendered: Stream[Rendered] = Stream(BATCHES_BETWEEN_STAGES)
-        classified: Stream[Classified] = Stream(BATCHES_BETWEEN_STAGES)
+        rendered: BoundedQueue[Rendered] = BoundedQueue(BATCHES_BETWEEN_STAGES)
+        classified: BoundedQueue[Classified] = BoundedQueue(BATCHES_BETWEEN_STAGES)
         shard, stages = screened.shard, self.stages
         going = (
             self._start(classify, shard, screened, stages=stages, rendered=rendered, out=classified),
@@ -197,7 +197,7 @@ class Line:
                 stages=stages,
                 pool=self.pool,
                 classified=classified,
-                record=self.record,
+                recorder=self.recorder,
             ),
         )
         for future in going:
@@ -209,15 +209,15 @@ class Line:
                 stages=stages,
                 probe=self.judges.policy.probe,
                 prompts=self._prompt_reader,
-                record=self.record,
+                recorder=self.recorder,
                 out=rendered,
                 between_batches=self._between_batches,
             )
-        except Abandoned:
+        except QueueAbandoned:
             _finish(going)  # raises what the other stages failed of
             raise
         except BaseException:
-            with contextlib.suppress(Abandoned):
+            with contextlib.suppress(QueueAbandoned):
                 _finish(going)
             raise
         return going
@@ -266,5 +266,5 @@ def _give_up(streams: tuple[Stream[Any], ...], stage: Future[Any]) -> None:
 def _finish(going: tuple[Future[Any], ...]) -> None:
     """Wait for stages; raise what one failed of, and that the other one gave up only if nothing else says why."""
     errors = [error for future in going if (error := future.exception()) is not None]
-    for error in sorted(errors, key=lambda error: isinstance(error, Abandoned)):
+    for error in sorted(errors, key=lambda error: isinstance(error, QueueAbandoned)):
         raise error
