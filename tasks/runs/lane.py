@@ -256,11 +256,11 @@ def losing_the_device() -> Iterator[None]:
         raise
 
 
-def _give_up(streams: tuple[Stream[Any], ...], stage: Future[Any]) -> None:
+def _give_up(queues: tuple[BoundedQueue[Any], ...], stage: Future[Any]) -> None:
     """Let nobody wait for a stage that has failed: where its task failed before it began, it couldn't say so itself."""
     if stage.cancelled() or stage.exception() is not None:
-        for stream in streams:
-            stream.abandon()
+        for handed in queues:
+            handed.abandon()
 
 
 def _finish(going: tuple[Future[Any], ...]) -> None:
