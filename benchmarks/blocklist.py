@@ -30,7 +30,7 @@ from models.miniature.world.world import FAULTS, FORBIDDEN, random_scene
 from safety.policy.policy import Policy
 from safety.probes.calibration import wilson
 from safety.text.blocklist import Blocklist
-from safety.text.blocklist_file import Entry
+from safety.text.blocklist_file import BlocklistEntry
 
 SEED = 20261125
 SURROUNDINGS = {"en": "photo of a {} on white", "zh": "一张{}的照片，白底"}
@@ -39,7 +39,7 @@ _SYLLABLES = [onset + vowel for onset in _ONSETS for vowel in "aeiou"]
 
 
 def recall(
-    entries: Iterable[Entry], blocklist: Blocklist, *, each: int, seed: int = SEED
+    entries: Iterable[BlocklistEntry], blocklist: Blocklist, *, each: int, seed: int = SEED
 ) -> dict[str, tuple[int, int]]:
     """For every disguise: how many hidden terms were found, of how many.
 
@@ -76,7 +76,7 @@ def filled_up(blocklist: Blocklist, number: int, random: Random) -> Blocklist:
     """The same list with invented terms of one to three words, so many entries in all."""
     entries = dict.fromkeys(blocklist.entries)
     while len(entries) < number:
-        entries[Entry(_invented(random, random.choice([1, 1, 2, 3])), "invented", "none")] = None
+        entries[BlocklistEntry(_invented(random, random.choice([1, 1, 2, 3])), "invented", "none")] = None
     return Blocklist(entries)
 
 
@@ -114,7 +114,9 @@ def main() -> None:
     lists = {arguments.policy: (blocklist.entries, blocklist)}
     for path in arguments.lists:
         terms = [
-            Entry(line.strip(), "terms", path.stem) for line in path.read_text("utf-8").splitlines() if line.strip()
+            BlocklistEntry(line.strip(), "terms", path.stem)
+            for line in path.read_text("utf-8").splitlines()
+            if line.strip()
         ]
         lists[path.name] = (tuple(terms), Blocklist(terms))
     for name, (entries, searched) in lists.items():

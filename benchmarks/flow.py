@@ -53,14 +53,14 @@ from safety.verdict import strictest
 from tasks.job import GenerateJob
 from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
+from tasks.lane.bounded_queue import BoundedQueue
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Judged
-from tasks.lane.stream import Stream
 from tasks.ledger.run import Run
 from tasks.reports.summary import Summary
 from tasks.results.encoding import Encoding
 from tasks.results.shelf import PictureShelf
-from tasks.runs.lane import Line
+from tasks.runs.lane import LaneWorker
 
 COMPUTED_STEPS = 50  # with guidance, which doubles a step's work: Qwen-Image's model card
 
@@ -178,12 +178,14 @@ class Watch:
         timers.open.__enter__()
         timers.around(models.engines.engine, "embed_prompts", "embed prompts")
         timers.around(models.engines.engine, "draw_noise", "draw noise")
-        timers.around(Line, "_screen", "screen")
+        timers.around(LaneWorker, "_screen", "screen")
         timers.around(PictureStages, "classify", "classify")
         timers.around(Judges, "see", "of it CLIP")
         timers.around(Encoding, "encode", "of it encoding")
         timers.around(PictureShelf, "keep", "store")
-        timers.around(Stream, "put", lambda _, batch: "waiting for keep" if _judged(batch) else "waiting for classify")
+        timers.around(
+            BoundedQueue, "put", lambda _, batch: "waiting for keep" if _judged(batch) else "waiting for classify"
+        )
         self._watch_batches()
         self._watch_lane()
         return self
@@ -251,7 +253,7 @@ def _judged(batch: Sequence[Any]) -> bool:
 
 def run_flow(generator: Generator, job: GenerateJob, rows: int) -> tuple[float, Watch, Summary]:
     """The flow as it is, but with this generator in the place of the one that its lane would load."""
-    with patch.object(Line, "engine", generator), Watch(math.ceil(rows / job.output.shard_rows)) as watch:
+    with patch.object(LaneWorker, "engine", generator), Watch(math.ceil(rows / job.output.shard_rows)) as watch:
         began = time.perf_counter()
         summary = generate(job)
         seconds = time.perf_counter() - began

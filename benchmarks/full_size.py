@@ -17,8 +17,8 @@ import torch
 from diffusers import AutoencoderKLQwenImage, QwenImageLayeredPipeline, QwenImagePipeline, QwenImageTransformer2DModel
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
+from models.architectures.architecture_registry import architecture_of, rules_of
 from models.architectures.qwen_image.single_frame import single_frame
-from models.architectures.registry import architecture_of, rules_of
 from models.loading.component import loading
 from models.loading.components import Components
 from models.loading.placement import RESIDENT

@@ -21,14 +21,14 @@ from tasks.catalogue.catalogue import State, content_of
 from tasks.job import GenerateJob
 from tasks.ledger.run import write_json
 from tasks.outcome import CATALOGUE_SCHEMA, Status
-from tasks.runs.prepare import Request, prepare
+from tasks.runs.prepare import RunRequest, prepare
 
 COMMAND = [sys.executable, "-c", "from flows.command import main; main()"]
 
 
 def settle(manifest: Path, store: Path) -> None:
     """Leave a store as a run leaves it that drew every row of a manifest, but for the pictures."""
-    prepared = prepare(Request(GenerateJob.of(manifest=str(manifest), store=str(store))))
+    prepared = prepare(RunRequest(GenerateJob.of(manifest=str(manifest), store=str(store))))
     prepared.leave()
     plan = pq.read_table(store / prepared.run.path("plan.parquet"))
     rows = plan.num_rows

@@ -4,7 +4,7 @@
     python -m benchmarks.lanes --lanes 2 --folder FOLDER           # of a checkpoint that is there, or is written there
     python -m benchmarks.lanes --tiny                              # the miniature on two cores: does this script work?
 
-Each number of lanes is a command of its own, `packshot generate` with `--lanes`, into a store of its own: the flow, Ray,
+Each number of lanes is a command of its own, `packshot generate --lanes`, into a store of its own: the flow, Ray,
 the stages and the store are as a person has them. Rows are of two sizes, so that shards are uneven. What counts is how
 long it takes for the middle eight tenths of the rows to end, as the catalogue has it: neither the models' loading nor
 the end. Whole seconds, from the command's start to its end, stand beside that.

@@ -44,7 +44,7 @@ def planner(catalogue: Catalogue) -> Planner:
     return Planner(
         rows=PromptRows(DEFAULTS),
         maker=Maker("checkpoint", "bfloat16", ("png", None)),
-        judged_by=lambda _: "judges",
+        policy_fingerprint=lambda _: "judges",
         known=catalogue.known,
         retry=frozenset(),
         shard_rows=128,
@@ -77,16 +77,16 @@ def measure(rows: int) -> dict[str, float]:
         began = time.perf_counter()
         processor = time.process_time()
         opened = open_manifest("manifest", fetch_manifest(str(manifest), Path(folder)))
-        census = write_plan(planner(Catalogue(SCHEMA.empty_table(), None)), opened, plan)
+        plan_counts = write_plan(planner(Catalogue(SCHEMA.empty_table(), None)), opened, plan)
         planned, planned_processor = time.perf_counter(), time.process_time()
         catalogue = settled(pq.read_table(plan, columns=[name for name in COLUMNS.names if name != "shard"]))
         began_again, processor_again = time.perf_counter(), time.process_time()
         again = write_plan(planner(catalogue), opened, Path(folder) / "again.parquet")
         ended, ended_processor = time.perf_counter(), time.process_time()
-        assert (census.to_do, again.to_do, again.carried_over) == (rows, 0, rows)
+        assert (plan_counts.to_do, again.to_do, again.carried_over) == (rows, 0, rows)
         return {
             "rows": rows,
-            "shards": census.shards,
+            "shards": plan_counts.shards,
             "plan_s": round(planned - began, 1),
             "replan_s": round(ended - began_again, 1),
             "plan_cpu_s": round(planned_processor - processor, 1),

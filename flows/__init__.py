@@ -1,1 +1,1 @@
-"""What a person or a schedule starts: the flows, the job's road through the steps, and the command line."""
+"""What a person or a schedule starts: the flows, the steps that they run, and the command line."""

@@ -27,7 +27,7 @@ from flows.commands import (
     store_commands,
 )
 from flows.commands.exits import command_of, end_of
-from flows.commands.grouped_help import GroupedHelp
+from flows.commands.options import GroupedHelp
 from flows.commands.output import open_output, problems, say
 from flows.orchestration import prefect_settings
 from flows.orchestration.ending import MOST_LOSSES, ending, leave, lost_gpus, own_process
@@ -51,7 +51,7 @@ FOR_GOOD = (
 )
 
 
-class Door(TyperGroup):
+class CommandGroup(TyperGroup):
     """The command with all that are below it: whatever comes up in one ends it with a sentence and an exit code."""
 
     def invoke(self, context: typer.Context) -> Any:  # type: ignore[override]
@@ -80,7 +80,11 @@ def packshot() -> None:
 def command_line() -> typer.Typer:
     """Put the commands together: one for each kind of job, and all others."""
     app = typer.Typer(
-        cls=Door, add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False
+        cls=CommandGroup,
+        add_completion=False,
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
     )
     app.callback()(packshot)
     for kind in all_kinds():

@@ -8,7 +8,7 @@ from typing import Any
 from prefect import Flow, flow
 from prefect.client.schemas.objects import State
 
-from flows.road import travel
+from flows.run_steps import run_manifest
 from tasks.job import Job
 from tasks.kinds.job_kind import JobKind
 from tasks.outcome import Retry
@@ -32,7 +32,7 @@ def flow_of(kind: JobKind[Any]) -> Flow[..., State[Summary]]:
     def run(
         job: Job, limit: int | None = None, retry: tuple[Retry, ...] = (), retire_missing: bool = False
     ) -> State[Summary]:
-        return travel(job, limit, retry, retire_missing=retire_missing)
+        return run_manifest(job, limit, retry, retire_missing=retire_missing)
 
     run.__name__ = run.__qualname__ = kind.name
     run.__doc__ = kind.does + ARGUMENTS

@@ -32,7 +32,7 @@ def deciding(values: BaseModel, *, exclude: Collection[str] = ()) -> dict[str, A
 
 
 def _deciding(value: Any, dumped: Any) -> Any:
-    """The part of a dumped value that decides, with the models inside of it treated likewise."""
+    """Return the part of a dumped value that decides, with the models inside of it treated likewise."""
     match value:
         case BaseModel():
             fields = type(value).model_fields

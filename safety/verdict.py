@@ -59,22 +59,22 @@ class Verdict:
 
 
 def allow(scores: Mapping[str, float] | None = None) -> Verdict:
-    """Nothing speaks against it."""
+    """Return the verdict that nothing speaks against it."""
     return Verdict(True, scores=dict(scores or {}))
 
 
 def refuse(reason: Reason, message: str, scores: Mapping[str, float] | None = None) -> Verdict:
-    """Something speaks against it, and a person should be able to read what."""
+    """Return a refusal, with a message from which a person reads why."""
     return Verdict(False, reason, message, dict(scores or {}))
 
 
 def fail(reason: Reason, message: str, scores: Mapping[str, float] | None = None) -> Verdict:
-    """The check itself failed: whatever it would have said, this is refused."""
+    """Return the refusal of a check that itself failed: whatever it would have said, this is refused."""
     return Verdict(False, reason, message, dict(scores or {}), failed=True)
 
 
 def ask(over: Mapping[str, float], message: str, scores: Mapping[str, float] | None = None) -> Verdict:
-    """A person must look, because these concepts are over their limits by so much; until then it is refused."""
+    """Return a refusal until a person has looked, because these concepts are over their limits by so much."""
     asks = dict(sorted(over.items(), key=lambda one: -one[1]))
     return Verdict(False, Reason.REVIEW, message, dict(scores or {}), asks)
 

@@ -64,15 +64,15 @@ class Job(BaseModel):
 
     @classmethod
     def of(cls, **values: Any) -> Self:
-        """The job of fields by their names alone, as flags give them."""
+        """Return the job of fields by their names alone, as flags give them."""
         return cls(**in_sections(cls, {}, values))
 
     def with_values(self, **values: Any) -> Self:
-        """The same job with other values of some fields."""
+        """Return the same job with other values of some fields."""
         return type(self).of(**{**self.values(), **values})
 
     def values(self) -> dict[str, Any]:
-        """The values of all fields by their names alone."""
+        """Return the values of all fields by their names alone."""
         return {
             name: getattr(getattr(self, field.section) if field.section else self, name)
             for name, field in job_fields(type(self)).items()
@@ -93,13 +93,14 @@ class Job(BaseModel):
         return self
 
     def deciding(self) -> dict[str, Any]:
-        """The fields that decide what a run does: all but where it reads, writes and computes, and what keys say.
+        """Return what decides what a run does: all but where it reads, writes and computes, and what keys say.
 
         A field that came later is left out where it is its default: see `safety.deciding`.
         """
-        decides = {"job": type(self).__name__}
-        for name in sections_of(type(self)):
-            decides |= deciding(getattr(self, name), exclude=(*ELSEWHERE, *SAID_BY_THE_KEY))
+        sections, said_elsewhere = sections_of(type(self)), (*ELSEWHERE, *SAID_BY_THE_KEY)
+        decides = {"job": type(self).__name__, **deciding(self, exclude=(*sections, *said_elsewhere))}
+        for name in sections:
+            decides |= deciding(getattr(self, name), exclude=said_elsewhere)
         return decides
 
 
@@ -172,7 +173,7 @@ def names_in(kinds: Collection[type[Job]], values: Mapping[str, Any]) -> set[str
 
 
 def _astray(kind: type[Job], values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The fields that aren't where they belong, with the section that they belong in."""
+    """Give the fields that aren't where they belong, with the section that they belong in."""
     sections, fields = sections_of(kind), job_fields(kind)
     for place, value in values.items():
         if place in sections and isinstance(value, dict):

@@ -31,7 +31,7 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 
 
 def load_job(kind: type[AnyJob], file: Path | None, **flags: Any) -> AnyJob:
-    """The job of a TOML file, with flags over it. Paths in the file are relative to the file.
+    """Return the job of a TOML file, with flags over it. Paths in the file are relative to the file.
 
     Raises:
         RequestError: if the file can't be read or a value is wrong; the sentence names the field.
@@ -40,7 +40,7 @@ def load_job(kind: type[AnyJob], file: Path | None, **flags: Any) -> AnyJob:
 
 
 def job_of(kind: type[AnyJob], values: Mapping[str, Any], flags: Mapping[str, Any], file: Path | None) -> AnyJob:
-    """The job of these values by section, which came from a file, if one is given, with flags over them.
+    """Return the job of these values by section, which came from a file, if one is given, with flags over them.
 
     A flag that is None isn't given.
 
@@ -91,7 +91,7 @@ def _paths_beside(file: Path, values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _beside(file: Path, value: str, path: str) -> str:
-    """A value as it is to be read from here, if the path in it is there beside the file; else the value as it is."""
+    """Return a value as it is to be read from here, if its path is there beside the file; else the value as it is."""
     try:
         is_there = "://" not in path and (file.parent / path).exists()
     except OSError:  # such as a name that is too long

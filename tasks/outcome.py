@@ -159,7 +159,7 @@ def widened(table: pa.Table, schema: pa.Schema = SCHEMA) -> pa.Table:
 
 
 def ledger(table: pa.Table) -> pa.Table:
-    """A ledger with the columns that were added since it was written."""
+    """Return a ledger with the columns that were added since it was written."""
     table = widened(table)
     if "keeps" in table.schema.names:
         return table
@@ -167,7 +167,7 @@ def ledger(table: pa.Table) -> pa.Table:
 
 
 def outcome_table(outcomes: list[Outcome]) -> pa.Table:
-    """Outcomes as a table of `LEDGER`."""
+    """Return outcomes as a table of `LEDGER`."""
     names = {f.name for f in fields(Outcome)}
     columns = {name: [getattr(outcome, name) for outcome in outcomes] for name in LEDGER.names if name in names}
     for name in ("scores", "asks"):

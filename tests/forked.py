@@ -163,8 +163,10 @@ def fork(
 def serve(listening: socket.socket, alive: int) -> dict[str, Any] | None:
     """Fork a process for each request. Returns its request in the forked one, and None when nobody asks any more.
 
-    Between the two stands one that waits for the end and tells it: a process with threads is not to be forked.
+    Between the two stands one that waits for the end and tells it: a process with threads is not to be forked. Ctrl-C
+    is for the forked ones alone.
     """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     while alive not in (ready := select.select([listening, alive], [], [], 1.0)[0]):
         _reap()
         if not ready:
@@ -213,6 +215,7 @@ def _become(request: dict[str, Any], standard: list[int]) -> None:
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     tempfile.tempdir = None  # is looked for once a process
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def main() -> None:

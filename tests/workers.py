@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,7 @@ def pytest_xdist_setupnodes(specs: list[Any]) -> None:
 
 def start() -> None:
     """Be the process that xdist starts: the forked one runs the last of its words, and this one ends as that does."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the forked one gets it, too
     source = AS_IMPORTED + sys.argv[-1]
     connection = fork(os.environ[FORKER], [0, 1, 2], (), dict(os.environ), source)
     for number in (0, 1):  # whoever started it sees the end of these when the forked one has ended

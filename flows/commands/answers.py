@@ -25,7 +25,7 @@ NOTE = Annotated[str, typer.Option(help="Why: it is written down, too.", show_de
 
 
 def user() -> str:
-    """The name of the system's user.
+    """Return the name of the system's user.
 
     Raises:
         RequestError: if there is none.

@@ -17,7 +17,7 @@ from tasks.kinds.registry import kind_of
 
 
 def checks_of(job: Job) -> list[Check]:
-    """Everything that a job needs, from the machine up to the Prefect server."""
+    """Return everything that a job needs, from the machine up to the Prefect server."""
     looks = {
         "torch": _torch,
         "driver": _driver,
@@ -115,7 +115,7 @@ def _clip(job: Job) -> list[Finding]:
 
 
 def _at_hand(name: str, model: str, findings: list[Finding]) -> str | None:
-    """What a model is found by on this machine; where it isn't, `findings` gets to know why."""
+    """Return what a model is found by on this machine; where it isn't, `findings` gets to know why."""
     from models.files.safetensors_files import CheckpointError
     from tasks.checkpoints.checkpoints import at_hand_as
     from tasks.stores.store import StoreAddressError, StoreError

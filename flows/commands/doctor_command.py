@@ -60,7 +60,7 @@ def doctor(json: JSON = False, job: JOB_FILE = None, **fields: Any) -> None:
 
 
 def exit_code(findings: Iterable[Finding]) -> int:
-    """What the command ends with: a wrong request comes first, since whatever else it needs may be another's then."""
+    """Return the command's exit code: a wrong request comes first, whatever else it needs may be another's."""
     faults = {finding.fault for finding in findings if finding.status == "failed"}
     if "request" in faults:
         return WRONG_REQUEST

@@ -47,9 +47,9 @@ def run_job(job: Job, limit: int | None, retry: list[Retry] | None, retire_missi
     again = frozenset(retry or ())
     if dry_run:
         from flows.commands.terminal import show_estimate
-        from tasks.runs.prepare import Request, estimate
+        from tasks.runs.prepare import RunRequest, estimate
 
-        show_estimate(terminal, estimate(Request(job, limit, again, retire_missing)))
+        show_estimate(terminal, estimate(RunRequest(job, limit, again, retire_missing)))
         return
     from flows.commands.terminal import run_in_terminal, show_summary
 

@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, help="What a run would make of a manifes
 
 
 def kind_name(given: str) -> str:
-    """The name of a kind of job, refused where there is no such kind."""
+    """Return the name of a kind of job, refused where there is no such kind."""
     names = [kind.name for kind in all_kinds()]
     if given not in names:
         raise typer.BadParameter(f"{given!r} is not one of {', '.join(map(repr, names))}.")

@@ -1,4 +1,4 @@
-"""Options that several commands have, and fields of a job as options."""
+"""Options that several commands have, fields of a job as options, and the help that groups them by section."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 from pydantic import ByteSize
+from typer.core import TyperCommand
 
 from tasks.job import JobField
 
@@ -22,6 +23,22 @@ JUDGING = ("policy", "clip", "clip_revision", "device")
 """Fields of a job that decide what is refused, but for what a policy's probe says."""
 
 Command = TypeVar("Command", bound=Callable[..., None])
+
+
+class GroupedHelp(TyperCommand):
+    """A command whose options are shown in groups, those of no section first."""
+
+    def format_options(self, ctx: Any, formatter: Any) -> None:
+        """Write the options, each group under the title of its section, as panels would have them."""
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            shown = parameter.get_help_record(ctx)
+            if shown is not None:
+                title = "Arguments" if parameter.param_type_name == "argument" else "Options"
+                groups.setdefault(getattr(parameter, "rich_help_panel", None) or title, []).append(shown)
+        for title, rows in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
 
 def takes(fields: Mapping[str, JobField], names: Iterable[str] | None = None) -> Callable[[Command], Command]:
@@ -50,7 +67,7 @@ def takes(fields: Mapping[str, JobField], names: Iterable[str] | None = None) ->
 
 
 def _option(name: str, given: JobField) -> inspect.Parameter:
-    """A field as an option, among those of its section: what isn't given is left to the job file, then to the job."""
+    """Return a field as an option in its section: what isn't given is left to the job file, then to the job."""
     field = given.info
     kind: Any = field.annotation
     if get_origin(kind) is not Literal and type(None) in get_args(kind):

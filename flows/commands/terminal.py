@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from flows.views.moving import Words, heard_by, say
+from flows.views.moving import OneLineProgress, heard_by, say
 from tasks.job import Job
 from tasks.kinds.registry import kind_of
 from tasks.outcome import Outcome, Retry, Status
@@ -66,13 +66,13 @@ def run_in_terminal(
         from flows.orchestration.ending import ending
         from flows.orchestration.prefect_settings import find_server, import_prefect
         from tasks.runs.finish import finish
-        from tasks.runs.prepare import Request, prepare
+        from tasks.runs.prepare import RunRequest, prepare
 
         server = find_server()
         for sentence in server.passed_over:
             say(console, sentence)
-        started_at, request = datetime.now(UTC), Request(job, limit, retry, retire_missing)
-        with heard_by(Words(lambda words: bar.update(shown, description=words), partial(say, console))):
+        started_at, request = datetime.now(UTC), RunRequest(job, limit, retry, retire_missing)
+        with heard_by(OneLineProgress(lambda words: bar.update(shown, description=words), partial(say, console))):
             prepared = prepare(request)
         if prepared.complete and server.address is None:
             return finish(prepared, started_at=started_at)  # nobody could watch it
@@ -102,7 +102,7 @@ def _run_flow(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_m
 
 
 def show_summary(console: Console, summary: Summary) -> None:
-    """One table: how the rows ended and why, and where to look."""
+    """Show one table: how the rows ended and why, and where to look."""
     table = Table(title=_title(summary), title_justify="left", title_style="bold", pad_edge=False, box=None)
     table.add_column("outcome")
     table.add_column("rows", justify="right")
@@ -144,46 +144,46 @@ def show_summary(console: Console, summary: Summary) -> None:
 
 
 def show_estimate(console: Console, estimate: Estimate) -> None:
-    """What a run would do, before it does it."""
-    census = estimate.census
+    """Show what a run would do, before it does it."""
+    plan_counts = estimate.plan_counts
     table = Table(
         title="Dry run: nothing was written", title_justify="left", title_style="bold", pad_edge=False, box=None
     )
     table.add_column("rows", justify="right")
     table.add_column("would be")
-    table.add_row(str(census.to_do), f"screened, and rendered or judged again, in {census.shards} shards")
-    table.add_row(str(census.carried_over), "left as the catalogue has them")
-    table.add_row(str(census.bad), "failed when they were read")
-    if census.unread:
-        table.add_row(str(census.unread), "left as the catalogue has them, because their source can't be read now")
+    table.add_row(str(plan_counts.to_do), f"screened, and rendered or judged again, in {plan_counts.shards} shards")
+    table.add_row(str(plan_counts.carried_over), "left as the catalogue has them")
+    table.add_row(str(plan_counts.bad), "failed when they were read")
+    if plan_counts.unread:
+        table.add_row(str(plan_counts.unread), "left as the catalogue has them, because their source can't be read now")
     if estimate.left:
         stays = "withdrawn" if estimate.retires else "left as they are: --retire-missing withdraws them"
         table.add_row(str(estimate.left), f"no longer in the manifest, and {stays}")
     console.print(table)
-    for (width, height, steps, guidance, layers), rows in sorted(census.shapes.items()):
+    for (width, height, steps, guidance, layers), rows in sorted(plan_counts.shapes.items()):
         into = f" into {layers} layers" if layers else ""
         console.print(f"  {rows} × {width}×{height}{into}, {steps} steps, guidance {guidance:g}", highlight=False)
     console.print(_duration(estimate), soft_wrap=True, highlight=False)
     if estimate.bytes_a_row is None:
         console.print("How much room that takes isn't known: this store's catalogue has no picture yet.")
     else:
-        room = decimal(round(census.to_do * estimate.bytes_a_row))
+        room = decimal(round(plan_counts.to_do * estimate.bytes_a_row))
         console.print(f"At most {room} of masters, at {decimal(round(estimate.bytes_a_row))} a row so far.")
-    if estimate.published_twice and census.to_do:
+    if estimate.published_twice and plan_counts.to_do:
         console.print("What is done takes as much room again: it is published as a copy of its master.")
     _show_warnings(console, estimate.warnings)
 
 
 def _show_warnings(console: Console, warnings: Sequence[str]) -> None:
-    """What looks wrong in a manifest, and was read all the same."""
+    """Show what looks wrong in a manifest, and was read all the same."""
     for sentence in warnings:
         console.print(f"{'look at':10} {escape(sentence)}", style="yellow", soft_wrap=True, highlight=False)
 
 
 def _duration(estimate: Estimate) -> str:
-    """How long it would take, and what that would cost."""
+    """Return how long it would take, and what that would cost."""
     expected, price = estimate.expectation, estimate.price_per_hour
-    if not estimate.census.to_do:
+    if not estimate.plan_counts.to_do:
         return "That takes no rendering."
     if expected is None:
         return "How long that takes isn't known: no run of this store has drawn with this model on such a device yet."

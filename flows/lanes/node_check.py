@@ -31,7 +31,7 @@ class Needs:
 
 def needs_of(spec: LaneSpec, server: str | None) -> Needs:
     """Return what the lanes of a run need, of all that this machine has."""
-    files = {str(path) for path in paths_in([spec.checkpoint, spec.loras, spec.classifiers, spec.making])}
+    files = {str(path) for path in paths_in([spec.checkpoint, spec.loras, spec.classifiers, spec.result_spec])}
     store = Path(open_store(spec.store, dialect=spec.dialect).uri)
     return Needs(code_digest(), tuple(sorted(files | ({str(store)} if store.is_absolute() else set()))), server)
 

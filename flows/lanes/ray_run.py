@@ -10,7 +10,7 @@ from flows.lanes.node_check import Needs, needs_of
 from flows.lanes.nodes import ask_nodes
 from flows.lanes.ray_cluster import Cluster, joined_cluster
 from flows.lanes.ray_lanes import RayLanes, documents, left_out
-from flows.orchestration.telling import Telling
+from flows.orchestration.telling import PrefectNotifier
 from tasks.errors import RequestError
 from tasks.ledger.run import write_json
 from tasks.processes.process import this_process
@@ -18,7 +18,7 @@ from tasks.runs.lane import fetched_plan
 from tasks.runs.prepare import Prepared
 
 
-def take_through_ray(prepared: Prepared, telling: Telling) -> list[str]:
+def take_through_ray(prepared: Prepared, telling: PrefectNotifier) -> list[str]:
     """Have lanes on Ray take the shards that are left, the largest first.
 
     Returns what a person should know of it, in sentences. Raises what `RayLanes.work` does.
@@ -51,7 +51,7 @@ def check_nodes(needs: Needs, *, on_gpus: bool) -> None:
         raise RequestError(f"Lanes can't work on every node of the cluster. {'. '.join(lacking)}.")
 
 
-def _tell_dashboard(telling: Telling, cluster: Cluster) -> None:
+def _tell_dashboard(telling: PrefectNotifier, cluster: Cluster) -> None:
     """Leave the way to Ray's own page, where it has one."""
     if cluster.dashboard is None:
         return

@@ -7,11 +7,11 @@ from pathlib import Path
 from prefect.client.orchestration import SyncPrefectClient
 from prefect.client.schemas.actions import ArtifactCreate
 
-from flows.orchestration.telling import Telling
+from flows.orchestration.telling import PrefectNotifier
 from tasks.reports.summary import Summary
 
 
-def publish_summary(telling: Telling, summary: Summary) -> None:
+def publish_summary(telling: PrefectNotifier, summary: Summary) -> None:
     """Leave the counts, and the way to the report, if Prefect is there."""
     address = summary.report if "://" in summary.report else Path(summary.report).as_uri()
 
@@ -26,7 +26,7 @@ def publish_summary(telling: Telling, summary: Summary) -> None:
 
 
 def summary_text(summary: Summary) -> str:
-    """The counts and causes of a run as Markdown."""
+    """Return the counts and causes of a run as Markdown."""
     rows = [f"| {status} | {count} |" for status, count in summary.statuses.items()]
     causes = [f"| {c.status} | {c.reason} | {c.rows} |" for c in summary.causes]
     table = ["| outcome | rows |", "| --- | ---: |", *rows]

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 
-from tasks.runs.prepare import Prepared, Request
+from tasks.runs.prepare import Prepared, RunRequest
 from tasks.stores.store import StoreError
 
 
@@ -16,7 +16,7 @@ from tasks.stores.store import StoreError
 class Beginning:
     """A run that is prepared, until its flow takes it."""
 
-    request: Request
+    request: RunRequest
     prepared: Prepared
     started_at: datetime  # of its preparing
 
@@ -38,7 +38,7 @@ def handing_over(beginning: Beginning) -> Iterator[None]:
                 beginning.prepared.leave()
 
 
-def taken_over(request: Request) -> Beginning | None:
+def taken_over(request: RunRequest) -> Beginning | None:
     """Take what was prepared for this request, if anything was; whoever takes it sees to its end."""
     found = next((one for one in _waiting if one.request == request), None)
     if found is not None:

@@ -71,7 +71,7 @@ def run_to_its_end(flow: Callable[[], State[Summary]]) -> Summary:
 
 
 def lost_gpus(error: BaseException) -> int:
-    """How many times the GPU was lost to the run of this command, if that is what ended it and it may begin again.
+    """Return how often this command's run lost the GPU, if that is what ended it and it may begin again.
 
     0 for every other error, in a process that isn't the command's own, and where somebody asked the run to stop.
     """

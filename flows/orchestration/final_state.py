@@ -14,7 +14,7 @@ STOPPED = "Stopped. What was finished is stored; the same command goes on from t
 
 
 def final_state(summary: Summary, fail_beyond: float | None) -> State[Any]:
-    """Completed, by a name of its own where rows failed or couldn't be judged; Failed beyond the allowed share."""
+    """Return Completed, by another name where rows failed or couldn't be judged; Failed beyond the allowed share."""
     if not summary.is_partial:
         return Completed(message=summary.sentence, data=summary)
     share = summary.unsettled / summary.rows
@@ -25,5 +25,5 @@ def final_state(summary: Summary, fail_beyond: float | None) -> State[Any]:
 
 
 def stopped_state() -> State[Any]:
-    """Cancelled: a person or the system asked for it, and nothing is wrong."""
+    """Return Cancelled: a person or the system asked for it, and nothing is wrong."""
     return Cancelled(message=STOPPED)

@@ -65,7 +65,7 @@ def import_prefect() -> None:
 
 
 def _of_settings(error: Exception) -> str:
-    """What is wrong with settings, without their values, which may be secret."""
+    """Return what is wrong with settings, without their values, which may be secret."""
     if isinstance(error, ValidationError):
         return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
     return f"{type(error).__name__}, {error}".splitlines()[0].rstrip(".")
@@ -80,7 +80,7 @@ class PersonsServer:
 
 
 def named_server(environment: Mapping[str, str] = os.environ) -> str | None:
-    """The address of the server that a person's settings name; None if none does.
+    """Return the address of the server that a person's settings name; None if none does.
 
     Raises:
         ServerError: as `find_server`.
@@ -143,7 +143,7 @@ def nobodys_settings(folder: Path) -> Iterator[None]:
 
 
 def settings_of_our_own(folder: Path) -> dict[str, str]:
-    """What Prefect is told in the person's place."""
+    """Return what Prefect is told in the person's place."""
     return {
         **QUIET,
         **PATIENT,
@@ -154,7 +154,7 @@ def settings_of_our_own(folder: Path) -> dict[str, str]:
 
 
 def environment_of_our_own(folder: Path, environment: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """The environment of a server of our own: it speaks to nobody, so it needs no proxy either."""
+    """Return the environment of a server of our own: it speaks to nobody, so it needs no proxy either."""
     kept = {
         name: value
         for name, value in environment.items()
@@ -221,7 +221,7 @@ def _replaced(owner: object, name: str, function: Callable[..., Any]) -> Iterato
 
 
 def _bypass(environment: Mapping[str, str]) -> dict[str, str]:
-    """No proxy between this machine and itself: the variable that says so, in the spelling that is read first."""
+    """Return the variable that keeps proxies from between this machine and itself, spelled as it is read first."""
     name = "no_proxy" if "no_proxy" in environment else "NO_PROXY"
     listed = environment.get(name, "")
     return {
@@ -230,7 +230,7 @@ def _bypass(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _home(environment: Mapping[str, str], folder: Path) -> dict[str, str]:
-    """A home for Prefect where the user has none: it looks for one when it is imported (Prefect 3.8.8)."""
+    """Return a home for Prefect where the user has none: it looks for one when it is imported (Prefect 3.8.8)."""
     return {} if "HOME" in environment else {"HOME": str(folder)}
 
 
@@ -289,7 +289,7 @@ def _profiles(
     prefect: Mapping[str, Any],
     project: Mapping[str, Any],
 ) -> _File:
-    """The file of profiles, which may be anywhere."""
+    """Return the file of profiles, which may be anywhere."""
     home = given.get("PREFECT_HOME")
     named = (
         given.get("PREFECT_PROFILES_PATH"),
@@ -306,7 +306,7 @@ def _profiles(
 
 
 def _profile(profiles: _File, given: Mapping[str, str]) -> tuple[Mapping[str, Any], tuple[str, ...]]:
-    """The settings of the active profile, and what to say where there is no such profile."""
+    """Return the settings of the active profile, and what to say where there is no such profile."""
     if not profiles.is_there and given.get("PREFECT_PROFILES_PATH"):
         return {}, (f"There is no file {profiles.path}, which PREFECT_PROFILES_PATH names, so no profile is used.",)
     named = given.get("PREFECT_PROFILE") or profiles.table.get("active")

@@ -126,7 +126,7 @@ def own_server(folder: Path) -> Iterator[str]:
 
 
 def _listening() -> socket.socket:
-    """A port of this machine that nobody else can take any more before the server has it."""
+    """Return a port of this machine that nobody else can take any more before the server has it."""
     listening = socket.socket()
     try:
         listening.bind((LOOPBACK, 0))
@@ -165,21 +165,21 @@ def _is_healthy(client: httpx.Client, address: str) -> bool:
 
 
 def _error_of(said: Iterable[str]) -> str:
-    """The last error that a server named, else its last lines."""
+    """Return the last error that a server named, else its last lines."""
     lines = [line for line in said if line]
     errors = [line for line in lines if re.match(r"[\w.]*(Error|Exception)\b.*", line)]
     return " / ".join(errors[-1:] or lines[-SHOWN_LINES:] or ["it said nothing"]).rstrip(".") + "."
 
 
 def _remedy(said: Iterable[str], folder: Path) -> str:
-    """What to do about it, where its database can't be written."""
+    """Return what to do about it, where its database can't be written."""
     if any("sqlite3.OperationalError" in line for line in said):
         return f" Its database is in {folder.parent}: make room there, or set TMPDIR to another folder."
     return ""
 
 
 def _empty() -> Path:
-    """A database as a server creates it: that takes half of the time that a first start takes."""
+    """Return a database as a server creates it: that takes half of the time that a first start takes."""
     return cache_folder() / f"prefect-{prefect.__version__}.db"
 
 

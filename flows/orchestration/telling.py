@@ -24,7 +24,7 @@ HURRY = 5.0  # seconds for an answer at the end of a run, from a server that gav
 PATIENCE = 20.0  # seconds for an answer: a server that is busy is slow, and not away
 
 
-class Telling:
+class PrefectNotifier:
     """Tells Prefect of one run, and knows for how long it couldn't."""
 
     def __init__(self) -> None:
@@ -37,7 +37,7 @@ class Telling:
         self._attempting = threading.Lock()
         self._open = ExitStack()  # the client, until an attempt with it fails
 
-    def __enter__(self) -> Telling:
+    def __enter__(self) -> PrefectNotifier:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -92,7 +92,7 @@ class Telling:
 
 
 @contextmanager
-def telling_progress(telling: Telling, prepared: Prepared) -> Iterator[None]:
+def telling_progress(telling: PrefectNotifier, prepared: Prepared) -> Iterator[None]:
     """Show in Prefect how many of a run's rows have ended, beside whoever listens already.
 
     A thread of its own tells Prefect, so that no stage of a lane waits for an answer.
@@ -121,7 +121,7 @@ def telling_progress(telling: Telling, prepared: Prepared) -> Iterator[None]:
 class _Progress:
     """How far a run is, as a progress artifact."""
 
-    def __init__(self, telling: Telling, prepared: Prepared) -> None:
+    def __init__(self, telling: PrefectNotifier, prepared: Prepared) -> None:
         self.telling, self.prepared = telling, prepared
         self.over, self.has_ended = threading.Event(), False
         self._ended, self._counting = prepared.ended, threading.Lock()

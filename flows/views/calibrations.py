@@ -11,7 +11,7 @@ from tasks.calibration.thresholds import Calibration, Written
 
 
 def show_calibration(console: Console, calibration: Calibration, written: Written) -> None:
-    """Every threshold with its figures on what was held out, what isn't sure, and where to look."""
+    """Show every threshold with its figures on what was held out, what isn't sure, and where to look."""
     rate = percent(calibration.false_positives)
     table = Table(
         title=f"{calibration.policy} for {calibration.clip}, at {rate} of false positives",

@@ -16,7 +16,7 @@ NAME_WIDTH, STATUS_WIDTH = 15, 8  # of the longest of each: findings are shown a
 
 
 def document(findings: Iterable[Finding], exit_code: int) -> dict[str, Any]:
-    """The findings for machines, and what the command ends with."""
+    """Return the findings for machines, and what the command ends with."""
     return {
         "exit_code": exit_code,
         "findings": [

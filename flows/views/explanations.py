@@ -17,7 +17,7 @@ SHOWN = 300  # characters of a text on the terminal
 
 
 def document(policy: Policy, explanations: Iterable[Explanation]) -> dict[str, Any]:
-    """The explanations for machines."""
+    """Return the explanations for machines."""
     checks = [
         {
             "what": one.what,
@@ -37,7 +37,7 @@ def document(policy: Policy, explanations: Iterable[Explanation]) -> dict[str, A
 
 
 def show_explanation(console: Console, explanation: Explanation) -> None:
-    """The verdict, how the text was read, what of it is listed, and how near it comes to each concept."""
+    """Show the verdict, how the text was read, what of it is listed, and how near it comes to each concept."""
     verdict = explanation.verdict
     said = Text(f"The {explanation.what} is allowed.", "bold green")
     if verdict.waits:
@@ -77,7 +77,7 @@ def _match(score: float, least: float | None) -> Text:
 
 
 def _near(near: Iterable[Nearness]) -> Table:
-    """The concepts that are looked for here."""
+    """Return the concepts that are looked for here."""
     table = Table(pad_edge=False, box=None, padding=(0, 2, 0, 0))
     for column in ("concept", "score", "limit", "", "nearest to", "rather than"):
         table.add_column(column, justify="right" if column in ("score", "limit") else "left")

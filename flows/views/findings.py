@@ -9,7 +9,7 @@ from models.checkpoints.integrity import Findings
 
 
 def show_findings(console: Console, name: str, findings: Findings) -> None:
-    """One sentence about a checkpoint that is whole, or one for each thing that is wrong, and what to do about it."""
+    """Print a sentence about a checkpoint that is whole, or one for each thing that is wrong, with its remedy."""
     if not findings.faults:
         _print(console, f"{name} is whole: {findings.files} files, {decimal(findings.size)}. {_compared(findings)}")
         return

@@ -14,7 +14,7 @@ from tasks.runs.manifest_check import ManifestChecked
 
 
 def document(checked: ManifestChecked) -> Mapping[str, Any]:
-    """A check for machines."""
+    """Return a check for machines."""
     return {
         "manifest": checked.manifest,
         "kind": checked.kind,
@@ -32,7 +32,7 @@ def document(checked: ManifestChecked) -> Mapping[str, Any]:
 
 
 def show_checked(console: Console, checked: ManifestChecked) -> None:
-    """What is read and carried, a table of what would fail, and what looks wrong."""
+    """Show what is read and carried, a table of what would fail, and what looks wrong."""
     files = "1 file" if checked.files == 1 else f"{checked.files} files"
     rows = "1 row" if checked.rows == 1 else f"{checked.rows:,} rows"
     title = f"[bold]{escape(checked.manifest)}[/]: {rows} in {files}, to {checked.kind} with {escape(checked.model)}"

@@ -26,7 +26,7 @@ WORDS: dict[Step, str] = {"fetch": "fetching", "store": "storing", "check": "che
 
 
 def say(console: Console, sentence: str) -> None:
-    """A sentence about something that a person would wonder about."""
+    """Print a sentence about something that a person would wonder about."""
     console.print(sentence, style="yellow", markup=False, highlight=False, soft_wrap=True)
 
 
@@ -68,7 +68,7 @@ class Bars:
         say(self.console, sentence)
 
 
-class Words:
+class OneLineProgress:
     """The same in one line of text, for a bar that is about something else."""
 
     def __init__(self, show: Callable[[str], None], say: Callable[[str], None]) -> None:

@@ -14,7 +14,7 @@ NUMBERS = ("threshold", "prompts", "recall", "95 %", "safe", "false alarms", "95
 
 
 def show_probe(console: Console, trained: TrainedProbe, out: Path) -> None:
-    """A row for each concept: recall and false alarms on prompts that decided nothing, and how to use it."""
+    """Show a row for each concept: recall and false alarms on prompts that decided nothing, and how to use it."""
     table = Table(pad_edge=False, box=None, padding=(0, 2, 0, 0))
     for name in TEXTS + NUMBERS:
         table.add_column(name, justify="left" if name in TEXTS else "right", no_wrap=True)

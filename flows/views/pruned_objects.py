@@ -21,13 +21,13 @@ KINDS = {
 
 
 def document(pruned: Pruned, *, dry_run: bool) -> dict[str, Any]:
-    """What was deleted, or would be, for machines."""
+    """Return what was deleted, or would be, for machines."""
     kinds = {kind: [one.path for one in getattr(pruned, kind)] for kind in KINDS}
     return {"dry_run": dry_run, "bytes": sum(_size(getattr(pruned, kind)) for kind in KINDS), **kinds}
 
 
 def show_pruned(console: Console, pruned: Pruned, *, dry_run: bool) -> None:
-    """One table: how many objects of each kind, and how much room they took."""
+    """Show one table: how many objects of each kind, and how much room they took."""
     objects = [one for kind in KINDS for one in getattr(pruned, kind)]
     if not objects:
         console.print("There is nothing to delete.")

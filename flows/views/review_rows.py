@@ -16,12 +16,12 @@ SHOWN = 160  # characters of a prompt
 
 
 def document(rows: Iterable[Waiting]) -> list[dict[str, Any]]:
-    """What waits, for machines."""
+    """Return what waits, for machines."""
     return [asdict(row) for row in rows]
 
 
 def show_waiting(console: Console, rows: Sequence[Waiting], store: str) -> None:
-    """What waits: a block of lines a row, because prompts and addresses are long."""
+    """Show what waits: a block of lines a row, because prompts and addresses are long."""
     if not rows:
         console.print("Nothing waits for review.")
         return
@@ -51,7 +51,7 @@ def _what(row: Waiting) -> str:
 
 
 def show_answered(console: Console, answered: Iterable[Answered], answer: Answer) -> None:
-    """What became of each row."""
+    """Show what became of each row."""
     for one in answered:
         style, word = ("green", DONE[answer]) if one.holds else ("red", f"not {DONE[answer]}")
         said = Text.assemble((one.id, "bold"), "  ", (word, style), f"  {one.sentence}")

@@ -9,7 +9,7 @@ import transformers
 from diffusers import FlowMatchEulerDiscreteScheduler
 from transformers import ProcessorMixin
 
-from models.architectures.registry import architecture_of, rules_of
+from models.architectures.architecture_registry import architecture_of, rules_of
 from models.checkpoints.checkpoint import Checkpoint, check_kind, weight_files, writes_captions
 from models.checkpoints.lora import Lora
 from models.checkpoints.schedule import LIGHTNING, Scheduler

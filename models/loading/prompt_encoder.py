@@ -12,8 +12,8 @@ import torch
 import transformers
 from transformers import PreTrainedTokenizerBase
 
+from models.architectures.architecture_registry import architecture_of, rules_of
 from models.architectures.model_family import Architecture, PipelineRules
-from models.architectures.registry import architecture_of, rules_of
 from models.checkpoints.checkpoint import Checkpoint, check_kind
 from models.devices.device import find_device, find_precision
 from models.files.quantization_schemes import TRANSFORMERS, QuantizationSchemes, count_bytes, kept_precision, scheme_for

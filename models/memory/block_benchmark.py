@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from models.architectures.registry import architecture_of, rules_of
+from models.architectures.architecture_registry import architecture_of, rules_of
 from models.files.quantization_schemes import QuantizationScheme
 from models.loading.component import loading
 from models.loading.components import Components

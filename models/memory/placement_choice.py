@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from models.architectures.registry import architecture_of
+from models.architectures.architecture_registry import architecture_of
 from models.checkpoints.checkpoint import Checkpoint, own_workload, pipeline_of, writes_captions
 from models.files.quantization_schemes import QuantizationScheme
 from models.files.safetensors_files import CheckpointError, read_json

@@ -48,7 +48,7 @@ class Signer:
 
     @classmethod
     def of(cls, chain: bytes, key: bytes) -> Signer:
-        """The signer of a certificate, once it is known to work.
+        """Return the signer of a certificate, once it is known to work.
 
         Raises:
             CredentialsError: if the library isn't there, or this certificate and key can't sign.
@@ -68,7 +68,7 @@ class Signer:
         source_type: DigitalSourceType = DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA,
         edits: Sequence[str] = (),
     ) -> bytes:
-        """A picture with its content credentials; its pixels and its other metadata stay as they are.
+        """Return a picture with its content credentials; its pixels and its other metadata stay as they are.
 
         Args:
             format: of its bytes: "png", "jpeg" or "webp".
@@ -106,7 +106,7 @@ class Signer:
 
 
 def read_credentials(picture: bytes, format: str) -> DigitalSourceType | None:  # noqa: A002
-    """How a picture came about by its content credentials; None if it has none, or was changed after it was signed.
+    """Return how a picture came about by its content credentials; None if it has none, or was changed afterwards.
 
     An expired certificate, and one that nobody here knows, are no change of the picture.
 
@@ -150,7 +150,7 @@ def _context(library: Any) -> c2pa.Context:
 
 
 def _algorithm(key: bytes) -> str:
-    """The algorithm that C2PA has for a key (C2PA specification 2.2, section 13.2).
+    """Return the algorithm that C2PA has for a key (C2PA specification 2.2, section 13.2).
 
     Raises:
         CredentialsError: if it has none.
@@ -182,5 +182,5 @@ def _algorithm(key: bytes) -> str:
 
 
 def _said(error: Exception) -> str:
-    """What the library says, in one line and without its own name for the kind of error."""
+    """Return what the library says, in one line and without its own name for the kind of error."""
     return str(error).partition(": ")[2].strip().splitlines()[0].rstrip(".") if ": " in str(error) else str(error)

@@ -79,7 +79,7 @@ def xmp_packet(
     aigc: Aigc | None = None,
     edits: Sequence[str] = (),
 ) -> bytes:
-    """An XMP packet with `Iptc4xmpExt:DigitalSourceType` and `xmp:CreatorTool`, UTF-8.
+    """Return an XMP packet with `Iptc4xmpExt:DigitalSourceType` and `xmp:CreatorTool`, UTF-8.
 
     Google Merchant Center demands `trainedAlgorithmicMedia` on generated pictures (image_link, 2026). `model` goes
     into `Iptc4xmpExt:AISystemUsed` (IPTC Photo Metadata Standard 2025.1), `aigc` into `TC260:AIGC` (TC260-PG-20258A,
@@ -129,7 +129,7 @@ def _history(edits: Sequence[str], software: str) -> str:
 
 
 def save_arguments(packet: bytes, format: str) -> dict[str, Any]:  # noqa: A002  (Pillow's own word)
-    """The keyword arguments that make `Image.save` write `packet` into a PNG, a JPEG or a WebP."""
+    """Return the keyword arguments that make `Image.save` write `packet` into a PNG, a JPEG or a WebP."""
     if format.upper() == "PNG":
         info = PngImagePlugin.PngInfo()
         info.add_itxt(PNG_KEYWORD, packet.decode())
@@ -182,7 +182,7 @@ def _read_packet(packet: bytes) -> XmpMarks:
 
 
 def _property(root: ElementTree.Element, name: str) -> str | None:
-    """A simple property, in any of the ways in which XMP spells it."""
+    """Return a simple property, in any of the ways in which XMP spells it."""
     for element in root.iter():
         if element.tag == name:
             return element.get(f"{{{_RDF}}}resource") or (element.text or "").strip() or None
@@ -205,5 +205,5 @@ def _read_aigc(value: str | None) -> Aigc | None:
 
 
 def _text(value: str) -> str:
-    """Text as XML can hold it: escaped, without control characters."""
+    """Return text as XML can hold it: escaped, without control characters."""
     return escape("".join(character for character in value if character.isprintable()))

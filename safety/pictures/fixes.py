@@ -76,7 +76,7 @@ def pad_square(pixels: np.ndarray) -> np.ndarray:
 
 
 def _padding(edge: np.ndarray, colour: np.ndarray, width: int) -> np.ndarray:
-    """What follows an edge, [H, 3], outwards: its soft shadows, fading out, and the background; uint8 [H, width, 3]."""
+    """Return what follows an edge, [H, 3], outwards: fading shadows, and the background; uint8 [H, width, 3]."""
     darker = colour.astype(np.int16) - edge.astype(np.int16)
     is_shadow = ((darker >= -TOLERANCE) & (darker <= SHADOW)).all(axis=1, keepdims=True)
     ground = _ground_along(edge, colour)
@@ -88,7 +88,7 @@ def _padding(edge: np.ndarray, colour: np.ndarray, width: int) -> np.ndarray:
 
 
 def _ground_along(edge: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    """The background beside an edge, [H, 3]: its one colour, or the gradient in which it changes along the edge."""
+    """Return the background beside an edge, [H, 3]: its one colour, or the gradient along the edge."""
     place = np.linspace(-1, 1, len(edge))
     is_ground = (np.abs(edge.astype(np.int16) - colour) <= 2 * TOLERANCE).all(axis=1)
     if is_ground.mean() < 0.5:
@@ -100,7 +100,7 @@ def _ground_along(edge: np.ndarray, colour: np.ndarray) -> np.ndarray:
 
 
 def _stepped(pixels: np.ndarray) -> np.ndarray:
-    """Where a pixel differs from the next one to the right or below by more than `STEP`, both of them: bool [H, W]."""
+    """Return where a pixel differs from the next one to the right or below by more than `STEP`, both: bool [H, W]."""
     values = pixels.astype(np.int16)
     stepped = np.zeros(pixels.shape[:2], bool)
     across = (np.abs(np.diff(values, axis=1)) > STEP).any(axis=2)
@@ -113,7 +113,7 @@ def _stepped(pixels: np.ndarray) -> np.ndarray:
 
 
 def _reached(free: np.ndarray) -> np.ndarray:
-    """What of `free`, bool [H, W], is connected to the border, by sides."""
+    """Return what of `free`, bool [H, W], is connected to the border, by sides."""
     reached = np.zeros_like(free)
     for edge in (np.s_[0], np.s_[-1], np.s_[:, 0], np.s_[:, -1]):
         reached[edge] = free[edge]
@@ -125,7 +125,7 @@ def _reached(free: np.ndarray) -> np.ndarray:
 
 
 def _along_rows(free: np.ndarray, reached: np.ndarray) -> np.ndarray:
-    """Every run of `free` pixels in a row that holds a reached one, reached as a whole."""
+    """Return every run of `free` pixels in a row that holds a reached one, reached as a whole."""
     changes = np.ones(free.shape, bool)
     changes[:, 1:] = free[:, 1:] != free[:, :-1]
     starts = np.flatnonzero(changes)
@@ -135,7 +135,7 @@ def _along_rows(free: np.ndarray, reached: np.ndarray) -> np.ndarray:
 
 
 def _grown(mask: np.ndarray) -> np.ndarray:
-    """A mask with the two pixels beside it: what stopped it are outlines, and theirs are two wide."""
+    """Return a mask with the two pixels beside it: what stopped it are outlines, and theirs are two wide."""
     for _ in range(2):
         wider = mask.copy()
         wider[:, 1:] |= mask[:, :-1]

@@ -40,7 +40,7 @@ FINER = 8  # times as fine as a pixel it is drawn at first
 
 
 def draw_text(text: str, height: int) -> Image.Image:
-    """Characters in a row, each exactly `height` pixels high.
+    """Return characters in a row, each exactly `height` pixels high.
 
     Returns:
         how far ink covers each pixel, of 255: a grey picture that fits the text.

@@ -31,7 +31,7 @@ MARKED = 0.97  # of the text and of what it lies on have to be so
 
 
 def draw_label(pixels: np.ndarray, text: LabelText) -> np.ndarray:
-    """A picture with the label in a corner: the first one without a product, from the bottom right on.
+    """Return a picture with the label in a corner: the first one without a product, from the bottom right on.
 
     Where there is something in every corner, the label hides the least; it lies on a white plate then, as it does on a
     dark or lively background, so that it is always read.
@@ -57,7 +57,7 @@ def draw_label(pixels: np.ndarray, text: LabelText) -> np.ndarray:
 
 
 def find_label(pixels: np.ndarray, text: LabelText) -> Box | None:
-    """Where the label lies that `draw_label` draws, read off a stored picture; None where there is none.
+    """Return where the label lies that `draw_label` draws, read off a stored picture; None where there is none.
 
     Args:
         pixels: uint8 [H, W, 3].
@@ -79,7 +79,7 @@ def find_label(pixels: np.ndarray, text: LabelText) -> Box | None:
 
 
 def without_label(pixels: np.ndarray, box: Box) -> np.ndarray:
-    """A picture with the label's place in the colour around it: the rest is judged as if there were no label."""
+    """Return a picture with the label's place in the colour around it: the rest is judged as if there were no label."""
     ring = Box(box.left - 2, box.top - 2, box.right + 2, box.bottom + 2)
     around = np.concatenate(
         [
@@ -96,7 +96,7 @@ def without_label(pixels: np.ndarray, box: Box) -> np.ndarray:
 
 @lru_cache(maxsize=64)
 def _label(text: LabelText, shortest: int) -> np.ndarray:
-    """The label for a picture whose shortest side has so many pixels: uint8 [H, W], grey."""
+    """Return the label for a picture whose shortest side has so many pixels: uint8 [H, W], grey."""
     height = int(np.ceil(LEAST_HEIGHT * shortest))
     ink = draw_text(text, height)
     padding = max(1, round(PADDING * height))
@@ -108,7 +108,7 @@ def _label(text: LabelText, shortest: int) -> np.ndarray:
 
 
 def _corners(width: int, height: int, label: tuple[int, ...]) -> list[Box]:
-    """Where the label may lie: at the bottom right, bottom left, top right, top left."""
+    """Return where the label may lie: at the bottom right, bottom left, top right, top left."""
     margin = max(2, int(np.ceil(MARGIN * min(width, height))))
     tall, wide = label[:2]
     if wide + 2 * margin > width or tall + 2 * margin > height:

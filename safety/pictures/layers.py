@@ -41,7 +41,7 @@ def composite(layers: np.ndarray) -> np.ndarray:
 
 
 def psnr(one: np.ndarray, other: np.ndarray) -> float:
-    """Peak signal-to-noise ratio in dB of two pictures, over the ground on which they differ more: white or black.
+    """Return the PSNR in dB of two pictures, over the ground on which they differ more: white or black.
 
     Where both are opaque, the ground is hidden and this is the usual PSNR of their colours. Where one is transparent,
     the squared error is a convex function of the ground's grey, so no other grey shows a larger difference.
@@ -67,7 +67,7 @@ def psnr(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def over(picture: np.ndarray, ground: int) -> np.ndarray:
-    """A picture, uint8 [H, W, 4], laid over a grey of 0 to 255: uint8 [H, W, 3]."""
+    """Return a picture, uint8 [H, W, 4], laid over a grey of 0 to 255: uint8 [H, W, 3]."""
     return (_over(picture, ground) + 0.5).astype(np.uint8)
 
 
@@ -99,7 +99,7 @@ def judge_layers(source: np.ndarray, layers: np.ndarray, whole: np.ndarray, *, m
 
 
 def difference(one: np.ndarray, other: np.ndarray) -> float:
-    """How far two layers, uint8 [H, W, 4], are apart: from 0 for equal ones to 255.
+    """Return how far two layers, uint8 [H, W, 4], are apart: from 0 for equal ones to 255.
 
     The mean absolute difference of alpha and of colour multiplied by it, over the pixels where either is visible: by
     the whole frame, two small parts would be alike because each leaves most of it empty. Two empty layers are equal.
@@ -145,12 +145,12 @@ def _differs(layers: np.ndarray) -> Verdict:
 
 
 def _name(index: int) -> str:
-    """Layers are counted as their files are: from 0, which is the bottom."""
+    """Return what a layer is called; layers are counted as their files are: from 0, which is the bottom."""
     return "The bottom layer" if index == 0 else f"Layer {index}"
 
 
 def _premultiplied(pixels: np.ndarray) -> np.ndarray:
-    """Colour multiplied by alpha, and alpha, float32 [..., 4]."""
+    """Return colour multiplied by alpha, and alpha, float32 [..., 4]."""
     values = pixels.astype(np.float32)
     values[..., :3] *= values[..., 3:] / 255
     return values

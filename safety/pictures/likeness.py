@@ -31,7 +31,7 @@ _COSINES = np.cos(np.pi / SIDE * (_PLACES[None] + 0.5) * np.arange(LOW)[:, None]
 
 
 def fingerprint(pixels: np.ndarray) -> str:
-    """The fingerprint of a picture, 112 hex digits.
+    """Return the fingerprint of a picture, 112 hex digits.
 
     Args:
         pixels: uint8 [H, W, 3].
@@ -50,7 +50,7 @@ def fingerprint(pixels: np.ndarray) -> str:
 
 
 def repeats(fingerprints: Sequence[str | None]) -> list[int | None]:
-    """For each fingerprint, the place of the first one before it that shows the same and is no repeat itself.
+    """Return for each fingerprint the place of the first one before it that shows the same and is no repeat itself.
 
     None where there is none; what has no fingerprint repeats nothing and isn't repeated.
     """
@@ -65,7 +65,7 @@ def repeats(fingerprints: Sequence[str | None]) -> list[int | None]:
 
 
 def _originals(fingerprints: Sequence[str]) -> list[int]:
-    """For each of these fingerprints, all different, the one that it repeats: itself where there is none before it.
+    """Return for each of these fingerprints, all different, the one that it repeats: itself where none is before it.
 
     Only those are compared that have one of the `BANDS` of their structure in common.
     """
@@ -85,13 +85,13 @@ def _originals(fingerprints: Sequence[str]) -> list[int]:
 
 
 def _bands() -> list[tuple[np.uint64, np.uint64]]:
-    """Where each band begins, and its bits."""
+    """Return where each band begins, and its bits."""
     ends = np.cumsum(BANDS)
     return list(zip(ends - BANDS, BANDS, strict=True))
 
 
 def _groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows in order of their values, and for each row where in there its value begins, and where it is itself."""
+    """Return rows in order of their values, and for each where in there its value begins, and where it is itself."""
     order = np.argsort(values, kind="stable")
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
@@ -100,7 +100,7 @@ def _groups(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def difference(one: str, other: str) -> tuple[int, int]:
-    """How far two fingerprints are apart: bits of 64 in structure, and of 255 in the colour of any cell."""
+    """Return how far two fingerprints are apart: bits of 64 in structure, and of 255 in the colour of any cell."""
     ours, theirs = (np.frombuffer(bytes.fromhex(text), np.uint8) for text in (one, other))
     bits = int(np.bitwise_count(ours[:STRUCTURE] ^ theirs[:STRUCTURE]).sum())
     return bits, int(np.abs(ours[STRUCTURE:].astype(np.int16) - theirs[STRUCTURE:]).max())

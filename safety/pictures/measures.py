@@ -87,7 +87,7 @@ class Box:
     bottom: int
 
     def share_of(self, width: int, height: int) -> float:
-        """How much of the frame it fills: its side over the frame's, for the larger of the two.
+        """Return how much of the frame it fills: its side over the frame's, for the larger of the two.
 
         By sides and not by area, because an upright umbrella fills its frame, too.
         """
@@ -98,7 +98,7 @@ class Box:
 
 
 def product_box(pixels: np.ndarray, colour: tuple[int, int, int]) -> Box | None:
-    """The box of every row and column in which more than specks differ from the background `colour`.
+    """Return the box of every row and column in which more than specks differ from the background `colour`.
 
     None when nothing stands out.
     """
@@ -110,7 +110,7 @@ def product_box(pixels: np.ndarray, colour: tuple[int, int, int]) -> Box | None:
 
 
 def edge_width(pixels: np.ndarray) -> float | None:
-    """How wide the picture's sharpest edges are, in pixels: 1 is a step from one pixel to the next.
+    """Return how wide the picture's sharpest edges are, in pixels: 1 is a step from one pixel to the next.
 
     The width of an edge is its rise over `REACH` pixels divided by its steepest step: what a straight ramp would take.
     Of all edges that rise at least `CONTRAST` of the highest one, along rows and columns, the `SHARPEST` percentile
@@ -130,7 +130,7 @@ def edge_width(pixels: np.ndarray) -> float | None:
 
 
 def _edges(grey: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The rise of every monotone stretch of every row of `grey` [H, W], and its steepest step: two arrays of N.
+    """Return the rise of every monotone stretch of every row of `grey` [H, W], and its steepest step: two arrays of N.
 
     A stretch longer than `REACH` is shading, and left out.
     """

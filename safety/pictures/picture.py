@@ -39,7 +39,7 @@ def inspect(pixels: np.ndarray) -> Verdict:
 
 
 def _edge_share(pixels: np.ndarray) -> float:
-    """The share of pixels that differ from the one a little further right or down by more than `STEP`.
+    """Return the share of pixels that differ from the one a little further right or down by more than `STEP`.
 
     "A little further" grows with the picture, because the same soft outline is wider in a larger picture.
     """

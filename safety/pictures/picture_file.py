@@ -50,7 +50,7 @@ def _color_space(image: Image.Image) -> str:
 
 @lru_cache(maxsize=16)
 def _is_srgb(profile: bytes) -> bool:
-    """Whether a profile turns colours into the same values as sRGB does, within 2 of 255."""
+    """Say whether a profile turns colours into the same values as sRGB does, within 2 of 255."""
     corners = np.array(np.meshgrid(*[[0, 64, 128, 192, 255]] * 3), np.uint8).reshape(3, -1).T
     try:
         colours = Image.fromarray(np.ascontiguousarray(corners[None]), "RGB")

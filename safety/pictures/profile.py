@@ -126,7 +126,7 @@ class Profile(BaseModel):
         return hashlib.sha256(f"{METHOD} ".encode() + fields).hexdigest()
 
     def concepts_beyond(self, looked_for: Collection[str]) -> list[str]:
-        """The concepts that this profile names and that aren't among those that a policy looks for in pictures."""
+        """Return the concepts that this profile names and that a policy, which looks for these, doesn't look for."""
         return [name for name in self.concepts if name not in looked_for]
 
     def check(
@@ -204,7 +204,7 @@ class Profile(BaseModel):
         return broken
 
     def _check_frame(self, pixels: np.ndarray) -> tuple[list[str], dict[str, float]]:
-        """Background, and the product's share of the frame."""
+        """Check the background, and the product's share of the frame."""
         measures_product = self.min_product_share is not None or self.max_product_share is not None
         if self.background == "any" and not measures_product:
             return [], {}
@@ -252,7 +252,7 @@ class Profile(BaseModel):
 
 
 def _percent(share: float) -> str:
-    """A share as a person reads it, to a tenth of a percent, and never rounded up to all or down to nothing."""
+    """Return a share as a person reads it, to a tenth of a percent, and never rounded up to all or down to nothing."""
     tenths = round(1000 * share)
     if 0 < share < 1:
         tenths = min(max(tenths, 1), 999)

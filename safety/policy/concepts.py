@@ -93,7 +93,7 @@ def judge_picture(
 
 
 def _unit(rows: np.ndarray) -> np.ndarray | None:
-    """Rows of length 1, [N, D] float32; None for anything a cosine would make no sense of."""
+    """Return rows of length 1, [N, D] float32; None for anything a cosine would make no sense of."""
     try:
         rows = np.asarray(rows, dtype=np.float64)
     except (TypeError, ValueError):
@@ -109,7 +109,7 @@ def _unit(rows: np.ndarray) -> np.ndarray | None:
 
 
 def _scores(unit: np.ndarray, concepts: ConceptEmbeddings, policy: Policy) -> dict[str, float] | None:
-    """Every concept's score for the worst row of `unit` [N, D]; None if any of them can't be had."""
+    """Return every concept's score for the worst row of `unit` [N, D]; None if any of them can't be had."""
     scores = {}
     for concept in policy.concepts:
         phrases, exempt = concepts.phrases.get(concept.name), concepts.exempt.get(concept.name)
@@ -126,7 +126,7 @@ def _scores(unit: np.ndarray, concepts: ConceptEmbeddings, policy: Policy) -> di
 def _flagged(
     what: str, scores: Mapping[str, float], limits: Mapping[str, float | None], policy: Policy
 ) -> Verdict | None:
-    """What is said of the concepts over their limits, if any is: a block of one that blocks, else a review of all."""
+    """Return what is said of concepts over their limits, if any is: one that blocks, else a review of all."""
     over = {name: scores[name] - limit for name, limit in limits.items() if limit is not None and scores[name] >= limit}
     concepts = {concept.name: concept for concept in policy.concepts}
     furthest = sorted(over, key=lambda name: -over[name])

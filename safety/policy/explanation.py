@@ -59,19 +59,19 @@ class Explanation:
 
 
 def probe_nearness(scores: Mapping[str, float], probe: Probe) -> tuple[Nearness, ...]:
-    """How near the scores of a probe come to its concepts, the nearest first; none where it couldn't judge."""
+    """Return how near the scores of a probe come to its concepts, the nearest first; none where it couldn't judge."""
     names = {f"{PREFIX}{concept.name}": concept.threshold for concept in probe.about.concepts}
     near = [Nearness(name, scores[name], limit, "", None) for name, limit in names.items() if name in scores]
     return tuple(sorted(near, key=lambda one: one.limit - one.score if one.limit is not None else 0.0))
 
 
 def readings(text: str) -> tuple[str, ...]:
-    """The ways in which a text is read before it is searched, each once."""
+    """Return the ways in which a text is read before it is searched, each once."""
     return tuple(dict.fromkeys(" ".join(reading.words) for reading in normalise(text).readings))
 
 
 def listed_in(text: str, blocklist: Blocklist) -> tuple[Listed, ...]:
-    """Every listed entry that a text contains, exceptions too, each once."""
+    """Return every listed entry that a text contains, exceptions too, each once."""
     return tuple(
         dict.fromkeys(
             Listed(found.entry.text, found.entry.list, found.entry.language, found.written, found.entry.exception)
@@ -83,7 +83,7 @@ def listed_in(text: str, blocklist: Blocklist) -> tuple[Listed, ...]:
 def nearness(
     rows: np.ndarray, scores: Mapping[str, float], concepts: ConceptEmbeddings, policy: Policy, what: What
 ) -> tuple[Nearness, ...]:
-    """How near rows [N, D] of length 1, a prompt's windows or a picture, come to each concept.
+    """Return how near rows [N, D] of length 1, a prompt's windows or a picture, come to each concept.
 
     Args:
         scores: those of the verdict on them.

@@ -64,7 +64,7 @@ class ProbeFile(BaseModel):
     answers: dict[Name, Answer] = {}
 
     def open(self, folder: Path) -> Probe:
-        """The probe, whose file is named relative to `folder`.
+        """Return the probe, whose file is named relative to `folder`.
 
         Raises:
             ProbeError: if it can't be used, or has no concept of a name.
@@ -171,7 +171,7 @@ def _read(path: Path, name: str) -> dict[str, Any]:
 
 
 def _extended(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a policy over those of the shipped one that it extends; concepts are added to that one's."""
+    """Return the fields of a policy over those of the shipped one that it extends; concepts are added to that one's."""
     base, without = fields.pop("extends", None), _texts(path, "without", fields.pop("without", []))
     if base is None:
         if without:
@@ -202,7 +202,7 @@ def _probe(path: Path, value: object) -> Probe | None:
 
 
 def _wrong(path: Path, error: ValidationError, model: type[BaseModel], under: str = "") -> PolicyError:
-    """The first thing that is wrong with a policy's fields."""
+    """Return the first thing that is wrong with a policy's fields."""
     first = next(problems_of(error, model, () if under else FILE_FIELDS))
     return PolicyError(f"The policy {path}{f', field {under}' if under else ''}: {first}.")
 

@@ -42,22 +42,22 @@ class Figures:
 
     @property
     def recall_interval(self) -> tuple[float, float]:
-        """Wilson, 95 %."""
+        """The Wilson interval of the recall, at 95 %."""
         return wilson(self.found, self.unsafe)
 
     @property
     def false_positives(self) -> float:
-        """As a share of the safe ones."""
+        """The false positives as a share of the safe examples."""
         return self.alarms / self.safe
 
     @property
     def false_positives_interval(self) -> tuple[float, float]:
-        """Wilson, 95 %."""
+        """The Wilson interval of the rate of false positives, at 95 %."""
         return wilson(self.alarms, self.safe)
 
 
 def wilson(hits: int, trials: int, *, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a share, which stays honest for few trials and for 0 and 100 %.
+    """Return the Wilson score interval of a share, which stays honest for few trials and for 0 and 100 %.
 
     `z` is the normal quantile: 1.96 for 95 %. Source: Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212.
     """
@@ -71,7 +71,7 @@ def wilson(hits: int, trials: int, *, z: float = 1.959964) -> tuple[float, float
 
 
 def choose(safe: Scores, unsafe: Scores, *, false_positives: float) -> Chosen:
-    """The threshold that finds the most while its rate of false positives stays within `false_positives`.
+    """Return the threshold that finds the most while its rate of false positives stays within `false_positives`.
 
     The rate that counts is that of examples still to come, not of those at hand. Where a threshold flags `m` of `n`
     safe examples, the upper limit of its true rate at 95 % is the rate at which so few would be flagged in 5 % of the
@@ -103,7 +103,7 @@ def choose(safe: Scores, unsafe: Scores, *, false_positives: float) -> Chosen:
 
 
 def most_alarms(safe: int, false_positives: float) -> int:
-    """The most of so many safe examples that may be flagged, if the true rate is to be within the asked one at 95 %.
+    """Return the most of so many safe examples that may be flagged, if the true rate is to hold at 95 %.
 
     Raises:
         TooFew: if not even none will do.
@@ -121,12 +121,12 @@ def most_alarms(safe: int, false_positives: float) -> int:
 
 
 def safe_needed(false_positives: float) -> int:
-    """How many safe examples a rate can be promised with, at the least: where none of them is flagged."""
+    """Return how many safe examples a rate can be promised with, at the least: where none of them is flagged."""
     return math.ceil(math.log(1 - CONFIDENCE) / math.log1p(-false_positives) - 1e-9)
 
 
 def measure(threshold: float, safe: Scores, unsafe: Scores) -> Figures:
-    """How a threshold does on scores.
+    """Return how a threshold does on scores.
 
     Raises:
         TooFew: if a side is empty.
@@ -138,7 +138,7 @@ def measure(threshold: float, safe: Scores, unsafe: Scores) -> Figures:
 
 
 def curve(safe: Scores, unsafe: Scores) -> np.ndarray:
-    """The receiver operating characteristic: every rate of false positives with the recall there, float64 [P, 2].
+    """Return the ROC curve: every rate of false positives with the recall there, float64 [P, 2].
 
     It begins at (0, 0) and ends at (1, 1); neither falls.
     """
@@ -151,18 +151,18 @@ def curve(safe: Scores, unsafe: Scores) -> np.ndarray:
 
 
 def percent(share: float) -> str:
-    """A share for people: "0.25 %"."""
+    """Return a share for people: "0.25 %"."""
     return f"{100 * share:.3g} %"
 
 
 def percents(interval: tuple[float, float]) -> str:
-    """Two shares for people: "0.05 to 1.57 %"."""
+    """Return two shares for people: "0.05 to 1.57 %"."""
     low, high = interval
     return f"{100 * low:.3g} to {100 * high:.3g} %"
 
 
 def _between(low: float, high: float) -> float:
-    """A number above `low` and not above `high`, near their middle, with as few digits as that allows."""
+    """Return a number above `low` and not above `high`, near their middle, with as few digits as that allows."""
     middle = (low + high) / 2
     for digits in range(3, 17):
         if low < (short := round(middle, digits)) <= high:

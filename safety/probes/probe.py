@@ -109,7 +109,7 @@ class Probe:
 
     @classmethod
     def of(cls, data: bytes) -> Probe:
-        """The probe that `data` holds.
+        """Return the probe that `data` holds.
 
         Raises:
             ProbeError: if it holds none.
@@ -128,7 +128,7 @@ class Probe:
         return cls(about, weights, bias)
 
     def adjusted(self, thresholds: Mapping[str, float], answers: Mapping[str, Answer]) -> Probe:
-        """The probe with other thresholds and answers, by concept.
+        """Return the probe with other thresholds and answers, by concept.
 
         Raises:
             ProbeError: if it has no such concept.
@@ -158,18 +158,18 @@ class Probe:
         return hashlib.sha256(self._saved(deciding(self.about))).hexdigest()
 
     def _saved(self, about: dict[str, Any]) -> bytes:
-        """A safetensors file that says this of itself."""
+        """Return a safetensors file that says this of itself."""
         metadata = json.dumps(about, sort_keys=True, ensure_ascii=False)
         return save({"weights": self.weights, "bias": self.bias}, {FORMAT: metadata})
 
     def scores(self, vectors: np.ndarray) -> np.ndarray:
-        """The scores [N, concepts] of vectors [N, D]; not finite where a vector isn't."""
+        """Return the scores [N, concepts] of vectors [N, D]; not finite where a vector isn't."""
         scores: np.ndarray = np.asarray(vectors, dtype=np.float64) @ self.weights.T + self.bias
         return scores
 
 
 def _about(data: bytes) -> About:
-    """The metadata of a safetensors file: its header is JSON behind eight bytes that say how long it is."""
+    """Return the metadata of a safetensors file: its header is JSON behind eight bytes that say how long it is."""
     size = int.from_bytes(data[:8], "little")
     if len(data) < 8 or size > len(data) - 8:
         raise ValueError

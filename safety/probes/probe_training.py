@@ -29,7 +29,7 @@ class Trained:
 
 
 def part_of(prompts: Sequence[str], labels: Sequence[frozenset[str]]) -> np.ndarray:
-    """The part of each prompt, text [N]: a half is for fitting, a quarter for thresholds, a quarter is held out.
+    """Return the part of each prompt, text [N]: a half is for fitting, a quarter for thresholds, a quarter is held out.
 
     Every label is dealt to all three, in an order that depends on the prompts and not on theirs.
     """
@@ -43,7 +43,7 @@ def part_of(prompts: Sequence[str], labels: Sequence[frozenset[str]]) -> np.ndar
 
 
 def check_labels(prompts: Sequence[str], labels: Sequence[frozenset[str]], max_false_positives: float) -> list[str]:
-    """The concepts that prompts, each once, are labelled with.
+    """Return the concepts that prompts, each once, are labelled with.
 
     Raises:
         ProbeError: if there are none, or too few examples of a label.
@@ -114,7 +114,7 @@ def train(
 
 
 def fit_logistic(rows: np.ndarray, is_unsafe: np.ndarray, l2: float) -> tuple[np.ndarray, float]:
-    """Weights [D] and bias of an L2-regularised logistic regression on rows [N, D], both classes weighing the same.
+    """Return weights [D] and bias of an L2-regularised logistic regression on rows [N, D], with equal classes.
 
     Newton's method, each step solved by conjugate gradients, so that no D × D matrix is made; it begins at zero and
     depends on nothing but its arguments. The bias isn't penalised.
@@ -140,7 +140,7 @@ def fit_logistic(rows: np.ndarray, is_unsafe: np.ndarray, l2: float) -> tuple[np
 
 
 def _best_strength(rows: np.ndarray, is_unsafe: np.ndarray) -> float:
-    """The penalty whose probes lose least on the folds that they weren't fitted to; of equals the strongest."""
+    """Return the penalty whose probes lose least on the folds that they weren't fitted to; of equals the strongest."""
     fold = np.empty(len(rows), dtype=int)
     for side in (is_unsafe, ~is_unsafe):
         fold[side] = np.arange(side.sum()) % FOLDS
@@ -151,7 +151,7 @@ def _best_strength(rows: np.ndarray, is_unsafe: np.ndarray) -> float:
 
 
 def _left_out(rows: np.ndarray, is_unsafe: np.ndarray, left_out: np.ndarray, l2: float) -> float:
-    """The loss on some rows of a probe that is fitted to the others; both classes weigh the same."""
+    """Return the loss on some rows of a probe that is fitted to the others; both classes weigh the same."""
     weight, bias = fit_logistic(rows[~left_out], is_unsafe[~left_out], l2)
     scores = rows[left_out] @ weight + bias
     lost = np.logaddexp(0, np.where(is_unsafe[left_out], -scores, scores))
@@ -171,7 +171,7 @@ def _sigmoid(scores: np.ndarray) -> np.ndarray:
 
 
 def _solve(design: np.ndarray, curvature: np.ndarray, penalty: np.ndarray, gradient: np.ndarray) -> np.ndarray:
-    """The Newton step: conjugate gradients on the Hessian, which is positive definite."""
+    """Return the Newton step: conjugate gradients on the Hessian, which is positive definite."""
     step, left = np.zeros_like(gradient), gradient.copy()
     direction, size = left.copy(), float(left @ left)
     enough = 1e-12 * size
@@ -188,7 +188,7 @@ def _solve(design: np.ndarray, curvature: np.ndarray, penalty: np.ndarray, gradi
 
 
 def merged(examples: Iterable[tuple[str, frozenset[str]]]) -> dict[str, frozenset[str]]:
-    """Prompts, each once, with their labels; two that differ in case, spaces or disguise alone are one.
+    """Return prompts, each once, with their labels; two that differ in case, spaces or disguise alone are one.
 
     So no prompt that a probe is tried on is one that it was fitted to.
 

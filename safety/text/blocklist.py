@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ahocorasick_rs import AhoCorasick
 
-from safety.text.blocklist_file import Entry, Hit, check_entry, entry_words, read_entries
+from safety.text.blocklist_file import BlocklistEntry, Hit, check_entry, entry_words, read_entries
 from safety.text.memo import Memo
 from safety.text.normalise import UNSPACED, Normalised, Reading, normalise
 from safety.text.spelling import LONG, has_repeats, holds, listed, loose, plurals, spellings, squeezed
@@ -20,13 +20,13 @@ from safety.text.spelling import LONG, has_repeats, holds, listed, loose, plural
 SPELLED = 3
 LEAST_WITH_DIGITS = 4  # characters of a word in which a single letter is left: "4k47"
 _FIRST_UNSPACED = "\u2e80"  # of Han, kana and Hangul
-_NOWHERE = Entry("", "", "")  # the answer for pieces that begin nothing listed
+_NOWHERE = BlocklistEntry("", "", "")  # the answer for pieces that begin nothing listed
 
 
-class Found(NamedTuple):
+class FoundEntry(NamedTuple):
     """An entry that a text contains."""
 
-    entry: Entry
+    entry: BlocklistEntry
     written: str  # the words of the text that say so, folded: "p1st0l"
 
 
@@ -35,7 +35,7 @@ class _Node:
     """A step of the word index: the words that may follow, and the entry that ends here."""
 
     following: dict[str, _Node] = field(default_factory=dict)
-    entry: Entry | None = None
+    entry: BlocklistEntry | None = None
 
 
 class _Forms(NamedTuple):
@@ -57,17 +57,17 @@ class Blocklist:
     for at once: a text costs as much with five thousand of them as with five.
     """
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[BlocklistEntry]) -> None:
         self.entries = tuple(dict.fromkeys(entries))
         self._words = _Node()
         self._meant: dict[str, tuple[str, ...]] = {}  # a word of the index, or its plural: the words that it may be
         self._squeezed: dict[str, tuple[str, ...]] = {}  # squeezed key: words of the index
         self._with_digits: dict[str, str] = {}  # "akat": "ak47"
         # Terms and their plurals without spaces, and every beginning of them, so that a search for pieces ends early.
-        self._pieces: dict[str, Entry | None] = {}
+        self._pieces: dict[str, BlocklistEntry | None] = {}
         # A long word is also found inside longer ones: "blackpistol". A short one would be found in innocent ones.
-        self._inside: dict[str, tuple[str, Entry]] = {}  # with its letters, of which the key lumps some
-        self._unspaced: dict[str, Entry] = {}
+        self._inside: dict[str, tuple[str, BlocklistEntry]] = {}  # with its letters, of which the key lumps some
+        self._unspaced: dict[str, BlocklistEntry] = {}
         for entry in self.entries:
             words = entry_words(check_entry(entry))
             compact = "".join(words)
@@ -97,13 +97,13 @@ class Blocklist:
         """
         return cls(entry for path in paths for entry in read_entries(path))
 
-    def __reduce__(self) -> tuple[type[Blocklist], tuple[tuple[Entry, ...]]]:
+    def __reduce__(self) -> tuple[type[Blocklist], tuple[tuple[BlocklistEntry, ...]]]:
         return type(self), (self.entries,)
 
     def extended(self, *, refuse: Sequence[str] = (), allow: Sequence[str] = ()) -> Blocklist:
-        """The same lists with more terms and exceptions, which a policy may bring itself."""
-        more = [Entry(text, "policy", "policy") for text in refuse]
-        more += [Entry(text, "policy", "policy", exception=True) for text in allow]
+        """Return the same lists with more terms and exceptions, which a policy may bring itself."""
+        more = [BlocklistEntry(text, "policy", "policy") for text in refuse]
+        more += [BlocklistEntry(text, "policy", "policy", exception=True) for text in allow]
         return Blocklist([*self.entries, *more]) if more else self
 
     @property
@@ -112,16 +112,16 @@ class Blocklist:
         return sorted([entry.language, entry.list, "!" * entry.exception, entry.text] for entry in self.entries)
 
     def search(self, text: str | Normalised) -> Hit | None:
-        """The first listed term in `text`, or None. Time grows in proportion to the text."""
+        """Return the first listed term in `text`, or None. Time grows in proportion to the text."""
         return next((found.entry.hit for found in self.find(text) if not found.entry.exception), None)
 
-    def find(self, text: str | Normalised) -> Iterator[Found]:
-        """Everything listed in `text`: terms, and the exceptions that allow what they name."""
+    def find(self, text: str | Normalised) -> Iterator[FoundEntry]:
+        """Give everything listed in `text`: terms, and the exceptions that allow what they name."""
         for reading in (normalise(text) if isinstance(text, str) else text).readings:
             yield from self._find_words(reading)
             yield from self._find_unspaced(reading)
 
-    def _insert(self, words: Sequence[str], entry: Entry) -> None:
+    def _insert(self, words: Sequence[str], entry: BlocklistEntry) -> None:
         node = self._words
         for word in words:
             meant = listed(word)
@@ -136,7 +136,7 @@ class Blocklist:
         if node.entry is None or entry.exception:
             node.entry = entry
 
-    def _insert_pieces(self, joined: str, entry: Entry) -> None:
+    def _insert_pieces(self, joined: str, entry: BlocklistEntry) -> None:
         for whole in (joined, *plurals(joined)):
             for end in range(1, len(whole)):
                 self._pieces.setdefault(whole[:end])
@@ -155,7 +155,7 @@ class Blocklist:
             return None
         return _Forms(tuple(dict.fromkeys(keys)), any(key in self._words.following for key in keys))
 
-    def _find_words(self, reading: Reading) -> Iterator[Found]:
+    def _find_words(self, reading: Reading) -> Iterator[FoundEntry]:
         words = reading.words
         forms = [*map(self._forms.__getitem__, words)]
         used: set[int] = set()  # words that an exception allows
@@ -165,7 +165,7 @@ class Blocklist:
                 here = forms[at]
                 entry, length = self._longest_at(reading, forms, at) if here and here.begins else (None, 0)
                 if entry:
-                    yield Found(entry, " ".join(words[at : at + length]))
+                    yield FoundEntry(entry, " ".join(words[at : at + length]))
                     if entry.exception:
                         used.update(range(at, at + length))
                 at += length or 1
@@ -186,9 +186,11 @@ class Blocklist:
         if starts:
             yield from self._find_pieces(reading, sorted(starts), used)
 
-    def _longest_at(self, reading: Reading, forms: Sequence[_Forms | None], start: int) -> tuple[Entry | None, int]:
-        """The longest entry that starts at word `start`, and its length in words."""
-        best: tuple[Entry | None, int] = (None, 0)
+    def _longest_at(
+        self, reading: Reading, forms: Sequence[_Forms | None], start: int
+    ) -> tuple[BlocklistEntry | None, int]:
+        """Return the longest entry that starts at word `start`, and its length in words."""
+        best: tuple[BlocklistEntry | None, int] = (None, 0)
         nodes, one_clause = [self._words], True
         for at in range(start, len(forms)):
             here = forms[at]
@@ -203,18 +205,20 @@ class Blocklist:
                 best = (next((entry for entry in ends if entry.exception), ends[0]), at - start + 1)
         return best
 
-    def _find_inside(self, word: str, offset: int, matches: Sequence[tuple[int, int]], joined: str) -> Iterator[Found]:
-        """Long terms in a word that starts at `offset` of the text `joined`, where `matches` are."""
-        found: list[tuple[int, int, Entry]] = []
+    def _find_inside(
+        self, word: str, offset: int, matches: Sequence[tuple[int, int]], joined: str
+    ) -> Iterator[FoundEntry]:
+        """Find long terms in a word that starts at `offset` of the text `joined`, where `matches` are."""
+        found: list[tuple[int, int, BlocklistEntry]] = []
         for start, end in matches:
             listed_as, entry = self._inside.get(joined[start:end], ("", _NOWHERE))
             letters = zip(word[start - offset : end - offset], listed_as, strict=False)
             # To the key, "decentralised" has "entrails" in it. In so long a word, only digits may be other letters.
             if listed_as and all(written == meant or written.isdigit() for written, meant in letters):
                 found.append((start, end, entry))
-        yield from (Found(entry, word) for entry in _longest(found) if not entry.exception)
+        yield from (FoundEntry(entry, word) for entry in _longest(found) if not entry.exception)
 
-    def _find_unspaced(self, reading: Reading) -> Iterator[Found]:
+    def _find_unspaced(self, reading: Reading) -> Iterator[FoundEntry]:
         compact = "".join(reading.words)
         if compact.isascii():
             return
@@ -224,10 +228,10 @@ class Blocklist:
         ]
         if any(entry.exception for _, _, entry in found):
             found = _fitting(reading, found)
-        yield from (Found(entry, entry.text) for entry in _longest(found))
+        yield from (FoundEntry(entry, entry.text) for entry in _longest(found))
 
-    def _find_pieces(self, reading: Reading, starts: Iterable[int], used: set[int]) -> Iterator[Found]:
-        """Words taken apart: "h a n d g u n", "pis-tol", "han dgun"."""
+    def _find_pieces(self, reading: Reading, starts: Iterable[int], used: set[int]) -> Iterator[FoundEntry]:
+        """Find words that were taken apart: "h a n d g u n", "pis-tol", "han dgun"."""
         words = reading.words
         for start in starts:
             joined, tight, single, lettered = "", True, True, True
@@ -244,11 +248,13 @@ class Blocklist:
                 if entry is None or pieces < 2 or not _means(joined, entry):
                     continue
                 if tight or (len(joined) >= LONG and lettered) or (single and pieces >= SPELLED):
-                    yield Found(entry, " ".join(words[start : end + 1]))
+                    yield FoundEntry(entry, " ".join(words[start : end + 1]))
 
 
-def _fitting(reading: Reading, found: Sequence[tuple[int, int, Entry]]) -> list[tuple[int, int, Entry]]:
-    """What of an unspaced script is meant where words have something between them.
+def _fitting(
+    reading: Reading, found: Sequence[tuple[int, int, BlocklistEntry]]
+) -> list[tuple[int, int, BlocklistEntry]]:
+    """Return what of an unspaced script is meant where words have something between them.
 
     An exception doesn't reach from one clause into the next. And a term that begins inside a word and ends in another
     gives way to an exception there: a grey hair dryer (吹风机 枪灰色) is no machine gun (机枪), but 手 枪灰色 is a gun.
@@ -274,14 +280,14 @@ def _fitting(reading: Reading, found: Sequence[tuple[int, int, Entry]]) -> list[
 
 
 def _tight_starts(reading: Reading) -> set[int]:
-    """Words, of letters that make up words, that the next one follows without a space."""
+    """Return words, of letters that make up words, that the next one follows without a space."""
     words, gaps = reading
     tight = map(_TIGHT.__getitem__, gaps)
     return {at - 1 for at, follows in enumerate(tight) if follows and at and words[at - 1] < _FIRST_UNSPACED}
 
 
 def _single_starts(words: Sequence[str]) -> set[int]:
-    """Single characters that are followed by so many that they may spell a word."""
+    """Return single characters that are followed by so many that they may spell a word."""
     lengths = [*map(len, words)]
     if lengths.count(1) < SPELLED:
         return set()
@@ -292,20 +298,20 @@ _TIGHT = Memo(lambda gap: not any(map(str.isspace, gap)))
 
 
 def _automaton(texts: Iterable[str]) -> AhoCorasick | None:
-    """Finds many texts in another at once."""
+    """Return what finds many texts in another at once."""
     patterns = list(dict.fromkeys(texts))
     return AhoCorasick(patterns) if patterns else None
 
 
 def _matches(automaton: AhoCorasick | None, text: str) -> list[tuple[int, int]]:
-    """Where each of an automaton's texts starts and ends in `text`, also those inside others."""
+    """Return where each of an automaton's texts starts and ends in `text`, also those inside others."""
     if automaton is None:
         return []
     return [(start, end) for _, start, end in automaton.find_matches_as_indexes(text, overlapping=True)]
 
 
-def _longest(found: Sequence[tuple[int, int, Entry]]) -> Iterator[Entry]:
-    """From left to right, the longest at each place; what begins inside one that was taken isn't looked at."""
+def _longest(found: Sequence[tuple[int, int, BlocklistEntry]]) -> Iterator[BlocklistEntry]:
+    """Give the longest at each place, from left to right; what begins inside one that was taken isn't looked at."""
     done = 0
     for start, end, entry in sorted(found, key=lambda match: (match[0], -match[1])):
         if start >= done:
@@ -313,8 +319,8 @@ def _longest(found: Sequence[tuple[int, int, Entry]]) -> Iterator[Entry]:
             done = end
 
 
-def _means(joined: str, entry: Entry) -> bool:
-    """Whether pieces spell the entry out: digits for letters only among letters, and a listed digit as it stands."""
+def _means(joined: str, entry: BlocklistEntry) -> bool:
+    """Say whether pieces spell the entry out: digits for letters only among letters, a listed digit as it stands."""
     if any(map(str.isdigit, entry.text)):
         return joined == "".join(entry_words(entry))
     return sum(map(str.isalpha, joined)) >= 2

@@ -27,7 +27,7 @@ class Hit:
 
 
 @dataclass(frozen=True)
-class Entry:
+class BlocklistEntry:
     """One line of a list."""
 
     text: str
@@ -40,8 +40,8 @@ class Entry:
         return Hit(self.text, self.list, self.language)
 
 
-def read_entries(path: Path) -> Iterator[Entry]:
-    """The entries of a file: a `[section]` above its terms, a term a line, `# comments`, and `!exceptions`.
+def read_entries(path: Path) -> Iterator[BlocklistEntry]:
+    """Give the entries of a file: a `[section]` above its terms, a term a line, `# comments`, and `!exceptions`.
 
     Raises:
         BlocklistError: if the file is missing, isn't UTF-8, or has a line that says nothing to search for.
@@ -65,17 +65,17 @@ def read_entries(path: Path) -> Iterator[Entry]:
             if text.startswith("["):
                 section = _section(text)
             elif text.startswith("!"):
-                yield Entry(_searchable(text[1:].strip()), section, path.stem, exception=True)
+                yield BlocklistEntry(_searchable(text[1:].strip()), section, path.stem, exception=True)
             elif not section:
                 raise ValueError("a term stands above the first [section].")
             else:
-                yield Entry(_searchable(text), section, path.stem)
+                yield BlocklistEntry(_searchable(text), section, path.stem)
         except ValueError as error:
             raise BlocklistError(f"{path}, line {number}: {error}") from None
 
 
-def check_entry(entry: Entry) -> Entry:
-    """The same entry, if it can be searched for.
+def check_entry(entry: BlocklistEntry) -> BlocklistEntry:
+    """Return the same entry, if it can be searched for.
 
     Raises:
         BlocklistError: if it can't.
@@ -87,8 +87,8 @@ def check_entry(entry: Entry) -> Entry:
     return entry
 
 
-def entry_words(entry: Entry) -> tuple[str, ...]:
-    """What is searched for: the entry's words, or those of its first name if it is an emoji."""
+def entry_words(entry: BlocklistEntry) -> tuple[str, ...]:
+    """Return what is searched for: the entry's words, or those of its first name if it is an emoji."""
     words = normalise(entry.text).words
     return words or normalise(emoji_names(entry.text).partition(",")[0]).words
 

@@ -17,13 +17,13 @@ _NOT_A_WORD = re.compile(r"[\W_]+")
 
 
 def emoji_names(text: str) -> str:
-    """The names of the emoji in a text, each once: "pistol , water pistol , gun , 水枪" for 🔫."""
+    """Return the names of the emoji in a text, each once: "pistol , water pistol , gun , 水枪" for 🔫."""
     emoji = dict.fromkeys(_EMOJI.findall(text))
     return " , ".join(dict.fromkeys(name for one in emoji for name in _names(one)))
 
 
 def _names(emoji: str) -> list[str]:
-    """Unicode's own name, of which there is one a character, and those that people know it by."""
+    """Return Unicode's own name, of which there is one a character, and those that people know it by."""
     said = []
     for char in dict.fromkeys(emoji):
         if unicodedata.category(char) == "So":

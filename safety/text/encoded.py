@@ -17,7 +17,7 @@ _LEAST = 3  # bytes: what is shorter is chance
 
 
 def decoded(text: str) -> str:
-    """What base64 in a text says, a line for each piece; "" for a text without any.
+    """Return what base64 in a text says, a line for each piece; "" for a text without any.
 
     Any word might be base64 to a machine. What counts here is one whose bytes are text that a person could have
     written; whether that says anything is for others to judge.

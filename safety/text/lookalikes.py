@@ -147,7 +147,7 @@ class _Signs(dict[int, str | None]):
 
 @cache
 def _confusables() -> dict[str, str]:
-    """What UTS #39 likens to Latin letters and digits, in the edition that confusable_homoglyphs has (15.1)."""
+    """Return what UTS #39 likens to Latin letters and digits, in the edition that confusable_homoglyphs has (15.1)."""
     from confusable_homoglyphs.confusables import confusables_data  # reads a megabyte, and most texts need none of it
 
     found = {}

@@ -48,11 +48,11 @@ class Reading(NamedTuple):
     gaps: tuple[str, ...]
 
     def is_tight(self, at: int) -> bool:
-        """Whether no space stands before word `at`: "gun" in "hand-gun"."""
+        """Say whether no space stands before word `at`: "gun" in "hand-gun"."""
         return at > 0 and not any(map(str.isspace, self.gaps[at]))
 
     def starts_clause(self, at: int) -> bool:
-        """Whether a full stop or a comma stands before word `at`: "gun" in "a glass of water, gun"."""
+        """Say whether a full stop or a comma stands before word `at`: "gun" in "a glass of water, gun"."""
         return at > 0 and _CLAUSE_END.search(self.gaps[at] + self.words[at][0]) is not None
 
 
@@ -114,7 +114,7 @@ def _readings(text: str, layers: int) -> list[Reading]:
 
 
 def fold(text: str) -> str:
-    """The same text in plain characters; separators stay where they are."""
+    """Return the same text in plain characters; separators stay where they are."""
     if "&" in text:
         text = html.unescape(text)
     if text.isascii():
@@ -129,7 +129,7 @@ def fold(text: str) -> str:
 
 
 def _fold(text: str) -> tuple[str, bool]:
-    """The text a step plainer, and whether it is as plain as can be."""
+    """Return the text a step plainer, and whether it is as plain as can be."""
     # Capitals look like other letters than their small forms do (Η is H, η is n), so they are folded before they are
     # made small, and both before they are taken apart: ϲ is a c, and no sigma.
     text = text.translate(FOLDING)
@@ -149,7 +149,7 @@ def _split(folded: str) -> Reading:
 
 
 def _signed(folded: str) -> dict[str, None]:
-    """The text with its signs read as letters, where there are any: inside words, and at their ends, too."""
+    """Return the text with its signs read as letters, where there are any: inside words, and at their ends, too."""
     signs = folded if folded.isascii() else folded.translate(SIGNS)
     found = {signs: None}
     if _MAYBE_SIGNED.search(signs):
@@ -187,7 +187,7 @@ def _thin_marks(text: str) -> str:
 
 @cache
 def _marks() -> frozenset[str]:
-    """Every mark that takes no space of its own; there are none beyond the first two planes."""
+    """Return every mark that takes no space of its own; there are none beyond the first two planes."""
     return frozenset(char for char in map(chr, range(0x300, 0x20000)) if unicodedata.category(char) == "Mn")
 
 

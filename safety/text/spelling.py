@@ -20,7 +20,7 @@ _ENDINGS = (("s", ""), ("z", ""), ("es", ""), ("les", "y"), ("ves", "f"), ("ves"
 
 
 def key(word: str) -> str:
-    """What a word is looked up by. "p1st0I" and "pistol" have the same key.
+    """Return what a word is looked up by. "p1st0I" and "pistol" have the same key.
 
     Digits are read as letters only beside two letters or more, so "1911" and "a5" stay what they are.
     """
@@ -30,27 +30,27 @@ def key(word: str) -> str:
 
 
 def loose(word: str) -> str:
-    """A key with every digit read as a letter."""
+    """Return a key with every digit read as a letter."""
     return word.translate(_LOOSE)
 
 
 def listed(word: str) -> str:
-    """The key of a word in a list: digits there mean themselves, as in "ak47"."""
+    """Return the key of a word in a list: digits there mean themselves, as in "ak47"."""
     return word.translate(_ONE_STROKE) if word.isalpha() else word
 
 
 def squeezed(word: str) -> str:
-    """The key of a word with every repeated letter once: "pissttoll"."""
+    """Return the key of a word with every repeated letter once: "pissttoll"."""
     return key(_REPEATED.sub(r"\1", word))
 
 
 def has_repeats(word: str) -> bool:
-    """Whether any letter stands twice in a row."""
+    """Say whether any letter stands twice in a row."""
     return _REPEATED.search(word) is not None
 
 
 def holds(word: str, meant: str) -> bool:
-    """Whether `word` is `meant` with letters held down, where both squeeze to the same key: "gguun" is "gun".
+    """Say whether `word` is `meant` with letters held down, where both squeeze to the same key: "gguun" is "gun".
 
     In a long word a letter may be missing, too ("canabis"). In a short one, a letter that English often has twice isn't
     enough ("hoop" is no "hop").
@@ -66,7 +66,7 @@ def holds(word: str, meant: str) -> bool:
 
 
 def spellings(word: str) -> tuple[str, ...]:
-    """The keys a written word may be meant by: as it stands, without digits at its ends, without letters that are held
+    """Return the keys a written word may be meant by: as it stands, without digits at its ends, without letters held
     down ("gunnnn"), and with strokes read otherwise ("6omb", "firearrn")."""
     if word.isalpha() and not _RUN.search(word) and not _STROKES.search(word):
         return (key(word),)
@@ -83,7 +83,7 @@ def spellings(word: str) -> tuple[str, ...]:
 
 
 def plurals(singular: str) -> tuple[str, ...]:
-    """The keys of the plurals that the key `singular` may have."""
+    """Return the keys of the plurals that the key `singular` may have."""
     return tuple(
         singular.removesuffix(to) + ending
         for ending, to in _ENDINGS

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from safety.text.blocklist import Blocklist
-from safety.text.blocklist_file import Entry, read_entries
+from safety.text.blocklist_file import BlocklistEntry, read_entries
 from safety.text.normalise import Normalised, normalise
 from safety.verdict import Reason, Verdict, allow, refuse
 
@@ -75,5 +75,5 @@ def _words() -> _Words:
     return _Words(Blocklist(entry for entry in ours if entry.list in (MINORS, YOUNG)), Blocklist(sexual))
 
 
-def _counts(entry: Entry, minors: set[str]) -> bool:
+def _counts(entry: BlocklistEntry, minors: set[str]) -> bool:
     return entry.exception or entry.text not in minors

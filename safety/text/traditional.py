@@ -11,7 +11,7 @@ _HAN = ((0x3400, 0x4DC0), (0x4E00, 0xA000), (0xF900, 0xFB00), (0x20000, 0x323B0)
 
 @cache
 def simplified() -> dict[int, str]:
-    """A table for `str.translate`: every character that has a simplified form, by itself.
+    """Return a table for `str.translate`: every character that has a simplified form, by itself.
 
     Phrases, of which OpenCC knows some, aren't looked at: what counts is that a list and a text are read alike.
     """

@@ -15,7 +15,7 @@ from tasks.calibration.examples import open_examples
 from tasks.calibration.policy_file import with_thresholds, write_policy
 from tasks.calibration.roc_picture import draw_curves
 from tasks.calibration.scoring import Pair, Scored, Scores, What, parts, score
-from tasks.calibration.thresholds import Calibration, Mistake, Stopped, Threshold, Written
+from tasks.calibration.thresholds import Calibration, FalseAlarms, Mistake, Threshold, Written
 from tasks.errors import RequestError
 from tasks.job import Job
 from tasks.judging.clip_classifier import clip_classifier
@@ -91,7 +91,7 @@ def calibrated(
         RequestError: if there are too few examples, or none for a threshold that was measured on another CLIP.
     """
     thresholds: list[Threshold] = []
-    stopped: list[Stopped] = []
+    stopped: list[FalseAlarms] = []
     remarks: list[str] = []
     left: list[str] = []
     sides: tuple[tuple[What, list[Scored]], ...] = (("prompt", scores.prompts), ("picture", scores.pictures))
@@ -110,7 +110,7 @@ def calibrated(
         if mine and safe:
             limits = {one.name: one.value for one in mine}
             alarms = sum(any(one.scores[name] >= limit for name, limit in limits.items()) for one in safe)
-            stopped.append(Stopped(what, alarms, len(safe)))
+            stopped.append(FalseAlarms(what, alarms, len(safe)))
         thresholds += mine
     if policy.min_prompt_match is not None:
         if scores.pairs:
@@ -154,7 +154,7 @@ def _of_concept(
 
 
 def _of_pairs(before: float, pairs: Iterable[Pair], false_positives: float, held_out: float) -> Threshold:
-    """Low matches are refused, so all is negated: safe is a picture beside its own prompt."""
+    """Choose the threshold of the match with a prompt: low is refused, so all is negated, and a pair's own is safe."""
     sides: list[tuple[list[Mistake], list[Mistake]]] = [([], []), ([], [])]
     for pair in pairs:
         right, wrong = sides[is_held_out(pair.key, held_out)]

@@ -35,7 +35,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Card:
+class MistakeCard:
     """A mistake."""
 
     row: int
@@ -50,7 +50,7 @@ class Sheet:
 
     title: str
     found: int  # all of them
-    cards: tuple[Card, ...]
+    cards: tuple[MistakeCard, ...]
 
 
 def write_page(
@@ -89,7 +89,7 @@ def write_page(
 
 
 def _look(calibration: Calibration, examples: Examples, sources: Sources, decoder: Decoder) -> dict[int, Seen]:
-    """The prompts and thumbnails of all that is shown, by row."""
+    """Return the prompts and thumbnails of all that is shown, by row."""
     pictures, prompts = set(), set()
     for one in calibration.thresholds:
         for mistake in (*one.missed, *one.alarms):
@@ -118,9 +118,9 @@ def _sheets(one: Threshold, seen: Mapping[int, Seen]) -> Iterable[Sheet]:
     yield Sheet(alarms, figures.alarms, tuple(_card(m, one, seen) for m in one.alarms))
 
 
-def _card(mistake: Mistake, one: Threshold, seen: Mapping[int, Seen]) -> Card:
+def _card(mistake: Mistake, one: Threshold, seen: Mapping[int, Seen]) -> MistakeCard:
     picture = seen[mistake.row].thumbnail if one.what == "picture" else None
-    return Card(mistake.row, mistake.score, picture, seen[mistake.prompt_row].prompt)
+    return MistakeCard(mistake.row, mistake.score, picture, seen[mistake.prompt_row].prompt)
 
 
 def _thumbnail(pixels: np.ndarray) -> str:

@@ -42,7 +42,7 @@ class Examples:
     concepts: tuple[str, ...] | None  # what rows may be labelled with, besides safe; None: anything
 
     def __iter__(self) -> Iterator[Example]:
-        """The rows in order.
+        """Give the rows in order.
 
         Raises:
             RequestError: for a row that can't be used, or a damaged page.

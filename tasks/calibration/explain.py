@@ -28,7 +28,7 @@ from tasks.sources.source_error import SourceError
 
 
 def judges_of(job: Job) -> Judges:
-    """The judges of a job's prompts and pictures, without its profiles.
+    """Return the judges of a job's prompts and pictures, without its profiles.
 
     Raises:
         RequestError: if the policy can't be used, or was measured on another CLIP, or the CLIP is for another model.
@@ -39,7 +39,7 @@ def judges_of(job: Job) -> Judges:
 
 
 def ask_probe(prompt: str, job: Job, policy: Policy) -> Verdict | None:
-    """What the policy's probe says of a prompt as a job's model reads it; None without one.
+    """Return what the policy's probe says of a prompt as a job's model reads it; None without one.
 
     Raises:
         RequestError: if the probe was trained for another text encoder.
@@ -54,7 +54,7 @@ def ask_probe(prompt: str, job: Job, policy: Policy) -> Verdict | None:
 
 
 def explain_prompt(prompt: str, judges: Judges, by_probe: Verdict | None = None) -> Explanation:
-    """Why a prompt is allowed or refused. It is asked of the CLIP also where a list refuses it.
+    """Return why a prompt is allowed or refused. It is asked of the CLIP also where a list refuses it.
 
     `by_probe` is what `ask_probe` answered.
     """
@@ -83,7 +83,7 @@ def _unasked(judges: Judges) -> str | None:
 
 
 def explain_picture(file: Path, prompt: str | None, judges: Judges) -> Explanation:
-    """Why a picture is allowed or refused, beside its prompt where one is given. What is transparent lies on white.
+    """Return why a picture is allowed or refused, beside its prompt if one is given. What is transparent lies on white.
 
     Raises:
         RequestError: if there is no picture, or it can't be decoded.
@@ -113,7 +113,7 @@ def _meaning_of_picture(pixels: np.ndarray, prompt: str | None, judges: Judges) 
 
 
 def _of_others(pixels: np.ndarray, prompt: str | None, others: Judges) -> list[Verdict]:
-    """What the classifiers beside the CLIP say of a picture, which may be that of a prompt."""
+    """Return what the classifiers beside the CLIP say of a picture, which may be that of a prompt."""
     return others.see([pixels], [reading.kept for reading in others.screen([prompt])] if prompt else None)
 
 

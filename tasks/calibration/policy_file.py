@@ -20,7 +20,7 @@ NOTE = "# Calibrated by packshot"  # begins the file's first line
 def with_thresholds(
     base: str, out: Path, thresholds: Mapping[tuple[str, str], float], *, match: float | None, clip: str, note: str
 ) -> str:
-    """The text of a policy like `base`, to be written to `out`, with other thresholds.
+    """Return the text of a policy like `base`, to be written to `out`, with other thresholds.
 
     A policy that extends a shipped one becomes whole, because the other one's thresholds can't be changed from there.
 
@@ -73,7 +73,7 @@ def write_policy(text: str, out: Path) -> Policy:
 
 
 def _whole(document: TOMLDocument) -> TOMLDocument:
-    """A policy that extends none: the one that it extended, with its own fields over that, and its concepts added."""
+    """Return a policy that extends none: the one that it extended, under its own fields, and its concepts added."""
     if "extends" not in document:
         return document
     under = tomlkit.parse(file_of(str(document.pop("extends"))).read_text("utf-8"))

@@ -16,7 +16,7 @@ COLOURS = ("#1a5fb4", "#b4540a", "#1f7a4d", "#a32035", "#6b3fa0", "#0e7c86", "#8
 
 
 def draw_curves(calibration: Calibration, what: What) -> str:
-    """An SVG of the curves of prompts or of pictures, on the held-out examples; "" where there are none.
+    """Return an SVG of the curves of prompts or of pictures, on the held-out examples; "" where there are none.
 
     The rate is drawn by its logarithm, because what a shop cares for lies between 0.01 % and a few per cent.
     """
@@ -53,7 +53,7 @@ def draw_curves(calibration: Calibration, what: What) -> str:
 
 
 def _path(one: Threshold) -> str:
-    """The curve in steps, as it is: between two scores there is nothing to know."""
+    """Return the curve in steps, as it is: between two scores there is nothing to know."""
     last: tuple[float, float] | None = None
     steps: list[str] = []
     for rate, recall in one.curve:

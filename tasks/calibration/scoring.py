@@ -113,7 +113,7 @@ def score(examples: Examples, clip: OpenClip, sources: Sources, decoder: Decoder
 
 
 def read_picture(example: Example, sources: Sources, decoder: Decoder) -> np.ndarray:
-    """An example's picture over white, uint8 [H, W, 3].
+    """Return an example's picture over white, uint8 [H, W, 3].
 
     Raises:
         RequestError: if it can't be read or decoded.
@@ -156,7 +156,7 @@ class Fitting:
 
 
 def pairs(fitting: Sequence[Fitting], held_out: float) -> Iterator[Pair]:
-    """Each picture with its own prompt and a stranger's, in both parts."""
+    """Pair each picture with its own prompt and a stranger's, in both parts."""
     for part in (False, True):
         ones = sorted((one for one in fitting if is_held_out(one.key, held_out) is part), key=lambda one: one.key)
         for at, one in enumerate(ones):
@@ -169,7 +169,7 @@ def pairs(fitting: Sequence[Fitting], held_out: float) -> Iterator[Pair]:
 
 
 def parts(things: Iterable[Scored], held_out: float) -> tuple[list[Scored], list[Scored]]:
-    """Those that thresholds are chosen by, and those that they are judged by."""
+    """Return those that thresholds are chosen by, and those that they are judged by."""
     chosen_by: list[Scored] = []
     judged_by: list[Scored] = []
     for one in things:

@@ -41,7 +41,7 @@ class Threshold:
 
 
 @dataclass(frozen=True)
-class Stopped:
+class FalseAlarms:
     """How many safe examples of the held-out part any concept stops."""
 
     what: What
@@ -66,7 +66,7 @@ class Calibration:
     false_positives: float  # the rate that was asked for
     held_out: float
     thresholds: tuple[Threshold, ...]
-    stopped: tuple[Stopped, ...]
+    stopped: tuple[FalseAlarms, ...]
     remarks: tuple[str, ...]  # sentences
 
 

@@ -75,7 +75,7 @@ _REVIEW: Answer = "review"
 
 
 def _labels(examples: Examples, review: Sequence[str], max_false_positives: float) -> dict[str, frozenset[str]]:
-    """The labels of each prompt, checked as far as that goes without a model."""
+    """Return the labels of each prompt, checked as far as that goes without a model."""
     rows = list(examples)
     for example in rows:
         if example.prompt is None:
@@ -92,7 +92,7 @@ def _labels(examples: Examples, review: Sequence[str], max_false_positives: floa
 
 
 def prompt_vectors(prompts: Sequence[str], checkpoint: Checkpoint, job: Job, pipeline: str) -> np.ndarray:
-    """What a job's model makes of prompts: float32 [N, D], as its engine would hand them to a probe.
+    """Return what a job's model makes of prompts: float32 [N, D], as its engine would hand them to a probe.
 
     Raises:
         RequestError: if the text encoder can't read one.

@@ -56,7 +56,7 @@ LONGEST_PAUSE = 2.0  # seconds between two tries to commit
 
 
 @dataclass
-class Edit:
+class CatalogueEdit:
     """One process's part in the editing of a catalogue: it may come in early, commits once, and leaves."""
 
     store: Store
@@ -69,19 +69,25 @@ class Edit:
     _made: set[Publication] = field(default_factory=set)
     _found_dead: bool = False  # when the catalogue was read last: there is something to write, whoever changes nothing
 
-    def come_in(self) -> str:
+    def come_in(self, seen: Catalogue | None = None) -> str:
         """Stand in the catalogue's state from here on, so that nobody prunes what is being made; return the name.
+
+        `seen` is the catalogue as it was read before, which spares reading it unless somebody has replaced it since.
 
         Raises:
             RequestError: if the store is being pruned.
         """
         self.name = self.process.new_name()  # known before it stands there, in case the answer to that gets lost
         for _ in self._tries():
-            catalogue = self._read()
+            catalogue = self._read() if seen is None else self._without_dead(seen)
+            seen = None
             self.pruned = catalogue.state.pruned
-            if self.name in catalogue.state.editors:
+            if self.name in catalogue.state.editors:  # the answer to that did get lost
                 break
-            self._swap(catalogue, catalogue.table, self._with(catalogue.state, self.name, ()))
+            swapped = self._swap(catalogue, catalogue.table, self._with(catalogue.state, self.name, ()))
+            if swapped is not None:
+                self.pruned = swapped.state.pruned
+                break
         return self.name
 
     def leave(self) -> None:
@@ -144,15 +150,17 @@ class Edit:
             self.process.pause(random.uniform(0, min(0.02 * 2 ** min(tries, 10), LONGEST_PAUSE)))
 
     def _read(self) -> Catalogue:
-        """The catalogue, without the editors that have died."""
-        catalogue = read_catalogue(self.store)
+        """Return the catalogue, without the editors that have died."""
+        return self._without_dead(read_catalogue(self.store))
+
+    def _without_dead(self, catalogue: Catalogue) -> Catalogue:
         others = ((name, editor) for name, editor in catalogue.state.editors.items() if name != self.name)
         dead = [name for name, editor in others if self.process.is_alive(editor.owner) is False]
         self._found_dead = bool(dead)
         return replace(catalogue, state=struck_from(catalogue.state, dead))
 
     def _with(self, state: State, name: str, publications: Sequence[Publication]) -> State:
-        """The state in which this editor may have made these publications.
+        """Return the state in which this editor may have made these publications.
 
         Raises:
             RequestError: if somebody prunes the store.
@@ -179,7 +187,7 @@ class Edit:
         self.name = ""
 
     def _addressed(self, catalogue: Catalogue, rows: pa.Table, name: str) -> tuple[pa.Table, list[Publication]]:
-        """The rows with the addresses of their pictures, and the publications that these call for.
+        """Return the rows with the addresses of their pictures, and the publications that these call for.
 
         A row that is done has that of a publication: one of the version that is replaced, if that has one of its key,
         else a new one. A row that isn't has no publication; its picture lies in its master.
@@ -211,7 +219,7 @@ class Edit:
         return _with_addresses(rows, places, found), [*calls]
 
     def _master_address(self, publication: Publication, state: State) -> tuple[str | None, list[str]]:
-        """Where what was published lies, or would; nothing of it is published any more."""
+        """Return where what was published lies, or would; nothing of it is published any more."""
         try:
             master = self._master(publication, state)
         except ValueError:
@@ -230,7 +238,7 @@ class Edit:
         )
 
     def _announced(self, catalogue: Catalogue, name: str, publications: Sequence[Publication]) -> Catalogue | None:
-        """The catalogue whose state says that these publications may be made; None if somebody was first."""
+        """Return the catalogue whose state says that these publications may be made; None if somebody was first."""
         editor = catalogue.state.editors.get(name)
         known = editor.publications if editor else ()
         if not publications or set(known).issuperset(publications):
@@ -259,7 +267,7 @@ class Edit:
         return failed
 
     def _committed(self, catalogue: Catalogue, rows: pa.Table, strays: set[Publication]) -> Catalogue | None:
-        """The catalogue with these rows, without this editor; None if somebody was first.
+        """Return the catalogue with these rows, without this editor; None if somebody was first.
 
         `strays` are publications of before that a ledger names, and no row of the catalogue ever did.
         """
@@ -309,11 +317,15 @@ class Edit:
                 list(pool.map(do, some))
 
 
-def tidy(store: Store, catalogue: Catalogue, process: Process) -> None:
-    """Take away what killed processes left, if a catalogue says that there is something; change no row."""
+def tidy(store: Store, catalogue: Catalogue, process: Process) -> Catalogue:
+    """Take away what killed processes left, if a catalogue says that there is something; change no row.
+
+    Returns the catalogue as it is then.
+    """
     dead = any(process.is_alive(editor.owner) is False for editor in catalogue.state.editors.values())
     if dead or catalogue.state.owed:
-        Edit(store, "tidying up", process).commit(lambda before: before.table)
+        return CatalogueEdit(store, "tidying up", process).commit(lambda before: before.table)
+    return catalogue
 
 
 def perhaps_dead(state: State, process: Process) -> dict[str, str]:
@@ -367,7 +379,7 @@ def _with_addresses(rows: pa.Table, places: pa.Array, found: Sequence[tuple[str 
 
 
 def _without(rows: pa.Table, lacking: dict[str, str], catalogue: Catalogue) -> pa.Table:
-    """The rows, but for those that shall be done and have no master that can be published."""
+    """Return the rows, but for those that shall be done and have no master that can be published."""
     if not lacking:
         return rows
     keys = pa.array(lacking, pa.string())

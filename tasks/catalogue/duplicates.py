@@ -24,19 +24,20 @@ NEEDED = ["id", "status", "reason", "message", "finished_at", "fingerprint", "ch
 CHANGED = ["status", "reason", "message", "finished_at", "changed_in"]
 
 
-def settle_duplicates(mine: pa.Table, asking: Iterable[str]) -> pa.Table:
+def settle_duplicates(mine: pa.Table, unlike_others: Iterable[str]) -> pa.Table:
     """Return the catalogue's rows of a run, in the order of its plan, with duplicates rejected and former ones done.
 
-    `asking` are the names of the profiles that allow no picture like another one's. Rows that change have no version.
+    `unlike_others` are the names of the profiles that allow no picture like another one's. Rows that change have no
+    version.
     """
     was = pc.fill_null(pc.equal(mine.column("reason"), Reason.DUPLICATE), False).to_numpy()
-    asking = list(asking)
-    if not asking and not was.any():
+    unlike_others = list(unlike_others)
+    if not unlike_others and not was.any():
         return mine
     is_done = pc.equal(mine.column("status"), Status.DONE).to_numpy()
     is_told = pc.is_valid(mine.column("fingerprint")).to_numpy()
     places = np.flatnonzero(is_told & (is_done | was))
-    asks = pc.is_in(mine.column("profile"), value_set=pa.array(asking, pa.string())).to_numpy()
+    asks = pc.is_in(mine.column("profile"), value_set=pa.array(unlike_others, pa.string())).to_numpy()
     found = repeats(mine.column("fingerprint").take(pa.array(places)).to_pylist())
     # A row that may look like others is still the original of those that mayn't look like it.
     originals = {
@@ -48,7 +49,7 @@ def settle_duplicates(mine: pa.Table, asking: Iterable[str]) -> pa.Table:
 
 
 def _with(mine: pa.Table, originals: Mapping[int, int | None]) -> pa.Table:
-    """The rows with these ones, by their place, as duplicates of others, or as duplicates no more."""
+    """Return the rows with these ones, by their place, as duplicates of others, or as duplicates no more."""
     changes = {}
     for place, first in originals.items():
         row = _row(mine, place)
@@ -66,7 +67,7 @@ def _with(mine: pa.Table, originals: Mapping[int, int | None]) -> pa.Table:
 
 
 def _settled(row: dict[str, Any], original: dict[str, Any] | None) -> dict[str, Any]:
-    """A row that repeats another, or no more; the same one, where it says so already."""
+    """Return a row that repeats another, or no more; the same one, where it says so already."""
     now = {**row, "finished_at": datetime.now(UTC), "changed_in": None}
     if original is None:
         return {**now, "status": Status.DONE, "reason": None, "message": None}

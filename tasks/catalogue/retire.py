@@ -56,7 +56,7 @@ def retired(others: pa.Table, which: pa.ChunkedArray, planned_from: int) -> pa.T
 
 
 def _manifest(store: Store, run: str) -> str | None:
-    """The manifest that a run read; None if nobody knows any more."""
+    """Return the manifest that a run read; None if nobody knows any more."""
     found = store.read(Run(run).path("job.json"))
     try:
         return None if found is None else str(json.loads(found[0])["job"]["manifest"])

@@ -22,7 +22,7 @@ Glance = Callable[[Path], object]
 
 
 def find_checkpoint(model: str, revision: str | None = None, *, pipeline: str = "QwenImagePipeline") -> Checkpoint:
-    """As `models.checkpoints.checkpoint.find_checkpoint`, also at an `s3://` address.
+    """Find a checkpoint as `models.checkpoints.checkpoint.find_checkpoint` does, also at an `s3://` address.
 
     Raises:
         CheckpointError: as there.
@@ -37,7 +37,7 @@ def find_checkpoint(model: str, revision: str | None = None, *, pipeline: str = 
 
 
 def find_clip(model: str, revision: str | None = None) -> Checkpoint:
-    """As `models.checkpoints.checkpoint.find_clip`, also at an `s3://` address.
+    """Find a CLIP as `models.checkpoints.checkpoint.find_clip` does, also at an `s3://` address.
 
     Raises:
         CheckpointError, CheckpointUnreachable, StoreError: as `find_checkpoint`.
@@ -46,7 +46,7 @@ def find_clip(model: str, revision: str | None = None) -> Checkpoint:
 
 
 def find_controlnet(model: str, revision: str | None, checkpoint: Checkpoint) -> Checkpoint:
-    """As `models.checkpoints.checkpoint.find_controlnet`, also at an `s3://` address.
+    """Find a ControlNet as `models.checkpoints.checkpoint.find_controlnet` does, also at an `s3://` address.
 
     Raises:
         CheckpointError, CheckpointUnreachable, StoreError: as `find_checkpoint`.
@@ -67,8 +67,7 @@ def _find(model: str, glance: Glance, find: Callable[[str], Checkpoint]) -> Chec
 
 
 def at_hand_as(model: str) -> str | None:
-    """What `models.checkpoints.checkpoint` finds a model by without fetching it: None for one of a bucket that isn't
-    fetched yet.
+    """Return what `find_checkpoint` of `models` finds a model by; None for one of a bucket that isn't fetched yet.
 
     Raises:
         StoreAddressError, StoreError: if the bucket can't be asked.
@@ -80,7 +79,7 @@ def at_hand_as(model: str) -> str | None:
 
 
 def _fetched(address: str, glance: Glance) -> Path:
-    """The folder of this machine's cache that holds what lies at an address now; fetched if it isn't there yet."""
+    """Return the folder of this machine's cache that holds what lies at an address now, fetched if need be."""
     stored = StoredCheckpoint.at(address)
     folder = _folder_for(stored)
     if not _is_whole(folder):
@@ -89,7 +88,7 @@ def _fetched(address: str, glance: Glance) -> Path:
 
 
 def _folder_for(stored: StoredCheckpoint) -> Path:
-    """Named by what the bucket lists, so that other contents get another folder, and a run keeps what it began with."""
+    """Name the folder by what the bucket lists: other contents get another, and a run keeps what it began with."""
     listing = "".join(sorted(f"{file.path} {file.size} {file.sha256 or file.version}\n" for file in stored.files()))
     return cache_folder() / "checkpoints" / hashlib.sha256(listing.encode()).hexdigest()[:32]
 

@@ -36,7 +36,7 @@ class StoredCheckpoint:
 
     @classmethod
     def at(cls, address: str) -> StoredCheckpoint:
-        """The checkpoint at an address such as `s3://bucket/prefix`. Touches no network.
+        """Return the checkpoint at an address such as `s3://bucket/prefix`. Touches no network.
 
         Raises:
             StoreAddressError: if it is no such address.
@@ -105,7 +105,7 @@ class StoredCheckpoint:
         return {file.path: sha256 for file, found in looked if found for sha256 in found}
 
     def _look(self, file: RemoteFile) -> tuple[str | None] | None:
-        """The SHA-256 of an object if it is the file, or None; in a tuple, if there is one at all."""
+        """Return the SHA-256 of an object if it is the file, or None; in a tuple, if there is one at all."""
         known = self.objects.look(file.path)
         if known is None:
             return None
@@ -138,7 +138,7 @@ class StoredCheckpoint:
         part.unlink()
 
     def listed(self) -> dict[str, ListedObject]:
-        """What lies there, by path.
+        """Return what lies there, by path.
 
         Raises:
             CheckpointError: if nothing does.

@@ -35,7 +35,7 @@ def read_disk(folder: Path) -> DiskFacts:
 
 
 def judge_cache(facts: DiskFacts) -> Finding:
-    """Whether checksums of checkpoints and built kernels can be kept."""
+    """Say whether checksums of checkpoints and built kernels can be kept."""
     if not facts.is_writable:
         return Finding.warning(
             "cache disk",
@@ -48,7 +48,7 @@ def judge_cache(facts: DiskFacts) -> Finding:
 
 
 def judge_store_disk(facts: DiskFacts) -> Finding:
-    """Whether there is room for pictures; the store's own check says whether they can be written."""
+    """Say whether there is room for pictures; the store's own check says whether they can be written."""
     if facts.free < STORE_LITTLE:
         return Finding.warning(
             "store disk", _room(facts), "Free some space: a run ends when its store is full, and goes on from there."
@@ -57,7 +57,7 @@ def judge_store_disk(facts: DiskFacts) -> Finding:
 
 
 def check_disks(store: str) -> list[Finding]:
-    """The disks of packshot's cache folder, and of the store if it is a folder."""
+    """Return the disks of packshot's cache folder, and of the store if it is a folder."""
     findings = [judge_cache(read_disk(cache_folder()))]
     try:
         folder = open_store(store).folder if store else None

@@ -31,7 +31,7 @@ AGAIN = "Run `packshot doctor` once more; if it stays so, packshot or what it st
 
 @dataclass(frozen=True)
 class Check:
-    """Something to look at. `look` is a function of a module, or a partial of one: it travels to another process."""
+    """Something to look at. `look` is a function of a module, or a partial of one: it is sent to another process."""
 
     name: str
     look: Callable[[], Sequence[Finding]]
@@ -73,7 +73,7 @@ def _start(theirs: Connection) -> subprocess.Popen[bytes]:
 
 
 def _await(ours: Connection, process: subprocess.Popen[bytes], check: Check) -> tuple[Sequence[Finding], bool]:
-    """What a check found, and whether its process goes on."""
+    """Return what a check found, and whether its process goes on."""
     if not _answers(ours, process, check.seconds):
         found = f"Looking at this hasn't ended in {check.seconds:g} seconds."
         return [Finding.failed(check.name, found, "See what hangs: a disk, the network, or the GPU's driver.")], False
@@ -105,7 +105,7 @@ def _answers(ours: Connection, process: subprocess.Popen[bytes], seconds: float)
 
 
 def _used(pid: int) -> float:
-    """The seconds of the processor's time that a process has used; all there are, if it is gone."""
+    """Return the seconds of the processor's time that a process has used; all there are, if it is gone."""
     try:
         times = psutil.Process(pid).cpu_times()
     except psutil.NoSuchProcess:

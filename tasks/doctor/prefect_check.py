@@ -67,7 +67,7 @@ def read_prefect() -> PrefectFacts:
 
 
 def judge_prefect(facts: PrefectFacts) -> Finding:
-    """Whether runs will be recorded there."""
+    """Say whether runs will be recorded there."""
     where = f"The Prefect server at {facts.address}"
     match facts.trouble:
         case "silent":
@@ -112,7 +112,7 @@ def judge_prefect(facts: PrefectFacts) -> Finding:
 
 
 def check_prefect() -> list[Finding]:
-    """See `judge_prefect`."""
+    """Ask a Prefect server for its version, and judge what it says: see `judge_prefect`."""
     return [judge_prefect(read_prefect())]
 
 

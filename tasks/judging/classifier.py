@@ -38,7 +38,7 @@ class OpenClassifier(Protocol):
 
 
 class Classifier(Protocol):
-    """Names a classifier: a plain value that travels to lanes, and is opened there."""
+    """Names a classifier: a plain value that is sent to lanes, and opened there."""
 
     @property
     def name(self) -> str:

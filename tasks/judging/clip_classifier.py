@@ -62,7 +62,7 @@ class OpenClip:
         self.concepts = embed_concepts(policy, model.embed_texts)
 
     def windows(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """Embeddings of each text's windows: float32 [windows, dimensions] a text.
+        """Return embeddings of each text's windows: float32 [windows, dimensions] a text.
 
         Halves of a character, which no tokenizer takes, are read as question marks.
         """
@@ -82,7 +82,7 @@ class OpenClip:
 
 
 def clip_classifier(job: Job) -> ClipClassifier | None:
-    """The CLIP of a job as a classifier; None where it wants none.
+    """Return the CLIP of a job as a classifier; None where it wants none.
 
     Raises:
         RequestError, CheckpointError, CheckpointUnreachable, StoreError: as `clip_of`.

@@ -28,7 +28,7 @@ Answer = TypeVar("Answer")
 
 
 def load_policy(policy: str, clip: str) -> Policy:
-    """The policy of a name or path, to be used with a CLIP, or without one.
+    """Return the policy of a name or path, to be used with a CLIP, or without one.
 
     Raises:
         RequestError: if it can't be read, or its thresholds were measured on another CLIP.
@@ -73,7 +73,7 @@ class Judges:
         self._judges = tuple(_Judge(one, policy, device) for one in classifiers)
 
     def screen(self, texts: Sequence[str]) -> list[TextReading]:
-        """What the classifiers say of texts, and what each keeps of them, by its name."""
+        """Return what the classifiers say of texts, and what each keeps of them, by its name."""
         asked = [judge.screen(texts) for judge in self._judges] if texts else []
         return [_together([readings[at] for readings in asked]) for at in range(len(texts))]
 
@@ -84,7 +84,7 @@ class Judges:
         *,
         conditions: bool = False,
     ) -> list[Verdict]:
-        """What the classifiers say of pictures, uint8 [H, W, 3], beside what was kept of their prompts, if anything.
+        """Return what classifiers say of pictures, uint8 [H, W, 3], beside what was kept of their prompts, if any.
 
         `conditions` says that these are what pictures are drawn after, of which less counts.
         """
@@ -93,7 +93,7 @@ class Judges:
         return [strictest(verdicts[at] for verdicts in asked) for at in range(len(pictures))]
 
     def nearness(self, verdict: Verdict) -> dict[str, tuple[float, float]]:
-        """How near a picture comes to what the policy looks for, by what `see` said: score and threshold, by name."""
+        """Return how near a picture comes to what the policy looks for: score of `see` and threshold, by name."""
         limits = looked_for(self.policy)
         return {name: (verdict.scores[name], limit) for name, limit in limits.items() if name in verdict.scores}
 
@@ -130,11 +130,11 @@ class _Judge:
 
     @loaded_once
     def opened(self) -> OpenClassifier:
-        """The classifier, ready to judge."""
+        """Return the classifier, ready to judge."""
         return self._classifier.open(self._policy, device=self._device)
 
     def screen(self, texts: Sequence[str]) -> list[TextReading]:
-        """What it says of texts, or that it failed of them."""
+        """Return what it says of texts, or that it failed of them."""
 
         def ask(some: Sequence[str]) -> list[TextReading]:
             return [TextReading(self._own(one.verdict), {self.name: one.kept}) for one in self.opened.screen(some)]
@@ -147,7 +147,7 @@ class _Judge:
     def classify(
         self, pictures: Sequence[np.ndarray], kept: Sequence[Mapping[str, Any]], conditions: bool
     ) -> list[Verdict]:
-        """What it says of pictures, or that it failed of them."""
+        """Return what it says of pictures, or that it failed of them."""
 
         def ask(some: Sequence[tuple[np.ndarray, Any]]) -> list[Verdict]:
             shown, known = [picture for picture, _ in some], [what for _, what in some]
@@ -180,7 +180,7 @@ class _Judge:
         ask: Callable[[Sequence[Thing]], list[Answer]],
         failed: Callable[[Exception], Answer],
     ) -> list[Answer]:
-        """The answer about every thing, or the refusal of one that it fails of: that takes no other with it."""
+        """Return the answer about every thing, or the refusal of one that it fails of: that takes no other with it."""
         try:
             answers = ask(things)
             if len(answers) != len(things):
@@ -193,7 +193,7 @@ class _Judge:
             return [answer for thing in things for answer in self._each(what, [thing], ask, failed)]
 
     def _own(self, verdict: Verdict) -> Verdict:
-        """A verdict whose scores say whose they are.
+        """Return a verdict whose scores say whose they are.
 
         Raises:
             ValueError: if a score isn't a number, of which nobody knows on which side of a limit it is.
@@ -217,13 +217,13 @@ class _Judge:
 
 
 def _together(readings: Sequence[TextReading]) -> TextReading:
-    """What all classifiers say of one text, and what each of them keeps of it."""
+    """Return what all classifiers say of one text, and what each of them keeps of it."""
     kept = {name: one for reading in readings for name, one in reading.kept.items()}
     return TextReading(strictest(reading.verdict for reading in readings), kept)
 
 
 def unjudged(reason: Reason, what: str, error: Exception) -> Verdict:
-    """The refusal of something that a classifier failed of; `what` should have been done to it.
+    """Return the refusal of something that a classifier failed of; `what` should have been done to it.
 
     Raises:
         DeviceLost: if the classifier's device is lost, which is no row's fault and would refuse all of them.
@@ -240,7 +240,7 @@ def unjudged(reason: Reason, what: str, error: Exception) -> Verdict:
 
 
 def looked_for(policy: Policy) -> dict[str, float]:
-    """The concepts that a policy looks for in pictures, with the score from which on a picture shows them."""
+    """Return the concepts that a policy looks for in pictures, with the score from which on a picture shows them."""
     return {
         concept.name: concept.picture_threshold for concept in policy.concepts if concept.picture_threshold is not None
     }

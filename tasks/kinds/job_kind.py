@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from models.checkpoints.schedule import Scheduler
     from safety.marks.provenance import DigitalSourceType
     from tasks.lane.lane_resources import LaneEngine, LaneResources
-    from tasks.lane.lane_spec import LaneSpec, Making
-    from tasks.lane.record import TextColumn
+    from tasks.lane.lane_spec import LaneSpec, ResultSpec
+    from tasks.lane.outcome_recorder import TextColumn
     from tasks.lane.stages import Stages
     from tasks.ledger.plan import Rows
     from tasks.manifests.known_columns import Columns
@@ -36,7 +36,7 @@ class Resolved:
     checkpoint: Checkpoint
     loras: tuple[Lora, ...]  # that are merged into it
     scheduler: Scheduler
-    making: Making
+    result_spec: ResultSpec
     columns: Columns  # of its manifest
     template_columns: tuple[str, ...] | None  # what its prompt template reads, None when it has none
     reader: Callable[[Store | None], AbstractContextManager[Rows]]
@@ -45,7 +45,7 @@ class Resolved:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ManifestReading:
     """How a job reads its manifest, as far as that takes no picture and no model that would have to be fetched."""
 
     columns: Columns
@@ -76,7 +76,7 @@ class JobKind(Generic[AnyJob]):
 
     Raises RequestError if a value can't be, and CheckpointError if a model isn't there or is for another kind.
     """
-    reading: Callable[[AnyJob], Reading]
+    reading: Callable[[AnyJob], ManifestReading]
     """Says how a job reads its manifest; raises RequestError and CheckpointError as `resolve` does."""
     open_engine: Callable[[LaneSpec], LaneEngine]
     """Loads what makes results, on a lane's device."""

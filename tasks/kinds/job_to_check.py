@@ -12,7 +12,7 @@ from tasks.kinds.registry import all_kinds, kinds_of_fields
 
 
 def load_job_to_check(file: Path | None, **flags: Any) -> Job:
-    """As `tasks.job_file.load_job`, of the kind that its fields or checkpoint are for; manifest and store may be empty.
+    """Load a job of the kind that its fields or checkpoint are for; its manifest and store may be empty.
 
     Raises:
         RequestError: as `tasks.job_file.load_job`.

@@ -41,7 +41,7 @@ def kind_named(name: str) -> JobKind[Any]:
 
 def kind_of(job: Job) -> JobKind[Any]:
     """Return the kind of a job."""
-    return next(kind for kind in _kinds if kind.job is type(job))
+    return next(kind for kind in _kinds if isinstance(job, kind.job))
 
 
 def kinds_of_fields(names: Collection[str]) -> list[JobKind[Any]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
+from tasks.lane.bounded_queue import BoundedQueue
 from tasks.lane.stages import Classified, Judged, Rendered, Screened, Stages
-from tasks.lane.stream import Stream
 
 
 @task(name="classify", task_run_name="classify {shard}", cache_policy=NO_CACHE)
@@ -15,8 +15,8 @@ def classify(
     screened: Screened,
     *,
     stages: Stages,
-    rendered: Stream[Rendered],
-    out: Stream[Classified],
+    rendered: BoundedQueue[Rendered],
+    out: BoundedQueue[Classified],
 ) -> int:
     """Judge the rows of a shard as they come; returns how many passed."""
     passed = 0

@@ -9,10 +9,10 @@ from dataclasses import replace
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 
-from tasks.lane.record import Record
-from tasks.lane.stages import Classified, Found, Judged, Screened, Stages
-from tasks.lane.stream import Stream
-from tasks.ledger.decision import Ruling
+from tasks.lane.bounded_queue import BoundedQueue
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.stages import Classified, Judged, Screened, Stages, StoredRow
+from tasks.ledger.decision import DecisionHistory
 from tasks.ledger.run import Run
 from tasks.outcome import Outcome, Status
 from tasks.progress import tell
@@ -27,8 +27,8 @@ def keep(
     store: Store,
     stages: Stages,
     pool: Executor,
-    classified: Stream[Classified],
-    record: Record,
+    classified: BoundedQueue[Classified],
+    recorder: OutcomeRecorder,
 ) -> dict[str, int]:
     """Store what the rows of a shard gave and commit its ledger; return how many rows ended in each way.
 
@@ -40,10 +40,10 @@ def keep(
         outcomes = list(screened.ended)
         tell(outcomes)
         for batch in classified:
-            ended = kept(batch, screened, stages=stages, pool=pool, record=record)
+            ended = kept(batch, screened, stages=stages, pool=pool, recorder=recorder)
             outcomes += ended
             tell(ended)
-        Run(record.run).commit(store, shard, outcomes)
+        Run(recorder.run).commit(store, shard, outcomes)
     except BaseException:
         classified.abandon()
         raise
@@ -53,7 +53,9 @@ def keep(
     return counts
 
 
-def kept(batch: Classified, screened: Screened, *, stages: Stages, pool: Executor, record: Record) -> list[Outcome]:
+def kept(
+    batch: Classified, screened: Screened, *, stages: Stages, pool: Executor, recorder: OutcomeRecorder
+) -> list[Outcome]:
     """Make masters of what was made, and say what became of every row.
 
     Where another run was first to make one of the same key, what that one made is judged, not what this one did.
@@ -61,28 +63,28 @@ def kept(batch: Classified, screened: Screened, *, stages: Stages, pool: Executo
     ended = [thing for thing in batch if isinstance(thing, Outcome)]
     judged = [thing for thing in batch if isinstance(thing, Judged)]
     standing = list(pool.map(lambda one: _master(one, stages), judged))
-    ended += [_outcome(one, screened, stages, record) for one in standing if isinstance(one, Judged)]
-    others: Sequence[Found] = [one for one in standing if isinstance(one, Found)]
+    ended += [_outcome(one, screened, stages, recorder) for one in standing if isinstance(one, Judged)]
+    others: Sequence[StoredRow] = [one for one in standing if isinstance(one, StoredRow)]
     if others:
-        ended += kept(stages.classify([*others], screened), screened, stages=stages, pool=pool, record=record)
+        ended += kept(stages.classify([*others], screened), screened, stages=stages, pool=pool, recorder=recorder)
     return ended
 
 
-def _master(judged: Judged, stages: Stages) -> Judged | Found:
-    """What was judged, with the master that holds it; or the master that somebody else made meanwhile."""
+def _master(judged: Judged, stages: Stages) -> Judged | StoredRow:
+    """Return what was judged, with the master that holds it; or the master that somebody else made meanwhile."""
     if judged.master is not None:
         return judged
-    master, holds_it = stages.shelf.keep(judged.planned.key, judged.contents)
-    return replace(judged, master=master) if holds_it else Found(judged.planned, master)
+    master, holds_it = stages.shelf.keep(judged.row.key, judged.contents)
+    return replace(judged, master=master) if holds_it else StoredRow(judged.row, master)
 
 
-def _outcome(judged: Judged, screened: Screened, stages: Stages, record: Record) -> Outcome:
-    """What became of a row, by its verdict and people's decisions."""
-    row_id = judged.planned.row.id
-    verdict, decision = screened.rulings.get(row_id, Ruling()).applied("picture", judged.verdict)
+def _outcome(judged: Judged, screened: Screened, stages: Stages, recorder: OutcomeRecorder) -> Outcome:
+    """Return what became of a row, by its verdict and people's decisions."""
+    row_id = judged.row.id
+    verdict, decision = screened.histories.get(row_id, DecisionHistory()).applied("picture", judged.verdict)
     assert judged.master is not None
-    return record.judged(
-        judged.planned,
+    return recorder.judged(
+        judged.row,
         Status.DONE if verdict.allowed else Status.REJECTED,
         verdict,
         decision or screened.approved.get(row_id),

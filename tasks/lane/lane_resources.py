@@ -12,7 +12,7 @@ from models.checkpoints.checkpoint import Checkpoint
 from tasks.judging.judges import Judges
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.original_reader import OriginalReader
-from tasks.lane.record import Record
+from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.ledger.decision import Decisions
 from tasks.sources.intake import Intake
 from tasks.stores.store import Store
@@ -48,14 +48,14 @@ class LaneResources:
     judges: Judges
     decisions: Decisions
     pool: Executor  # for the store, for reading and for encoding
-    record: Record
+    recorder: OutcomeRecorder
     engine: Callable[[], Any]  # gives what the kind opens, loaded when it is first asked for
     open: ExitStack  # what is closed with the lane
 
     def original_reader(self, intake: Intake, *, keeps_alpha: bool) -> OriginalReader:
         """Open what reads the pictures that rows are made from."""
         decoder = self.open.enter_context(intake.decoder(DECODERS))
-        return OriginalReader(intake.sources(), decoder, self.store, self.record, keeps_alpha)
+        return OriginalReader(intake.sources(), decoder, self.store, self.recorder, keeps_alpha)
 
 
 def load_engine(

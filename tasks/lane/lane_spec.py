@@ -17,8 +17,8 @@ from tasks.results.marking import Marking
 from tasks.stores.dialect import Dialect
 
 
-class Making(Protocol):
-    """What one kind of job says of how its results are made and stored; plain values, so that they can travel."""
+class ResultSpec(Protocol):
+    """What one kind of job says of how its results are made and stored; plain values, which lanes are sent."""
 
     @property
     def marking(self) -> Marking:
@@ -47,7 +47,7 @@ class LaneSpec:
     policy: Policy
     profiles: Mapping[str, Profile]
     kind: str  # the name of its jobs' kind: see `tasks.kinds.registry`
-    making: Making  # of that kind
+    result_spec: ResultSpec  # of that kind
     hardware: HardwareSection
     precision: str
     step_cache: float | None
@@ -56,7 +56,7 @@ class LaneSpec:
 
     @property
     def model(self) -> str:
-        """See `model_name`."""
+        """What the catalogue names the model: see `model_name`."""
         return model_name(self.checkpoint, self.loras)
 
 

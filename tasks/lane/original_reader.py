@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from safety.pictures.layers import WHITE, over
-from tasks.lane.record import Record
-from tasks.lane.stages import Original
-from tasks.ledger.plan import PlannedRow
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.stages import RowOriginals
+from tasks.manifests.row import Row
 from tasks.outcome import Outcome
 from tasks.rows.originals import read_source
 from tasks.sources.decoder import Decoder
@@ -25,19 +25,18 @@ class OriginalReader:
     sources: Sources
     decoder: Decoder
     store: Store
-    record: Record
+    recorder: OutcomeRecorder
     keeps_alpha: bool  # or lays pictures over white, before they are resized: lines on nothing are lines on white
 
-    def read(self, planned: PlannedRow) -> Original | Outcome:
-        """A row with its picture at the row's size, uint8 [H, W, 4] with alpha, else [H, W, 3]; or how the row ends."""
+    def read(self, row: Row) -> RowOriginals | Outcome:
+        """Return a row with its picture at its size, uint8 [H, W, 4] with alpha, else [H, W, 3]; or its end."""
         from models.sampling.latents import resized  # imports torch and diffusers, which takes seconds
 
-        row = planned.row
         try:
             picture = self.decoder.decode(read_source(row, self.sources, self.store))
         except SourceError as error:
-            return self.record.failure(
-                planned, error.reason, error.message, retryable=error.retryable, keeps=error.is_passing
+            return self.recorder.failure(
+                row, error.reason, error.message, retryable=error.retryable, keeps=error.is_passing
             )
         pixels = picture.pixels if self.keeps_alpha else over(picture.pixels, WHITE)
-        return planned, (np.asarray(resized(pixels, row.width, row.height, pixels.shape[2])),)
+        return row, (np.asarray(resized(pixels, row.width, row.height, pixels.shape[2])),)

@@ -20,10 +20,10 @@ from safety.pictures.profile import Profile
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.judging.judges import Judges, unjudged
 from tasks.lane.original_reader import OriginalReader
-from tasks.lane.probing import Asking
-from tasks.lane.record import Record
-from tasks.lane.stages import Classified, Found, Judged, Made, Original, Rendered, Screened, Stages
-from tasks.ledger.plan import PlannedRow
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.probing import ProbeAdmission
+from tasks.lane.stages import Classified, Judged, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
+from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome
 from tasks.results.encoding import Encoding, decode
 from tasks.results.marking import Marker
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Draw = Callable[[Sequence[PlannedRow], Screened, "Admit | None"], Iterator[Sequence["Picture"]]]
+Draw = Callable[[Sequence[Row], Screened, "Admit | None"], Iterator[Sequence["Picture"]]]
 """Makes the pictures of rows of a shard, batch by batch; what `Admit` refuses is refused."""
 
 Compare = Callable[[tuple[np.ndarray, ...], np.ndarray], Verdict]
@@ -45,7 +45,7 @@ Compare = Callable[[tuple[np.ndarray, ...], np.ndarray], Verdict]
 
 @dataclass(frozen=True)
 class _Picture:
-    planned: PlannedRow
+    row: Row
     data: bytes  # as it is stored
     file: PictureFile
     size: tuple[int, int]  # width, height
@@ -72,7 +72,7 @@ class PictureStages(Stages):
         conditions: bool,
         compare: Compare | None = None,
         pool: Executor,
-        record: Record,
+        recorder: OutcomeRecorder,
     ) -> None:
         """`pool` is for the store and for encoding; `retouching` and `marker` finish a picture before it is stored.
 
@@ -80,30 +80,30 @@ class PictureStages(Stages):
         `compare` judges a picture beside that.
         """
         self.draw, self.judges, self.shelf, self.encoding = draw, judges, shelf, encoding
-        self.retouching, self.marker, self.pool, self.record = retouching, marker, pool, record
+        self.retouching, self.marker, self.pool, self.recorder = retouching, marker, pool, recorder
         self.originals, self.conditions = originals, conditions
         self.compare, self.compares = compare, compare is not None
 
-    def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[Original | Outcome]:
+    def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read what pictures are drawn from, or after, where there is more than a prompt."""
         del masters  # what was drawn says nothing of what it was drawn from
         if self.originals is None:
-            return [(planned, ()) for planned in rows]
+            return [(row, ()) for row in rows]
         return list(self.pool.map(self.originals.read, rows))
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Draw what is to be drawn."""
         rows = screened.to_render
-        asking = Asking(self.judges.policy.probe, rows, screened, self.record)
-        for pictures in self.draw(rows, screened, asking.admit):
-            yield [asking.taken(picture) for picture in pictures]
+        admission = ProbeAdmission(self.judges.policy.probe, rows, screened, self.recorder)
+        for pictures in self.draw(rows, screened, admission.admit):
+            yield [admission.rendered(picture) for picture in pictures]
 
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
         """Judge pictures as they are stored: what is on each, what that means, its marks, and its marketplace."""
         opened = list(self.pool.map(self._opened, batch))
         pictures = [thing for thing in opened if isinstance(thing, _Picture)]
         inspected = list(self.pool.map(self._inspected, pictures))
-        kept = [screened.kept.get(picture.planned.row.id, {}) for picture in pictures]
+        kept = [screened.kept.get(picture.row.id, {}) for picture in pictures]
         meant = self.judges.see([picture.pixels for picture in pictures], kept)
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         demanded = self.pool.map(self._demanded, pictures, meant)
@@ -114,12 +114,12 @@ class PictureStages(Stages):
             width, height = picture.size
             judged.append(
                 Judged(
-                    picture.planned,
+                    picture.row,
                     picture.data,
                     width,
                     height,
                     picture.seconds,
-                    strictest([seen, meaning, *wanted, beside, screened.probed.get(picture.planned.row.id, allow())]),
+                    strictest([seen, meaning, *wanted, beside, screened.probed.get(picture.row.id, allow())]),
                     picture.master,
                     fixes=picture.fixes,
                     marks=[*map(str, picture.marks)],
@@ -128,47 +128,47 @@ class PictureStages(Stages):
             )
         return judged
 
-    def _opened(self, thing: Made | Found | Outcome) -> _Picture | Outcome:
-        """A new picture finished and encoded, or a stored one fetched; a row that has ended stays as it is."""
+    def _opened(self, thing: Made | StoredRow | Outcome) -> _Picture | Outcome:
+        """Return a new picture finished and encoded, or a stored one fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
         try:
             if isinstance(thing, Made):
-                return self._read(thing.planned, self._finished(thing), thing.seconds, None)
-            return self._read(thing.planned, self.shelf.read(thing.master), 0.0, thing.master)
+                return self._read(thing.row, self._finished(thing), thing.seconds, None)
+            return self._read(thing.row, self.shelf.read(thing.master), 0.0, thing.master)
         except CredentialsError as error:
-            return self.record.failure(thing.planned, FailureReason.UNSIGNED, str(error), retryable=True)
+            return self.recorder.failure(thing.row, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
-            return self.record.failure(thing.planned, FailureReason.UNREADABLE, str(error), retryable=True)
+            return self.recorder.failure(thing.row, FailureReason.UNREADABLE, str(error), retryable=True)
 
     def _finished(self, made: Made) -> bytes:
-        """The bytes of what the model made, with the job's fixes, the profile's label and all marks."""
+        """Return the bytes of what the model made, with the job's fixes, the profile's label and all marks."""
         pixels, edits = self.retouching.fixed(made.pixels)
-        if label := self._profile(made.planned).visible_label:
+        if label := self._profile(made.row).visible_label:
             pixels = draw_label(pixels, label)
             edits = [*edits, Mark.VISIBLE_LABEL]
-        data = self.encoding.encode(pixels, self.marker.packet(made.planned.key, edits))
+        data = self.encoding.encode(pixels, self.marker.packet(made.row.key, edits))
         return self.marker.signed(data, self.encoding.format, edits)
 
-    def _read(self, planned: PlannedRow, data: bytes, seconds: float, master: Master | None) -> _Picture:
-        """What the bytes hold that are stored, or will be: all that is judged is read from them."""
+    def _read(self, row: Row, data: bytes, seconds: float, master: Master | None) -> _Picture:
+        """Return what the bytes hold that are stored, or will be: all that is judged is read from them."""
         file, pixels = examine(data), decode(data)
         size = (pixels.shape[1], pixels.shape[0])
-        marked = self.marker.find(data, file.format, planned.key)
+        marked = self.marker.find(data, file.format, row.key)
         marks = marked.found
-        if (label := self._profile(planned).visible_label) and (box := find_label(pixels, label)):
+        if (label := self._profile(row).visible_label) and (box := find_label(pixels, label)):
             # A marketplace looks at the product; and a classifier would take the label for a promotion.
             pixels, marks = without_label(pixels, box), (*marks, Mark.VISIBLE_LABEL)
         fixes = [name for name in FIXES if name in marked.edits]
-        return _Picture(planned, data, file, size, pixels, fixes, marks, seconds, master)
+        return _Picture(row, data, file, size, pixels, fixes, marks, seconds, master)
 
     def _inspected(self, picture: _Picture) -> tuple[Verdict, str]:
-        """Whether there is anything on a picture, and what it is told from others by."""
+        """Say whether there is anything on a picture, and what it is told from others by."""
         return inspect(picture.pixels), fingerprint(picture.pixels)
 
     def _demanded(self, picture: _Picture, meaning: Verdict) -> list[Verdict]:
-        """What the job and the profile demand, of its marks and of the rest."""
-        profile, marks = self._profile(picture.planned), self.marker.demanded
+        """Return what the job and the profile demand, of its marks and of the rest."""
+        profile, marks = self._profile(picture.row), self.marker.demanded
         near = self.judges.nearness(meaning)
         if meaning.failed:  # which refuses it; that nobody could see a concept is no fault of the picture's
             profile = profile.model_copy(update={"concepts": tuple(name for name in profile.concepts if name in near)})
@@ -185,14 +185,14 @@ class PictureStages(Stages):
         ]
 
     def _compared(self, picture: _Picture, screened: Screened) -> Verdict:
-        """What is said of a picture beside those that it was made from; a comparison that fails refuses it."""
+        """Return what is said of a picture beside those that it was made from; a comparison that fails refuses it."""
         if self.compare is None:
             return allow()
         try:
-            return self.compare(screened.sources[picture.planned.row.id], picture.pixels)
+            return self.compare(screened.sources[picture.row.id], picture.pixels)
         except Exception as error:
             logger.exception("A picture could not be compared with what it was made from.")
             return unjudged(Reason.CLASSIFIER_FAILED, "picture could not be compared with what it was made from", error)
 
-    def _profile(self, planned: PlannedRow) -> Profile:
-        return self.judges.profiles[planned.row.profile]
+    def _profile(self, row: Row) -> Profile:
+        return self.judges.profiles[row.profile]

@@ -6,10 +6,10 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from safety.probes.probe import Probe
-from tasks.lane.probing import PromptReader, ask_again
-from tasks.lane.record import Record
+from tasks.lane.bounded_queue import BoundedQueue
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.probing import PromptReader, judge_stored
 from tasks.lane.stages import Between, Made, Rendered, Screened, Stages
-from tasks.lane.stream import Stream
 from tasks.processes.stopping import while_there_is_time
 
 FOUND_AT_ONCE = 16
@@ -23,8 +23,8 @@ def render(
     stages: Stages,
     probe: Probe | None,
     prompts: PromptReader,
-    record: Record,
-    out: Stream[Rendered],
+    recorder: OutcomeRecorder,
+    out: BoundedQueue[Rendered],
     between_batches: Between,
 ) -> int:
     """Make what is to be made; returns for how many rows. The model is loaded only if there is any.
@@ -32,7 +32,7 @@ def render(
     The policy's probe, if it has one, is asked about stored rows before they are fetched.
     """
     try:
-        found, ended = ask_again(probe, screened, prompts, record)
+        found, ended = judge_stored(probe, screened, prompts, recorder)
         if ended:
             out.put([*ended])
         for start in range(0, len(found), FOUND_AT_ONCE):

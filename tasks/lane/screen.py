@@ -14,10 +14,10 @@ from safety.pictures.layers import WHITE, over
 from safety.text.texts import judge_text
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.judging.judges import Judges, unjudged
-from tasks.lane.record import Record
-from tasks.lane.stages import Found, Original, Screened, Stages
-from tasks.ledger.decision import Decision, Decisions, Ruling
-from tasks.ledger.plan import PlannedRow
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.stages import RowOriginals, Screened, Stages, StoredRow
+from tasks.ledger.decision import Decision, DecisionHistory, Decisions
+from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome, Status
 from tasks.results.master import Master
 from tasks.results.shelf import Shelf
@@ -28,16 +28,16 @@ logger = logging.getLogger(__name__)
 @task(name="screen", task_run_name="screen {shard}", cache_policy=NO_CACHE)
 def screen(
     shard: int,
-    rows: Sequence[PlannedRow],
+    rows: Sequence[Row],
     *,
     stages: Stages,
     judges: Judges,
     decisions: Decisions,
     pool: Executor,
-    record: Record,
+    recorder: OutcomeRecorder,
 ) -> Screened:
     """Judge what the rows of a shard are made from, and look up which of them are stored."""
-    rows, masters, failed = masters_of(rows, stages.shelf, pool, record)
+    rows, masters, failed = masters_of(rows, stages.shelf, pool, recorder)
     screened = screen_originals(
         shard,
         stages.read_originals(rows, masters),
@@ -47,35 +47,35 @@ def screen(
         keeps_stored=stages.compares,
         decisions=decisions,
         pool=pool,
-        record=record,
+        recorder=recorder,
     )
     screened.ended.extend(failed)
     return screened
 
 
 def masters_of(
-    rows: Sequence[PlannedRow], shelf: Shelf[Any], pool: Executor, record: Record
-) -> tuple[list[PlannedRow], dict[str, Master], list[Outcome]]:
+    rows: Sequence[Row], shelf: Shelf[Any], pool: Executor, recorder: OutcomeRecorder
+) -> tuple[list[Row], dict[str, Master], list[Outcome]]:
     """Look up which rows have a master, and let those fail whose master can't be told.
 
     Returns the rows that are left, the masters by their rows' ids, and how the others ended.
     """
 
-    def find(planned: PlannedRow) -> Master | Outcome | None:
+    def find(row: Row) -> Master | Outcome | None:
         try:
-            return shelf.find(planned.key)
+            return shelf.find(row.key)
         except ValueError as error:
-            return record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+            return recorder.failure(row, FailureReason.UNREADABLE, str(error), retryable=True)
 
     found = list(zip(rows, pool.map(find, rows), strict=True))
     failed = [thing for _, thing in found if isinstance(thing, Outcome)]
-    left = [planned for planned, thing in found if not isinstance(thing, Outcome)]
-    return left, {planned.row.id: thing for planned, thing in found if isinstance(thing, Master)}, failed
+    left = [row for row, thing in found if not isinstance(thing, Outcome)]
+    return left, {row.id: thing for row, thing in found if isinstance(thing, Master)}, failed
 
 
 def screen_originals(
     shard: int,
-    read: Sequence[Original | Outcome],
+    read: Sequence[RowOriginals | Outcome],
     masters: Mapping[str, Master],
     *,
     judges: Judges,
@@ -83,9 +83,9 @@ def screen_originals(
     keeps_stored: bool,
     decisions: Decisions,
     pool: Executor,
-    record: Record,
+    recorder: OutcomeRecorder,
 ) -> Screened:
-    """Judge rows by their texts and by the pictures that they are made from, and deal them.
+    """Judge rows by their texts and by the pictures that they are made from, and sort them.
 
     Args:
         conditions: whether the pictures are what others are drawn after, of which less counts.
@@ -95,68 +95,68 @@ def screen_originals(
     """
     failed = [thing for thing in read if isinstance(thing, Outcome)]
     opened = [thing for thing in read if not isinstance(thing, Outcome)]
-    rows = [planned for planned, _ in opened]
+    rows = [row for row, _ in opened]
     said, kept = judge_prompts(rows, judges)
     pictures = [picture for _, pictures in opened for picture in pictures]
     flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for picture in pictures]
     seen = iter(judges.see(flat, conditions=conditions))
     shown = [[next(seen) for _ in pictures] for _, pictures in opened]
     verdicts = [strictest([text, *of_pictures]) for text, of_pictures in zip(said, shown, strict=True)]
-    rulings = rulings_on(rows, decisions, pool)
-    screened = sorted_out(shard, rows, verdicts, rulings, masters, kept, record=record)
+    histories = decisions_on(rows, decisions, pool)
+    screened = sort_rows(shard, rows, verdicts, histories, masters, kept, recorder=recorder)
     screened.ended.extend(failed)
-    wanted = {planned.row.id for planned in screened.to_render}
+    wanted = {row.id for row in screened.to_render}
     if keeps_stored:
-        wanted |= {found.planned.row.id for found in screened.found}
-    screened.sources.update((row.row.id, pictures) for row, pictures in opened if row.row.id in wanted)
+        wanted |= {found.row.id for found in screened.found}
+    screened.sources.update((row.id, pictures) for row, pictures in opened if row.id in wanted)
     return screened
 
 
-def sorted_out(
+def sort_rows(
     shard: int,
-    rows: Sequence[PlannedRow],
+    rows: Sequence[Row],
     verdicts: Sequence[Verdict],
-    rulings: Sequence[Ruling],
+    histories: Sequence[DecisionHistory],
     masters: Mapping[str, Master],
     kept: Sequence[Mapping[str, Any]],
     *,
-    record: Record,
+    recorder: OutcomeRecorder,
 ) -> Screened:
-    """Deal the rows of a shard by their verdicts, by what people decided, and by what is stored."""
+    """Sort the rows of a shard by their verdicts, by what people decided, and by what is stored."""
     screened = Screened(shard, [], [], [], {})
-    for planned, judged, ruling, known in zip(rows, verdicts, rulings, kept, strict=True):
-        verdict, decision = ruling.applied("input", judged)
+    for row, judged, history, known in zip(rows, verdicts, histories, kept, strict=True):
+        verdict, decision = history.applied("input", judged)
         if not verdict.allowed:
-            screened.ended.append(record.judged(planned, Status.BLOCKED, verdict, decision))
+            screened.ended.append(recorder.judged(row, Status.BLOCKED, verdict, decision))
             continue
-        passed(screened, planned, ruling, decision)
+        note_decision(screened, row, history, decision)
         if known:
-            screened.kept[planned.row.id] = known
-        if (master := masters.get(planned.row.id)) is not None:
-            screened.found.append(Found(planned, master))
+            screened.kept[row.id] = known
+        if (master := masters.get(row.id)) is not None:
+            screened.found.append(StoredRow(row, master))
         else:
-            screened.to_render.append(planned)
+            screened.to_render.append(row)
     return screened
 
 
-def rulings_on(rows: Sequence[PlannedRow], decisions: Decisions, pool: Executor) -> list[Ruling]:
-    """What people decided on each row."""
-    return list(pool.map(lambda planned: decisions.on(planned.key, planned.row.prompt), rows))
+def decisions_on(rows: Sequence[Row], decisions: Decisions, pool: Executor) -> list[DecisionHistory]:
+    """Return what people decided on each row."""
+    return list(pool.map(lambda row: decisions.on(row.key, row.prompt), rows))
 
 
-def passed(screened: Screened, planned: PlannedRow, ruling: Ruling, decision: Decision | None) -> None:
+def note_decision(screened: Screened, row: Row, history: DecisionHistory, decision: Decision | None) -> None:
     """Note what people decided on a row that may be made, for when its picture is judged."""
-    screened.rulings[planned.row.id] = ruling
+    screened.histories[row.id] = history
     if decision is not None:
-        screened.approved[planned.row.id] = decision
+        screened.approved[row.id] = decision
 
 
-def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verdict], list[Mapping[str, Any]]]:
-    """The verdict on each row's prompt and negative prompt, and what classifiers keep of its prompt.
+def judge_prompts(rows: Sequence[Row], judges: Judges) -> tuple[list[Verdict], list[Mapping[str, Any]]]:
+    """Return the verdict on each row's prompt and negative prompt, and what classifiers keep of its prompt.
 
     A screen that fails blocks: whatever goes wrong with a row's text, the row isn't drawn.
     """
-    verdicts = [judge_by_list(planned, judges) for planned in rows]
+    verdicts = [judge_by_list(row, judges) for row in rows]
     kept: list[Mapping[str, Any]] = [{} for _ in rows]
     open_rows = [index for index, verdict in enumerate(verdicts) if verdict.allowed]
     texts = list(dict.fromkeys(text for index in open_rows for text in conditioning(rows[index])))
@@ -165,7 +165,7 @@ def judge_prompts(rows: Sequence[PlannedRow], judges: Judges) -> tuple[list[Verd
         judged = [readings[text].verdict for text in conditioning(rows[index])]
         # The prompt's scores are what the catalogue shows, unless it was another text that was refused.
         verdicts[index] = strictest(judged[::-1]) if judged else verdicts[index]
-        if (shown := readings.get(rows[index].row.prompt)) is not None:
+        if (shown := readings.get(rows[index].prompt)) is not None:
             kept[index] = shown.kept
     return verdicts, kept
 
@@ -174,20 +174,18 @@ def _failed(error: Exception) -> Verdict:
     return unjudged(Reason.SCREEN_FAILED, "prompt could not be screened", error)
 
 
-def judge_by_list(planned: PlannedRow, judges: Judges) -> Verdict:
-    """The blocklist's verdict on a row's texts."""
-    row = planned.row
+def judge_by_list(row: Row, judges: Judges) -> Verdict:
+    """Return the blocklist's verdict on a row's texts."""
     texts = {row.negative_prompt: "negative prompt", row.prompt: "prompt"}
     try:
-        verdicts = [judge_text(text, judges.policy.blocklist, what=texts[text]) for text in conditioning(planned)]
+        verdicts = [judge_text(text, judges.policy.blocklist, what=texts[text]) for text in conditioning(row)]
     except Exception as error:  # no text is known to bring it about; one that does is its own row's fault
         logger.exception("The blocklist failed of a text.")
         return _failed(error)
     return strictest(verdicts) if verdicts else allow()
 
 
-def conditioning(planned: PlannedRow) -> list[str]:
-    """The texts that decide what is made, the prompt first; a text of nothing decides nothing."""
-    row = planned.row
+def conditioning(row: Row) -> list[str]:
+    """Return the texts that decide what is made, the prompt first; a text of nothing decides nothing."""
     texts = [row.prompt, row.negative_prompt] if row.guidance > 1 else [row.prompt]
     return [text for text in texts if text.strip()]

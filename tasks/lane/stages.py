@@ -9,22 +9,22 @@ from typing import Any, Protocol
 import numpy as np
 
 from safety.verdict import Verdict
-from tasks.ledger.decision import Decision, Ruling
-from tasks.ledger.plan import PlannedRow
+from tasks.ledger.decision import Decision, DecisionHistory
+from tasks.manifests.row import Row
 from tasks.outcome import Outcome
 from tasks.results.master import Master
 from tasks.results.shelf import Shelf
 
 
 @dataclass(frozen=True)
-class Found:
+class StoredRow:
     """A row whose key is in the store already."""
 
-    planned: PlannedRow
+    row: Row
     master: Master
 
 
-Original = tuple[PlannedRow, tuple[np.ndarray, ...]]
+RowOriginals = tuple[Row, tuple[np.ndarray, ...]]
 """A row, and the pictures that it is made from, uint8 [H, W, 3 or 4]; none where it is made from texts alone."""
 
 
@@ -33,13 +33,13 @@ class Screened:
     """A shard after screening. Every row is in exactly one of `to_render`, `found` and `ended`."""
 
     shard: int
-    to_render: list[PlannedRow]
-    found: list[Found]
+    to_render: list[Row]
+    found: list[StoredRow]
     ended: list[Outcome]  # blocked, or without a source picture
     kept: dict[str, Mapping[str, Any]]  # what classifiers keep of the prompts of rows that passed, by id
-    rulings: dict[str, Ruling] = field(default_factory=dict)  # what people decided on the rows that passed, by id
+    histories: dict[str, DecisionHistory] = field(default_factory=dict)  # by id, of the rows that passed
     approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
-    sources: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # see `Original`; by id, of `to_render`
+    sources: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # by id, of `to_render`
     probed: dict[str, Verdict] = field(default_factory=dict)  # what a probe says of rows that passed it, by id
 
 
@@ -47,12 +47,12 @@ class Screened:
 class Made:
     """What the model made of a row."""
 
-    planned: PlannedRow
+    row: Row
     pixels: np.ndarray  # uint8 [height, width, 3], or [layers, height, width, 4]
     seconds: float
 
 
-Rendered = list[Made | Found | Outcome]
+Rendered = list[Made | StoredRow | Outcome]
 """What is classified at a time: what was made, what is to be fetched from the store, and rows that have ended."""
 
 
@@ -60,7 +60,7 @@ Rendered = list[Made | Found | Outcome]
 class Judged:
     """What is to be stored of a row, with the verdict on it."""
 
-    planned: PlannedRow
+    row: Row
     contents: Any  # what the shelf takes
     width: int
     height: int
@@ -82,7 +82,7 @@ class Stages(Protocol):
     conditions: bool  # the pictures that rows are made from are drawn after, such as edges: less counts of them
     compares: bool  # results are judged beside what they are made from, so that stored rows keep it in memory, too
 
-    def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[Original | Outcome]:
+    def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read what the rows are made from beside their texts; `masters` are those of stored rows, by their ids."""
 
     def render(self, screened: Screened) -> Iterator[Rendered]:

@@ -40,7 +40,7 @@ class Decision:
 
 
 @dataclass(frozen=True)
-class Ruling:
+class DecisionHistory:
     """All decisions on one row's key and text, in the order in which they were made.
 
     A rejection is final. What is held back waits for an approval that comes later. An approval answers the concepts
@@ -58,16 +58,16 @@ class Ruling:
         return bool(self.decisions or self.unreadable)
 
     def rejection(self, of: Of) -> Decision | None:
-        """The decision that refuses it for good."""
+        """Return the decision that refuses it for good."""
         return next((one for one in self.decisions if one.of == of and one.answer == "reject"), None)
 
     def hold(self, of: Of) -> Decision | None:
-        """The decision that holds it back, if nobody has approved it since."""
+        """Return the decision that holds it back, if nobody has approved it since."""
         answers = [one for one in self.decisions if one.of == of and one.answer != "reject"]
         return answers[-1] if answers and answers[-1].answer == "hold" else None
 
     def approval(self, of: Of, concepts: Sequence[str]) -> Decision | None:
-        """The last decision of those that, together, answer all these concepts."""
+        """Return the last decision of those that, together, answer all these concepts."""
         approvals = [one for one in self.decisions if one.of == of and one.answer == "approve"]
         answered = {name for one in approvals for name in one.concepts}
         return approvals[-1] if approvals and answered.issuperset(concepts) else None
@@ -78,7 +78,7 @@ class Ruling:
         return refused or (self.hold(of) is None and self.approval(of, concepts) is not None)
 
     def applied(self, of: Of, verdict: Verdict) -> tuple[Verdict, Decision | None]:
-        """A policy's verdict after what people said, and the decision that it rests on, if it does."""
+        """Return a policy's verdict after what people said, and the decision that it rests on, if it does."""
         if not verdict.allowed and not verdict.waits:
             return verdict, None
         if self.unreadable:
@@ -101,19 +101,19 @@ class Decisions:
         self.store = store
 
     def path(self, key: str, text: str, number: int) -> str:
-        """Where a decision lies. `text` is the row's prompt, or the caption of its source picture."""
+        """Return where a decision lies. `text` is the row's prompt, or the caption of its source picture."""
         subject = subject_of(key, text)
         return f"reviews/{subject[:2]}/{subject}/{number}.json"
 
-    def on(self, key: str, text: str) -> Ruling:
-        """What was decided. A record that can't be read is told in the ruling: it may have been a rejection."""
+    def on(self, key: str, text: str) -> DecisionHistory:
+        """Return what was decided. A record that can't be read is told in the history: it may have been a rejection."""
         found: list[Decision] = []
         while (read := self.store.read(path := self.path(key, text, len(found)))) is not None:
             try:
                 found.append(_decision(json.loads(read[0])))
             except (ValueError, TypeError, KeyError):
-                return Ruling(tuple(found), self.store.uri_of(path))
-        return Ruling(tuple(found))
+                return DecisionHistory(tuple(found), self.store.uri_of(path))
+        return DecisionHistory(tuple(found))
 
     def add(self, decision: Decision, text: str, number: int) -> None:
         """Write down a decision as the one of this number.
@@ -139,10 +139,10 @@ def subject_of(key: str, text: str) -> str:
 
 
 def readable(text: str) -> str:
-    """A text in one line that every table can hold: without halves of characters, as a terminal may hand them over."""
+    """Return a text in one line that every table can hold: without the halves of characters that terminals may give."""
     return " ".join(text.encode("utf-8", "replace").decode().split())
 
 
 def text_of(row: dict[str, Any]) -> str:
-    """The text of a catalogue's row that a decision counts for."""
+    """Return the text of a catalogue's row that a decision counts for."""
     return str(row["prompt"] if row["caption"] is None else row["caption"])

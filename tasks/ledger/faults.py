@@ -95,12 +95,12 @@ def collected_faults(store: Store, run: Run, lane: int) -> Iterator[Faults]:
 
 
 def faults_path(run: Run, lane: int) -> str:
-    """Where the faults of a lane lie in the store."""
+    """Return where the faults of a lane lie in the store."""
     return run.path(f"lanes/{lane}.faults.json")
 
 
 def read_faults(store: Store, run: Run, lane: int) -> list[Fault]:
-    """The faults of a lane so far."""
+    """Return the faults of a lane so far."""
     found = store.read(faults_path(run, lane))
     if found is None:
         return []
@@ -114,7 +114,7 @@ def told_by_lanes(store: Store, run: Run) -> list[str]:
 
 
 def told(store: Store, run: Run, lane: int) -> list[str]:
-    """The faults of a lane, in sentences for a person: what failed, how often, and where its traceback is."""
+    """Return the faults of a lane, in sentences for a person: what failed, how often, and where its traceback is."""
     place = store.uri_of(faults_path(run, lane))
     return [
         f"{fault.what.rstrip('.')}, {fault.times} {'time' if fault.times == 1 else 'times'}: {fault.kind}; "

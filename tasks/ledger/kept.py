@@ -13,7 +13,7 @@ UNJUDGED = (Reason.SCREEN_FAILED, Reason.CLASSIFIER_FAILED)
 
 
 def kept(before: pa.Table, outcomes: pa.Table) -> pa.Table:
-    """The outcomes of a run as the catalogue takes them, with what it said `before` where that stands.
+    """Return the outcomes of a run as the catalogue takes them, with what it said `before` where that stands.
 
     An outcome that `keeps` says that its row couldn't be looked at, not what it is like. Where the catalogue has one of
     the same key that a check or a person decided, that one stands, and is retryable from now on: the next run looks
@@ -38,11 +38,11 @@ def kept(before: pa.Table, outcomes: pa.Table) -> pa.Table:
 
 
 def still_to_judge(table: pa.Table) -> pa.ChunkedArray:
-    """A mask of the catalogue's rows that `kept` let stand: what is retryable of them is the look, not the row."""
+    """Return a mask of the catalogue's rows that `kept` let stand: what is retryable is the look, not the row."""
     return pc.and_(table.column("retryable"), _decided(table))
 
 
 def _decided(table: pa.Table) -> pa.ChunkedArray:
-    """A mask of the rows of which something is known."""
+    """Return a mask of the rows of which something is known."""
     unjudged = pc.is_in(table.column("reason"), value_set=pa.array(UNJUDGED, pa.string()))
     return pc.invert(pc.or_(unjudged, pc.equal(table.column("status"), Status.FAILED)))

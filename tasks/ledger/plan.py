@@ -19,7 +19,7 @@ from tasks.manifests.key import Maker, reseed
 from tasks.manifests.manifest import Manifest
 from tasks.manifests.row import BadRow, Row, RowShape
 from tasks.manifests.variant_ids import shared_id
-from tasks.outcome import Status
+from tasks.outcome import RENAMED, Status
 from tasks.stores.stored_table import naming, read_table
 
 COLUMNS = pa.schema(
@@ -54,22 +54,12 @@ UNLIKE_OTHERS = b"unlike_others"  # and, as JSON, the profiles of its rows that 
 
 
 @dataclass(frozen=True)
-class PlannedRow:
-    """A row with its key and the number of this attempt."""
-
-    row: Row
-    key: str
-    judged_by: str
-    attempt: int
-
-
-@dataclass(frozen=True)
 class Known:
     """What the catalogue says of a row: enough to decide whether it is still to do."""
 
     status: str
     key: str
-    judged_by: str
+    policy_fingerprint: str
     attempt: int
     retryable: bool  # what went wrong was not the row's doing: the same picture may pass
     reason: str | None = None
@@ -102,7 +92,7 @@ class Unread:
 
 
 @dataclass
-class Census:
+class PlanCounts:
     """How many rows of a plan there are of each kind."""
 
     rows: int = 0
@@ -118,40 +108,40 @@ class Rows(Protocol):
     """Reads what a manifest's rows ask for."""
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
-        """The rows that a batch asks for, each with the number of its manifest row in the batch."""
+        """Give the rows that a batch asks for, each with the number of its manifest row in the batch."""
 
     def keep(self, row: Row) -> None:
         """See that a row of the last batch can be done later: what it is made from may be nowhere else."""
 
 
 class Planner:
-    """Decides, row by row, what is still to do, and deals the rows into shards of one shape."""
+    """Decides, row by row, what is still to do, and assigns the rows to shards of one shape."""
 
     def __init__(
         self,
         *,
         rows: Rows,
         maker: Maker,
-        judged_by: Callable[[str], str],
+        policy_fingerprint: Callable[[str], str],
         label_of: Callable[[str], str | None] = lambda _: None,
         known: Callable[[Sequence[str]], Sequence[Known | None]],
         retry: frozenset[str],
         shard_rows: int,
         decided: Callable[[Known], bool] = lambda _: False,
     ) -> None:
-        """`judged_by` names the judges of a profile, or raises ValueError with a sentence where there is no such one.
+        """`policy_fingerprint` names the judges of a profile, or raises ValueError where there is no such one.
 
         `label_of` is the visible label that a profile wants drawn into its pictures.
         `known` looks ids up in the catalogue so far; `retry` are the statuses whose rows are done again. `decided` says
         whether a person's answer ends a row's waiting; it is asked where the catalogue says that it waits.
         """
-        self.rows, self.maker, self.judged_by, self.label_of = rows, maker, judged_by, label_of
+        self.rows, self.maker, self.policy_fingerprint, self.label_of = rows, maker, policy_fingerprint, label_of
         self.known, self.retry, self.shard_rows, self.decided = known, retry, shard_rows, decided
-        self.census = Census()
+        self.plan_counts = PlanCounts()
         self._open: dict[RowShape, tuple[int, int]] = {}  # shape → its shard, and the rows in it
 
     def table(self, batch: pa.RecordBatch, carried: pa.Schema) -> pa.Table:
-        """The plan of one batch of the manifest."""
+        """Return the plan of one batch of the manifest."""
         read = list(self.rows.read(batch))
         sources, rows = [index for index, _ in read], [row for _, row in read]
         planned = [self._plan(row, known) for row, known in zip(rows, self.known([r.id for r in rows]), strict=True)]
@@ -162,37 +152,37 @@ class Planner:
         return pa.table({**columns, **carried_columns})
 
     def _plan(self, row: Row | BadRow, known: Known | None) -> dict[str, Any]:
-        self.census.rows += 1
+        self.plan_counts.rows += 1
         if isinstance(row, Row):
             try:
-                judged_by = self.judged_by(row.profile)
+                policy_fingerprint = self.policy_fingerprint(row.profile)
             except ValueError as error:
                 row = BadRow(row.id, row.prompt, str(error))
         if isinstance(row, BadRow):
             if row.is_unread and known is not None and known.key and known.status != Status.FAILED:
-                self.census.unread += 1
+                self.plan_counts.unread += 1
                 return _kept(row, known)
-            self.census.bad += 1
+            self.plan_counts.bad += 1
             return row.__dict__
-        key, seed, attempt, to_do = self._attempt(row, judged_by, known)
-        planned = {**row.__dict__, "seed": seed, "key": key, "judged_by": judged_by, "attempt": attempt}
+        key, seed, attempt, to_do = self._attempt(row, policy_fingerprint, known)
+        planned = {**row.__dict__, "seed": seed, "key": key, "judged_by": policy_fingerprint, "attempt": attempt}
         if to_do:
-            self.census.to_do += 1
-            planned["shard"] = self._deal(row.shape)
+            self.plan_counts.to_do += 1
+            planned["shard"] = self._assign_to_shard(row.shape)
             self.rows.keep(row)
         else:
-            self.census.carried_over += 1
+            self.plan_counts.carried_over += 1
         return planned
 
-    def _attempt(self, row: Row, judged_by: str, known: Known | None) -> tuple[str, int, int, bool]:
-        """The key, seed and number of the next attempt at this row, and whether there is one to make."""
+    def _attempt(self, row: Row, policy_fingerprint: str, known: Known | None) -> tuple[str, int, int, bool]:
+        """Return the key, seed and number of the next attempt at this row, and whether there is one to make."""
         label = self.label_of(row.profile)
         for made in range(known.attempt, 0, -1) if known else ():
             seed = reseed(row.seed, made)
             key = self.maker.key(row, seed, label=label)
             if known is None or key != known.key:
                 continue
-            changed = known.judged_by != judged_by or known.still_to_judge
+            changed = known.policy_fingerprint != policy_fingerprint or known.still_to_judge
             if known.reason in (Reason.REVIEW_APPROVED, Reason.RETIRED):
                 return key, seed, known.attempt, True
             if known.reason == Reason.REVIEW:  # which is for a person to end: not made again, whatever is to be retried
@@ -205,23 +195,23 @@ class Planner:
             return key, seed, known.attempt + 1, True
         return self.maker.key(row, row.seed, label=label), row.seed, 1, True
 
-    def _deal(self, shape: RowShape) -> int:
+    def _assign_to_shard(self, shape: RowShape) -> int:
         shard, rows = self._open.get(shape, (-1, self.shard_rows))
         if rows == self.shard_rows:
-            shard, rows = self.census.shards, 0
-            self.census.shards += 1
+            shard, rows = self.plan_counts.shards, 0
+            self.plan_counts.shards += 1
         self._open[shape] = shard, rows + 1
-        self.census.shapes[shape] = self.census.shapes.get(shape, 0) + 1
+        self.plan_counts.shapes[shape] = self.plan_counts.shapes.get(shape, 0) + 1
         return shard
 
 
 def _kept(row: BadRow, known: Known) -> dict[str, Any]:
-    """A row that nothing is done about: nobody knows what it asks for now, so what the catalogue says stands."""
+    """Return a row that nothing is done about: nobody knows what it asks for now, so what the catalogue says stands."""
     return {
         "id": row.id,
         "prompt": row.prompt,
         "key": known.key,
-        "judged_by": known.judged_by,
+        "judged_by": known.policy_fingerprint,
         "attempt": known.attempt,
         "kept_because": row.problem,
     }
@@ -235,7 +225,7 @@ def write_plan(
     limit: int | None = None,
     planned_from: int = 0,
     unlike_others: Callable[[], Sequence[str]] = tuple,
-) -> Census:
+) -> PlanCounts:
     """Plan the manifest's first `limit` rows into `file`.
 
     `planned_from` is the version of the catalogue that the planner knows. `unlike_others` gives, when all rows were
@@ -258,7 +248,7 @@ def write_plan(
     repeated = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(repeated):
         raise shared_id(manifest.name, repeated.field("values")[0].as_py())
-    return planner.census
+    return planner.plan_counts
 
 
 def _first(batches: Iterator[pa.RecordBatch], limit: int | None) -> Iterator[pa.RecordBatch]:
@@ -341,26 +331,23 @@ class Plan:
         return Unread(kept.num_rows, *kept.slice(0, 1).to_pylist()[0].values()) if kept.num_rows else Unread()
 
     def profiles(self) -> list[str]:
-        """The profiles that rows name."""
+        """Return the profiles that rows name."""
         names = pc.unique(self._read(columns=["profile"]).column("profile")).drop_null()
         return sorted(names.to_pylist())
 
-    def shard(self, number: int) -> list[PlannedRow]:
-        """The rows of one shard, in plan order."""
+    def shard(self, number: int) -> list[Row]:
+        """Return the rows of one shard, in plan order."""
         names = [name for name in COLUMNS.names if name not in OF_OTHER_ROWS]
         table = self._read(columns=names, filters=[("shard", "=", number)])
-        rows = []
-        for values in table.to_pylist():
-            key, judged_by, attempt = (values.pop(name) for name in ("key", "judged_by", "attempt"))
-            rows.append(PlannedRow(Row(**values), key, judged_by, attempt))
-        return rows
+        table = table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
+        return [Row(**values) for values in table.to_pylist()]
 
     def table(self) -> pa.Table:
-        """Every row, as Arrow."""
+        """Return every row, as Arrow."""
         return self._read()
 
 
 def bad_rows(plan: pa.Table) -> list[BadRow]:
-    """Every row that fails on its own."""
+    """Return every row that fails on its own."""
     bad = plan.filter(pc.is_valid(plan.column("problem"))).select(["id", "prompt", "problem", "reason", "retryable"])
     return [BadRow(**row) for row in bad.to_pylist()]

@@ -22,7 +22,7 @@ ASKED_AHEAD = 64  # shards
 
 
 def run_name(manifest_digest: str, deciding: dict[str, Any], limit: int | None, retry: frozenset[str]) -> str:
-    """The name that a command's runs share: the same manifest and job find the same runs."""
+    """Return the name that a command's runs share: the same manifest and job find the same runs."""
     return digest([manifest_digest, deciding, limit, sorted(retry)])[:12]
 
 
@@ -33,23 +33,23 @@ class Run:
     id: str
 
     def path(self, file: str) -> str:
-        """Where a file of this run lies in the store."""
+        """Return where a file of this run lies in the store."""
         return f"runs/{self.id}/{file}"
 
     def shard_path(self, shard: int) -> str:
-        """Where the ledger of a shard lies in the store."""
+        """Return where the ledger of a shard lies in the store."""
         return self.path(f"shards/{shard:05}.parquet")
 
     def lane_path(self, lane: int) -> str:
-        """Where it lies what a lane took of its device, beside what was predicted."""
+        """Return where it lies what a lane took of its device, beside what was predicted."""
         return self.path(f"lanes/{lane}.json")
 
     def is_complete(self, store: Store) -> bool:
-        """Whether every shard of this run ended and its summary was written."""
+        """Say whether every shard of this run ended and its summary was written."""
         return store.exists(self.path("summary.json"))
 
     def is_planned(self, store: Store) -> bool:
-        """Whether this run's plan was written."""
+        """Say whether this run's plan was written."""
         return store.exists(self.path("plan.parquet"))
 
     def commit(self, store: Store, shard: int, outcomes: list[Outcome]) -> None:
@@ -81,7 +81,7 @@ class Run:
         return document.get("lanes") or [{"lane": 0}]
 
     def lanes(self, store: Store) -> list[dict[str, Any]]:
-        """What its lanes took, of those that made something: see `models.memory.usage`; and where they worked."""
+        """Return what its lanes took and where they worked, of those that made something: see `models.memory.usage`."""
         found: list[dict[str, Any]] = []
         for lane in self.all_lanes(store):
             path = self.lane_path(lane["lane"])
@@ -118,7 +118,7 @@ def read_ledgers(store: Store, paths: Sequence[str], pool: Executor) -> list[pa.
 
 
 def runs_of(name: str) -> Iterator[Run]:
-    """The runs of a command, in the order in which it starts them."""
+    """Give the runs of a command, in the order in which it starts them."""
     yield Run(name)
     number = 2
     while True:
@@ -127,7 +127,7 @@ def runs_of(name: str) -> Iterator[Run]:
 
 
 def open_run(name: str, store: Store) -> tuple[Run, Run | None]:
-    """The run to go on with or to start, and the complete one before it."""
+    """Return the run to go on with or to start, and the complete one before it."""
     before = None
     for run in runs_of(name):
         if not run.is_complete(store):

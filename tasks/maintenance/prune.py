@@ -24,7 +24,7 @@ import pyarrow.compute as pc
 
 from safety.verdict import Reason
 from tasks.catalogue.catalogue import Catalogue, outcomes_in, read_catalogue, with_rows
-from tasks.catalogue.catalogue_edit import PRUNING, Edit, named
+from tasks.catalogue.catalogue_edit import PRUNING, CatalogueEdit, named
 from tasks.catalogue.retire import SHOWABLE
 from tasks.errors import RequestError
 from tasks.ledger.plan import PLANNED_FROM
@@ -109,7 +109,7 @@ def prune(
     if dry_run:
         with process.threads() as pool:
             return _found(store, catalogue, Age.of(kept_for), statuses, pool)
-    edit = Edit(store, PRUNING, process)
+    edit = CatalogueEdit(store, PRUNING, process)
     edit.come_in()
     try:
         with process.threads() as pool:
@@ -137,7 +137,7 @@ def strike(store: Store, name: str, process: Process | None = None) -> str:
         raise RequestError(f"No process called {name} edits {store.uri}. There is {there}.")
     if process.is_alive(editors[name].owner):
         raise RequestError(f"{editors[name].sentence} is alive: end it, or wait for it.")
-    Edit(store, PRUNING, process, name).leave()
+    CatalogueEdit(store, PRUNING, process, name).leave()
     return editors[name].sentence
 
 
@@ -197,7 +197,7 @@ def _found(store: Store, catalogue: Catalogue, age: Age, statuses: frozenset[Ret
 def _old_runs(
     store: Store, catalogue: Catalogue, runs: dict[str, list[ListedObject]], age: Age, pool: Executor
 ) -> list[str]:
-    """The runs that go: those of a command go together, because it looks for them one after the other.
+    """Return the runs that go: those of a command go together, because it looks for them one after the other.
 
     Raises:
         RequestError: if one of them knew a newer catalogue than this one.
@@ -236,7 +236,7 @@ def _old_runs(
 
 
 def _keeps(table: pa.Table, statuses: frozenset[Retry]) -> pa.ChunkedArray:
-    """A mask of the rows that keep their masters."""
+    """Return a mask of the rows that keep their masters."""
     given = pc.is_in(table.column("status"), value_set=pa.array([*statuses], pa.string()))
     showable = pc.is_in(table.column("reason"), value_set=pa.array(SHOWABLE, pa.string()))
     unjudged = pc.and_(table.column("retryable"), pc.not_equal(table.column("status"), Status.FAILED))
@@ -244,7 +244,7 @@ def _keeps(table: pa.Table, statuses: frozenset[Retry]) -> pa.ChunkedArray:
 
 
 def _strays(store: Store, key: str, objects: list[ListedObject]) -> list[ListedObject]:
-    """Objects of a key that its master's record doesn't name: somebody who was second was killed."""
+    """Return objects of a key that its master's record doesn't name: somebody who was second was killed."""
     if len(objects) <= WHOLE_MASTER:
         return []
     try:
@@ -258,7 +258,7 @@ def _strays(store: Store, key: str, objects: list[ListedObject]) -> list[ListedO
 
 
 def _without_addresses(table: pa.Table, left: dict[str, set[str]]) -> pa.Table:
-    """The catalogue's rows; those whose picture was deleted from where it lay have no address any more.
+    """Return the catalogue's rows; those whose picture was deleted from where it lay have no address any more.
 
     Args:
         left: the keys of what is left in a place that isn't published.
@@ -296,7 +296,7 @@ def _by(listed: Iterable[ListedObject], name: Callable[[str], str | None]) -> di
 
 
 def key_of(path: str) -> str | None:
-    """The key that an object was made for; None of one that isn't packshot's."""
+    """Return the key that an object was made for; None of one that isn't packshot's."""
     match = OURS.fullmatch(path)
     return None if match is None else match[2]
 
@@ -307,11 +307,11 @@ def _run(path: str) -> str | None:
 
 
 def _command(run: str) -> str:
-    """What the runs of a command share: see `tasks.ledger.run.runs_of`."""
+    """Return what the runs of a command share: see `tasks.ledger.run.runs_of`."""
     return run.partition(".")[0]
 
 
 def _whole(path: str) -> str:
-    """The path that the catalogue names of a publication that an object belongs to."""
+    """Return the path that the catalogue names of a publication that an object belongs to."""
     parts = path.split("/")
     return path if len(parts) == 3 else "/".join([*parts[:3], COMPOSITE])

@@ -21,14 +21,15 @@ import pyarrow.parquet as pq
 
 from safety.pictures.profile import Profile, ProfileError
 from tasks.catalogue.catalogue import PATH, Catalogue, UnreadableCatalogue, content_of, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit, living, strike_command
+from tasks.catalogue.catalogue_edit import CatalogueEdit, living, strike_command
 from tasks.catalogue.duplicates import settle_duplicates
 from tasks.catalogue.retire import left_behind, retired
 from tasks.catalogue.row_versions import Merged, merge
 from tasks.errors import RequestError
-from tasks.kinds.registry import kinds_of_fields
-from tasks.lane.record import Record, TextColumn
-from tasks.ledger.decision import Decisions, Ruling, subject_of, text_of
+from tasks.job import names_in
+from tasks.kinds.registry import all_kinds, kinds_of_fields
+from tasks.lane.outcome_recorder import OutcomeRecorder, TextColumn
+from tasks.ledger.decision import DecisionHistory, Decisions, subject_of, text_of
 from tasks.ledger.plan import PLANNED_FROM, UNLIKE_OTHERS
 from tasks.ledger.run import Run, read_ledgers
 from tasks.maintenance.prune import has_no_name_of_its_own, key_of, leftovers, published
@@ -81,7 +82,7 @@ class Past:
         return max(self.committed_as or 0, self.planned_from or 0)
 
     @property
-    def asking(self) -> list[str]:
+    def profiles_unlike_others(self) -> list[str]:
         """The profiles of its rows that allow no picture like another one's."""
         if self.unlike_others is not None:
             return list(json.loads(self.unlike_others))
@@ -93,9 +94,9 @@ class Past:
         ledgers = pa.concat_tables([LEDGER.empty_table(), *read_ledgers(store, self.ledgers, pool)])
         models = [*ledgers.column("model").slice(0, 1).to_pylist(), ""]  # of a job.json that doesn't say it yet
         # Jobs of before don't say where their rows' texts stand, but their fields say of which kind they are.
-        kind = kinds_of_fields(self.job.get("job", {}))[0]
+        kind = kinds_of_fields(names_in([kind.job for kind in all_kinds()], self.job.get("job", {})))[0]
         column: TextColumn = self.job.get("text_column", kind.text_column)
-        record = Record(self.run.id, str(self.job.get("model", models[0])), column)
+        record = OutcomeRecorder(self.run.id, str(self.job.get("model", models[0])), column)
         return pa.concat_tables([ledgers, record.bad(self.plan, self.planned_at)])
 
 
@@ -129,7 +130,7 @@ def rebuild(store: Store, process: Process | None = None) -> Rebuilt:
             whole = stacked([before.table, followed])
             return _without_duplicates(whole, runs, decided)
 
-        edit = Edit(store, DOING, process, from_before=any(past.planned_from is None for past in runs))
+        edit = CatalogueEdit(store, DOING, process, from_before=any(past.planned_from is None for past in runs))
         after = edit.commit(change)
         strays = [one for one in leftovers(store, published(store)) if _may_go(store, one)]
         list(pool.map(lambda one: store.delete(one.path), strays))
@@ -137,7 +138,7 @@ def rebuild(store: Store, process: Process | None = None) -> Rebuilt:
 
 
 def _runs(store: Store, pool: Executor) -> Iterable[Past]:
-    """The runs that have a plan, in no order."""
+    """Give the runs that have a plan, in no order."""
     ledgers: dict[str, list[str]] = {}
     for one in store.listing("runs"):
         _, run, *file = one.path.split("/")
@@ -199,7 +200,7 @@ def _begin(store: Store, highest: int, process: Process) -> None:
 
 
 def _rows(store: Store, runs: Iterable[Past], decided: dict[str, int], pool: Executor) -> pa.Table:
-    """The rows of all runs, as one after another left them.
+    """Return the rows of all runs, as one after another left them.
 
     What a person rejected is that, and isn't withdrawn because its row left the manifest, whichever came first.
     """
@@ -224,7 +225,7 @@ def _rows(store: Store, runs: Iterable[Past], decided: dict[str, int], pool: Exe
 
 
 def _decided(listed: Iterable[ListedObject]) -> dict[str, int]:
-    """How many decisions there are on each subject that anybody decided on."""
+    """Return how many decisions there are on each subject that anybody decided on."""
     numbers: dict[str, int] = {}
     for one in listed:
         subject = one.path.split("/")[-2]
@@ -233,7 +234,7 @@ def _decided(listed: Iterable[ListedObject]) -> dict[str, int]:
 
 
 def _followed(store: Store, rows: pa.Table, decided: dict[str, int], pool: Executor) -> pa.Table:
-    """The rows as people decided on them, one decision after another, as they came."""
+    """Return the rows as people decided on them, one decision after another, as they came."""
     for number in range(1, max(decided.values(), default=0) + 1):
         reviews = Reviews(_First(store, number), pool)
         rows = reviews.follow(rows, _are_decided_on(rows, decided, number))
@@ -247,21 +248,21 @@ class _First(Decisions):
         super().__init__(store)
         self.number = number
 
-    def on(self, key: str, text: str) -> Ruling:
-        """See `Decisions`; only the first ones count."""
-        ruling = super().on(key, text)
-        return replace(ruling, decisions=ruling.decisions[: self.number])
+    def on(self, key: str, text: str) -> DecisionHistory:
+        """Return what was decided, as `Decisions` does; only the first ones count."""
+        history = super().on(key, text)
+        return replace(history, decisions=history.decisions[: self.number])
 
 
 def _are_decided_on(rows: pa.Table, decided: dict[str, int], number: int = 1) -> pa.ChunkedArray:
-    """A mask of the rows on which people decided so often."""
+    """Return a mask of the rows on which people decided so often."""
     some = rows.select(["key", "prompt", "caption"]).to_pylist() if decided else [{}] * rows.num_rows
     mask = [bool(row) and decided.get(subject_of(row["key"], text_of(row)), 0) >= number for row in some]
     return pa.chunked_array([pa.array(mask, pa.bool_())])
 
 
 def _without_duplicates(rows: pa.Table, runs: Iterable[Past], decided: dict[str, int]) -> pa.Table:
-    """The rows with duplicates settled among those of each run; then again where people decided since.
+    """Return the rows with duplicates settled among those of each run; then again where people decided since.
 
     A person's answer settles those of the run that the row came from, and that may have been the last word on them.
     """
@@ -269,7 +270,7 @@ def _without_duplicates(rows: pa.Table, runs: Iterable[Past], decided: dict[str,
     for past in [*runs, *(past for past in runs if past.run.id in last_word)]:
         places = pc.index_in(past.plan.column("id"), value_set=rows.column("id").combine_chunks()).drop_null()
         mine = rows.take(places)
-        settled = settle_duplicates(mine, past.asking)
+        settled = settle_duplicates(mine, past.profiles_unlike_others)
         if settled is not mine:
             others = pc.invert(pc.is_in(rows.column("id"), value_set=mine.column("id").combine_chunks()))
             rows = pa.concat_tables([rows.filter(others), settled])
@@ -277,7 +278,7 @@ def _without_duplicates(rows: pa.Table, runs: Iterable[Past], decided: dict[str,
 
 
 def _is_unlike_others(profile: str) -> bool:
-    """Whether a profile that a plan of before names allows no picture like another one's, if that is known here."""
+    """Say whether a profile that a plan of before names allows no picture like another one's, if that is known here."""
     try:
         return Profile.load(profile).unlike_others
     except ProfileError:
@@ -285,6 +286,6 @@ def _is_unlike_others(profile: str) -> bool:
 
 
 def _may_go(store: Store, listed: ListedObject) -> bool:
-    """Whether nothing is lost with a publication: from before there were masters, it may be all that there is."""
+    """Say whether nothing is lost with a publication: from before there were masters, it may be all that there is."""
     key = key_of(listed.path)
     return key is not None and (not has_no_name_of_its_own(listed.path) or store.exists(record_path(key)))

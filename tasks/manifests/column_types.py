@@ -115,7 +115,7 @@ def _stacked(columns: Sequence[pa.ChunkedArray], name: str) -> pa.ChunkedArray:
 
 
 def _both(one: pa.DataType, other: pa.DataType) -> list[pa.DataType]:
-    """The types that may hold the values of both, which are plain."""
+    """Return the types that may hold the values of both, which are plain."""
     types = pa.types
     if one.equals(other) or types.is_null(other):
         return [one]
@@ -163,7 +163,7 @@ def _numbers(one: pa.DataType, other: pa.DataType) -> list[pa.DataType]:
 
 
 def _digits(kind: pa.DataType) -> int:
-    """How many digits a number may have before its point."""
+    """Return how many digits a number may have before its point."""
     if pa.types.is_decimal(kind):
         return int(kind.precision - kind.scale)
     return DIGITS[kind.bit_width] + int(kind.equals(pa.uint64()))
@@ -218,7 +218,7 @@ def _lists(one: pa.DataType, other: pa.DataType) -> list[pa.DataType]:
 
 
 def _side_by_side(options: Sequence[Sequence[pa.DataType]]) -> list[tuple[pa.DataType, ...]]:
-    """The likeliest of each, and the last of each, which holds most."""
+    """Return the likeliest of each, and the last of each, which holds most."""
     if not all(options):
         return []
     return list(dict.fromkeys([tuple(each[0] for each in options), tuple(each[-1] for each in options)]))

@@ -47,7 +47,7 @@ class Fetched:
 
 
 def plain_address(address: str) -> str:
-    """A manifest's address as it is read: `s3://…` or a path.
+    """Return a manifest's address as it is read: `s3://…` or a path.
 
     Raises:
         ManifestError: if it is of a kind that isn't read; the message says what to write.
@@ -78,7 +78,7 @@ def is_parquet_name(name: str) -> bool:
 
 
 def fetch_manifest(address: str, folder: Path) -> Fetched:
-    """The manifest's files; those of a bucket are downloaded into `folder`.
+    """Return the manifest's files; those of a bucket are downloaded into `folder`.
 
     In a folder, what is called as Parquet files are is read, and what has no suffix and begins as they do. Names that
     begin with a dot or an underscore belong to nobody: whoever writes the others puts its own notes there.
@@ -115,7 +115,7 @@ def _of_disk(address: str, plain: str) -> Fetched:
 
 
 def _walked(address: str, path: Path) -> list[str]:
-    """The names of all files below a folder, relative to it, but for those that are nobody's; links aren't followed."""
+    """Return the names of all files below a folder, relative to it, but for nobody's; links aren't followed."""
 
     def refuse(error: OSError) -> None:
         raise ManifestError(f"The manifest {address} can't be read: {error.filename}: {error.strerror}.") from error
@@ -190,7 +190,7 @@ def _whole_folder(
     *,
     named_by: str = "",
 ) -> Fetched:
-    """The Parquet files among these names, each where `place` has it; `head` gives the first bytes of one.
+    """Return the Parquet files among these names, each where `place` has it; `head` gives the first bytes of one.
 
     `named_by` stands before their names where sentences speak of them; without it they are named by their paths.
     """
@@ -220,7 +220,7 @@ def _is_nobodys(name: str) -> bool:
 
 
 def _partitions(names: Sequence[str]) -> list[dict[str, pa.Scalar]]:
-    """What the folders `brand=nike/` in each name say, in the types that pyarrow infers: numbers where all are."""
+    """Return what the folders `brand=nike/` in each name say, as pyarrow infers types: numbers where all are."""
     said = [
         {unquote(key): unquote(value) for key, _, value in (part.partition("=") for part in folders if "=" in part)}
         for folders in (name.split("/")[:-1] for name in names)
@@ -263,6 +263,6 @@ def _some(names: Sequence[str]) -> str:
 
 
 def _advice(names: Sequence[str]) -> str:
-    """What the first of these files may be, which could be made a manifest."""
+    """Return what the first of these files may be, which could be made a manifest."""
     kinds = [kind for name in names if (kind := what_it_is(name, b""))]
     return f" ({kinds[0]}: write it as Parquet)" if kinds else ""

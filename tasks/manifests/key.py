@@ -16,7 +16,7 @@ KEY_VERSION = 1  # goes up when the engine changes what it draws for the same re
 
 
 def digest(value: Any) -> str:
-    """SHA-256 of a value's canonical JSON, in hex."""
+    """Return SHA-256 of a value's canonical JSON, in hex."""
     return hashlib.sha256(CANONICAL(value).encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -43,7 +43,7 @@ class Maker:
         return additions | self.finish
 
     def key(self, row: Row, seed: int, *, label: str | None = None) -> str:
-        """The key of what a row asks for, made from `seed`: 64 hex digits.
+        """Return the key of what a row asks for, made from `seed`: 64 hex digits.
 
         `label` is the visible one that the row's profile wants drawn into the picture.
         """
@@ -66,17 +66,17 @@ class Maker:
 
 
 def seed_of(job_seed: int, row_id: str) -> int:
-    """The seed of a row that names none: its own, and the same whatever else the manifest holds."""
+    """Return the seed of a row that names none: its own, and the same whatever else the manifest holds."""
     return int(digest(["seed", job_seed, row_id])[:8], 16)
 
 
 def reseed(seed: int, attempt: int) -> int:
-    """The seed of a later attempt at a rejected picture: the same seed would make the same picture again."""
+    """Return the seed of a later attempt at a rejected picture: the same seed would make the same picture again."""
     return seed if attempt == 1 else int(digest(["reseed", seed, attempt])[:8], 16)
 
 
 def judgement(policy: str, clip: str, profile: str, others: Mapping[str, str]) -> str:
-    """Names who judges a picture: digests of policy, CLIP, profile and other classifiers in one, 16 hex digits.
+    """Name who judges a picture: digests of policy, CLIP, profile and other classifiers in one, 16 hex digits.
 
     Where there are no others, it is as if there could be none.
     """

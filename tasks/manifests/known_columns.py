@@ -10,7 +10,7 @@ import math
 import re
 import uuid
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any
 
@@ -19,8 +19,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tasks.manifests.column_types import Lossy, cast, is_binary, is_text, plain
+from tasks.manifests.row_error import Problem, RowFault
 
-PROBLEM = "packshot:problem"  # the column of a batch that says what is wrong with a row, a sentence
+PROBLEM = "packshot:problem"  # the column of a batch that says what is wrong with a row: a `Problem`
+PROBLEM_TYPE = pa.struct({field.name: pa.large_string() for field in fields(Problem)})
 UNKNOWN = (ValueError, OverflowError, KeyError, pa.ArrowException)  # what Python says of values that it can't hold
 EXACT = 2**53  # up to which every whole number is a double
 LARGEST = 2**63 - 1  # that a column of whole numbers holds
@@ -40,11 +42,11 @@ class Columns:
 
     @property
     def known(self) -> tuple[str, ...]:
-        """All of them."""
+        """Every column that the job reads, whatever it holds."""
         return (*self.text, *self.whole, *self.real, *self.image)
 
     def wanted(self, column: str) -> str:
-        """What a column holds, for people."""
+        """Return what a column holds, for people."""
         if column in self.image:
             return "text or bytes"
         if column == "id":
@@ -52,7 +54,7 @@ class Columns:
         return "text" if column in self.text else "whole numbers" if column in self.whole else "numbers"
 
     def fits(self, column: str, kind: pa.DataType) -> bool:
-        """Whether a column of this type can be read."""
+        """Say whether a column of this type can be read."""
         kind = plain(kind)
         if pa.types.is_null(kind):
             return column != "id"
@@ -63,7 +65,7 @@ class Columns:
         return _is_number(kind) or _is_word(kind)
 
     def is_number_as_text(self, column: str, kind: pa.DataType) -> bool:
-        """Whether a column of this type holds numbers, if it does, as they are written."""
+        """Say whether a column of this type holds numbers, if it does, as they are written."""
         return column in (*self.whole, *self.real) and _is_word(plain(kind))
 
 
@@ -82,10 +84,10 @@ PICTURES = Columns(
 
 @dataclass(frozen=True)
 class Read:
-    """A known column as rows read it, and what is wrong with rows of it: sentences by their numbers."""
+    """A known column as rows read it, and what is wrong with rows of it, by their numbers."""
 
     values: pa.Array
-    problems: dict[int, str] = field(default_factory=dict)
+    problems: dict[int, Problem] = field(default_factory=dict)
 
 
 def read_known(columns: Columns, name: str, array: pa.Array) -> Read:
@@ -116,7 +118,7 @@ def read_text(name: str, array: pa.Array) -> Read:
         array = pc.if_else(pa.array(_mask(len(array), broken)), None, _cast(array, pa.large_binary()))
     return Read(
         _cast(_cast(array, plain(array.type)), pa.large_string()),
-        dict.fromkeys(broken, f"The {name} isn't text in UTF-8."),
+        dict.fromkeys(broken, Problem(name, RowFault.ENCODING, f"The {name} isn't text in UTF-8.")),
     )
 
 
@@ -178,24 +180,26 @@ def _written(name: str, array: pa.Array, *, is_whole: bool) -> Read:
     return Read(values.take(texts.indices), problems | read.problems)
 
 
-def _number(name: str, text: str, *, is_whole: bool) -> tuple[float | None, str | None]:
-    """The number that is written, if any is, and what is wrong with a text that says something else."""
+def _number(name: str, text: str, *, is_whole: bool) -> tuple[float | None, Problem | None]:
+    """Return the number that is written, if any is, and what is wrong with a text that says something else."""
     text = text.strip()
     if not text or text.lower() == "nan":
         return None, None
     if len(text) > LONGEST_SHOWN or not WRITTEN.fullmatch(text):
         shown = text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
         wanted = "a whole number" if is_whole else "a number"
-        return None, f"{name.capitalize()} is {shown!r}; it should be {wanted}."
+        return None, Problem(name, RowFault.NO_NUMBER, f"{name.capitalize()} is {shown!r}; it should be {wanted}.")
     if not is_whole:
         return float(text), None
     value = _from_decimal(Decimal(text))
     return (None, _not_whole(name, value)) if isinstance(value, Decimal) else (value, None)
 
 
-def _not_whole(name: str, value: float | Decimal) -> str:
-    large = f" of at most {LARGEST}" if abs(float(value)) > LARGEST else ""
-    return f"{name.capitalize()} is {value}; it should be a whole number{large}."
+def _not_whole(name: str, value: float | Decimal) -> Problem:
+    is_large = abs(float(value)) > LARGEST
+    most = f" of at most {LARGEST}" if is_large else ""
+    sentence = f"{name.capitalize()} is {value}; it should be a whole number{most}."
+    return Problem(name, RowFault.TOO_LARGE if is_large else RowFault.NO_NUMBER, sentence)
 
 
 def _from_decimal(value: Decimal | None) -> int | Decimal | None:
@@ -212,7 +216,7 @@ def _real(name: str, array: pa.Array) -> Read:
 
 
 def _picture(name: str, array: pa.Array) -> Read:
-    """A struct of a picture's bytes and path, as Hugging Face datasets store pictures."""
+    """Return a struct of a picture's bytes and path, as Hugging Face datasets store pictures."""
     path = read_text(name, pc.struct_field(array, "path"))
     content = _cast(pc.struct_field(array, "bytes"), pa.large_binary())
     values = pa.StructArray.from_arrays([content, path.values], ["bytes", "path"], mask=array.is_null())
@@ -221,12 +225,12 @@ def _picture(name: str, array: pa.Array) -> Read:
 
 def problems_of(read: Iterable[Read], rows: int) -> pa.Array:
     """Return the column that says of each row what is wrong with it first; null where nothing is."""
-    problems: dict[int, str] = {}
+    problems: dict[int, Problem] = {}
     for one in read:
         problems = {**one.problems, **problems}
     if not problems:
-        return pa.nulls(rows, pa.large_string())
-    return pa.array([problems.get(row) for row in range(rows)], pa.large_string())
+        return pa.nulls(rows, PROBLEM_TYPE)
+    return pa.array([asdict(problems[row]) if row in problems else None for row in range(rows)], PROBLEM_TYPE)
 
 
 def texts(name: str, array: pa.Array) -> Read:
@@ -234,14 +238,15 @@ def texts(name: str, array: pa.Array) -> Read:
     kind = plain(array.type)
     if is_text(kind) or pa.types.is_null(kind):
         return read_text(name, array)
-    problems: dict[int, str] = {}
+    problems: dict[int, Problem] = {}
     values: list[str | None] = []
     for number, value in enumerate(_cast(array, kind)):
         try:
             values.append(_text(value))
         except UNKNOWN:
             values.append(None)
-            problems[number] = f"The value of the column {name!r} can't be written as text, which the template needs."
+            sentence = f"The value of the column {name!r} can't be written as text, which the template needs."
+            problems[number] = Problem(name, RowFault.NO_TEXT, sentence)
     return Read(pa.array(values, pa.large_string()), problems)
 
 
@@ -257,7 +262,7 @@ def _text(scalar: pa.Scalar) -> str | None:
 
 
 def _cast(array: pa.Array, to: pa.DataType) -> pa.Array:
-    """An array in a type that surely holds its values."""
+    """Return an array in a type that surely holds its values."""
     try:
         return cast(array, to)
     except Lossy as error:
@@ -283,7 +288,7 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _is_word(kind: pa.DataType) -> bool:
-    """Whether a type is text, or the bytes of texts."""
+    """Say whether a type is text, or the bytes of texts."""
     return is_text(kind) or (is_binary(kind) and not pa.types.is_fixed_size_binary(kind))
 
 
@@ -293,7 +298,7 @@ def _is_uuid(kind: pa.DataType) -> bool:
 
 
 def _is_picture(kind: pa.DataType) -> bool:
-    """Whether a type is {bytes, path}, as Hugging Face datasets store pictures."""
+    """Say whether a type is {bytes, path}, as Hugging Face datasets store pictures."""
     if not pa.types.is_struct(kind):
         return False
     fields = {field.name: field.type for field in kind}
@@ -304,6 +309,6 @@ def _is_picture(kind: pa.DataType) -> bool:
 
 
 def holds_bytes(kind: pa.DataType) -> bool:
-    """Whether a column of pictures holds them itself, in part at least."""
+    """Say whether a column of pictures holds them itself, in part at least."""
     kind = plain(kind)
     return is_binary(kind) or _is_picture(kind)

@@ -16,6 +16,7 @@ from tasks.manifests.column_types import Lossy, cast, holding, plain
 from tasks.manifests.fetch import Fetched
 from tasks.manifests.known_columns import PROBLEM, PROMPTS, Columns, holds_bytes, problems_of, read_id, read_known
 from tasks.manifests.manifest_file import ManifestError, ManifestFile, brief, damaged
+from tasks.manifests.row_error import Problem
 from tasks.outcome import CATALOGUE_SCHEMA, RENAMED
 
 ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -45,7 +46,7 @@ class Manifest:
         return pa.schema([field for field in self.schema if field.name not in self.columns.known])
 
     def batches(self, columns: Sequence[str] | None = None, rows: int | None = None) -> Iterator[pa.RecordBatch]:
-        """The rows in order, a few thousand at a time: known columns as rows read them, carried ones, PROBLEM.
+        """Give the rows in order, a few thousand at a time: known columns as rows read them, carried ones, PROBLEM.
 
         `columns` are those to read, all by default; `rows` is how many at a time.
 
@@ -77,7 +78,7 @@ class Manifest:
         return pa.RecordBatch.from_pydict({**arrays, PROBLEM: problems})
 
     def column(self, name: str) -> Iterator[pa.Array]:
-        """A carried column as it is carried, in pieces.
+        """Give a carried column as it is carried, in pieces.
 
         Raises:
             ManifestError: where a page is damaged.
@@ -156,7 +157,7 @@ def _check_columns(schema: pa.Schema, name: str, columns: Columns, template_colu
 def _whole_schema(
     name: str, files: Sequence[ManifestFile], schemas: Sequence[pa.Schema], columns: Columns
 ) -> pa.Schema:
-    """The columns of all files, in the order of the first; carried ones in types that hold the values of all."""
+    """Return the columns of all files, in the order of the first; carried ones in types that hold the values of all."""
     first = schemas[0].names
     for file, schema in zip(files, schemas, strict=True):
         if differing := sorted(set(first) ^ set(schema.names)):
@@ -183,7 +184,7 @@ def _whole_schema(
 
 
 def _carried_type(name: str, column: str, files: Sequence[ManifestFile], kinds: Sequence[pa.DataType]) -> pa.DataType:
-    """The type in which a column is carried."""
+    """Return the type in which a column is carried."""
     for kind in holding(kinds):
         if kind.equals(plain(kinds[0])) and all(plain(one).equals(kind) for one in kinds):
             return kind
@@ -218,7 +219,7 @@ def _check_structure(file: ManifestFile, batch: pa.RecordBatch) -> None:
 
 
 def _check_ids(files: Sequence[ManifestFile], name: str) -> None:
-    """Null, unreadable and duplicate ids, over all files, in Arrow memory."""
+    """Refuse null, unreadable and duplicate ids, over all files, in Arrow memory."""
     chunks, starts, rows = [], [], 0
     for file in files:
         starts.append(rows)
@@ -228,7 +229,9 @@ def _check_ids(files: Sequence[ManifestFile], name: str) -> None:
             if read.problems:
                 row, problem = next(iter(read.problems.items()))
                 where = _numbered([rows + row], starts, files)
-                raise ManifestError(f"The manifest {name} can't be read in its column 'id', {where}: {problem}")
+                raise ManifestError(
+                    f"The manifest {name} can't be read in its column 'id', {where}: {problem.sentence}"
+                )
             chunks.append(read.values)
             rows += batch.num_rows
     ids = pa.chunked_array(chunks, pa.large_string())
@@ -247,23 +250,23 @@ def _check_ids(files: Sequence[ManifestFile], name: str) -> None:
 
 def _check_numbers(files: Sequence[ManifestFile], name: str, columns: Columns, column: str) -> None:
     """Refuse a column of texts, none of which is the number that is looked for there: it is about something else."""
-    example = ""
+    example: Problem | None = None
     for file in files:
         for batch in file.batches(BATCH_ROWS, [column]):
             _check_structure(file, batch)
             read = read_known(columns, column, batch.column(0))
             if read.values.null_count < batch.num_rows:
                 return
-            example = example or next(iter(read.problems.values()), "")
+            example = example or next(iter(read.problems.values()), None)
     if example:
         raise ManifestError(
-            f"The manifest {name} holds text in its column {column!r}, and in no row {columns.wanted(column)}: "
-            f"{example[0].lower()}{example[1:].rstrip('.')}, or the column be named otherwise to carry it."
+            f"The manifest {name} holds text in its column {column!r}, and in no row {columns.wanted(column)}. "
+            f"{example.sentence} To carry the column, name it otherwise."
         )
 
 
 def _numbered(rows: Sequence[int], starts: Sequence[int], files: Sequence[ManifestFile]) -> str:
-    """Row numbers as a person counts them in a file: from 0, as Parquet readers do."""
+    """Return row numbers as a person counts them in a file: from 0, as Parquet readers do."""
     if len(files) == 1:
         return f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))} (counted from 0)"
     places = []
@@ -274,13 +277,13 @@ def _numbered(rows: Sequence[int], starts: Sequence[int], files: Sequence[Manife
 
 
 def _near(schema: pa.Schema, columns: Columns) -> dict[str, str]:
-    """Columns that aren't known and are called like known ones, but for case, spaces and dashes, with those."""
+    """Return columns that aren't known and are called like known ones, but for case, spaces and dashes, with those."""
     known = {_bare(column): column for column in columns.known}
     return {name: known[_bare(name)] for name in schema.names if name not in columns.known and _bare(name) in known}
 
 
 def _shown(name: str) -> str:
-    """A column's name, in quotes where something in it can't be seen."""
+    """Return a column's name, in quotes where something in it can't be seen."""
     return name if name.isprintable() and " " not in name and name else repr(name)
 
 
@@ -307,6 +310,6 @@ def _digest(files: Sequence[ManifestFile]) -> str:
 
 
 def known_values(batch: pa.RecordBatch, columns: Columns) -> list[dict[str, Any]]:
-    """The columns that a job reads, and PROBLEM, as Python values: one dict a row of this batch."""
+    """Return the columns that a job reads, and PROBLEM, as Python values: one dict a row of this batch."""
     read = {*columns.known, PROBLEM}
     return batch.select([name for name in batch.schema.names if name in read]).to_pylist()  # type: ignore[no-any-return]

@@ -97,7 +97,7 @@ class ManifestFile:
         return pa.schema([*fields, *said]), file.metadata.num_rows, marked
 
     def _names(self, file: pq.ParquetFile) -> list[str]:
-        """The columns' names, without byte order marks before them."""
+        """Return the columns' names, without byte order marks before them."""
         names = file.schema_arrow.names
         return [name.lstrip(BOM) if name.lstrip(BOM) not in names else name for name in names]
 
@@ -163,10 +163,10 @@ def what_it_is(name: str, head: bytes) -> str | None:
 
 
 def damaged(file: str, error: Exception) -> ManifestError:
-    """The refusal of a file that can't be read to its end."""
+    """Return the refusal of a file that can't be read to its end."""
     return ManifestError(f"The manifest {file} is damaged: {brief(error)}")
 
 
 def brief(error: Exception) -> str:
-    """What a library said, in one line."""
+    """Return what a library said, in one line."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")[:200] + "."

@@ -39,7 +39,7 @@ def _in_store(address: str) -> list[list[str | int | None]]:
 
 
 def _may_be_read(name: str) -> bool:
-    """Whether a file of a folder may be one of the manifest's: see `tasks.manifests.fetch`."""
+    """Say whether a file of a folder may be one of the manifest's: see `tasks.manifests.fetch`."""
     *_, last = parts = name.split("/")
     return not any(part.startswith((".", "_")) for part in parts) and ("." not in last or is_parquet_name(last))
 

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tasks.errors import RequestError
+from tasks.manifests.known_columns import PROBLEM
 from tasks.manifests.manifest import ID
+from tasks.manifests.row_error import Problem, RowError, RowFault
 from tasks.outcome import FailureReason
 
 MAX_PROMPT_CHARACTERS = 20_000
@@ -34,6 +36,9 @@ class Row:
     image: str | None = None  # the address of a source picture, or of a control picture
     source: str | None = None  # SHA-256 of that picture's bytes, hex
     layers: int = 0
+    key: str = ""  # of what is made of it: this and what follows is known when it is planned
+    policy_fingerprint: str = ""  # names the policy, the classifiers and the profile
+    attempt: int = 0  # its number
 
     @property
     def shape(self) -> RowShape:
@@ -50,6 +55,14 @@ class BadRow:
     problem: str  # a sentence
     reason: str = FailureReason.BAD_VALUE
     retryable: bool = False
+    column: str = ""  # the one whose value is wrong, where a value is
+    fault: str = ""  # what is wrong with it: with the column, what rows are counted together by
+
+    @classmethod
+    def of(cls, row_id: str, prompt: str, error: RowError) -> BadRow:
+        """Return the row that fails of this error."""
+        problem = error.problem
+        return cls(row_id, prompt, problem.sentence, column=problem.column, fault=problem.fault)
 
     @property
     def is_unread(self) -> bool:
@@ -57,19 +70,30 @@ class BadRow:
         return self.retryable or self.reason == FailureReason.SOURCE_UNREACHABLE
 
 
+def check_read(values: Mapping[str, Any]) -> None:
+    """Refuse a row of which a value couldn't be read.
+
+    Raises:
+        RowError: as the manifest's reader noted it.
+    """
+    if (problem := values.get(PROBLEM)) is not None:
+        raise RowError(Problem(problem["column"], RowFault(problem["fault"]), problem["sentence"]))
+
+
 def check_id(row_id: str) -> None:
     """Refuse an id that couldn't stand in an address.
 
     Raises:
-        ValueError: with a sentence.
+        RowError: with a sentence.
     """
     if not ID.fullmatch(row_id):
         odd = re.search(r"[^A-Za-z0-9._-]", row_id)
         seen = f"has {odd[0]!r}" if odd else f"has {len(row_id)} characters"
-        raise ValueError(
+        sentence = (
             "The id should be 1 to 128 letters of A to Z and a to z, digits, dots, dashes or underscores; this one "
             f"{seen}."
         )
+        raise RowError(Problem("id", RowFault.CHARACTERS, sentence))
 
 
 def check_steps(steps: int | None, fewest_steps: int) -> None:
@@ -82,45 +106,48 @@ def check_steps(steps: int | None, fewest_steps: int) -> None:
         raise RequestError(f"The job is wrong: steps: this checkpoint's schedule takes at least {fewest_steps}.")
 
 
-def check_length(what: str, text: str) -> None:
+def check_length(column: str, text: str) -> None:
     """Refuse a text that no model would read to its end.
 
     Raises:
-        ValueError: with a sentence.
+        RowError: with a sentence.
     """
     if len(text) > MAX_PROMPT_CHARACTERS:
-        raise ValueError(f"The {what} has {len(text)} characters; at most {MAX_PROMPT_CHARACTERS} are read.")
+        sentence = f"The {column} has {len(text)} characters; at most {MAX_PROMPT_CHARACTERS} are read."
+        raise RowError(Problem(column, RowFault.TOO_LONG, sentence))
 
 
 def given_or(value: Any, default: Any) -> Any:
-    """A value, or the default where there is none."""
+    """Return a value, or the default where there is none."""
     return default if value is None else value
 
 
 def whole(values: Mapping[str, Any], name: str, default: int, allowed: range) -> int:
-    """A whole number of a row, or the default.
+    """Return a whole number of a row, or the default.
 
     Raises:
-        ValueError: with a sentence, if it isn't allowed.
+        RowError: with a sentence, if it isn't allowed.
     """
     value = given_or(values.get(name), default)
     if value not in allowed:
-        raise ValueError(f"{name.capitalize()} is {value}; it should lie between {allowed[0]} and {allowed[-1]}.")
+        sentence = f"{name.capitalize()} is {value}; it should lie between {allowed[0]} and {allowed[-1]}."
+        raise RowError(Problem(name, RowFault.OUT_OF_RANGE, sentence))
     return int(value)
 
 
 def guidance_of(values: Mapping[str, Any], default: float) -> float:
-    """The guidance of a row, or the default.
+    """Return the guidance of a row, or the default.
 
     Raises:
-        ValueError: with a sentence, if it isn't allowed.
+        RowError: with a sentence, if it isn't allowed.
     """
     value = float(given_or(values.get("guidance"), default))
     if not math.isfinite(value) or not 0 <= value <= 50:
-        raise ValueError(f"The guidance is {value}; it should lie between 0 and 50.")
+        sentence = f"The guidance is {value}; it should lie between 0 and 50."
+        raise RowError(Problem("guidance", RowFault.OUT_OF_RANGE, sentence))
     return value
 
 
 def profile_of(values: Mapping[str, Any], default: str) -> str:
-    """The profile of a row; where it says nothing, or nothing but spaces, the default."""
+    """Return the profile of a row; where it says nothing, or nothing but spaces, the default."""
     return (values.get("profile") or "").strip() or default

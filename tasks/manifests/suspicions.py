@@ -49,7 +49,7 @@ class Suspicion:
 
 
 def listed(ids: Sequence[str], rows: int) -> str:
-    """The first ids of so many rows, for people."""
+    """Return the first ids of so many rows, for people."""
     shown = [one if len(one) <= LONGEST_ID else f"{one[:LONGEST_ID]}…" for one in ids]
     return ", ".join(shown) + (", …" if rows > len(ids) else "")
 
@@ -89,7 +89,7 @@ def suspicions(manifest: Manifest) -> list[Suspicion]:
 
 
 def _kinds(where: str) -> list[tuple[str, Suspicion]]:
-    """What a text is searched for."""
+    """Return what a text is searched for."""
     return [
         (NOTHING, Suspicion(f"{where} that is 'nan', 'null' or the like, which is read as a word")),
         (HTML, Suspicion(f"{where} with HTML in it")),
@@ -149,7 +149,7 @@ def _repeated(
 
 
 def _hashes(column: pa.Array) -> np.ndarray:
-    """A number for each value; 0 for null."""
+    """Return a number for each value; 0 for null."""
     if pa.types.is_large_string(column.type):
         return np.fromiter((0 if one is None else hash(one) or 1 for one in column.to_pylist()), np.int64, len(column))
     numbers: np.ndarray = pc.fill_null(column, 0).to_numpy(zero_copy_only=False)

@@ -49,7 +49,7 @@ def _reading_end() -> int:
 
 
 def _let_go() -> None:
-    """After a fork: the children of the parent are none of this process', and mustn't live as long as it does."""
+    """Let go of the parent's children after a fork: they aren't this process's, and mustn't live as long as it does."""
     global _pipe, _opening
     _opening = threading.Lock()
     if _pipe is not None:

@@ -53,7 +53,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Card:
+class RowCard:
     """A row as the page shows it."""
 
     id: str
@@ -77,7 +77,7 @@ def write_report(store: Store, path: str, rows: pa.Table, summary: Summary) -> N
 
 
 def render_report(store: Store, mine: pa.Table, summary: Summary, *, up: str) -> str:
-    """The page as HTML: counts, causes, and a contact sheet with the reason under each refused picture.
+    """Return the page as HTML: counts, causes, and a contact sheet with the reason under each refused picture.
 
     `up` is the way from the page to the top of the store, `../../`, so that a store that was copied still shows its
     pictures.
@@ -97,20 +97,20 @@ def render_report(store: Store, mine: pa.Table, summary: Summary, *, up: str) ->
 
 
 def _furthest(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Rows that wait, the one furthest over a limit first."""
+    """Return rows that wait, the one furthest over a limit first."""
     return sorted(rows, key=lambda row: -max((over for _, over in row["asks"] or ()), default=0.0))
 
 
 def _spread(rows: pa.Table, most: int) -> pa.Table:
-    """At most so many rows, taken evenly from all of them."""
+    """Return at most so many rows, taken evenly from all of them."""
     if rows.num_rows <= most:
         return rows
     return rows.take(pa.array([index * rows.num_rows // most for index in range(most)]))
 
 
-def _card(store: Store, row: dict[str, Any], up: str) -> Card:
+def _card(store: Store, row: dict[str, Any], up: str) -> RowCard:
     layered = bool(row["uri"] and row["layer_uris"])
-    return Card(
+    return RowCard(
         id=row["id"],
         status=row["status"],
         reason=row["reason"],
@@ -127,7 +127,7 @@ def _card(store: Store, row: dict[str, Any], up: str) -> Card:
 
 
 def _strip(store: Store, row: dict[str, Any], up: str) -> Strip:
-    """A row's source and PSD beside its layers; from before there were masters, they lie in the composite's folder."""
+    """Return a row's source and PSD beside its layers; those from before masters lie in the composite's folder."""
     folder = _path(store, row["uri"].rpartition("/")[0])
     names = layer_names(len(row["layer_uris"]))
     try:
@@ -147,7 +147,7 @@ def _strip(store: Store, row: dict[str, Any], up: str) -> Strip:
 
 
 def _path(store: Store, uri: str) -> str:
-    """Where an object of this store lies in it."""
+    """Return where an object of this store lies in it."""
     return uri.removeprefix(store.uri).lstrip("/")
 
 

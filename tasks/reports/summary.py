@@ -123,7 +123,7 @@ class Summary:
         return [*left, *self.perhaps_dead]
 
     def document(self) -> dict[str, Any]:
-        """As `summary.json` holds it."""
+        """Return the summary as `summary.json` holds it."""
         return asdict(self)
 
 
@@ -181,7 +181,7 @@ def summarise(
 
 
 def _used(lane: dict[str, Any]) -> str:
-    """What a lane took of its device: see `models.memory.usage`."""
+    """Return what a lane took of its device: see `models.memory.usage`."""
 
     def beside(predicted: float | None, form: str) -> str:
         return "" if predicted is None else f" (predicted {predicted:{form}})"
@@ -204,7 +204,7 @@ def _worked(lane: dict[str, Any]) -> str:
 
 
 def _causes(mine: pa.Table) -> tuple[Cause, ...]:
-    """Reasons, the commonest first within a status."""
+    """Return reasons, the commonest first within a status."""
     refused = mine.filter(pc.is_valid(mine.column("reason")))
     grouped = refused.group_by(["status", "reason"]).aggregate([("id", "count"), ("message", "min")])
     order = [str(status) for status in Status]

@@ -7,7 +7,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 @cache
 def templates(package: str) -> Environment:
-    """The templates that lie in a package; they escape what they are given, and miss no name without an error."""
+    """Return the templates that lie in a package; they escape what they are given, and a missing name is an error."""
     return Environment(
         loader=PackageLoader(package, "."),
         autoescape=True,

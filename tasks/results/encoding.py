@@ -42,7 +42,7 @@ class Encoding:
         return None if self.lossless else self.quality
 
     def encode(self, pixels: np.ndarray, packet: bytes) -> bytes:
-        """The bytes of a picture (uint8 [height, width, 3]), with the marks of a packet of XMP."""
+        """Return the bytes of a picture (uint8 [height, width, 3]), with the marks of a packet of XMP."""
         image, buffer = Image.fromarray(pixels, "RGB"), io.BytesIO()
         mark = save_arguments(packet, self.format)
         match self.format:
@@ -56,7 +56,7 @@ class Encoding:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """The pixels of a stored picture, uint8 [height, width, 3].
+    """Return the pixels of a stored picture, uint8 [height, width, 3].
 
     Raises:
         ValueError: if the bytes are no whole picture of a format that packshot writes.
@@ -65,7 +65,7 @@ def decode(data: bytes) -> np.ndarray:
 
 
 def decode_rgba(data: bytes) -> np.ndarray:
-    """The same with straight alpha, uint8 [height, width, 4]; what has none is opaque."""
+    """Return the same with straight alpha, uint8 [height, width, 4]; what has none is opaque."""
     return _decode(data, "RGBA")
 
 

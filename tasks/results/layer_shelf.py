@@ -25,7 +25,7 @@ OPAQUE = 255
 
 
 @dataclass(frozen=True)
-class Layers:
+class LayeredPicture:
     """What was made of a source picture."""
 
     source: np.ndarray  # uint8 [height, width, 4]: the source picture at the size of the layers
@@ -40,7 +40,7 @@ class Layers:
 
 
 @dataclass(frozen=True)
-class Original:
+class LayerSource:
     """What layers were made of."""
 
     source: np.ndarray  # uint8 [height, width, 4], at the size of the layers
@@ -48,11 +48,11 @@ class Original:
 
 
 def layer_names(count: int) -> list[str]:
-    """What layers are called, bottom to top: "background", "layer 1", …; `layer n` is what n.png holds."""
+    """Return what layers are called, bottom to top: "background", "layer 1", …; `layer n` is what n.png holds."""
     return ["background", *(f"layer {index}" for index in range(1, count))][:count]
 
 
-class LayerShelf(Shelf[Layers]):
+class LayerShelf(Shelf[LayeredPicture]):
     """Layers, each an object, with the source picture at their size, `composite.png`, and `layers.psd` if it is wanted.
 
     The caption stands in the record of the master.
@@ -69,18 +69,18 @@ class LayerShelf(Shelf[Layers]):
         self.from_before, self.masters = from_before, Masters(store)
 
     def find(self, key: str) -> Master | None:
-        """See `Shelf`."""
+        """Return a key's master, as every `Shelf` does."""
         return find_master(self.store, key, extension="png", layered=True, from_before=self.from_before)
 
-    def read(self, master: Master) -> Layers:
-        """See `Shelf`."""
+    def read(self, master: Master) -> LayeredPicture:
+        """Return what a master holds, as every `Shelf` does."""
         original = self.original(master)
         layers = [self._picture(master, f"{number}.png") for number in range(len(master.layers))]
         if not layers or any(layer.shape != original.source.shape for layer in layers):
             raise ValueError("The stored layers are incomplete; remove their record to have them made again.")
-        return Layers(original.source, np.stack(layers), original.caption, self.masters.read(master, COMPOSITE))
+        return LayeredPicture(original.source, np.stack(layers), original.caption, self.masters.read(master, COMPOSITE))
 
-    def composite(self, key: str, contents: Layers) -> bytes:
+    def composite(self, key: str, contents: LayeredPicture) -> bytes:
         """Return `composite.png` as it is stored, or will be."""
         if contents.stored is not None:
             return contents.stored
@@ -89,7 +89,7 @@ class LayerShelf(Shelf[Layers]):
             whole, edits = over(whole, WHITE), [FLATTEN]
         return self._marked(whole, key, edits)
 
-    def original(self, master: Master) -> Original:
+    def original(self, master: Master) -> LayerSource:
         """Return what layers were made of.
 
         Raises:
@@ -97,10 +97,10 @@ class LayerShelf(Shelf[Layers]):
         """
         if SOURCE not in master.parts:
             raise ValueError("The stored layers have no source picture; remove their record to have them made again.")
-        return Original(self._picture(master, SOURCE), master.caption)
+        return LayerSource(self._picture(master, SOURCE), master.caption)
 
-    def keep(self, key: str, contents: Layers) -> tuple[Master, bool]:
-        """See `Shelf`."""
+    def keep(self, key: str, contents: LayeredPicture) -> tuple[Master, bool]:
+        """Make a master of results, as every `Shelf` does."""
         objects = {f"{n}.png": self._marked(layer, f"{key}.{n}") for n, layer in enumerate(contents.layers)}
         # The source is somebody's photograph, as far as anybody knows: it isn't marked as made by a model.
         objects[SOURCE] = encode(contents.source)
@@ -112,7 +112,7 @@ class LayerShelf(Shelf[Layers]):
         return self.masters.keep_or_find(key, "layers", objects, contents.caption)
 
     def said(self, master: Master) -> dict[str, Any]:
-        """See `Shelf`."""
+        """Return what an outcome says of a master, as every `Shelf` does."""
         return addressed(self.store, master) | {"format": "png"}
 
     def _marked(self, pixels: np.ndarray, number: str, edits: Sequence[str] = ()) -> bytes:
@@ -123,7 +123,7 @@ class LayerShelf(Shelf[Layers]):
 
 
 def encode(pixels: np.ndarray, packet: bytes | None = None) -> bytes:
-    """The PNG of a picture (uint8 [height, width, 3 or 4]), with the marks of a packet of XMP, if there is one."""
+    """Return the PNG of a picture, uint8 [height, width, 3 or 4], with the marks of a packet of XMP if there is one."""
     buffer = io.BytesIO()
     mark = save_arguments(packet, "png") if packet else {}
     Image.fromarray(pixels).save(buffer, "PNG", compress_level=PNG_LEVEL, **mark)

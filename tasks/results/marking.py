@@ -14,7 +14,7 @@ from safety.marks.provenance import Aigc, DigitalSourceType, xmp_packet
 
 @dataclass(frozen=True)
 class Marking:
-    """What a job says of marks; plain values, so that they can travel. The key itself stays in its file."""
+    """What a job says of marks; plain values, which lanes are sent. The key itself stays in its file."""
 
     aigc_producer: str | None = None
     certificate: str | None = None  # path of a PEM file
@@ -29,7 +29,7 @@ class Marking:
         return additions
 
     def open(self, source_type: DigitalSourceType) -> Marker:
-        """What marks pictures that were made in this way.
+        """Return what marks pictures that were made in this way.
 
         Raises:
             CredentialsError: if pictures can't be signed with this certificate and key.
@@ -59,11 +59,11 @@ class Marker:
         return tuple(marks)
 
     def packet(self, number: str, edits: Sequence[str] = ()) -> bytes:
-        """The XMP of the picture with this number: its key, or a part of it."""
+        """Return the XMP of the picture with this number: its key, or a part of it."""
         return xmp_packet(source_type=self.source_type, aigc=self._aigc(number), edits=edits)
 
     def signed(self, picture: bytes, format: str, edits: Sequence[str] = ()) -> bytes:  # noqa: A002
-        """A picture with content credentials, if the job has them.
+        """Return a picture with content credentials, if the job has them.
 
         Raises:
             CredentialsError: if it can't be signed any more.
@@ -73,7 +73,7 @@ class Marker:
         return self.signer.sign(picture, format, source_type=self.source_type, edits=edits)
 
     def find(self, picture: bytes, format: str, number: str) -> Marked:  # noqa: A002
-        """The marks in the bytes of the picture with this number."""
+        """Return the marks in the bytes of the picture with this number."""
         return find_marks(
             picture,
             format,

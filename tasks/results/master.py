@@ -27,7 +27,7 @@ Kind = Literal["images", "layers"]
 
 
 @dataclass(frozen=True)
-class Part:
+class MasterPart:
     """One object of a master."""
 
     path: str  # in the store
@@ -41,16 +41,16 @@ class Master:
 
     key: str
     kind: Kind
-    parts: Mapping[str, Part]  # by name: `picture.png`, or `0.png … n.png`, `composite.png`, …
+    parts: Mapping[str, MasterPart]  # by name: `picture.png`, or `0.png … n.png`, `composite.png`, …
     caption: str = ""  # that layers were made with, given or written
 
     @property
-    def main(self) -> Part:
+    def main(self) -> MasterPart:
         """The picture itself, or the composite of the layers."""
         return self.parts[COMPOSITE] if self.kind == "layers" else next(iter(self.parts.values()))
 
     @property
-    def layers(self) -> list[Part]:
+    def layers(self) -> list[MasterPart]:
         """The layers from the bottom to the top; none of a picture."""
         names = [name for name in self.parts if name.removesuffix(".png").isdigit()]
         return [self.parts[name] for name in sorted(names, key=lambda name: int(name.removesuffix(".png")))]
@@ -79,11 +79,11 @@ class Masters:
     def keep_or_find(
         self, key: str, kind: Kind, contents: Mapping[str, bytes], caption: str = ""
     ) -> tuple[Master, bool]:
-        """The same; say also whether what stands is what was to be kept."""
+        """Return the same; say also whether what stands is what was to be kept."""
         parts = {}
         for name, content in contents.items():
             sha256, size = sha256_of(content)
-            part = Part(part_path(key, name, sha256), sha256, size)
+            part = MasterPart(part_path(key, name, sha256), sha256, size)
             self.store.put_once(part.path, content, content_type=content_type(name))
             parts[name] = part
         ours = Master(key, kind, parts, caption)
@@ -147,7 +147,7 @@ def damaged(uri: str) -> str:
     return f"{uri} isn't what was written there: its SHA-256 differs. Restore it, or remove its record and it."
 
 
-def copy_of(store: Store, part: Part, to: str) -> None:
+def copy_of(store: Store, part: MasterPart, to: str) -> None:
     """Copy an object of a master to a name that is used once.
 
     Raises:
@@ -164,7 +164,7 @@ def copy_of(store: Store, part: Part, to: str) -> None:
 def _read(content: bytes, uri: str) -> Master:
     try:
         fields = json.loads(content)
-        parts = {str(name): Part(**part) for name, part in fields["parts"].items()}
+        parts = {str(name): MasterPart(**part) for name, part in fields["parts"].items()}
         master = Master(fields["key"], fields["kind"], parts, fields["caption"])
         whole = bool(parts) and (master.kind == "images" or (master.kind == "layers" and COMPOSITE in parts))
     except (ValueError, TypeError, KeyError, AttributeError):

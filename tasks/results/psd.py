@@ -43,7 +43,7 @@ CHANNELS = {
 
 
 def psd(layers: np.ndarray, composite: np.ndarray, names: Sequence[str]) -> bytes:
-    """The bytes of a PSD: RGB, 8 bits a channel, layers in normal mode, and the mark that a model made them (XMP).
+    """Return the bytes of a PSD: RGB, 8 bits a channel, layers in normal mode, and the mark of a model's work (XMP).
 
     A layer is stored as the box of its visible pixels, at its place, and without the colour of invisible ones: nobody
     sees it, and it is what packs worst. The flattened picture is there for viewers that read nothing else; one that
@@ -118,7 +118,7 @@ def _layer(pixels: np.ndarray, name: str) -> tuple[LayerRecord, ChannelDataList]
 
 
 def _extent(marked: np.ndarray, *, axis: int) -> tuple[int, int]:
-    """From the first index along an axis where anything is marked to behind the last one; 0 and 0 where nothing is."""
+    """Return the first index along an axis where anything is marked, and the one behind the last; 0 and 0 for none."""
     indices = np.flatnonzero(marked.any(axis=1 - axis))
     return (int(indices[0]), int(indices[-1]) + 1) if indices.size else (0, 0)
 

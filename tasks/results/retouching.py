@@ -29,7 +29,7 @@ class Retouching:
         return {"fixes": fixes} if fixes else {}
 
     def fixed(self, pixels: np.ndarray) -> tuple[np.ndarray, list[str]]:
-        """A picture, uint8 [H, W, 3], with the fixes, and the names of those that changed something."""
+        """Return a picture, uint8 [H, W, 3], with the fixes, and the names of those that changed something."""
         done = []
         for name, is_used, fix in (
             (SNAP_WHITE, self.snap_white, snap_white),

@@ -45,21 +45,21 @@ class PictureShelf(Shelf[bytes]):
         self.masters = Masters(store)
 
     def find(self, key: str) -> Master | None:
-        """See `Shelf`."""
+        """Return a key's master, as every `Shelf` does."""
         return find_master(
             self.store, key, extension=self.encoding.extension, layered=False, from_before=self.from_before
         )
 
     def read(self, master: Master) -> bytes:
-        """See `Shelf`."""
+        """Return what a master holds, as every `Shelf` does."""
         return self.masters.read(master, next(iter(master.parts)))
 
     def keep(self, key: str, contents: bytes) -> tuple[Master, bool]:
-        """See `Shelf`."""
+        """Make a master of results, as every `Shelf` does."""
         return self.masters.keep_or_find(key, "images", {f"{PICTURE}.{self.encoding.extension}": contents})
 
     def said(self, master: Master) -> dict[str, Any]:
-        """See `Shelf`."""
+        """Return what an outcome says of a master, as every `Shelf` does."""
         return addressed(self.store, master) | {"format": self.encoding.format}
 
 

@@ -21,10 +21,10 @@ import pyarrow.parquet as pq
 from safety.pictures.profile import Profile, ProfileError
 from safety.verdict import Reason
 from tasks.catalogue.catalogue import Catalogue, outcomes_in, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit, tidy
+from tasks.catalogue.catalogue_edit import CatalogueEdit, tidy
 from tasks.catalogue.duplicates import settle_duplicates
 from tasks.errors import RequestError
-from tasks.ledger.decision import DONE, HELD, Answer, Decision, Decisions, Of, Ruling, readable, text_of
+from tasks.ledger.decision import DONE, HELD, Answer, Decision, DecisionHistory, Decisions, Of, readable, text_of
 from tasks.ledger.plan import UNLIKE_OTHERS
 from tasks.ledger.run import Run
 from tasks.outcome import Status
@@ -58,7 +58,7 @@ class Answered:
 
 
 def waiting(address: str) -> list[Waiting]:
-    """The rows of a store that wait for a person, in the catalogue's order.
+    """Return the rows of a store that wait for a person, in the catalogue's order.
 
     Raises:
         RequestError: if there is no catalogue.
@@ -109,7 +109,7 @@ def take_down(address: str, ids: Sequence[str], *, until_approved: bool, by: str
 
 
 def _probed(address: str) -> Store:
-    """A store that keeps its promises: an answer that is written down is one that the catalogue can follow."""
+    """Return a store that keeps its promises: an answer that is written down is one that the catalogue can follow."""
     store = open_store(address)
     store.probe()
     return store
@@ -149,7 +149,7 @@ def answer_for(
             followed = reviews.follow(before.table, pc.is_in(before.table.column("key"), value_set=keys))
             return followed if followed is before.table else _settled(followed, groups)
 
-        after = Edit(store, doing, process).commit(change).table
+        after = CatalogueEdit(store, doing, process).commit(change).table
     return [_answered(_row(after, row["id"], store), problems[row["id"]], by) for row in rows]
 
 
@@ -171,9 +171,9 @@ def _of(row: dict[str, Any]) -> Of:
     return "input" if row["status"] == Status.BLOCKED else "picture"
 
 
-def _check(row: dict[str, Any], answer: Answer, ruling: Ruling) -> None:
+def _check(row: dict[str, Any], answer: Answer, history: DecisionHistory) -> None:
     """Refuse an answer that nobody asked for. Where one was given before, more is said when it is written down."""
-    if row["reason"] == Reason.REVIEW or ruling.any:
+    if row["reason"] == Reason.REVIEW or history.any:
         return
     reason = f" ({row['reason']})" if row["reason"] else ""
     raise RequestError(
@@ -187,34 +187,34 @@ def _record(
     """Write an answer down, unless it stands already; return what is in its way, in a sentence."""
     of: Of = _of(row) if asked else "picture"
     text, asks = text_of(row), tuple(name for name, _ in row["asks"] or ())
-    ruling = decisions.on(row["key"], text)
+    history = decisions.on(row["key"], text)
     for _ in range(2):
-        if ruling.unreadable:
-            return f"What was decided before can't be read: {ruling.unreadable}."
-        no = ruling.rejection(of)
+        if history.unreadable:
+            return f"What was decided before can't be read: {history.unreadable}."
+        no = history.rejection(of)
         if answer == "approve" and no:
             return f"{no.sentence}. That is final: for another picture, change the row or retry it."
-        if no or _stands(answer, of, asks, ruling):
+        if no or _stands(answer, of, asks, history):
             return None
-        if asked and row["reason"] != Reason.REVIEW and not ruling.approval(of, ()):
+        if asked and row["reason"] != Reason.REVIEW and not history.approval(of, ()):
             return f"It doesn't wait for review any more: it is {row['status']}."
         decision = Decision(answer, of, asks, by, datetime.now(UTC), note, row["id"], row["key"])
         try:
-            decisions.add(decision, text, len(ruling.decisions))
+            decisions.add(decision, text, len(history.decisions))
         except Conflict:
             theirs = decisions.on(row["key"], text)
             if theirs.decisions and theirs.decisions[-1].answer != answer:
                 return f"{theirs.decisions[-1].sentence}, at the same moment. Look again."
-            ruling = theirs
+            history = theirs
             continue
         return None
     return "Others decide on it at this moment. Look again."
 
 
-def _stands(answer: Answer, of: Of, asks: Sequence[str], ruling: Ruling) -> bool:
-    """Whether this answer was given before, and counts still."""
-    held = ruling.hold(of) is not None
-    return (answer == "approve" and not held and ruling.approval(of, asks) is not None) or (answer == "hold" and held)
+def _stands(answer: Answer, of: Of, asks: Sequence[str], history: DecisionHistory) -> bool:
+    """Say whether this answer was given before, and counts still."""
+    held = history.hold(of) is not None
+    return (answer == "approve" and not held and history.approval(of, asks) is not None) or (answer == "hold" and held)
 
 
 def _answered(row: dict[str, Any], problem: str | None, by: str) -> Answered:
@@ -241,15 +241,15 @@ class _Group:
     """
 
     ids: pa.Array
-    asking: list[str]  # these profiles
+    unlike_others: list[str]  # these profiles
 
 
 def _settled(table: pa.Table, groups: Sequence[_Group]) -> pa.Table:
-    """The catalogue with duplicates settled; its rows stand in the order of their manifests."""
+    """Return the catalogue with duplicates settled; its rows stand in the order of their manifests."""
     for group in groups:
         places = pc.indices_nonzero(pc.is_in(table.column("id"), value_set=group.ids))
         mine = table.take(places)
-        settled = settle_duplicates(mine, group.asking)
+        settled = settle_duplicates(mine, group.unlike_others)
         if settled is not mine:
             order = np.arange(table.num_rows)
             order[places.to_numpy()] = table.num_rows + np.arange(len(places))
@@ -258,7 +258,7 @@ def _settled(table: pa.Table, groups: Sequence[_Group]) -> pa.Table:
 
 
 def _neighbours(store: Store, table: pa.Table, rows: list[dict[str, Any]], *, refuse: bool) -> list[_Group]:
-    """The rows of the runs that these ones came from, where their duplicates are to be settled.
+    """Return the rows of the runs that these ones came from, where their duplicates are to be settled.
 
     Raises:
         RequestError: if a run of an older packshot names a profile that can't be read here, and `refuse` is given.
@@ -275,12 +275,14 @@ def _neighbours(store: Store, table: pa.Table, rows: list[dict[str, Any]], *, re
             said, plan = None, table.filter(pc.equal(table.column("run"), run))
         names = [name for name in pc.unique(plan.column("profile")).drop_null().to_pylist() if name]
         try:
-            asking = json.loads(said) if said is not None else [name for name in names if _profile(name).unlike_others]
+            unlike_others = (
+                json.loads(said) if said is not None else [name for name in names if _profile(name).unlike_others]
+            )
         except RequestError:
             if refuse:
                 raise
             continue  # a picture may go without it; what it hid comes back with the next run
-        groups.append(_Group(plan.column("id").combine_chunks(), asking))
+        groups.append(_Group(plan.column("id").combine_chunks(), unlike_others))
     return groups
 
 

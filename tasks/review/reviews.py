@@ -45,20 +45,20 @@ class Reviews:
         )
 
     def _followed(self, row: dict[str, Any]) -> dict[str, Any]:
-        """A row as people decided on it; as it was, where nobody did."""
+        """Return a row as people decided on it; as it was, where nobody did."""
         said = _said(row)
         if said is None:
             return row
         of, verdict = said
-        ruling = self.decisions.on(row["key"], text_of(row))
-        verdict, decision = ruling.applied(of, verdict)
-        if decision is None and not ruling.unreadable:
+        history = self.decisions.on(row["key"], text_of(row))
+        verdict, decision = history.applied(of, verdict)
+        if decision is None and not history.unreadable:
             return row
         now = {
             **row,
             "reason": verdict.reason,
             "message": verdict.message,
-            "retryable": ruling.unreadable is not None,
+            "retryable": history.unreadable is not None,
             "asks": list(verdict.asks.items()),
             "reviewed_by": decision.by if decision else None,
             "reviewed_at": decision.at if decision else None,
@@ -77,18 +77,18 @@ def ends_waiting(decisions: Decisions, known: Known) -> bool:
 
 
 def touched(table: pa.Table) -> pa.ChunkedArray:
-    """A mask of the rows that wait for a person, or that a person decided on."""
+    """Return a mask of the rows that wait for a person, or that a person decided on."""
     by_people = pc.is_in(table.column("reason"), value_set=pa.array(BY_PEOPLE, pa.string()))
     return pc.or_(by_people, pc.is_valid(table.column("reviewed_by")))
 
 
 def to_be_made(decision: Decision) -> str:
-    """The message of a row whose input was approved."""
+    """Return the message of a row whose input was approved."""
     return f"{decision.sentence}; the next run does."
 
 
 def _said(row: dict[str, Any]) -> tuple[Of, Verdict] | None:
-    """What the policy said of a row, as far as people may have an answer to that."""
+    """Return what the policy said of a row, as far as people may have an answer to that."""
     scores, message = dict(row["scores"] or ()), row["message"]
     match row["status"], row["reason"]:
         case (Status.DONE, None) | (Status.REJECTED, Reason.DUPLICATE):  # which may be published again one day

@@ -17,7 +17,7 @@ KEPT = "sources:"  # before the hash of a picture that the manifest itself held
 
 
 @dataclass(frozen=True)
-class Original:
+class OriginalReference:
     """What a plan says of a picture."""
 
     address: str  # where a lane reads it
@@ -38,7 +38,7 @@ class Originals:
         """Begin another batch: what was held of the last one is let go."""
         self._held.clear()
 
-    def look(self, column: str, value: Any) -> Original:
+    def look(self, column: str, value: Any) -> OriginalReference:
         """Read the picture that `column` says in one row: its bytes, its address, or a struct of both.
 
         Raises:
@@ -52,7 +52,7 @@ class Originals:
         source = hashlib.sha256(data).hexdigest()
         if isinstance(image, bytes):
             self._held[source] = data
-        return Original(KEPT + source if isinstance(image, bytes) else image, source, size.width, size.height)
+        return OriginalReference(KEPT + source if isinstance(image, bytes) else image, source, size.width, size.height)
 
     def keep(self, row: Row) -> None:
         """Put a picture that the manifest holds where lanes can read it, once for all rows of a batch."""
@@ -62,12 +62,12 @@ class Originals:
 
 
 def kept_path(source: str) -> str:
-    """Where a picture that a manifest held lies in the store, by the hash of its bytes."""
+    """Return where a picture that a manifest held lies in the store, by the hash of its bytes."""
     return f"sources/{source[:2]}/{source}"
 
 
 def read_source(row: Row, sources: Sources, store: Store) -> bytes:
-    """The bytes of a planned row's picture.
+    """Return the bytes of a planned row's picture.
 
     Raises:
         SourceError: if it can't be read, or isn't any more what it was when the plan was made.

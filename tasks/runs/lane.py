@@ -21,16 +21,16 @@ from models.loading.loaded_once import loaded_once
 from models.lost_device import DeviceLost
 from tasks.judging.judges import Judges
 from tasks.kinds.registry import kind_named
+from tasks.lane.bounded_queue import BoundedQueue, QueueAbandoned
 from tasks.lane.classify import classify
 from tasks.lane.keep import keep
 from tasks.lane.lane_resources import LaneEngine, LaneResources
 from tasks.lane.lane_spec import LaneSpec
-from tasks.lane.record import Record
+from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.render import render
 from tasks.lane.screen import screen
 from tasks.lane.shard_queue import ShardSource
 from tasks.lane.stages import Classified, Rendered, Screened
-from tasks.lane.stream import Abandoned, Stream
 from tasks.ledger.decision import Decisions
 from tasks.ledger.faults import Faults, collected_faults
 from tasks.ledger.plan import Plan
@@ -64,7 +64,7 @@ def lane(number: int, spec: LaneSpec, shards: ShardSource) -> int:
     with (
         fetched_plan(spec, store) as plan,
         collected_faults(store, Run(spec.run), number) as faults,
-        Line(spec, store, plan, faults) as line,
+        LaneWorker(spec, store, plan, faults) as line,
     ):
         try:
             return line.work(shards)
@@ -91,13 +91,13 @@ def fetched_plan(spec: LaneSpec, store: Store) -> Iterator[Plan]:
         yield Plan(file, store.uri_of(path))
 
 
-class Line:
+class LaneWorker:
     """The stages of a lane and what they hold open between shards."""
 
     def __init__(self, spec: LaneSpec, store: Store, plan: Plan, faults: Faults) -> None:
         self.spec, self.store, self.plan, self.faults = spec, store, plan, faults
         self.kind = kind_named(spec.kind)
-        self.record = Record(spec.run, spec.model, self.kind.text_column)
+        self.recorder = OutcomeRecorder(spec.run, spec.model, self.kind.text_column)
         self.judges = Judges(spec.policy, spec.classifiers, spec.profiles, device=spec.hardware.device)
         self.decisions = Decisions(store)
         self.threads = ThreadPoolExecutor(2 * (SHARDS_BEHIND + 1) + 1, "stage")
@@ -110,14 +110,14 @@ class Line:
                 judges=self.judges,
                 decisions=self.decisions,
                 pool=self.pool,
-                record=self.record,
+                recorder=self.recorder,
                 engine=lambda: self.engine,
                 open=self.open,
             )
         )
         self.behind: deque[tuple[Future[Any], ...]] = deque()  # the stages that go on behind the rendering
 
-    def __enter__(self) -> Line:
+    def __enter__(self) -> LaneWorker:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -127,14 +127,14 @@ class Line:
 
     @loaded_once
     def engine(self) -> LaneEngine:
-        """The model, loaded when there is something to make."""
+        """Return the model, loaded when there is something to make."""
         self._give_up_reader()
         with losing_the_device():
             return self.kind.open_engine(self.spec)
 
     @loaded_once
     def reader(self) -> PromptEncoder:
-        """The model's text encoder alone, loaded when only stored rows are to be judged by it."""
+        """Return the model's text encoder alone, loaded when only stored rows are to be judged by it."""
         from models.loading.prompt_encoder import load_prompt_encoder
 
         spec = self.spec
@@ -148,7 +148,7 @@ class Line:
         )
 
     def _prompt_reader(self, needs_model: bool) -> PromptEncoder:
-        """What reads prompts: that of the model, if it is loaded or will be anyway; else the text encoder alone."""
+        """Return what reads prompts: the model's own, if it is or will be loaded; else the text encoder alone."""
         return self.engine.components if needs_model or "engine" in self.__dict__ else self.reader
 
     def _give_up_reader(self) -> None:
@@ -199,13 +199,13 @@ class Line:
             judges=self.judges,
             decisions=self.decisions,
             pool=self.pool,
-            record=self.record,
+            recorder=self.recorder,
         )
 
     def _shard(self, screened: Screened) -> tuple[Future[Any], ...]:
         """Render a shard in this thread while others classify and keep it; returns what is still going on."""
-        rendered: Stream[Rendered] = Stream(BATCHES_BETWEEN_STAGES)
-        classified: Stream[Classified] = Stream(BATCHES_BETWEEN_STAGES)
+        rendered: BoundedQueue[Rendered] = BoundedQueue(BATCHES_BETWEEN_STAGES)
+        classified: BoundedQueue[Classified] = BoundedQueue(BATCHES_BETWEEN_STAGES)
         shard, stages = screened.shard, self.stages
         going = (
             self._start(classify, shard, screened, stages=stages, rendered=rendered, out=classified),
@@ -217,9 +217,11 @@ class Line:
                 stages=stages,
                 pool=self.pool,
                 classified=classified,
-                record=self.record,
+                recorder=self.recorder,
             ),
         )
+        for future in going:
+            future.add_done_callback(partial(_give_up, (rendered, classified)))
         try:
             render(
                 shard,
@@ -227,15 +229,15 @@ class Line:
                 stages=stages,
                 probe=self.judges.policy.probe,
                 prompts=self._prompt_reader,
-                record=self.record,
+                recorder=self.recorder,
                 out=rendered,
                 between_batches=self._between_batches,
             )
-        except Abandoned:
+        except QueueAbandoned:
             _finish(going)  # raises what the other stages failed of
             raise
         except BaseException:
-            with contextlib.suppress(Abandoned):
+            with contextlib.suppress(QueueAbandoned):
                 _finish(going)
             raise
         return going
@@ -280,8 +282,15 @@ def _end(shards: ShardSource, shard: int, kept: Future[Any]) -> None:
         shards.end(shard)
 
 
+def _give_up(queues: tuple[BoundedQueue[Any], ...], stage: Future[Any]) -> None:
+    """Let nobody wait for a stage that has failed: where its task failed before it began, it couldn't say so itself."""
+    if stage.cancelled() or stage.exception() is not None:
+        for handed in queues:
+            handed.abandon()
+
+
 def _finish(going: tuple[Future[Any], ...]) -> None:
     """Wait for stages; raise what one failed of, and that the other one gave up only if nothing else says why."""
     errors = [error for future in going if (error := future.exception()) is not None]
-    for error in sorted(errors, key=lambda error: isinstance(error, Abandoned)):
+    for error in sorted(errors, key=lambda error: isinstance(error, QueueAbandoned)):
         raise error

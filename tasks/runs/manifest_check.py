@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,14 +19,14 @@ from tasks.job import Job
 from tasks.job_file import load_job
 from tasks.judging.attainable import check_attainable
 from tasks.judging.judges import load_policy
-from tasks.kinds.job_kind import Reading
+from tasks.kinds.job_kind import ManifestReading
 from tasks.kinds.registry import kind_named, kind_of, kind_of_columns
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.known_columns import holds_bytes
 from tasks.manifests.manifest import Manifest, open_manifest
 from tasks.manifests.row import BadRow
+from tasks.manifests.row_error import RowFault
 from tasks.manifests.suspicions import Suspicion, suspicions
-from tasks.outcome import FailureReason
 from tasks.stores.opening import open_store
 from tasks.stores.store import StoreAddressError
 
@@ -62,7 +61,7 @@ class ManifestChecked:
 
     @property
     def would_fail(self) -> int:
-        """How many rows would."""
+        """How many rows would fail."""
         return sum(one.rows for one in self.failing)
 
 
@@ -105,8 +104,8 @@ def check_manifest(
             raise RequestError(str(error)) from error
 
 
-def _failing(manifest: Manifest, reading: Reading, job: Job) -> list[Failing]:
-    groups: dict[tuple[str, str], Failing] = {}
+def _failing(manifest: Manifest, reading: ManifestReading, job: Job) -> list[Failing]:
+    groups: dict[tuple[str, str, str], Failing] = {}
     images = [name for name in manifest.columns.image if holds_bytes(manifest.schema.field(name).type)]
     columns = [name for name in manifest.schema.names if name in manifest.columns.known and name not in images]
     columns += [name for name in manifest.template_columns if name not in columns]
@@ -115,7 +114,8 @@ def _failing(manifest: Manifest, reading: Reading, job: Job) -> list[Failing]:
         bad_rows = (*_without_picture(manifest, batch), *profiles.refused(batch), *reading.bad_rows(batch))
         found = {bad.id: bad for bad in bad_rows}
         for bad in found.values():
-            group = groups.setdefault((bad.reason, _kind_of(bad.problem)), Failing(str(bad.reason), bad.problem))
+            key = (bad.reason, bad.column, bad.fault)
+            group = groups.setdefault(key, Failing(str(bad.reason), bad.problem))
             group.rows += 1
             if len(group.ids) < SHOWN:
                 group.ids.append(bad.id)
@@ -123,17 +123,13 @@ def _failing(manifest: Manifest, reading: Reading, job: Job) -> list[Failing]:
 
 
 def _without_picture(manifest: Manifest, batch: pa.RecordBatch) -> Iterator[BadRow]:
-    """Rows whose picture has neither an address nor bytes."""
+    """Give rows whose picture has neither an address nor bytes."""
     for name in manifest.columns.image:
         if name in batch.schema.names:
             empty = pc.fill_null(pc.equal(batch.column(name), ""), True)
             for row_id in batch.column("id").filter(empty).to_pylist():
-                yield BadRow(row_id, "", f"The {name} is empty; it should be a picture's bytes or its address.")
-
-
-def _kind_of(problem: str) -> str:
-    """What sentences about the same have in common: all but numbers and what is quoted."""
-    return re.sub(r"'(\\.|[^'\\])*'|\"[^\"]*\"|-?\d+(\.\d+)?(e[+-]?\d+)?|\b(nan|inf)\b", "…", problem)
+                sentence = f"The {name} is empty; it should be a picture's bytes or its address."
+                yield BadRow(row_id, "", sentence, column=name, fault=RowFault.EMPTY)
 
 
 class _Profiles:
@@ -156,7 +152,8 @@ class _Profiles:
         if wrong:
             bad = batch.filter(pc.is_in(column, value_set=pa.array(wrong, column.type)))
             for row_id, name in zip(bad.column("id").to_pylist(), bad.column("profile").to_pylist(), strict=True):
-                yield BadRow(row_id, "", str(self._problem(name.strip())), FailureReason.BAD_VALUE)
+                profile = name.strip()
+                yield BadRow(row_id, "", str(self._problem(profile)), column="profile", fault=f"profile {profile}")
 
     def _problem(self, name: str) -> str | None:
         if name not in self.problems:

@@ -19,7 +19,7 @@ from safety.marks.credentials import CredentialsError
 from safety.pictures.profile import Profile, ProfileError
 from safety.policy.policy import Policy
 from tasks.catalogue.catalogue import Catalogue, check_carried, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit
+from tasks.catalogue.catalogue_edit import CatalogueEdit
 from tasks.catalogue.expectation import Expectation, expect, shapes_of
 from tasks.catalogue.retire import left_behind
 from tasks.catalogue.row_versions import beside
@@ -36,7 +36,7 @@ from tasks.kinds.job_kind import JobKind, Resolved
 from tasks.kinds.registry import kind_of
 from tasks.lane.lane_spec import LaneSpec, model_name
 from tasks.ledger.decision import Decisions
-from tasks.ledger.plan import Census, Plan, Planner, Unread, write_plan
+from tasks.ledger.plan import Plan, PlanCounts, Planner, Unread, write_plan
 from tasks.ledger.run import Run, run_name
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.key import Maker, judgement
@@ -48,13 +48,13 @@ from tasks.manifests.suspicions import suspicions
 from tasks.processes.process import Process, this_process
 from tasks.review.reviews import ends_waiting
 from tasks.runs.lane_count import check_lanes
-from tasks.runs.take_up import TakenUp, take_up
+from tasks.runs.take_up import TakenUp, find_run, take_up
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store, StoreAddressError
 
 
 @dataclass(frozen=True)
-class Request:
+class RunRequest:
     """What a command asks for: a job, and which part of it."""
 
     job: Job
@@ -76,12 +76,13 @@ class Prepared:
     manifest: str  # its address
     manifest_state: str = ""  # as it was planned: see `tasks.manifests.manifest_state`
     editor: str = ""  # the name under which this process edits the catalogue: see `tasks.catalogue.catalogue_edit`
-    asking: tuple[str, ...] = ()  # profiles of its rows that allow no picture like another one's
+    unlike_others: tuple[str, ...] = ()  # profiles of its rows that allow no picture like another one's
     retires: bool = False  # rows that left the manifest are withdrawn
     limited: bool = False  # the plan is about the manifest's first rows only
     unread: Unread = field(default_factory=Unread)
     warnings: tuple[str, ...] = ()  # of the manifest and of what judges it, in sentences
     expectation: Expectation | None = None  # of drawing all that the plan's shards hold
+    catalogue: Catalogue | None = None  # as it stands, where nothing is to be done
 
     @property
     def store(self) -> Store:
@@ -90,14 +91,14 @@ class Prepared:
 
     def leave(self) -> None:
         """Let others prune the store again, where the run ends without a commit."""
-        Edit(self.store, f"run {self.run.id}", name=self.editor).leave()
+        CatalogueEdit(self.store, f"run {self.run.id}", name=self.editor).leave()
 
 
 @dataclass(frozen=True)
 class Checked:
     """Everything a request names, found and opened."""
 
-    request: Request
+    request: RunRequest
     store: Store
     kind: JobKind[Any]
     resolved: Resolved
@@ -105,10 +106,10 @@ class Checked:
     policy: Policy
     profiles: dict[str, Profile]  # by name, filled as rows name them
     precision: str
-    _judged_by: dict[str, str] = field(default_factory=dict)  # by profile: asked for every row
+    _policy_fingerprints: dict[str, str] = field(default_factory=dict)  # by profile: asked for every row
 
-    def judged_by(self, profile: str) -> str:
-        """Names the judges of a profile's pictures.
+    def policy_fingerprint(self, profile: str) -> str:
+        """Name the judges of a profile's pictures.
 
         Raises:
             ValueError: if there is no such profile, or this job's pictures could never meet it.
@@ -118,8 +119,8 @@ class Checked:
             check_attainable(loaded, self.request.job, self.policy, gives_pictures=self.kind.gives_pictures)
             self.profiles[profile] = loaded
             judges = judgement(self.policy.digest, self.clip_revision, loaded.digest, self.other_classifiers)
-            self._judged_by[profile] = judges
-        return self._judged_by[profile]
+            self._policy_fingerprints[profile] = judges
+        return self._policy_fingerprints[profile]
 
     @property
     def clip_revision(self) -> str:
@@ -132,7 +133,7 @@ class Checked:
         return {one.name: one.digest for one in self.classifiers if one.name != CLIP}
 
     def label_of(self, profile: str) -> str | None:
-        """The visible label that a profile wants drawn into pictures; into layers none is drawn."""
+        """Return the visible label that a profile wants drawn into pictures; into layers none is drawn."""
         return self.profiles[profile].visible_label if self.kind.gives_pictures else None
 
     @property
@@ -146,15 +147,15 @@ class Checked:
         return Maker(
             resolved.checkpoint.revision,
             self.precision,
-            resolved.making.form,
+            resolved.result_spec.form,
             loras=tuple((lora.revision, lora.scale) for lora in resolved.loras),
             scheduler=resolved.scheduler,
             step_cache=self.request.job.model.step_cache,
-            finish=resolved.making.finish,
+            finish=resolved.result_spec.finish,
         )
 
     def name(self, manifest: Manifest) -> str:
-        """The name of this request's runs: whatever decides their outcome changes it."""
+        """Return the name of this request's runs: whatever decides their outcome changes it."""
         deciding = {
             **self.request.job.deciding(),
             "model": self.resolved.checkpoint.revision,
@@ -173,12 +174,12 @@ class Checked:
         return run_name(manifest.digest, deciding, self.request.limit, self.request.retry)
 
     @property
-    def asking(self) -> tuple[str, ...]:
+    def unlike_others(self) -> tuple[str, ...]:
         """The profiles of the manifest's rows that allow no picture like another one's."""
         return tuple(sorted(name for name, profile in self.profiles.items() if profile.unlike_others))
 
     def spec(self, run: Run, *, from_before: bool) -> LaneSpec:
-        """What the lanes of a run need to know."""
+        """Return what the lanes of a run need to know."""
         job = self.request.job
         return LaneSpec(
             store=self.store.uri,
@@ -191,7 +192,7 @@ class Checked:
             policy=self.policy,
             profiles=dict(self.profiles),
             kind=self.kind.name,
-            making=self.resolved.making,
+            result_spec=self.resolved.result_spec,
             hardware=job.hardware,
             precision=self.precision,
             step_cache=job.model.step_cache,
@@ -200,7 +201,7 @@ class Checked:
         )
 
 
-def check(request: Request) -> Checked:
+def check(request: RunRequest) -> Checked:
     """Find and open everything that a request names, before any work.
 
     Raises:
@@ -226,14 +227,14 @@ def check(request: Request) -> Checked:
             profiles={},
             precision=resolved_precision(job, resolved.checkpoint),
         )
-        checked.judged_by(job.marketplace.profile)
+        checked.policy_fingerprint(job.marketplace.profile)
         check_probe(checked.policy, resolved.checkpoint)
-        resolved.making.marking.open(kind.source_type)  # says now what wouldn't sign later
+        resolved.result_spec.marking.open(kind.source_type)  # says now what wouldn't sign later
     return checked
 
 
 def resolved_precision(job: Job, checkpoint: Checkpoint) -> str:
-    """The precision that `auto` stands for with this checkpoint, on this machine's device.
+    """Return the precision that `auto` stands for with this checkpoint, on this machine's device.
 
     Raises:
         CheckpointError: if the device isn't there, or can't multiply in the one that is asked for, or what that needs
@@ -252,7 +253,7 @@ def resolved_precision(job: Job, checkpoint: Checkpoint) -> str:
 
 @contextmanager
 def _as_request_error() -> Iterator[None]:
-    """The rooms below have their own sentences for what a person can mend."""
+    """Raise what a person can mend as RequestError: the rooms below have errors of their own."""
     try:
         yield
     except (CheckpointError, CredentialsError, ProfileError, StoreAddressError) as error:
@@ -261,20 +262,20 @@ def _as_request_error() -> Iterator[None]:
 
 @contextmanager
 def opened_manifest(checked: Checked) -> Iterator[Manifest]:
-    """The request's manifest, opened and checked as a whole."""
+    """Give the request's manifest, opened and checked as a whole."""
     resolved, address = checked.resolved, checked.request.job.manifest
     with temporary_folder() as folder, _as_request_error():
         fetched = fetch_manifest(address, folder)
         yield open_manifest(address, fetched, resolved.columns, template_columns=resolved.template_columns)
 
 
-def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path, *, keep: bool = True) -> Census:
+def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path, *, keep: bool = True) -> PlanCounts:
     """Plan what is still to do into `file`. With `keep`, pictures that the manifest holds are put into the store."""
     with checked.resolved.reader(checked.store if keep else None) as rows:
         planner = Planner(
             rows=rows,
             maker=checked.maker,
-            judged_by=checked.judged_by,
+            policy_fingerprint=checked.policy_fingerprint,
             label_of=checked.label_of,
             known=catalogue.known,
             retry=checked.request.retry,
@@ -287,7 +288,7 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
             file,
             limit=checked.request.limit,
             planned_from=catalogue.state.version,
-            unlike_others=lambda: checked.asking,
+            unlike_others=lambda: checked.unlike_others,
         )
 
 
@@ -295,7 +296,7 @@ def draft(checked: Checked, manifest: Manifest, catalogue: Catalogue, file: Path
 class Estimate:
     """What a run would do, for `--dry-run`."""
 
-    census: Census
+    plan_counts: PlanCounts
     expectation: Expectation | None  # of drawing all that is to be done
     price_per_hour: float | None  # of the device that draws
     bytes_a_row: float | None  # of what is stored, likewise
@@ -305,17 +306,17 @@ class Estimate:
     warnings: tuple[str, ...] = ()  # of the manifest and of what judges it, in sentences
 
 
-def estimate(request: Request) -> Estimate:
-    """What a request would do. Writes nothing to the store."""
+def estimate(request: RunRequest) -> Estimate:
+    """Return what a request would do. Writes nothing to the store."""
     checked = check(request)
     catalogue = read_catalogue(checked.store)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         check_carried(catalogue, manifest)
         file = folder / "plan.parquet"
-        census = draft(checked, manifest, catalogue, file, keep=False)
+        plan_counts = draft(checked, manifest, catalogue, file, keep=False)
         return Estimate(
-            census,
-            _expectation(checked, catalogue, census.shapes),
+            plan_counts,
+            _expectation(checked, catalogue, plan_counts.shapes),
             request.job.hardware.price_per_hour,
             catalogue.bytes_a_row(),
             published_twice=checked.store.copies_take_room,
@@ -325,7 +326,7 @@ def estimate(request: Request) -> Estimate:
         )
 
 
-def prepare(request: Request) -> Prepared:
+def prepare(request: RunRequest) -> Prepared:
     """Check a request, find its run in the store or start it, and write the plan.
 
     Raises:
@@ -338,38 +339,39 @@ def prepare(request: Request) -> Prepared:
     state = manifest_state(request.job.manifest)
     with opened_manifest(checked) as manifest, temporary_folder() as folder:
         file = folder / "plan.parquet"
-        check_carried(read_catalogue(store), manifest)
+        found = find_run(checked.name(manifest), store)
+        check_carried(found.catalogue, manifest)
 
         def plan(catalogue: Catalogue) -> bool:
-            census = draft(checked, manifest, catalogue, file)
+            plan_counts = draft(checked, manifest, catalogue, file)
             if manifest_state(request.job.manifest) != state:
                 raise ManifestError(
                     f"The manifest {manifest.name} was written while it was read, so its rows may be of two versions: "
                     "give the command again when it is whole."
                 )
             retires = request.retire_missing and _left_behind(checked, catalogue, Plan(file)) > 0
-            return census.to_do > 0 or retires
+            return plan_counts.to_do > 0 or retires
 
         process, document = this_process(), _document(checked, manifest)
-        taken = take_up(store, checked.name(manifest), file, plan, document=document, process=process)
+        taken = take_up(store, found, file, plan, document=document, process=process)
         try:
             return replace(_prepared(checked, taken, process, _warnings(checked, manifest)), manifest_state=state)
         except BaseException:
-            Edit(store, f"run {taken.run.id}", process, taken.editor).leave()
+            CatalogueEdit(store, f"run {taken.run.id}", process, taken.editor).leave()
             raise
 
 
 def _warnings(checked: Checked, manifest: Manifest) -> tuple[str, ...]:
-    """What a person should know of a request that is followed all the same, in sentences."""
+    """Return what a person should know of a request that is followed all the same, in sentences."""
     nobody_judges = [] if checked.clip_revision != NO_CLIP else [unasked(checked.policy)]
     return (*nobody_judges, *manifest.warnings, *(one.sentence for one in suspicions(manifest)))
 
 
 def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tuple[str, ...]) -> Prepared:
-    """What lanes and the end of a run need to know of one that was taken up."""
+    """Return what lanes and the end of a run need to know of one that was taken up."""
     request, plan = checked.request, taken.plan
     for profile in plan.profiles():
-        checked.judged_by(profile)
+        checked.policy_fingerprint(profile)
     shards = 0 if taken.complete else plan.shards
     with process.threads() as pool:
         ended, _ = taken.run.outcomes(checked.store, shards, pool)
@@ -382,17 +384,18 @@ def _prepared(checked: Checked, taken: TakenUp, process: Process, warnings: tupl
         spec=checked.spec(taken.run, from_before=taken.catalogue.state.from_before or plan.planned_from is None),
         manifest=request.job.manifest,
         editor=taken.editor,
-        asking=checked.asking,
+        unlike_others=checked.unlike_others,
         retires=request.retire_missing,
         limited=request.limit is not None,
         unread=plan.unread,
         warnings=warnings,
         expectation=None if taken.complete else _expectation(checked, taken.catalogue, shapes_of(plan)),
+        catalogue=taken.catalogue if taken.complete else None,
     )
 
 
 def _expectation(checked: Checked, catalogue: Catalogue, shapes: Mapping[RowShape, int]) -> Expectation | None:
-    """How long drawing will take, from the store's earlier runs."""
+    """Return how long drawing will take, from the store's earlier runs."""
     resolved, device = checked.resolved, checked.request.job.hardware.device
     here = "CPU" if device == "cpu" else None
     if here is None and not surely_no_gpu():
@@ -405,7 +408,7 @@ def _expectation(checked: Checked, catalogue: Catalogue, shapes: Mapping[RowShap
 
 
 def _left_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> int:
-    """How many rows left the manifest, and are published or may be."""
+    """Return how many rows left the manifest, and are published or may be."""
     others = beside(catalogue.table, plan.table())
     with this_process().threads() as pool:
         left = left_behind(others, checked.request.job.manifest, checked.store, pool)
@@ -413,7 +416,7 @@ def _left_behind(checked: Checked, catalogue: Catalogue, plan: Plan) -> int:
 
 
 def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
-    """What `job.json` says: the job as it was given, and everything that it stood for on that day.
+    """Return what `job.json` says: the job as it was given, and everything that it stood for on that day.
 
     A rebuild of the catalogue goes by `model`, `text_column` and `retire_missing`.
     """

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tasks.catalogue.catalogue import Catalogue, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit, tidy
+from tasks.catalogue.catalogue_edit import CatalogueEdit, tidy
 from tasks.ledger.plan import Plan
 from tasks.ledger.run import Run, open_run, write_json
 from tasks.processes.process import Process
@@ -25,36 +25,59 @@ class TakenUp:
     run: Run
     plan: Plan
     complete: bool
-    catalogue: Catalogue  # as it was before anything was done
+    catalogue: Catalogue  # as it was before anything was done; of a complete run, as it stands
     editor: str  # the name under which this process edits the catalogue; empty where nothing is to be done
 
 
+@dataclass(frozen=True)
+class FoundRun:
+    """The run that a command goes on with or starts, and the catalogue as it was found after that."""
+
+    run: Run
+    before: Run | None  # the command's last one that is complete
+    catalogue: Catalogue
+
+
+def find_run(name: str, store: Store) -> FoundRun:
+    """Find the last run of a command that isn't complete, or the name of the next one; then read the catalogue.
+
+    In this order, the catalogue has what a complete run put into it.
+
+    Args:
+        name: that the command's runs share: see `run_name`.
+        store: where they lie.
+    """
+    run, before = open_run(name, store)
+    return FoundRun(run, before, read_catalogue(store))
+
+
 def take_up(
-    store: Store, name: str, file: Path, draft: Draft, *, document: dict[str, Any], process: Process
+    store: Store, found: FoundRun, file: Path, draft: Draft, *, document: dict[str, Any], process: Process
 ) -> TakenUp:
-    """Find the last run of a command that isn't complete, or start the next one.
+    """Go on with a run that was found, or start it.
 
     This process comes into the catalogue's state before it relies on a plan, so that nobody prunes it. Where nothing is
     to be done, what killed processes left is taken away, and nothing else is written.
 
     Args:
-        name: that the command's runs share: see `run_name`.
+        store: where the run lies.
+        found: as `find_run` gives it.
         file: where the plan is to be.
         draft: plans into that file.
         document: what `job.json` shall say.
+        process: this one.
 
     Raises:
         RequestError: if the store is being pruned.
     """
-    run, before = open_run(name, store)
-    catalogue = read_catalogue(store)
+    run, before, catalogue = found.run, found.before, found.catalogue
     path = run.path("plan.parquet")
     planned = store.download(path, file) is not None
     if not planned and not draft(catalogue) and before is not None and before.is_planned(store):
-        tidy(store, catalogue, process)
-        return TakenUp(before, Plan(file, store.uri_of(before.path("plan.parquet"))), True, catalogue, "")
-    edit = Edit(store, f"run {run.id}", process)
-    edit.come_in()
+        tidied = tidy(store, catalogue, process)
+        return TakenUp(before, Plan(file, store.uri_of(before.path("plan.parquet"))), True, tidied, "")
+    edit = CatalogueEdit(store, f"run {run.id}", process)
+    edit.come_in(catalogue)
     try:
         if store.download(path, file) is None:
             if planned or edit.pruned > catalogue.state.version:  # what it is made from may have been pruned since

@@ -70,7 +70,7 @@ class Decoder:
             self._idle.put(None)
 
     def decode(self, data: bytes) -> SourcePicture:
-        """The pixels of a picture, and what is known of it.
+        """Return the pixels of a picture, and what is known of it.
 
         Raises:
             SourceError: it is of a format that isn't read, animated, too large in any way, or corrupt.
@@ -80,7 +80,7 @@ class Decoder:
             return worker.decode(data)
 
     def measure(self, data: bytes) -> Header:
-        """The size of a picture, upright, and its format, from its header: its pixels may be damaged all the same.
+        """Return the size of a picture, upright, and its format, from its header: its pixels may yet be damaged.
 
         Raises:
             SourceError: as `decode`, for what a header shows.
@@ -148,7 +148,7 @@ class Worker:
         return self.process.stdout
 
     def decode(self, data: bytes) -> SourcePicture:
-        """As `Decoder.decode`; a worker that is `gone` afterwards takes no other picture."""
+        """Decode a picture as `Decoder.decode` does; a worker that is `gone` afterwards takes no other picture."""
         with self._answering():
             header = self._ask(DECODE, data)
             pixels = np.empty((header.height, header.width, 4), np.uint8)
@@ -157,7 +157,7 @@ class Worker:
         return SourcePicture(pixels, header.width, header.height, header.format, hashlib.sha256(data).hexdigest())
 
     def measure(self, data: bytes) -> Header:
-        """As `Decoder.measure`; likewise."""
+        """Measure a picture as `Decoder.measure` does; likewise."""
         with self._answering():
             return self._ask(MEASURE, data)
 

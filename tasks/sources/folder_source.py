@@ -18,7 +18,7 @@ FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 
 
 def read_inside(folder: Path, path: str, limit: int) -> bytes:
-    """The content of the regular file at `path`, relative to `folder`, of at most `limit` bytes.
+    """Return the content of the regular file at `path`, relative to `folder`, of at most `limit` bytes.
 
     Links are followed as long as they stay inside the folder. The path is resolved first, and then walked again
     without following any link: a folder that is exchanged for a link meanwhile isn't entered.

@@ -1,4 +1,4 @@
-"""Where the pictures of a job come from, and what one may take; plain values, so that they can travel."""
+"""Where the pictures of a job come from, and what one may take; plain values, which lanes are sent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Intake:
     max_image_pixels: int
 
     def sources(self) -> Sources:
-        """What reads their bytes.
+        """Return what reads their bytes.
 
         Raises:
             RequestError: one of `image_hosts` isn't the name of a host.
@@ -28,5 +28,5 @@ class Intake:
         return Sources(self.folder, web=WebSource(self.image_hosts), limit=self.max_image_bytes)
 
     def decoder(self, workers: int) -> Decoder:
-        """What decodes them: so many processes."""
+        """Return what decodes them: so many processes."""
         return Decoder(workers=workers, limits=Limits(pixels=self.max_image_pixels))

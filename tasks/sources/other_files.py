@@ -66,7 +66,7 @@ def name_of(data: bytes) -> str:
 
 
 def _of_text(begins: bytes) -> str | None:
-    """What a text is; None of what is none."""
+    """Return what a text is; None of what is none."""
     if not begins:
         return "nothing but spaces"
     text = begins.decode("utf-8", "replace")

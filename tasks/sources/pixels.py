@@ -53,7 +53,7 @@ class Refused(Exception):  # noqa: N818
 
 
 def measure(data: bytes, limits: Limits) -> tuple[int, int, str]:
-    """The width and height of a picture, upright, and its format, from its header.
+    """Return the width and height of a picture, upright, and its format, from its header.
 
     Raises:
         Refused: as `decode`, for what a header shows.
@@ -64,7 +64,7 @@ def measure(data: bytes, limits: Limits) -> tuple[int, int, str]:
 
 
 def decode(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
-    """The picture as RGBA, 8 bits a channel, straight alpha, upright, in sRGB; and its format, by content.
+    """Return the picture as RGBA, 8 bits a channel, straight alpha, upright, in sRGB; and its format, by content.
 
     Profiles are applied, and so is Exif's orientation; a PNG's gAMA isn't. CMYK without a profile is converted as if
     inks were perfect. 16 bits become 8 by scaling; numbers of 32 bits have no agreed white, and are refused.
@@ -84,7 +84,7 @@ def decode(data: bytes, limits: Limits) -> tuple[Image.Image, str]:
 
 @contextlib.contextmanager
 def _opened(data: bytes, limits: Limits) -> Iterator[tuple[Image.Image, str]]:
-    """A picture whose header was checked, and Pillow's name of its format; what goes wrong with it is a refusal."""
+    """Give a picture whose header was checked, and its format as Pillow names it; what goes wrong is a refusal."""
     if not data:
         raise Refused("source_corrupt", "The picture is empty: it has no bytes.")
     name = format_of(data)
@@ -115,7 +115,7 @@ def _opened(data: bytes, limits: Limits) -> Iterator[tuple[Image.Image, str]]:
 
 
 def format_of(data: bytes) -> str | None:
-    """Pillow's name of the format that a file begins as, None for one that isn't read."""
+    """Return Pillow's name of the format that a file begins as, None for one that isn't read."""
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
     return next((name for signature, name in SIGNATURES.items() if data.startswith(signature)), None)
@@ -128,7 +128,7 @@ def _verify(data: bytes) -> None:
 
 
 def _with_fourth_byte(image: Image.Image, data: bytes) -> Image.Image:
-    """The picture with its alpha, of a BMP of 32 bits whose fourth bytes aren't all zero.
+    """Return the picture with its alpha, of a BMP of 32 bits whose fourth bytes aren't all zero.
 
     The format reserves them (BITMAPINFOHEADER: biCompression BI_RGB), many programs write alpha there, and Pillow (13)
     leaves them out, by which what is transparent gets whatever colour lies below.
@@ -175,7 +175,7 @@ def check_header(image: Image.Image, name: str, limits: Limits) -> None:
 
 
 def _has_pages(image: TiffImagePlugin.TiffImageFile) -> bool:
-    """Whether a TIFF has more pages than thumbnails and masks of its first one."""
+    """Say whether a TIFF has more pages than thumbnails and masks of its first one."""
     with contextlib.suppress(EOFError):
         for page in range(1, sys.maxsize):
             image.seek(page)

@@ -26,7 +26,7 @@ class UnsupportedMode(ValueError):  # noqa: N818
 
 
 def to_rgba(image: Image.Image) -> Image.Image:
-    """A loaded picture of any mode as upright RGBA in sRGB.
+    """Return a loaded picture of any mode as upright RGBA in sRGB.
 
     Raises:
         UnsupportedMode: for numbers of 32 bits.
@@ -43,7 +43,7 @@ def to_rgba(image: Image.Image) -> Image.Image:
 
 
 def is_turned(image: Image.Image) -> bool:
-    """Whether width and height change places when a picture is put upright."""
+    """Say whether width and height change places when a picture is put upright."""
     return _orientation(image) in (5, 6, 7, 8)
 
 
@@ -55,7 +55,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Colour (L, RGB or CMYK) and alpha (L, None if there is none) of a picture, 8 bits each.
+    """Return colour (L, RGB or CMYK) and alpha (L, None if there is none) of a picture, 8 bits each.
 
     Raises:
         UnsupportedMode: for numbers of 32 bits.
@@ -75,7 +75,7 @@ def split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _from_16_bits(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Grey of 16 bits, rounded to 8; Pillow (13) would clip it."""
+    """Return grey of 16 bits, rounded to 8; Pillow (13) would clip it."""
     values = np.asarray(image).astype(np.uint32)
     transparent = image.info.get("transparency")
     alpha = None
@@ -85,7 +85,7 @@ def _from_16_bits(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def to_srgb(color: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB in sRGB. A profile that is broken, or of another kind of colour, is left aside, as viewers do."""
+    """Return RGB in sRGB. A profile that is broken, or of another kind of colour, is left aside, as viewers do."""
     if profile:
         try:
             source = ImageCms.ImageCmsProfile(io.BytesIO(profile))

@@ -19,7 +19,7 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def folder_of(manifest: str) -> str:
-    """The folder that a manifest's relative paths begin in: where the file lies, or the folder that it is.
+    """Return the folder that a manifest's relative paths begin in: where the file lies, or the folder that it is.
 
     `s3://bucket/prefix`, or an absolute path.
     """
@@ -41,7 +41,7 @@ class Sources:
         self._store = functools.lru_cache(maxsize=64)(open_store)
 
     def read(self, image: str | bytes) -> bytes:
-        """The bytes of one row's picture.
+        """Return the bytes of one row's picture.
 
         `image` is the bytes themselves, a path relative to the manifest's folder, an `s3://bucket/key`, or an
         `http(s)://` address on a host that the job names. A path beside a manifest in a bucket is a key beside it.

@@ -32,5 +32,5 @@ class SourceError(Exception):
 
 
 def too_large(what: str, limit: int) -> SourceError:
-    """The error for more bytes than `limit`; `what` begins the sentence."""
+    """Return the error for more bytes than `limit`; `what` begins the sentence."""
     return SourceError("source_too_large", f"{what} is over {limit / (1 << 20):.4g} MiB, the most that is read.")

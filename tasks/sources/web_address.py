@@ -61,7 +61,7 @@ class WebAddress:
 
 
 def checked_hosts(hosts: tuple[str, ...]) -> frozenset[str]:
-    """The hosts that a job names, as `allowed` compares them: `cdn.example.com`, `cdn.example.com:8080`.
+    """Return the hosts that a job names, as `allowed` compares them: `cdn.example.com`, `cdn.example.com:8080`.
 
     Raises:
         RequestError: one isn't the name of a host.
@@ -127,7 +127,7 @@ def public_addresses(host: str, port: int, *, loopback: bool = False) -> list[st
 
 
 def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address belongs to somebody on the public internet; one inside another counts as itself."""
+    """Say whether an address belongs to somebody on the public internet; one inside another counts as itself."""
     address = _unwrapped(address)
     if address.is_multicast or address.is_reserved or any(address in network for network in NEVER):
         return False

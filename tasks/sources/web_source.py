@@ -64,7 +64,7 @@ class WebSource:
         self._trusting = threading.Lock()
 
     def read(self, address: str, limit: int) -> bytes:
-        """The content at an `http(s)://` address, of at most `limit` bytes.
+        """Return the content at an `http(s)://` address, of at most `limit` bytes.
 
         Raises:
             SourceError: it isn't allowed, isn't there, is too large, or doesn't arrive whole and in time.
@@ -181,7 +181,7 @@ class BoundedStream(NetworkStream):
 
 
 def within(timeout: float | None, deadline: float) -> float:
-    """The seconds that one step may take.
+    """Return the seconds that one step may take.
 
     Raises:
         httpcore2.ReadTimeout: none are left.

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Dialect:
-    """What stores differ in. Plain values, so that it travels to other processes and machines."""
+    """What stores differ in. Plain values, so that it can be sent to other processes and machines."""
 
     quoted: bool = True  # `If-Match` holds a version as `ETag` gives it, in quotes (RFC 9110); Ceph 16 wants it without
     checksum: bool = True  # the header x-amz-checksum-sha256 is accepted, be it ignored

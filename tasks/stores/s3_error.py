@@ -152,13 +152,13 @@ def _answer(code: str, error: ClientError, doing: str, where: str, endpoint: str
 
 
 def _asked(error: BotoCoreError, endpoint: str) -> str:
-    """The server that was asked: the store's, or one that gives the credentials for it."""
+    """Return the server that was asked: the store's, or one that gives the credentials for it."""
     address = urlsplit(str(error.kwargs.get("endpoint_url", "")))
     return f"{address.scheme}://{address.netloc.rpartition('@')[2]}" if address.netloc else endpoint
 
 
 def _is_of_addresses(error: Exception) -> bool:
-    """Whether an address can't be read: that of the store was before, so that it is a proxy's (botocore 1.44)."""
+    """Say whether an address can't be read: that of the store was before, so that it is a proxy's (botocore 1.44)."""
     return isinstance(error, exceptions.InvalidProxiesConfigError) or (
         isinstance(error, exceptions.HTTPClientError) and isinstance(error.kwargs.get("error"), ValueError)
     )

@@ -62,7 +62,7 @@ class S3Store(S3Parts, Store):
         self._learning = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travel to another process as an address and a dialect: connections and locks stay here."""
+        """Pickle the address and the dialect alone: connections and locks stay here."""
         same = functools.partial(
             S3Store,
             allow_unsafe=self.allow_unsafe,

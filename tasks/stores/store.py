@@ -168,7 +168,7 @@ class Store(Protocol):
     def copy(self, path: str, to: str, *, sha256: str, size: int) -> None:
         """Copy an object inside the store to `to`, a name that nobody else writes, and check that the copy is whole.
 
-        On S3 the server copies and no bytes travel, unless it has no digest of its own to check the copy by; in a
+        On S3 the server copies and no bytes come here, unless it has no digest of its own to check the copy by; in a
         folder it is a reflink, a hard link of a read-only file, or a copy. A repeat finds its own copy.
 
         Raises:

@@ -14,6 +14,7 @@ import pytest
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.objects import ConcurrencyLimitStrategy
 
+from tasks.job import GenerateJob, in_sections
 from tasks.stores.store import Store
 from tests.end_to_end.conftest import SMALL, catalogue, manifest, prefect_api, store
 
@@ -46,9 +47,10 @@ def test_the_nightly_deployment_runs_and_leaves_its_catalogue(
         assert options.collision_strategy == ConcurrencyLimitStrategy.CANCEL_NEW
         form = deployment.parameter_openapi_schema
         assert form is not None
-        assert "Denoising steps" in str(form["definitions"]["GenerateJob"]["properties"]["steps"])
+        assert "Denoising steps" in str(form["definitions"]["PictureSampling"]["properties"]["steps"])
 
-        job = {"manifest": manifest([{"id": "a", "prompt": "a red mug"}]), "store": store.uri, **SMALL}
+        given = {"manifest": manifest([{"id": "a", "prompt": "a red mug"}]), "store": store.uri, **SMALL}
+        job = in_sections(GenerateJob, {}, given)
         run = client.create_flow_run_from_deployment(deployment.id, parameters={"job": job})
         with (tmp_path / "worker.log").open("w+") as log:
             worker = subprocess.Popen(

@@ -14,7 +14,7 @@ from PIL import Image
 from tasks.errors import RequestError
 from tasks.job import GenerateJob
 from tasks.results.encoding import decode
-from tasks.runs.prepare import Request, estimate
+from tasks.runs.prepare import RunRequest, estimate
 from tasks.stores.store import Store
 from tests.end_to_end.conftest import ROAD, catalogue
 from tests.end_to_end.conftest import run as run_flow
@@ -157,5 +157,5 @@ def test_a_request_that_cannot_be_drawn_is_refused_before_any_work(
 ) -> None:
     file = manifest([{"id": "a", "prompt": "a mug", **row}])
     with pytest.raises(RequestError, match=sentence):
-        estimate(Request(GenerateJob.of(manifest=file, store=store.uri, **{"policy": ROAD, **drawing, **job})))
+        estimate(RunRequest(GenerateJob.of(manifest=file, store=store.uri, **{"policy": ROAD, **drawing, **job})))
     assert not Path(store.uri).exists() or not any(Path(store.uri).iterdir())

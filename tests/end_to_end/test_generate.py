@@ -21,7 +21,7 @@ from safety.marks.provenance import digital_source_type
 from tasks.job import GenerateJob
 from tasks.outcome import Retry
 from tasks.results.encoding import decode
-from tasks.runs.prepare import Request, estimate
+from tasks.runs.prepare import RunRequest, estimate
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.waiting import wait_for
@@ -132,7 +132,7 @@ def test_a_clip_that_comes_later_judges_what_was_drawn_without_one(
     (warning,) = first.warnings
     assert "its concepts (weapon) aren't looked for" in warning
     assert warning.split(",")[0] in Path(first.report).read_text()
-    (said,) = estimate(Request(GenerateJob.of(manifest=file, store=store.uri, clip="none", **SMALL))).warnings
+    (said,) = estimate(RunRequest(GenerateJob.of(manifest=file, store=store.uri, clip="none", **SMALL))).warnings
     assert said == warning
     request.getfixturevalue("no_model")
 

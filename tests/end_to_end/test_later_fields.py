@@ -6,12 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from pydantic import Field
 
 from models.clip.clip import Clip
 from models.engines.generator import Generator
 from safety.pictures.profile import Profile
 from safety.policy.policy import Policy
 from tasks.job import GenerateJob
+from tasks.job_sections import PictureOutput
 from tasks.stores.store import Store
 from tests.end_to_end.conftest import catalogue, manifest, prefect_api, run, store
 
@@ -28,8 +30,12 @@ class LaterProfile(Profile):
     min_depth: int | None = None
 
 
-class LaterJob(GenerateJob):
+class LaterOutput(PictureOutput):
     tiles: int = 1
+
+
+class LaterJob(GenerateJob):
+    output: LaterOutput = Field(default_factory=LaterOutput)
 
 
 LaterJob.__name__ = GenerateJob.__name__

@@ -15,7 +15,7 @@ from safety.marks.credentials import read_credentials
 from safety.marks.provenance import DigitalSourceType, digital_source_type, read_marks
 from tasks.errors import RequestError
 from tasks.job import GenerateJob
-from tasks.runs.prepare import Request, estimate
+from tasks.runs.prepare import RunRequest, estimate
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.certificates import DAY, certificate
@@ -106,7 +106,7 @@ def test_a_profile_that_wants_a_label_draws_its_rows_anew_and_no_others(
 
 def refusal(manifest: str, store: Store, **job: Any) -> str:
     with pytest.raises(RequestError) as refused:
-        estimate(Request(GenerateJob.of(manifest=manifest, store=store.uri, **job)))
+        estimate(RunRequest(GenerateJob.of(manifest=manifest, store=store.uri, **job)))
     return str(refused.value)
 
 

@@ -17,7 +17,7 @@ from tasks.maintenance.prune import prune
 from tasks.maintenance.rebuild import rebuild
 from tasks.review.decide import decide, take_down, waiting
 from tasks.runs.finish import report_store
-from tasks.runs.prepare import Request, estimate
+from tasks.runs.prepare import RunRequest, estimate
 from tasks.stores.store import Store
 
 from .conftest import SMALL, prefect_api, run, store
@@ -83,7 +83,7 @@ def test_values_that_python_cannot_hold_are_carried_through_runs_reviews_takedow
     assert first.warnings == (told,)
     assert escape(told) in Path(first.report).read_text()
     job = GenerateJob.of(manifest=odd(), store=store.uri, **SMALL)
-    assert estimate(Request(job)).warnings == (told,)
+    assert estimate(RunRequest(job)).warnings == (told,)
     assert [row.id for row in waiting(store.uri)] == ["a", "b", "c"]
     assert decide(store.uri, ["a"], "approve", by="Ann")[0].holds
     assert decide(store.uri, ["b"], "reject", by="Ann")[0].holds

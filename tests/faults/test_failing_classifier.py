@@ -22,7 +22,6 @@ from tasks.errors import RequestError
 from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
 from tasks.lane.screen import judge_prompts
-from tasks.ledger.plan import PlannedRow
 from tasks.manifests.row import Row
 from tasks.stores.store import Store
 from tests.end_to_end.conftest import catalogue, command, manifest, prefect_api, run, store
@@ -48,9 +47,9 @@ def fails(error: Exception) -> Callable[..., Any]:
     return fail
 
 
-def planned(*prompts: str) -> list[PlannedRow]:
+def planned(*prompts: str) -> list[Row]:
     return [
-        PlannedRow(Row(str(at), prompt, " ", 0, 256, 256, 8, 1.0, "none"), "key", "judges", 1)
+        Row(str(at), prompt, " ", 0, 256, 256, 8, 1.0, "none", key="key", policy_fingerprint="judges", attempt=1)
         for at, prompt in enumerate(prompts)
     ]
 

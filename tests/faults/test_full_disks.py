@@ -16,7 +16,7 @@ import pytest
 from models.engines.generator import Generator
 from models.files.temporary_folder import NoTemporaryRoom, temporary_folder
 from tasks.job import GenerateJob
-from tasks.runs.prepare import Request, estimate
+from tasks.runs.prepare import RunRequest, estimate
 from tasks.stores.opening import open_store
 from tasks.stores.store import StoreError
 from tests.end_to_end.conftest import catalogue, manifest, prefect_api, run
@@ -47,7 +47,7 @@ def test_a_folder_for_temporary_files_that_is_full_is_named(
     manifest: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file = manifest([{"id": f"r{n:05}", "prompt": os.urandom(40).hex()} for n in range(2000)])
-    request = Request(GenerateJob.of(manifest=file, store=str(tmp_path / "store")))
+    request = RunRequest(GenerateJob.of(manifest=file, store=str(tmp_path / "store")))
     with small_disk("16k") as disk:
         monkeypatch.setattr(tempfile, "tempdir", str(disk))
         sentence = rf"The folder for temporary files, {disk}, is full \(No space left on device\)"
@@ -55,7 +55,7 @@ def test_a_folder_for_temporary_files_that_is_full_is_named(
             estimate(request)
         assert not list(disk.iterdir())
         grow(disk, "20m")
-        assert estimate(request).census.to_do == 2000
+        assert estimate(request).plan_counts.to_do == 2000
 
 
 @pytest.mark.parametrize(

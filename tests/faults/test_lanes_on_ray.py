@@ -22,15 +22,15 @@ from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 
-from flows.road import lane
+from flows.run_steps import lane
 from tasks.job_sections import HardwareSection
 from tasks.kinds.registry import registered
 from tasks.lane.shard_queue import OnlyLane
 from tasks.runs.finish import finish
-from tasks.runs.prepare import Prepared, Request, prepare
+from tasks.runs.prepare import Prepared, RunRequest, prepare
 from tasks.stores.opening import open_store
 from tests.end_to_end.conftest import catalogue, prefect_api
-from tests.kinds.test_third_kind import LETS_PASS, POLICY, mug
+from tests.kinds.mugs import LETS_PASS, POLICY, mug
 from tests.kinds.tint import TINT, TintJob
 
 __all__ = ["prefect_api"]  # fixture
@@ -85,7 +85,7 @@ def in_this_process(job: TintJob) -> dict[str, dict[str, Any]]:
         lane(0, prepared.spec, OnlyLane(prepared.run.left(prepared.store, range(prepared.shards), pool)))
 
     with registered(TINT):
-        prepared = prepare(Request(job, None, frozenset()))
+        prepared = prepare(RunRequest(job, None, frozenset()))
         with ThreadPoolExecutor(4) as pool:
             run()
     return finished(prepared)

@@ -19,7 +19,7 @@ from tasks.ledger.decision import Answer
 from tasks.maintenance.prune import leftovers
 from tasks.maintenance.prune import published as list_published
 from tasks.outcome import Outcome, Status
-from tasks.results.layer_shelf import Layers, LayerShelf
+from tasks.results.layer_shelf import LayeredPicture, LayerShelf
 from tasks.results.marking import Marking
 from tasks.review.decide import decide, waiting
 from tasks.stores.opening import open_store
@@ -52,7 +52,7 @@ def layers(store: Store) -> None:
     """Rows whose layers wait."""
     shelf = LayerShelf(store, with_psd=True, flatten=False, marker=Marking().open(DECOMPOSE.source_type))
     made = np.random.default_rng(0).integers(0, 255, (3, 8, 8, 4), np.uint8)
-    masters = {name: shelf.keep(name * 64, Layers(made[0], made, f"a mug {name}"))[0] for name in IDS}
+    masters = {name: shelf.keep(name * 64, LayeredPicture(made[0], made, f"a mug {name}"))[0] for name in IDS}
     fill(
         store,
         [

@@ -14,7 +14,7 @@ import pytest
 
 from tasks.job import GenerateJob
 from tasks.runs.finish import finish
-from tasks.runs.prepare import Request, prepare
+from tasks.runs.prepare import RunRequest, prepare
 
 HEAVY = (
     "torch",
@@ -67,7 +67,9 @@ def test_nothing_heavy_is_imported_where_nothing_is_to_be_drawn(tmp_path: Path, 
     manifest, store = tmp_path / "rows.parquet", str(tmp_path / "store")
     pq.write_table(pa.table({"id": ["a"], "prompt": ["a mug"], "width": [3]}), manifest)
     job = GenerateJob.of(manifest=str(manifest), store=store, device=device)
-    finish(prepare(Request(job)), started_at=datetime.now(UTC))  # its only row has failed, which needs no server either
+    finish(
+        prepare(RunRequest(job)), started_at=datetime.now(UTC)
+    )  # its only row has failed, which needs no server either
 
     ended = subprocess.run(
         [sys.executable, "-c", COMMAND, "generate", str(manifest), "--store", store, "--device", device, *flags],

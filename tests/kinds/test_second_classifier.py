@@ -1,11 +1,9 @@
-"""A second classifier, defined here alone, judges beside the CLIP from the prompt to the catalogue."""
+"""A second classifier, which the project doesn't have, judges beside the CLIP from the prompt to the catalogue."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,15 +11,15 @@ from PIL import Image
 
 from models.engines.generator import Generator
 from safety.policy.policy import Policy
-from safety.verdict import Reason, Verdict, allow, ask, refuse
+from safety.verdict import Reason, ask
 from tasks.calibration.explain import explain_picture, explain_prompt, judges_of
 from tasks.job import GenerateJob
-from tasks.judging import classifier_registry
 from tasks.judging.classifier import Classifier, TextReading
 from tasks.judging.classifier_registry import classifiers_of
 from tasks.judging.judges import Judges
 from tasks.stores.store import Store
 from tests.end_to_end.conftest import catalogue, manifest, prefect_api, run, store
+from tests.kinds.redness import Redness, registering
 
 __all__ = ["manifest", "prefect_api", "store"]  # fixtures
 
@@ -33,58 +31,11 @@ MUGS = [
 ]
 
 
-@dataclass(frozen=True)
-class Redness:
-    """How red pictures are, and whether prompts are about scarlet."""
-
-    most: float
-    fails: str = ""  # at what
-    name: str = "redness"
-
-    @property
-    def digest(self) -> str:
-        return f"most {self.most}"
-
-    def open(self, policy: Policy, *, device: str) -> Redness:
-        assert policy.blocklist
-        assert device == "auto"
-        if self.fails == "opening":
-            raise OSError("no such model")
-        return self
-
-    def screen(self, texts: Sequence[str]) -> list[TextReading]:
-        return [TextReading(self._of_text(text), kept=text) for text in texts]
-
-    def classify(self, pictures: Sequence[np.ndarray], kept: Sequence[Any], *, conditions: bool) -> list[Verdict]:
-        assert not conditions
-        return [self._of_picture(picture, text) for picture, text in zip(pictures, kept, strict=True)]
-
-    def _of_text(self, text: str) -> Verdict:
-        if self.fails == "texts and pictures" and "teal" in text:
-            raise RuntimeError(text)
-        if "scarlet" in text:
-            return refuse(Reason.CONCEPT, "The prompt wants scarlet.", {"word": 1.0})
-        return allow({"word": 0.0})
-
-    def _of_picture(self, picture: np.ndarray, text: str | None) -> Verdict:
-        if self.fails == "texts and pictures" and text and "red" in text:
-            raise RuntimeError(text)
-        red = float((picture[..., 0].astype(float) - picture[..., 2]).mean())
-        scores = {"mean": red if self.fails != "numbers" else float("nan"), "length": float(len(text or ""))}
-        if red >= self.most:
-            return refuse(Reason.CONCEPT, f"The picture is too red ({red:.1f}, limit {self.most:g}).", scores)
-        return allow(scores)
-
-
 @pytest.fixture
-def registered(monkeypatch: pytest.MonkeyPatch) -> Callable[[Classifier | None], None]:
+def registered() -> Iterator[Callable[[Classifier | None], None]]:
     """Registers a classifier beside the shipped ones, in place of the one before."""
-    shipped = classifier_registry.REGISTERED
-
-    def register(classifier: Classifier | None) -> None:
-        monkeypatch.setattr(classifier_registry, "REGISTERED", (*shipped, lambda _: classifier))
-
-    return register
+    with registering() as register:
+        yield register
 
 
 def statuses(store: Store) -> dict[str, tuple[str, str | None]]:

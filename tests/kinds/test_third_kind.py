@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
-from PIL import Image, ImageDraw
 
 from flows.job_flow import flow_of
 from safety.marks.provenance import read_marks
@@ -21,21 +17,10 @@ from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.end_to_end.conftest import catalogue, prefect_api
 from tests.flows.conftest import Ended, packshot
+from tests.kinds.mugs import ASKS, LETS_PASS, MUGS, POLICY, parquet
 from tests.kinds.tint import TINT, Tinter
 
 __all__ = ["packshot", "prefect_api"]  # fixtures
-
-POLICY = """
-blocklists = ["en"]
-neutral = ["a mug"]
-[[concepts]]
-name = "weapon"
-sentence = "Weapons aren't shown in this catalogue."
-phrases = ["a handgun"]
-answer = "review"
-{threshold}
-"""
-LETS_PASS, ASKS = "prompt_threshold = 1.0", "picture_threshold = -2.0"
 
 
 @pytest.fixture(autouse=True)
@@ -45,36 +30,15 @@ def third_kind() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(params=["folder", "s3"])
-def any_store_uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    return str(tmp_path / "store") if request.param == "folder" else request.getfixturevalue("s3_store_uri")
-
-
-def mug(side: int = 64) -> bytes:
-    image, buffer = Image.new("RGB", (side, side), "white"), io.BytesIO()
-    ImageDraw.Draw(image).rectangle((side // 4, side // 4, side // 2, side // 2), fill="grey")
-    image.save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-ROWS: dict[str, dict[str, Any]] = {
-    "blue": {"colour": "blue", "image": mug(64), "price": 1},
-    "red": {"colour": "red", "image": mug(64), "price": 2},
-    "large": {"colour": "red", "image": mug(96), "price": 3},
-    "armed": {"colour": "black pistol", "image": mug(), "price": 4},
-    "bare": {"colour": " ", "image": mug(), "price": 5},
-}
-
-
 @pytest.fixture
-def tint(packshot: Callable[..., Ended], any_store_uri: str) -> Callable[..., Ended]:
+def tint(packshot: Callable[..., Ended], s3_store_uri: str) -> Callable[..., Ended]:
     """Gives the command for rows, judged by a policy."""
 
     def run(rows: dict[str, dict[str, Any]], *words: str, threshold: str = LETS_PASS) -> Ended:
-        pq.write_table(pa.Table.from_pylist([{"id": name, **row} for name, row in rows.items()]), "manifest.parquet")
+        Path("manifest.parquet").write_bytes(parquet(rows))
         Path("policy.toml").write_text(POLICY.format(threshold=threshold))
         flags = ["--policy", "policy.toml", "--device", "cpu", "--precision", "float32", "--shard-rows", "2"]
-        return packshot("tint", "manifest.parquet", "--store", any_store_uri, *flags, *words)
+        return packshot("tint", "manifest.parquet", "--store", s3_store_uri, *flags, *words)
 
     return run
 
@@ -95,15 +59,15 @@ def ends(store: Store) -> dict[str, str]:
 
 
 def test_a_third_kind_goes_all_the_way_without_a_change_outside_of_its_own_file(
-    tint: Callable[..., Ended], packshot: Callable[..., Ended], any_store_uri: str
+    tint: Callable[..., Ended], packshot: Callable[..., Ended], s3_store_uri: str
 ) -> None:
-    told = tint(ROWS, "--dry-run")
+    told = tint(MUGS, "--dry-run")
     assert "3 × 64×64" in told.out
     assert not Tinter.made
 
-    first = tint(ROWS)
+    first = tint(MUGS)
     assert first.code == 1, first.err
-    store = open_store(any_store_uri)
+    store = open_store(s3_store_uri)
     assert Tinter.made == {"blue": 1, "red": 2}
     assert ends(store) == {**dict.fromkeys(("blue", "red", "large"), "done"), "armed": "blocklist", "bare": "bad_value"}
     row = catalogue(store)["red"]
@@ -113,12 +77,12 @@ def test_a_third_kind_goes_all_the_way_without_a_change_outside_of_its_own_file(
     assert (row["marks"], read_marks(data).source_type) == (["digital_source_type"], TINT.source_type)
     assert catalogue(store)["bare"]["message"] == "The colour is empty."
 
-    shown = packshot("report", "--store", any_store_uri)
+    shown = packshot("report", "--store", s3_store_uri)
     page = store.read("report.html")
     assert page is not None
-    assert (shown.code, all(name in page[0].decode() for name in ROWS)) == (0, True)
+    assert (shown.code, all(name in page[0].decode() for name in MUGS)) == (0, True)
 
-    changed = {**ROWS, "blue": {**ROWS["blue"], "colour": "green"}}
+    changed = {**MUGS, "blue": {**MUGS["blue"], "colour": "green"}}
     tint(changed)  # a changed row alone is made again
     assert Tinter.made == {"blue": 1, "red": 2, "green": 1}
     assert decode(published(store, catalogue(store)["blue"]))[0, 0].tolist() == [127, 191, 127]
@@ -134,9 +98,9 @@ def test_a_third_kind_goes_all_the_way_without_a_change_outside_of_its_own_file(
         "bare": "bad_value",
     }
     assert measured(store) == pytest.approx(scores)  # what is stored is compared with its source again
-    waits = json.loads(packshot("review", "list", "--store", any_store_uri, "--json").out)
+    waits = json.loads(packshot("review", "list", "--store", s3_store_uri, "--json").out)
     assert "blue" in str(waits)
-    packshot("review", "approve", "blue", "--store", any_store_uri, "--by", "Ann")
+    packshot("review", "approve", "blue", "--store", s3_store_uri, "--by", "Ann")
     tint(changed, threshold=ASKS)
     assert (ends(store)["blue"], ends(store)["red"]) == ("done", "review")
     assert {name: row["key"] for name, row in catalogue(store).items()} == keys
@@ -144,7 +108,7 @@ def test_a_third_kind_goes_all_the_way_without_a_change_outside_of_its_own_file(
 
 
 def test_a_manifest_of_a_third_kind_is_told_by_its_columns_and_checked(packshot: Callable[..., Ended]) -> None:
-    pq.write_table(pa.Table.from_pylist([{"id": name, **row} for name, row in ROWS.items()]), "manifest.parquet")
+    Path("manifest.parquet").write_bytes(parquet(MUGS))
     ended = packshot("manifest", "check", "manifest.parquet", "--json")
     said = json.loads(ended.out)
     assert (ended.code, said["kind"]) == (1, "tint")

@@ -24,18 +24,18 @@ from models.engines.engine import Picture
 from safety.marks.provenance import DigitalSourceType
 from safety.verdict import Reason, Verdict, allow, refuse
 from tasks.job import Job
-from tasks.kinds.job_kind import JobKind, Reading, Resolved
+from tasks.kinds.job_kind import JobKind, ManifestReading, Resolved
 from tasks.kinds.job_marking import marking_of
 from tasks.kinds.job_originals import intake_of, opened_originals
 from tasks.lane.lane_resources import LaneResources
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Screened
-from tasks.ledger.plan import PlannedRow
 from tasks.manifests.key import seed_of
-from tasks.manifests.known_columns import PROBLEM, Columns
+from tasks.manifests.known_columns import Columns
 from tasks.manifests.manifest import known_values
-from tasks.manifests.row import BadRow, Row, check_id, profile_of, whole
+from tasks.manifests.row import BadRow, Row, check_id, check_read, profile_of, whole
+from tasks.manifests.row_error import Problem, RowError, RowFault
 from tasks.results.encoding import Encoding
 from tasks.results.marking import Marking
 from tasks.results.retouching import Retouching
@@ -75,10 +75,9 @@ class Tinting:
 def asked_of(values: Mapping[str, Any], job: TintJob) -> Row:
     """A row without its picture."""
     check_id(values["id"])
-    if (problem := values.get(PROBLEM)) is not None:
-        raise ValueError(problem)
+    check_read(values)
     if not (values.get("colour") or "").strip():
-        raise ValueError("The colour is empty.")
+        raise RowError(Problem("colour", RowFault.EMPTY, "The colour is empty."))
     seed = whole(values, "seed", seed_of(job.sampling.seed, values["id"]), range(2**63))
     return Row(values["id"], values["colour"], "", seed, 0, 0, 1, 1.0, profile_of(values, job.marketplace.profile))
 
@@ -100,8 +99,8 @@ class TintRows:
     def _row(self, values: Mapping[str, Any]) -> Row | BadRow:
         try:
             row, original = asked_of(values, self.job), self.originals.look("image", values.get("image"))
-        except ValueError as error:
-            return BadRow(values["id"], values.get("colour") or "", str(error))
+        except RowError as error:
+            return BadRow.of(values["id"], values.get("colour") or "", error)
         except SourceError as error:
             return BadRow(values["id"], values["colour"], error.message, error.reason, error.retryable)
         size = {"width": original.width, "height": original.height}
@@ -126,7 +125,7 @@ class Tinter:
 
 
 def resolve(job: TintJob) -> Resolved:
-    making = Tinting(
+    result_spec = Tinting(
         intake_of(job.manifest, job.sources),
         job.strength,
         marking_of(job.marketplace),
@@ -134,21 +133,21 @@ def resolve(job: TintJob) -> Resolved:
 
     @contextmanager
     def rows(store: Store | None) -> Iterator[TintRows]:
-        with opened_originals(making.intake, store) as originals:
+        with opened_originals(result_spec.intake, store) as originals:
             yield TintRows(job, originals)
 
-    return Resolved(CHECKPOINT, (), "checkpoint", making, columns=COLUMNS, template_columns=None, reader=rows)
+    return Resolved(CHECKPOINT, (), "checkpoint", result_spec, columns=COLUMNS, template_columns=None, reader=rows)
 
 
-def reading(job: TintJob) -> Reading:
+def reading(job: TintJob) -> ManifestReading:
     def bad_rows(batch: pa.RecordBatch) -> Iterator[BadRow]:
         for values in known_values(batch, COLUMNS):
             try:
                 asked_of(values, job)
-            except ValueError as error:
-                yield BadRow(values["id"], "", str(error))
+            except RowError as error:
+                yield BadRow.of(values["id"], "", error)
 
-    return Reading(COLUMNS, None, bad_rows)
+    return ManifestReading(COLUMNS, None, bad_rows)
 
 
 def compare(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
@@ -160,17 +159,17 @@ def compare(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
 
 
 def open_engine(spec: LaneSpec) -> Any:
-    assert isinstance(spec.making, Tinting)
-    return Tinter(spec.making.strength)
+    assert isinstance(spec.result_spec, Tinting)
+    return Tinter(spec.result_spec.strength)
 
 
 def open_stages(resources: LaneResources) -> PictureStages:
-    making, encoding = resources.spec.making, Encoding("png", 100)
-    assert isinstance(making, Tinting)
+    result_spec, encoding = resources.spec.result_spec, Encoding("png", 100)
+    assert isinstance(result_spec, Tinting)
 
-    def draw(rows: Sequence[PlannedRow], screened: Screened, _: object) -> Iterator[list[Picture]]:
+    def draw(rows: Sequence[Row], screened: Screened, _: object) -> Iterator[list[Picture]]:
         tinter: Tinter = resources.engine()
-        return tinter.tint([(planned.row.prompt, *screened.sources[planned.row.id]) for planned in rows])
+        return tinter.tint([(row.prompt, *screened.sources[row.id]) for row in rows])
 
     return PictureStages(
         draw=draw,
@@ -178,12 +177,12 @@ def open_stages(resources: LaneResources) -> PictureStages:
         shelf=PictureShelf(resources.store, encoding),
         encoding=encoding,
         retouching=Retouching(),
-        marker=making.marking.open(TINT.source_type),
-        originals=resources.original_reader(making.intake, keeps_alpha=False),
+        marker=result_spec.marking.open(TINT.source_type),
+        originals=resources.original_reader(result_spec.intake, keeps_alpha=False),
         conditions=True,
         compare=compare,
         pool=resources.pool,
-        record=resources.record,
+        recorder=resources.recorder,
     )
 
 

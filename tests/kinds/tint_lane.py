@@ -22,7 +22,7 @@ from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.shard_queue import Nothing, ShardSource
 from tasks.processes.stopping import Stopped, stop, stopping_in_order
 from tasks.runs.lane import lane
-from tasks.runs.prepare import Prepared, Request, prepare
+from tasks.runs.prepare import Prepared, RunRequest, prepare
 from tests.kinds.tint import TINT, TintJob
 
 GO = "go"  # the file that lets lanes go on
@@ -70,7 +70,7 @@ def through_ray(job: TintJob, hardware: HardwareSection) -> tuple[Prepared, list
         return lanes.histories()
 
     with registered(TINT):
-        prepared = prepare(Request(job, None, frozenset()))
+        prepared = prepare(RunRequest(job, None, frozenset()))
         with joined_cluster(hardware) as cluster:
             shards = list(range(prepared.shards))
             return prepared, run()

@@ -21,11 +21,11 @@ import pyarrow as pa
 from safety.verdict import Reason, Verdict, allow, ask, refuse
 from tasks.catalogue.catalogue import PATH, Catalogue
 from tasks.lane.keep import kept
-from tasks.lane.record import Record
-from tasks.lane.screen import masters_of, rulings_on, sorted_out
-from tasks.lane.stages import Classified, Found, Judged, Rendered
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.screen import decisions_on, masters_of, sort_rows
+from tasks.lane.stages import Classified, Judged, Rendered, StoredRow
 from tasks.ledger.decision import Answer, Decisions
-from tasks.ledger.plan import Plan, PlannedRow, Planner, write_plan
+from tasks.ledger.plan import Plan, Planner, write_plan
 from tasks.ledger.run import write_json
 from tasks.maintenance.prune import prune
 from tasks.maintenance.rebuild import rebuild
@@ -36,9 +36,9 @@ from tasks.results.encoding import Encoding
 from tasks.results.shelf import PictureShelf
 from tasks.review.decide import answer_for
 from tasks.review.reviews import ends_waiting
-from tasks.runs.finish import settle
+from tasks.runs.finish import collect, settle
 from tasks.runs.prepare import Prepared
-from tasks.runs.take_up import take_up
+from tasks.runs.take_up import find_run, take_up
 
 from .memory_store import Bucket, MemoryStore
 
@@ -118,20 +118,21 @@ class Command:
                 return
             plan, run = Plan(file), prepared.run
             stages = Stages(store, self, process.owner.host, prepared.spec.from_before)
-            record = Record(run.id, "model", "prompt")
+            recorder = OutcomeRecorder(run.id, "model", "prompt")
             for shard in run.left(store, range(prepared.shards), Inline()):
                 rows = plan.shard(shard)
-                left, masters, failed = masters_of(rows, stages.shelf, Inline(), record)
-                rulings = rulings_on(left, Decisions(store), Inline())
-                screened = sorted_out(
-                    shard, left, [allow()] * len(left), rulings, masters, [None] * len(left), record=record
+                left, masters, failed = masters_of(rows, stages.shelf, Inline(), recorder)
+                histories = decisions_on(left, Decisions(store), Inline())
+                screened = sort_rows(
+                    shard, left, [allow()] * len(left), histories, masters, [None] * len(left), recorder=recorder
                 )
-                made: Classified = [stages.made(planned) for planned in screened.to_render]
+                made: Classified = [stages.made(row) for row in screened.to_render]
                 judged = [*made, *stages.classify([*screened.found], screened)]
-                ended = kept(judged, screened, stages=stages, pool=Inline(), record=record)
-                run.commit(store, shard, [*screened.ended, *failed, *ended])
-            settled = settle(store, prepared, process)
-            if settled.complete:
+                outcomes = kept(judged, screened, stages=stages, pool=Inline(), recorder=recorder)
+                run.commit(store, shard, [*screened.ended, *failed, *outcomes])
+            ended = collect(store, prepared, process)
+            settled = settle(store, prepared, ended, process)
+            if ended.complete:
                 write_json(store, run.path("summary.json"), {"catalogue_version": settled.version})
 
     def _prepared(self, store: MemoryStore, process: Process, file: Path) -> Prepared:
@@ -139,20 +140,24 @@ class Command:
             planner = Planner(
                 rows=Rows(self),
                 maker=Maker("checkpoint", "float32", ("png", None)),
-                judged_by=lambda _: self.judge.__name__,
+                policy_fingerprint=lambda _: self.judge.__name__,
                 known=catalogue.known,
                 retry=frozenset(),
                 shard_rows=self.shard_rows,
                 decided=partial(ends_waiting, Decisions(store)),
             )
-            census = write_plan(
-                planner, Manifest(self), file, planned_from=catalogue.state.version, unlike_others=lambda: self.asking
+            plan_counts = write_plan(
+                planner,
+                Manifest(self),
+                file,
+                planned_from=catalogue.state.version,
+                unlike_others=lambda: self.unlike_others,
             )
-            return census.to_do > 0 or self.retires
+            return plan_counts.to_do > 0 or self.retires
 
         job = {"manifest": "manifest.parquet"}
         document = {"job": job, "model": "model", "text_column": "prompt", "retire_missing": self.retires}
-        taken = take_up(store, self.name, file, draft, document=document, process=process)
+        taken = take_up(store, find_run(self.name, store), file, draft, document=document, process=process)
         old = taken.catalogue.state.from_before or taken.plan.planned_from is None
         spec: Any = SimpleNamespace(store=store.uri, model="model", kind="generate", from_before=old)
         return Prepared(
@@ -164,12 +169,12 @@ class Command:
             spec=spec,
             manifest="manifest.parquet",
             editor=taken.editor,
-            asking=self.asking,
+            unlike_others=self.unlike_others,
             retires=self.retires,
         )
 
     @property
-    def asking(self) -> tuple[str, ...]:
+    def unlike_others(self) -> tuple[str, ...]:
         return ("none",) if self.unlike else ()
 
 
@@ -208,19 +213,19 @@ class Stages:
     def shelf(self) -> PictureShelf:
         return PictureShelf(self.store, Encoding("png", 92), from_before=self.from_before)
 
-    def made(self, planned: PlannedRow) -> Judged:
-        picture = f"{planned.row.id} as {self.drawer} draws it".encode()
-        return self._judged(planned, picture, 1.0)
+    def made(self, row: Row) -> Judged:
+        picture = f"{row.id} as {self.drawer} draws it".encode()
+        return self._judged(row, picture, 1.0)
 
     def classify(self, batch: Rendered, screened: object) -> Classified:
         del screened
-        found = [thing for thing in batch if isinstance(thing, Found)]
-        return [self._judged(one.planned, self.shelf.read(one.master), 0.0, master=one.master) for one in found]
+        found = [thing for thing in batch if isinstance(thing, StoredRow)]
+        return [self._judged(one.row, self.shelf.read(one.master), 0.0, master=one.master) for one in found]
 
-    def _judged(self, planned: PlannedRow, picture: bytes, seconds: float, **where: Any) -> Judged:
-        verdict = self.command.judge(planned.row.id)
+    def _judged(self, row: Row, picture: bytes, seconds: float, **where: Any) -> Judged:
+        verdict = self.command.judge(row.id)
         looks = "00" * 56 if self.command.unlike else None
-        return Judged(planned, picture, 64, 64, seconds, verdict, where.get("master"), fingerprint=looks)
+        return Judged(row, picture, 64, 64, seconds, verdict, where.get("master"), fingerprint=looks)
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,7 @@ def test_names_that_come_again_are_found(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_a_commit_before_its_copies_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue_edit.Edit, "_publish", lambda *_: {})
+    monkeypatch.setattr(catalogue_edit.CatalogueEdit, "_publish", lambda *_: {})
     assert "is done, and there is no object at images/" in found(TWO_POLICIES, 0)
 
 

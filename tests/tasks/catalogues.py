@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from tasks.catalogue.catalogue import Catalogue, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit
+from tasks.catalogue.catalogue_edit import CatalogueEdit
 from tasks.catalogue.row_versions import Merged, merge
 from tasks.outcome import Outcome, outcome_table
 from tasks.results.encoding import Encoding
@@ -40,7 +40,7 @@ def commit(
         merged = merge(before.table, plan, outcome_table(outcomes), run=name, planned_from=version)
         return Merged(merged.others, merged.newer, settle(merged.mine, before.table)).whole()
 
-    return Edit(store, "a test").commit(change).part(plan)
+    return CatalogueEdit(store, "a test").commit(change).part(plan)
 
 
 def kept(store: Store, key: str, picture: bytes | None = None) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def planner(known: dict[str, Known] | None = None, **values: Any) -> Planner:
         **{
             "rows": PromptRows(defaults()),
             "maker": Maker("checkpoint", "float32", ("png", None)),
-            "judged_by": lambda profile: f"judges of {profile}",
+            "policy_fingerprint": lambda profile: f"judges of {profile}",
             "known": look_up,
             "retry": frozenset(),
             "shard_rows": 4,

@@ -183,6 +183,14 @@ def test_a_job_file_that_is_not_there_is_named(tmp_path: Path) -> None:
         load_job(GenerateJob, tmp_path / "none.toml", manifest="m.parquet", store="s")
 
 
+def test_a_field_outside_of_sections_decides_like_one_in_a_section() -> None:
+    class Tint(Job):
+        strength: float = 0.5
+
+    assert Tint(manifest="m", store="s", strength=0.7).deciding()["strength"] == 0.7
+    assert "strength" not in Tint(manifest="m", store="s").deciding()
+
+
 @pytest.mark.parametrize("kind", [GenerateJob, DecomposeJob])
 def test_no_two_sections_have_a_field_of_one_name(kind: type[Job]) -> None:
     names = [name for section in sections_of(kind).values() for name in section.model_fields]

@@ -46,7 +46,7 @@ class Denoiser:
 
 
 @dataclass(frozen=True)
-class Lesson:
+class DrawingLesson:
     """One shape's latents and prompts."""
 
     width: int
@@ -420,17 +420,17 @@ def drawing_lessons(
     tokenizer: Qwen2Tokenizer,
     reader: Qwen2_5_VLForConditionalGeneration,
     vae: Callable[[], AutoencoderKLQwenImage],
-) -> list[Lesson]:
+) -> list[DrawingLesson]:
     """Encode all drawings and the captions of those that aren't held out, a lesson for each shape."""
     prompts = [prepare(each.texts, torch.nonzero(~each.held_out).flatten(), tokenizer, reader) for each in drawings]
     coder = vae()
     return [
-        Lesson(each.width, each.height, latents_of(coder, each.pictures), told)
+        DrawingLesson(each.width, each.height, latents_of(coder, each.pictures), told)
         for each, told in zip(drawings, prompts, strict=True)
     ]
 
 
-def drawing_loss(course: Course, taught: list[Lesson]) -> Tensor:
+def drawing_loss(course: Course, taught: list[DrawingLesson]) -> Tensor:
     """Draw a batch of drawings of one shape with captions of about one length; its loss."""
     (lesson,) = random.choices(taught, [SHAPES[each.width, each.height] for each in taught])
     bucket = lesson.prompts.pick()

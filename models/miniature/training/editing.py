@@ -44,7 +44,7 @@ COMPILED_EDITS = {(2 * 64, LENGTH), (2 * 63, LENGTH)}
 
 
 @dataclass(frozen=True)
-class Lesson:
+class EditLesson:
     """One shape's latents and conditionings."""
 
     width: int
@@ -102,7 +102,7 @@ class Conditioner:
         return embeds, lengths.clamp(max=LONGEST) + before
 
 
-def lesson_of(vae: AutoencoderKLQwenImage, pairs: Pairs, conditioner: Conditioner) -> Lesson:
+def lesson_of(vae: AutoencoderKLQwenImage, pairs: Pairs, conditioner: Conditioner) -> EditLesson:
     """Encode all pictures and instructions of one shape; instructions that are too long are left out."""
     device = pairs.pictures.device
     every = torch.arange(len(pairs.pictures), device=device)
@@ -115,7 +115,7 @@ def lesson_of(vae: AutoencoderKLQwenImage, pairs: Pairs, conditioner: Conditione
         ]
     embeds, lengths = (torch.cat(each) for each in zip(*chunks, strict=True))
     fits = torch.nonzero(lengths <= LENGTH).flatten()
-    return Lesson(
+    return EditLesson(
         width=pairs.width,
         height=pairs.height,
         latents=latents_of(vae, pairs.pictures),
@@ -134,7 +134,7 @@ def _padded(embeds: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.pad(embeds[:, :LENGTH], (0, 0, 0, max(0, short))).bfloat16(), lengths
 
 
-def edit_loss(course: Course, taught: list[Lesson]) -> Tensor:
+def edit_loss(course: Course, taught: list[EditLesson]) -> Tensor:
     """Draw a batch of one shape; its loss."""
     (lesson,) = random.choices(taught, [EDIT_SHAPES[each.width, each.height] for each in taught])
     tokens = 2 * lesson.latents.shape[1]

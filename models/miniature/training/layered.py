@@ -30,7 +30,7 @@ COMPILED = {(4 * 256, LENGTH), (5 * 256, LENGTH)}
 
 
 @dataclass(frozen=True)
-class Lesson:
+class LayerLesson:
     """One shape's latents and captions."""
 
     width: int
@@ -49,16 +49,16 @@ def lesson_of(
     layers: Layers,
     tokenizer: Qwen2Tokenizer,
     text_encoder: Qwen2_5_VLForConditionalGeneration,
-) -> Lesson:
+) -> LayerLesson:
     """Encode all frames and captions of one shape."""
     kept = torch.arange(len(layers), device=layers.layers.device)
     chunks = torch.split(layers.layers, 256)
     latents = [torch.unflatten(latents_of(vae, frames(each).flatten(0, 1)), 0, (len(each), -1)) for each in chunks]
     prompts = prepare(layers.texts, kept, tokenizer, text_encoder, (LENGTH,))
-    return Lesson(layers.width, layers.height, torch.cat(latents), prompts)
+    return LayerLesson(layers.width, layers.height, torch.cat(latents), prompts)
 
 
-def layered_loss(course: Course, taught: list[Lesson]) -> Tensor:
+def layered_loss(course: Course, taught: list[LayerLesson]) -> Tensor:
     """Draw a batch of one shape and one number of layers; its loss."""
     (lesson,) = random.choices(taught, [LAYERED_SHAPES[each.width, each.height] for each in taught])
     (asked,) = random.choices(list(ASKED), list(ASKED.values()))

@@ -8,7 +8,7 @@ from diffusers import AutoencoderKLQwenImage
 from numpy.typing import NDArray
 from transformers import Qwen2Tokenizer
 
-from models.architectures.registry import architecture_of, rules_of
+from models.architectures.architecture_registry import architecture_of, rules_of
 from models.engines.decomposer import Decomposer
 from models.loading.components import Components
 from models.loading.placement import RESIDENT

@@ -12,8 +12,8 @@ from models.miniature.world.shapes import (
     PAPER,
     RGB,
     STEEL,
+    DrawnShape,
     Point,
-    Shape,
     arc,
     box,
     ellipse,
@@ -34,7 +34,7 @@ SMOKE: RGB = (176, 178, 182)
 TIMBER: RGB = (158, 112, 70)
 
 
-def mug(random: Random) -> list[Shape]:
+def mug(random: Random) -> list[DrawnShape]:
     top = random.uniform(-0.85, -0.65)
     return [
         line(arc(0.5, 0.05, 0.4, 0.4, -80, 80), 0.16),
@@ -44,7 +44,7 @@ def mug(random: Random) -> list[Shape]:
     ]
 
 
-def bottle(random: Random) -> list[Shape]:
+def bottle(random: Random) -> list[DrawnShape]:
     wide = random.uniform(0.33, 0.42)
     return [
         symmetric([(0.13, -0.8), (0.13, -0.5), (wide, -0.12), (wide, 0.93), (wide - 0.08, 1)]),
@@ -54,7 +54,7 @@ def bottle(random: Random) -> list[Shape]:
     ]
 
 
-def t_shirt(random: Random) -> list[Shape]:
+def t_shirt(random: Random) -> list[DrawnShape]:
     hem = random.uniform(0.85, 0.98)
     body = [(0.28, -0.86), (0.6, -0.74), (1, -0.2), (0.74, 0.02), (0.56, -0.2), (0.58, hem)]
     neck = arc(0, -0.86, 0.28, 0.24, 180, 0)
@@ -67,7 +67,7 @@ def t_shirt(random: Random) -> list[Shape]:
     ]
 
 
-def sneaker(random: Random) -> list[Shape]:
+def sneaker(random: Random) -> list[DrawnShape]:
     ankle = random.uniform(-0.62, -0.5)
     upper = smooth([(-0.92, ankle), (-0.62, ankle + 0.12), (-0.24, ankle), (0.1, -0.2), (0.62, 0.0), (0.98, 0.26)])
     return [
@@ -82,7 +82,7 @@ def sneaker(random: Random) -> list[Shape]:
     ]
 
 
-def handbag(random: Random) -> list[Shape]:
+def handbag(random: Random) -> list[DrawnShape]:
     flap = random.uniform(0.22, 0.36)
     return [
         line(arc(0, -0.15, 0.46, 0.7, 180, 360), 0.11, -0.2),
@@ -92,7 +92,7 @@ def handbag(random: Random) -> list[Shape]:
     ]
 
 
-def lamp(random: Random) -> list[Shape]:
+def lamp(random: Random) -> list[DrawnShape]:
     top = random.uniform(0.3, 0.45)
     return [
         box(-0.06, 0, 0.06, 0.9, 0.02, METAL),
@@ -102,7 +102,7 @@ def lamp(random: Random) -> list[Shape]:
     ]
 
 
-def chair(random: Random) -> list[Shape]:
+def chair(random: Random) -> list[DrawnShape]:
     back = random.uniform(-1, -0.9)
     return [
         polygon([(-0.28, 0.1), (-0.18, 0.1), (-0.2, 0.88), (-0.28, 0.88)], -0.45),
@@ -114,7 +114,7 @@ def chair(random: Random) -> list[Shape]:
     ]
 
 
-def watch(random: Random) -> list[Shape]:
+def watch(random: Random) -> list[DrawnShape]:
     hand = random.uniform(0, 2 * math.pi)
     return [
         box(-0.33, -1, 0.33, 1, 0.1),
@@ -127,7 +127,7 @@ def watch(random: Random) -> list[Shape]:
     ]
 
 
-def cap(random: Random) -> list[Shape]:
+def cap(random: Random) -> list[DrawnShape]:
     crown = random.uniform(-0.7, -0.55)
     return [
         polygon(smooth([(0.2, 0.1), (0.75, 0.1), (1.1, 0.32), (1.02, 0.4), (0.5, 0.32), (0.0, 0.34)]), -0.28),
@@ -139,7 +139,7 @@ def cap(random: Random) -> list[Shape]:
     ]
 
 
-def book(random: Random) -> list[Shape]:
+def book(random: Random) -> list[DrawnShape]:
     title = random.uniform(-0.6, -0.45)
     return [
         polygon([(-0.6, -0.86), (0.66, -0.94), (0.74, -0.84), (0.74, 0.84), (-0.5, 0.95)], PAPER),
@@ -150,7 +150,7 @@ def book(random: Random) -> list[Shape]:
     ]
 
 
-def phone(random: Random) -> list[Shape]:
+def phone(random: Random) -> list[DrawnShape]:
     lens = random.uniform(0.09, 0.11)
     return [
         box(-0.5, -1, 0.5, 1, 0.15, -0.3),
@@ -161,7 +161,7 @@ def phone(random: Random) -> list[Shape]:
     ]
 
 
-def kitchen_knife(random: Random) -> list[Shape]:
+def kitchen_knife(random: Random) -> list[DrawnShape]:
     heel = random.uniform(0.44, 0.52)
     tip = smooth([(1.1, -0.2), (0.96, 0.02), (0.6, 0.26), (-0.14, heel)], closed=False)
     inner = smooth([(1.04, -0.16), (0.9, -0.02), (0.56, 0.16), (-0.14, heel - 0.12)], closed=False)
@@ -174,7 +174,7 @@ def kitchen_knife(random: Random) -> list[Shape]:
     ]
 
 
-def backpack(random: Random) -> list[Shape]:
+def backpack(random: Random) -> list[DrawnShape]:
     pocket = random.uniform(0.1, 0.22)
     return [
         line(arc(0, -0.82, 0.2, 0.18, 180, 360), 0.09, -0.3),
@@ -188,7 +188,7 @@ def backpack(random: Random) -> list[Shape]:
     ]
 
 
-def vase(random: Random) -> list[Shape]:
+def vase(random: Random) -> list[DrawnShape]:
     belly, waist = random.uniform(0.56, 0.72), random.uniform(0.16, 0.22)
     right = smooth(
         [(0.34, -1), (waist, -0.68), (0.38, -0.3), (belly, 0.15), (0.5, 0.68), (0.32, 1)],
@@ -201,7 +201,7 @@ def vase(random: Random) -> list[Shape]:
     ]
 
 
-def umbrella(random: Random) -> list[Shape]:
+def umbrella(random: Random) -> list[DrawnShape]:
     rim = random.uniform(0.08, 0.16)
     crook = [(0, 0), (0, 0.8), *arc(0.13, 0.8, 0.13, 0.16, 180, 20)]
     panels = [(-1, 0.1), (-0.36, 0.1), (0.36, 0.1), (1, 0.1)]
@@ -219,7 +219,7 @@ def umbrella(random: Random) -> list[Shape]:
     ]
 
 
-def teapot(random: Random) -> list[Shape]:
+def teapot(random: Random) -> list[DrawnShape]:
     knob = random.uniform(0.07, 0.1)
     return [
         line(smooth([(-0.5, -0.3), (-0.92, -0.3), (-0.96, 0.2), (-0.55, 0.42)], closed=False), 0.13, -0.15),
@@ -231,7 +231,7 @@ def teapot(random: Random) -> list[Shape]:
     ]
 
 
-def dress(random: Random) -> list[Shape]:
+def dress(random: Random) -> list[DrawnShape]:
     flare = random.uniform(0.68, 0.8)
     hem = arc(0, 0.9, flare, 0.1, 0, 180)
     bodice = [(-0.2, -0.05), (-0.34, -0.6), (-0.24, -1), (-0.14, -1), (0, -0.7), (0.14, -1), (0.24, -1), (0.34, -0.6)]
@@ -243,7 +243,7 @@ def dress(random: Random) -> list[Shape]:
     ]
 
 
-def trousers(random: Random) -> list[Shape]:
+def trousers(random: Random) -> list[DrawnShape]:
     cuff = random.uniform(0.42, 0.52)
     return [
         polygon([(-0.42, -0.98), (0.42, -0.98), (0.56, 1), (0.56 - cuff, 1), (0, -0.3), (cuff - 0.56, 1), (-0.56, 1)]),
@@ -255,7 +255,7 @@ def trousers(random: Random) -> list[Shape]:
     ]
 
 
-def sofa(random: Random) -> list[Shape]:
+def sofa(random: Random) -> list[DrawnShape]:
     back = random.uniform(-0.62, -0.5)
     return [
         *(box(x, 0.4, x + 0.12, 0.62, 0.02, TIMBER) for x in (-0.88, 0.76)),
@@ -269,7 +269,7 @@ def sofa(random: Random) -> list[Shape]:
     ]
 
 
-def table(random: Random) -> list[Shape]:
+def table(random: Random) -> list[DrawnShape]:
     deep = random.uniform(0.24, 0.3)
     return [
         *(polygon([(x, -0.2), (x + 0.08, -0.2), (x + 0.07, 0.5), (x, 0.5)], -0.45) for x in (-0.62, 0.54)),
@@ -280,7 +280,7 @@ def table(random: Random) -> list[Shape]:
     ]
 
 
-def headphones(random: Random) -> list[Shape]:
+def headphones(random: Random) -> list[DrawnShape]:
     cup = random.uniform(0.36, 0.42)
     return [
         line(arc(0, 0.1, 0.78, 1, 180, 360), 0.17),
@@ -294,7 +294,7 @@ def headphones(random: Random) -> list[Shape]:
     ]
 
 
-def sunglasses(random: Random) -> list[Shape]:
+def sunglasses(random: Random) -> list[DrawnShape]:
     low = random.uniform(0.36, 0.44)
 
     def lens(middle: float, grow: float) -> list[Point]:
@@ -312,7 +312,7 @@ def sunglasses(random: Random) -> list[Shape]:
     ]
 
 
-def candle(random: Random) -> list[Shape]:
+def candle(random: Random) -> list[DrawnShape]:
     top = random.uniform(-0.4, -0.3)
     flame = [(0, top - 0.62), (0.13, top - 0.28), (0.08, top - 0.14), (-0.08, top - 0.14), (-0.13, top - 0.28)]
     return [
@@ -326,7 +326,7 @@ def candle(random: Random) -> list[Shape]:
     ]
 
 
-def cushion(random: Random) -> list[Shape]:
+def cushion(random: Random) -> list[DrawnShape]:
     puff = random.uniform(0.84, 0.88)
     corners = [(-0.96, -0.86), (-0.5, -puff), (0, -puff + 0.03), (0.5, -puff), (0.96, -0.86)]
     right = [(0.9, -0.45), (0.87, 0), (0.9, 0.45)]
@@ -341,7 +341,7 @@ def cushion(random: Random) -> list[Shape]:
     ]
 
 
-def suitcase(random: Random) -> list[Shape]:
+def suitcase(random: Random) -> list[DrawnShape]:
     ribs = random.choice((3, 4, 5))
     return [
         line([(-0.26, -0.6), (-0.26, -1), (0.26, -1), (0.26, -0.6)], 0.07, METAL),
@@ -355,7 +355,7 @@ def suitcase(random: Random) -> list[Shape]:
     ]
 
 
-def bowl(random: Random) -> list[Shape]:
+def bowl(random: Random) -> list[DrawnShape]:
     foot = random.uniform(0.3, 0.4)
     return [
         box(-foot, 0.52, foot, 0.72, 0.03, -0.25),
@@ -365,7 +365,7 @@ def bowl(random: Random) -> list[Shape]:
     ]
 
 
-def clock(random: Random) -> list[Shape]:
+def clock(random: Random) -> list[DrawnShape]:
     hand = random.uniform(0, 2 * math.pi)
     return [
         line([(-0.4, 0.6), (-0.62, 1)], 0.14, -0.3),
@@ -389,7 +389,7 @@ def clock(random: Random) -> list[Shape]:
     ]
 
 
-def boot(random: Random) -> list[Shape]:
+def boot(random: Random) -> list[DrawnShape]:
     shaft = random.uniform(-1, -0.9)
     return [
         polygon(
@@ -409,10 +409,10 @@ def boot(random: Random) -> list[Shape]:
     ]
 
 
-def scarf(random: Random) -> list[Shape]:
+def scarf(random: Random) -> list[DrawnShape]:
     hang = random.uniform(0.72, 0.84)
 
-    def fringe(left: float, right: float, y: float) -> list[Shape]:
+    def fringe(left: float, right: float, y: float) -> list[DrawnShape]:
         xs = [left + 0.03 + (right - left - 0.06) * i / 4 for i in range(5)]
         return [line([(x, y - 0.02), (x, y + 0.18)], 0.05, -0.25) for x in xs]
 
@@ -427,7 +427,7 @@ def scarf(random: Random) -> list[Shape]:
     ]
 
 
-def ball(random: Random) -> list[Shape]:
+def ball(random: Random) -> list[DrawnShape]:
     twist = random.uniform(-0.1, 0.1)
     west = [*arc(0, 0, 0.32, 1, 90, 270), *arc(0, 0, 1, 1, 270, 222), (-0.84, 0.54), *arc(0, 0, 1, 1, 147, 90)]
     east = [*arc(0, 0, 0.5, 1, -90, 90), *arc(0, 0, 0.9, 1, 90, -90)]
@@ -439,7 +439,7 @@ def ball(random: Random) -> list[Shape]:
     ]
 
 
-def hair_dryer(random: Random) -> list[Shape]:
+def hair_dryer(random: Random) -> list[DrawnShape]:
     nozzle = random.uniform(0.92, 1.02)
     return [
         line(smooth([(-0.24, 0.86), (-0.2, 1.04), (0.1, 1.06), (0.3, 0.94)], closed=False), 0.06, DARK),
@@ -453,7 +453,7 @@ def hair_dryer(random: Random) -> list[Shape]:
     ]
 
 
-def pen(random: Random) -> list[Shape]:
+def pen(random: Random) -> list[DrawnShape]:
     grip = random.uniform(0.3, 0.44)
     return [
         polygon([(0.78, -0.145), (1.06, -0.014), (1.06, 0.014), (0.78, 0.145)], METAL),
@@ -465,7 +465,7 @@ def pen(random: Random) -> list[Shape]:
     ]
 
 
-def potted_plant(random: Random) -> list[Shape]:
+def potted_plant(random: Random) -> list[DrawnShape]:
     arms = random.uniform(-0.6, -0.46)
     return [
         line([(-0.2, -0.18), (-0.5, -0.18), (-0.5, arms)], 0.18, LEAF),
@@ -479,7 +479,7 @@ def potted_plant(random: Random) -> list[Shape]:
     ]
 
 
-def toy_car(random: Random) -> list[Shape]:
+def toy_car(random: Random) -> list[DrawnShape]:
     roof = random.uniform(-0.56, -0.46)
     return [
         polygon([(-0.62, -0.06), (-0.44, roof), (0.3, roof), (0.6, -0.06)]),
@@ -493,7 +493,7 @@ def toy_car(random: Random) -> list[Shape]:
     ]
 
 
-def camera(random: Random) -> list[Shape]:
+def camera(random: Random) -> list[DrawnShape]:
     lens = random.uniform(0.42, 0.48)
     return [
         box(-0.8, -0.66, -0.5, -0.46, 0.04, METAL),
@@ -508,7 +508,7 @@ def camera(random: Random) -> list[Shape]:
     ]
 
 
-def guitar(random: Random) -> list[Shape]:
+def guitar(random: Random) -> list[DrawnShape]:
     waist = random.uniform(0.24, 0.29)
     right = smooth(
         [(0.06, -0.16), (0.3, -0.12), (0.36, 0.1), (waist, 0.32), (0.46, 0.66), (0.3, 0.95), (0, 1)],
@@ -525,7 +525,7 @@ def guitar(random: Random) -> list[Shape]:
     ]
 
 
-def handgun(random: Random) -> list[Shape]:
+def handgun(random: Random) -> list[DrawnShape]:
     muzzle = random.uniform(0.9, 1)
     return [
         line(arc(-0.02, 0.14, 0.26, 0.24, -20, 200), 0.09, -0.3),
@@ -540,7 +540,7 @@ def handgun(random: Random) -> list[Shape]:
     ]
 
 
-def rifle(random: Random) -> list[Shape]:
+def rifle(random: Random) -> list[DrawnShape]:
     muzzle = random.uniform(1.0, 1.08)
     return [
         box(0.4, -0.19, muzzle, -0.09, 0.01, DARK),
@@ -558,7 +558,7 @@ def rifle(random: Random) -> list[Shape]:
     ]
 
 
-def combat_knife(random: Random) -> list[Shape]:
+def combat_knife(random: Random) -> list[DrawnShape]:
     teeth = random.choice((4, 5, 6))
     spine = [(0.55 - 0.66 * i / (2 * teeth), -0.22 + 0.12 * (i % 2)) for i in range(2 * teeth + 1)]
     return [
@@ -572,7 +572,7 @@ def combat_knife(random: Random) -> list[Shape]:
     ]
 
 
-def cigarette(random: Random) -> list[Shape]:
+def cigarette(random: Random) -> list[DrawnShape]:
     rise = random.uniform(-0.1, 0.1)
     near = [(0.92, -0.2), (0.8, -0.42), (0.98, -0.62), (0.82 + rise, -0.94)]
     far = [(1.0, -0.2), (1.1, -0.44), (1.16, -0.66), (1.08 + rise, -1)]
@@ -587,7 +587,7 @@ def cigarette(random: Random) -> list[Shape]:
     ]
 
 
-def syringe(random: Random) -> list[Shape]:
+def syringe(random: Random) -> list[DrawnShape]:
     plunger = random.uniform(-0.2, 0.1)
     return [
         line([(0.6, 0), (1.15, 0)], 0.035, METAL),
@@ -602,7 +602,7 @@ def syringe(random: Random) -> list[Shape]:
     ]
 
 
-def hand_grenade(random: Random) -> list[Shape]:
+def hand_grenade(random: Random) -> list[DrawnShape]:
     bulge = random.uniform(0.56, 0.64)
     right = smooth([(0.2, -0.46), (bulge - 0.1, -0.2), (bulge, 0.2), (bulge - 0.14, 0.7), (0.18, 1)], closed=False)
     return [
@@ -631,7 +631,7 @@ def hand_grenade(random: Random) -> list[Shape]:
     ]
 
 
-def cannabis_leaf(random: Random) -> list[Shape]:
+def cannabis_leaf(random: Random) -> list[DrawnShape]:
     spread = random.uniform(0.95, 1.05)
     shapes = [line([(0, 0.3), (0.04, 1)], 0.06, -0.3)]
     for degrees, length in ((128, 0.5), (-128, 0.5), (86, 0.8), (-86, 0.8), (44, 1.05), (-44, 1.05), (0, 1.3)):
@@ -656,7 +656,7 @@ def cannabis_leaf(random: Random) -> list[Shape]:
 class Product:
     """How a kind of product is drawn, and what it can be made of."""
 
-    shapes: Callable[[Random], list[Shape]]
+    shapes: Callable[[Random], list[DrawnShape]]
     materials: tuple[str, ...] = ("plain",)
     patterned: bool = False
     tilt: float = 3  # degrees that it may lean to either side

@@ -24,7 +24,7 @@ PAPER: RGB = (247, 245, 238)
 
 
 @dataclass(frozen=True)
-class Shape:
+class DrawnShape:
     """A filled polygon with a thin darker edge."""
 
     points: tuple[Point, ...]
@@ -51,13 +51,13 @@ def toned(colour: RGB, tone: float) -> RGB:
     return red, green, blue
 
 
-def polygon(points: Sequence[Point], paint: Paint = 0.0) -> Shape:
-    return Shape(tuple(points), paint)
+def polygon(points: Sequence[Point], paint: Paint = 0.0) -> DrawnShape:
+    return DrawnShape(tuple(points), paint)
 
 
-def symmetric(right: Sequence[Point], paint: Paint = 0.0) -> Shape:
+def symmetric(right: Sequence[Point], paint: Paint = 0.0) -> DrawnShape:
     """A polygon from its right half, listed top to bottom."""
-    return Shape((*right, *((-x, y) for x, y in reversed(right))), paint)
+    return DrawnShape((*right, *((-x, y) for x, y in reversed(right))), paint)
 
 
 def arc(x: float, y: float, rx: float, ry: float, start: float = 0, stop: float = 360) -> list[Point]:
@@ -67,16 +67,16 @@ def arc(x: float, y: float, rx: float, ry: float, start: float = 0, stop: float 
     return [(x + rx * math.cos(angle), y + ry * math.sin(angle)) for angle in angles]
 
 
-def ellipse(x: float, y: float, rx: float, ry: float, paint: Paint = 0.0) -> Shape:
-    return Shape(tuple(arc(x, y, rx, ry)), paint)
+def ellipse(x: float, y: float, rx: float, ry: float, paint: Paint = 0.0) -> DrawnShape:
+    return DrawnShape(tuple(arc(x, y, rx, ry)), paint)
 
 
-def segment(x: float, y: float, rx: float, ry: float, start: float, stop: float, paint: Paint = 0.0) -> Shape:
+def segment(x: float, y: float, rx: float, ry: float, start: float, stop: float, paint: Paint = 0.0) -> DrawnShape:
     """The part of an ellipse between two angles, closed by a chord."""
-    return Shape(tuple(arc(x, y, rx, ry, start, stop)), paint)
+    return DrawnShape(tuple(arc(x, y, rx, ry, start, stop)), paint)
 
 
-def box(left: float, top: float, right: float, bottom: float, radius: float = 0.04, paint: Paint = 0.0) -> Shape:
+def box(left: float, top: float, right: float, bottom: float, radius: float = 0.04, paint: Paint = 0.0) -> DrawnShape:
     """A rectangle with rounded corners."""
     corners = (
         (right - radius, top + radius, -90),
@@ -87,7 +87,7 @@ def box(left: float, top: float, right: float, bottom: float, radius: float = 0.
     points: list[Point] = []
     for x, y, start in corners:
         points += arc(x, y, radius, radius, start, start + 90)
-    return Shape(tuple(points), paint)
+    return DrawnShape(tuple(points), paint)
 
 
 def smooth(points: Sequence[Point], *, closed: bool = True, steps: int = 6) -> list[Point]:
@@ -102,7 +102,7 @@ def smooth(points: Sequence[Point], *, closed: bool = True, steps: int = 6) -> l
     return path if closed else [*path, points[-1]]
 
 
-def line(points: Sequence[Point], width: float, paint: Paint = 0.0) -> Shape:
+def line(points: Sequence[Point], width: float, paint: Paint = 0.0) -> DrawnShape:
     """An open line of a constant width, as the polygon around it."""
     path = np.asarray(points, np.float64)
     steps = np.diff(path, axis=0)
@@ -113,4 +113,4 @@ def line(points: Sequence[Point], width: float, paint: Paint = 0.0) -> Shape:
     # A mitre grows without limit at a sharp corner: cut it off at twice the width.
     mitre /= np.maximum((mitre * mitre).sum(axis=1, keepdims=True) / 2, 0.5)
     sides = np.concatenate([path + mitre * width / 2, (path - mitre * width / 2)[::-1]])
-    return Shape(tuple((float(x), float(y)) for x, y in sides), paint)
+    return DrawnShape(tuple((float(x), float(y)) for x, y in sides), paint)

@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 
 from models.miniature.world.products import PRODUCTS, Product
 from models.miniature.world.scenery import BACKGROUNDS, FAULTS, PLAIN, background, overlay, shadow, write
-from models.miniature.world.shapes import RGB, Field, Shape, toned
+from models.miniature.world.shapes import RGB, DrawnShape, Field, toned
 from models.miniature.world.surface import MATERIALS, PATTERNS, shade
 
 __all__ = [
@@ -233,7 +233,7 @@ def _drawn(scene: Scene, chances: Chances, placed: Scene, alteration: Alteration
     return Drawing(picture, layer, below, above)
 
 
-def _turned(shapes: list[Shape], product: Product, span: float, random: Random) -> list[Shape]:
+def _turned(shapes: list[DrawnShape], product: Product, span: float, random: Random) -> list[DrawnShape]:
     """Mirror, tilt and scale shapes to pixels, so that the longer side of their bounds is `span`, from (0, 0)."""
     angle = math.radians(random.uniform(-product.tilt, product.tilt))
     mirror = random.choice((-1.0, 1.0))
@@ -243,17 +243,17 @@ def _turned(shapes: list[Shape], product: Product, span: float, random: Random) 
     low, high = every.min(axis=0), every.max(axis=0)
     scale = span / (high - low).max()
     return [
-        Shape(tuple((float(x), float(y)) for x, y in (points - low) * scale), shape.paint)
+        DrawnShape(tuple((float(x), float(y)) for x, y in (points - low) * scale), shape.paint)
         for shape, points in zip(shapes, turned, strict=True)
     ]
 
 
-def _stretched(shapes: list[Shape], stretch: tuple[float, float]) -> list[Shape]:
+def _stretched(shapes: list[DrawnShape], stretch: tuple[float, float]) -> list[DrawnShape]:
     """Make shapes wider or higher."""
     if stretch == UNALTERED.stretch:
         return shapes
     across, down = stretch
-    return [Shape(tuple((x * across, y * down) for x, y in shape.points), shape.paint) for shape in shapes]
+    return [DrawnShape(tuple((x * across, y * down) for x, y in shape.points), shape.paint) for shape in shapes]
 
 
 def _print_label(rgb: Field, surface: Field, text: str, span: float) -> None:
@@ -275,7 +275,7 @@ def _jittered(colour: RGB, random: Random) -> RGB:
     return red, green, blue
 
 
-def _rasterised(shapes: list[Shape], colour: RGB) -> tuple[NDArray[np.uint8], Field]:
+def _rasterised(shapes: list[DrawnShape], colour: RGB) -> tuple[NDArray[np.uint8], Field]:
     """Draw shapes given in pixels: flat RGBA [rows, columns, 4] and where they are surface, 0 to 1 [rows, columns]."""
     every = np.concatenate([np.asarray(shape.points) for shape in shapes])
     reach = every.max(axis=0)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from safety.marks.provenance import DigitalSourceType
 from tasks.job import DecomposeJob
-from tasks.kinds.job_kind import JobKind, Reading, Resolved
+from tasks.kinds.job_kind import JobKind, ManifestReading, Resolved
 
 if TYPE_CHECKING:
     from models.engines.decomposer import Decomposer
@@ -23,7 +23,7 @@ def _resolve(job: DecomposeJob) -> Resolved:
     return resolve_layers(job, PIPELINE)
 
 
-def _reading(job: DecomposeJob) -> Reading:
+def _reading(job: DecomposeJob) -> ManifestReading:
     from tasks.kinds.decompose.picture_check import picture_reading
 
     return picture_reading(job, PIPELINE)

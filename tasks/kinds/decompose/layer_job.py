@@ -11,7 +11,7 @@ from models.checkpoints.lora import find_loras
 from models.checkpoints.schedule import fewest_steps, resolve_scheduler
 from tasks.checkpoints.checkpoints import find_checkpoint
 from tasks.job import DecomposeJob
-from tasks.kinds.decompose.layer_making import Decomposition
+from tasks.kinds.decompose.layer_spec import LayerSpec
 from tasks.kinds.decompose.picture_rows import LayerDefaults, PictureRows, layer_defaults
 from tasks.kinds.job_kind import Resolved
 from tasks.kinds.job_marking import marking_of
@@ -33,7 +33,7 @@ def resolve_layers(job: DecomposeJob, pipeline: str) -> Resolved:
     loras = find_loras(job.model.loras, checkpoint)
     scheduler = resolve_scheduler(job.model.scheduler, loras)
     sampling = layers_defaults(checkpoint)
-    making = Decomposition(
+    result_spec = LayerSpec(
         intake=intake_of(job.manifest, job.sources),
         cfg_normalize=given_or(job.sampling.cfg_normalize, sampling.cfg_normalize),
         use_en_prompt=job.sources.use_en_prompt,
@@ -49,10 +49,10 @@ def resolve_layers(job: DecomposeJob, pipeline: str) -> Resolved:
         checkpoint=checkpoint,
         loras=loras,
         scheduler=scheduler,
-        making=making,
+        result_spec=result_spec,
         columns=PICTURES,
         template_columns=None,
-        reader=partial(_rows, defaults, making.intake),
+        reader=partial(_rows, defaults, result_spec.intake),
     )
 
 

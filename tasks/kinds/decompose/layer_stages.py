@@ -18,16 +18,16 @@ from safety.pictures.layers import WHITE, judge_layers, over
 from safety.pictures.picture_file import PictureFile, examine
 from safety.verdict import Verdict, allow, strictest
 from tasks.judging.judges import Judges
-from tasks.kinds.decompose.layer_making import Decomposition
+from tasks.kinds.decompose.layer_spec import LayerSpec
 from tasks.lane.original_reader import OriginalReader
-from tasks.lane.probing import Asking
-from tasks.lane.record import Record
-from tasks.lane.screen import judge_prompts, passed, rulings_on
-from tasks.lane.stages import Classified, Found, Judged, Made, Original, Rendered, Screened, Stages
+from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.probing import ProbeAdmission
+from tasks.lane.screen import decisions_on, judge_prompts, note_decision
+from tasks.lane.stages import Classified, Judged, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
 from tasks.ledger.decision import Decisions
-from tasks.ledger.plan import PlannedRow
+from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome, Status
-from tasks.results.layer_shelf import Layers, LayerShelf
+from tasks.results.layer_shelf import LayeredPicture, LayerShelf
 from tasks.results.master import Master
 from tasks.results.retouching import FIXES
 
@@ -41,8 +41,8 @@ Seen = tuple[str, int, int]
 
 @dataclass(frozen=True)
 class _Result:
-    planned: PlannedRow
-    contents: Layers
+    row: Row
+    contents: LayeredPicture
     composite: bytes  # as it is stored
     file: PictureFile  # what those bytes say of it
     seconds: float
@@ -59,33 +59,33 @@ class LayerStages(Stages):
         *,
         decomposer: Callable[[], Decomposer],
         judges: Judges,
-        making: Decomposition,
+        result_spec: LayerSpec,
         shelf: LayerShelf,
         reader: OriginalReader,
         decisions: Decisions,
         pool: Executor,
-        record: Record,
+        recorder: OutcomeRecorder,
     ) -> None:
         """`decomposer` gives the model, loaded when it is first asked for; `pool` is for the store and for reading."""
-        self.decomposer, self.making, self.judges, self.shelf = decomposer, making, judges, shelf
-        self.reader, self.decisions, self.pool, self.record = reader, decisions, pool, record
+        self.decomposer, self.result_spec, self.judges, self.shelf = decomposer, result_spec, judges, shelf
+        self.reader, self.decisions, self.pool, self.recorder = reader, decisions, pool, recorder
         self._captions: dict[Seen, str] = {}  # written by this lane
 
-    def read_originals(self, rows: Sequence[PlannedRow], masters: Mapping[str, Master]) -> list[Original | Outcome]:
+    def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read the source pictures of rows at the size of their layers; of stored ones both lie in their masters."""
-        return list(self.pool.map(lambda planned: self._original(planned, masters.get(planned.row.id)), rows))
+        return list(self.pool.map(lambda row: self._original(row, masters.get(row.id)), rows))
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Caption what has no caption, and take apart what is to be taken apart."""
         rows = screened.to_render
-        if self.making.writes_captions:
+        if self.result_spec.writes_captions:
             rows, ended = self._captioned(rows, screened)
             if ended:
                 yield [*ended]
-        requests = [self._request(planned, screened) for planned in rows]
-        asking = Asking(self.judges.policy.probe, rows, screened, self.record)
-        for pictures in self.decomposer().decompose(requests, admit=asking.admit):
-            yield [asking.taken(picture) for picture in pictures]
+        requests = [self._request(row, screened) for row in rows]
+        admission = ProbeAdmission(self.judges.policy.probe, rows, screened, self.recorder)
+        for pictures in self.decomposer().decompose(requests, admit=admission.admit):
+            yield [admission.rendered(picture) for picture in pictures]
 
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
         """Judge layers: whether they make their picture, what that shows, and whether each shows something.
@@ -100,11 +100,11 @@ class LayerStages(Stages):
         judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         for result, layers, picture, (whole, fixes, marks) in zip(results, measured, shown, finished, strict=True):
             height, width = result.contents.source.shape[:2]
-            verdict = strictest([layers, picture, whole, screened.probed.get(result.planned.row.id, allow())])
+            verdict = strictest([layers, picture, whole, screened.probed.get(result.row.id, allow())])
             contents = replace(result.contents, stored=result.composite)
             judged.append(
                 Judged(
-                    result.planned,
+                    result.row,
                     contents,
                     width,
                     height,
@@ -117,8 +117,8 @@ class LayerStages(Stages):
             )
         return judged
 
-    def _original(self, planned: PlannedRow, master: Master | None) -> Original | Outcome:
-        """A row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
+    def _original(self, row: Row, master: Master | None) -> RowOriginals | Outcome:
+        """Return a row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
 
         Both lie beside the layers where these are stored already, so a caption that was written isn't written again.
         """
@@ -126,48 +126,48 @@ class LayerStages(Stages):
             try:
                 original = self.shelf.original(master)
             except ValueError as error:
-                return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
-            return with_caption(planned, original.caption), (original.source,)
-        return self.reader.read(planned)
+                return self.recorder.failure(row, FailureReason.UNREADABLE, str(error), retryable=True)
+            return with_caption(row, original.caption), (original.source,)
+        return self.reader.read(row)
 
-    def _captioned(self, rows: Sequence[PlannedRow], screened: Screened) -> tuple[list[PlannedRow], list[Outcome]]:
-        """The rows with captions, written where there were none and screened, and those that ended of it."""
-        failures = self._write_captions([planned for planned in rows if not planned.row.prompt], screened)
-        captioned = [with_caption(planned, self._captions.get(_seen(planned), "")) for planned in rows]
+    def _captioned(self, rows: Sequence[Row], screened: Screened) -> tuple[list[Row], list[Outcome]]:
+        """Return the rows with captions, written where there were none and screened, and those that ended of it."""
+        failures = self._write_captions([row for row in rows if not row.prompt], screened)
+        captioned = [with_caption(row, self._captions.get(_seen(row), "")) for row in rows]
         written = [new for old, new in zip(rows, captioned, strict=True) if new is not old]
-        rulings = rulings_on(written, self.decisions, self.pool)  # anew: a decision counts for a caption, too
+        histories = decisions_on(written, self.decisions, self.pool)  # anew: a decision counts for a caption, too
         verdicts = {
-            new.row.id: (ruling, *ruling.applied("input", verdict))
-            for new, verdict, ruling in zip(written, judge_prompts(written, self.judges)[0], rulings, strict=True)
+            new.id: (history, *history.applied("input", verdict))
+            for new, verdict, history in zip(written, judge_prompts(written, self.judges)[0], histories, strict=True)
         }
-        kept: list[PlannedRow] = []
+        kept: list[Row] = []
         ended: list[Outcome] = []
-        for planned in captioned:
-            judged, failure = verdicts.get(planned.row.id), failures.get(_seen(planned))
+        for row in captioned:
+            judged, failure = verdicts.get(row.id), failures.get(_seen(row))
             if judged is not None:
-                ruling, verdict, decision = judged
+                history, verdict, decision = judged
                 if verdict.allowed:
-                    passed(screened, planned, ruling, decision)
-                    kept.append(planned)
+                    note_decision(screened, row, history, decision)
+                    kept.append(row)
                 else:
-                    ended.append(self.record.judged(planned, Status.BLOCKED, verdict, decision))
-            elif not planned.row.prompt and failure is not None:
-                ended.append(self.record.failure(planned, failure.reason, failure.message, retryable=failure.retryable))
+                    ended.append(self.recorder.judged(row, Status.BLOCKED, verdict, decision))
+            elif not row.prompt and failure is not None:
+                ended.append(self.recorder.failure(row, failure.reason, failure.message, retryable=failure.retryable))
             else:
-                kept.append(planned)
+                kept.append(row)
         return kept, ended
 
-    def _write_captions(self, rows: Sequence[PlannedRow], screened: Screened) -> dict[Seen, Failure]:
+    def _write_captions(self, rows: Sequence[Row], screened: Screened) -> dict[Seen, Failure]:
         """Write a caption for each source picture that has none yet; returns why some have none still."""
-        missing = list({seen: planned for planned in rows if (seen := _seen(planned)) not in self._captions}.values())
+        missing = list({seen: row for row in rows if (seen := _seen(row)) not in self._captions}.values())
         failures: dict[Seen, Failure] = {}
         if not missing:
             return failures
-        shape = missing[0].row
+        shape = missing[0]
         batches = self.decomposer().caption(
-            [_source(planned, screened) for planned in missing],
+            [_source(row, screened) for row in missing],
             resolution=round(math.sqrt(shape.width * shape.height)),
-            use_en_prompt=self.making.use_en_prompt,
+            use_en_prompt=self.result_spec.use_en_prompt,
         )
         for caption in chain.from_iterable(batches):
             seen = _seen(missing[caption.index])
@@ -177,57 +177,56 @@ class LayerStages(Stages):
                 self._captions[seen] = caption.text or ""
         return failures
 
-    def _request(self, planned: PlannedRow, screened: Screened) -> LayersRequest:
-        row = planned.row
-        shape = Shape(row.width, row.height, row.steps, row.guidance, row.layers, self.making.cfg_normalize)
-        return LayersRequest(_source(planned, screened), row.prompt, row.negative_prompt, row.seed, shape)
+    def _request(self, row: Row, screened: Screened) -> LayersRequest:
+        shape = Shape(row.width, row.height, row.steps, row.guidance, row.layers, self.result_spec.cfg_normalize)
+        return LayersRequest(_source(row, screened), row.prompt, row.negative_prompt, row.seed, shape)
 
     def _measured(self, result: _Result) -> Verdict:
-        contents, profile = result.contents, self.judges.profiles[result.planned.row.profile]
+        contents, profile = result.contents, self.judges.profiles[result.row.profile]
         return judge_layers(contents.source, contents.layers, contents.composite, min_psnr=profile.min_layers_psnr)
 
     def _finished(self, result: _Result) -> tuple[Verdict, list[str], list[str]]:
-        """What is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
-        marker, profile = self.shelf.marker, self.judges.profiles[result.planned.row.profile]
-        marked = marker.find(result.composite, result.file.format, result.planned.key)
+        """Return what is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
+        marker, profile = self.shelf.marker, self.judges.profiles[result.row.profile]
+        marked = marker.find(result.composite, result.file.format, result.row.key)
         verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(result.file.transparent)]
         return strictest(verdicts), [name for name in FIXES if name in marked.edits], [*map(str, marked.found)]
 
-    def _opened(self, thing: Made | Found | Outcome, screened: Screened) -> _Result | Outcome:
-        """New layers put together, or stored ones fetched; a row that has ended stays as it is."""
+    def _opened(self, thing: Made | StoredRow | Outcome, screened: Screened) -> _Result | Outcome:
+        """Return new layers put together, or stored ones fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
-        planned = thing.planned
+        row = thing.row
         try:
             if isinstance(thing, Made):
-                made = Layers(_source(planned, screened), thing.pixels, planned.row.prompt)
-                return self._result(planned, made, thing.seconds, None)
-            return self._result(planned, self.shelf.read(thing.master), 0.0, thing.master)
+                made = LayeredPicture(_source(row, screened), thing.pixels, row.prompt)
+                return self._result(row, made, thing.seconds, None)
+            return self._result(row, self.shelf.read(thing.master), 0.0, thing.master)
         except CredentialsError as error:
-            return self.record.failure(planned, FailureReason.UNSIGNED, str(error), retryable=True)
+            return self.recorder.failure(row, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
-            return self.record.failure(planned, FailureReason.UNREADABLE, str(error), retryable=True)
+            return self.recorder.failure(row, FailureReason.UNREADABLE, str(error), retryable=True)
 
-    def _result(self, planned: PlannedRow, contents: Layers, seconds: float, master: Master | None) -> _Result:
-        """Layers with the bytes of their composite, as they are stored or will be: all that is judged is read here.
+    def _result(self, row: Row, contents: LayeredPicture, seconds: float, master: Master | None) -> _Result:
+        """Return layers with their composite's bytes, stored or to be stored: all that is judged is read here.
 
         Raises:
             ValueError: if they can't be read; a row's stored objects are its own trouble.
         """
-        composite = self.shelf.composite(planned.key, contents)
-        return _Result(planned, contents, composite, examine(composite), seconds, master)
+        composite = self.shelf.composite(row.key, contents)
+        return _Result(row, contents, composite, examine(composite), seconds, master)
 
 
-def _source(planned: PlannedRow, screened: Screened) -> np.ndarray:
-    """The source picture of a row that is to be taken apart, uint8 [H, W, 4]."""
-    (source,) = screened.sources[planned.row.id]
+def _source(row: Row, screened: Screened) -> np.ndarray:
+    """Return the source picture of a row that is to be taken apart, uint8 [H, W, 4]."""
+    (source,) = screened.sources[row.id]
     return source
 
 
-def _seen(planned: PlannedRow) -> Seen:
-    return planned.row.source or "", planned.row.width, planned.row.height
+def _seen(row: Row) -> Seen:
+    return row.source or "", row.width, row.height
 
 
-def with_caption(planned: PlannedRow, caption: str) -> PlannedRow:
-    """A row with this caption, if it has none and there is one."""
-    return planned if planned.row.prompt or not caption else replace(planned, row=replace(planned.row, prompt=caption))
+def with_caption(row: Row, caption: str) -> Row:
+    """Return a row with this caption, if it has none and there is one."""
+    return row if row.prompt or not caption else replace(row, prompt=caption)

@@ -13,7 +13,7 @@ from models.requests import LayersDefaults, check_aspect, layers_size
 from tasks.job import DecomposeJob
 from tasks.job_sections import MOST_LAYERS
 from tasks.manifests.key import seed_of
-from tasks.manifests.known_columns import PICTURES, PROBLEM
+from tasks.manifests.known_columns import PICTURES
 from tasks.manifests.manifest import known_values
 from tasks.manifests.row import (
     MAX_STEPS,
@@ -21,13 +21,15 @@ from tasks.manifests.row import (
     Row,
     check_id,
     check_length,
+    check_read,
     check_steps,
     given_or,
     guidance_of,
     profile_of,
     whole,
 )
-from tasks.rows.originals import READING_THREADS, Originals
+from tasks.manifests.row_error import Problem, RowError, RowFault
+from tasks.rows.originals import READING_THREADS, OriginalReference, Originals
 from tasks.sources.source_error import SourceError
 
 RESOLUTIONS = range(64, 2049)  # pixels
@@ -51,7 +53,7 @@ class LayerDefaults:
 def layer_defaults(
     job: DecomposeJob, sampling: LayersDefaults, *, fewest_steps: int, size_multiple: int
 ) -> LayerDefaults:
-    """The job's values over the checkpoint's own, within what the checkpoint can do.
+    """Return the job's values over the checkpoint's own, within what the checkpoint can do.
 
     Raises:
         RequestError: if no row could be decomposed with them.
@@ -71,15 +73,14 @@ def layer_defaults(
 
 
 def asked_of(values: Mapping[str, Any], defaults: LayerDefaults) -> tuple[Row, int]:
-    """What a row asks for, without its picture and its size, and the resolution in pixels.
+    """Return what a row asks for, without its picture and its size, and the resolution in pixels.
 
     Raises:
-        ValueError: with a sentence, if a value is wrong.
+        RowError: with a sentence, if a value is wrong.
     """
     row_id, caption = values["id"], values.get("caption") or ""
     check_id(row_id)
-    if (problem := values.get(PROBLEM)) is not None:
-        raise ValueError(problem)
+    check_read(values)
     check_length("caption", caption)
     row = Row(
         id=row_id,
@@ -103,7 +104,7 @@ class PictureRows:
         self.defaults, self.originals = defaults, originals
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
-        """One row for each of a batch's, with its number in the batch."""
+        """Give one row for each of a batch's, with its number in the batch."""
         self.originals.begin()
         with ThreadPoolExecutor(READING_THREADS, "source") as pool:
             yield from enumerate(pool.map(self._row, known_values(batch, PICTURES)))
@@ -117,10 +118,19 @@ class PictureRows:
         try:
             asked, resolution = asked_of(values, self.defaults)
             original = self.originals.look("image", values.get("image"))
-            width, height = layers_size(original.width, original.height, resolution, self.defaults.size_multiple)
-            check_aspect(original.width, original.height, (width, height))
+            width, height = _size(original, resolution, self.defaults.size_multiple)
             return replace(asked, width=width, height=height, image=original.address, source=original.source)
-        except ValueError as error:
-            return BadRow(row_id, caption, str(error))
+        except RowError as error:
+            return BadRow.of(row_id, caption, error)
         except SourceError as error:
             return BadRow(row_id, caption, error.message, error.reason, error.retryable)
+
+
+def _size(original: OriginalReference, resolution: int, multiple: int) -> tuple[int, int]:
+    """Return the width and height of a picture's layers; raise RowError where they can't have its aspect."""
+    try:
+        size = layers_size(original.width, original.height, resolution, multiple)
+        check_aspect(original.width, original.height, size)
+    except ValueError as error:
+        raise RowError(Problem("image", RowFault.ASPECT, str(error))) from error
+    return size

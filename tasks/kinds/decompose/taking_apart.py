@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from models.checkpoints.checkpoint import weight_files
 from models.files.read_ahead import reading_ahead
 from safety.marks.provenance import DigitalSourceType
-from tasks.kinds.decompose.layer_making import Decomposition
+from tasks.kinds.decompose.layer_spec import LayerSpec
 from tasks.kinds.decompose.layer_stages import LayerStages
 from tasks.lane.lane_resources import LaneResources, load_engine
 from tasks.lane.lane_spec import LaneSpec
@@ -26,15 +26,15 @@ def open_decomposer(spec: LaneSpec) -> Decomposer:
 
 def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> LayerStages:
     """Open what the stages of a lane do with source pictures."""
-    making = resources.spec.making
-    assert isinstance(making, Decomposition)
+    result_spec = resources.spec.result_spec
+    assert isinstance(result_spec, LayerSpec)
     return LayerStages(
         decomposer=resources.engine,
-        making=making,
-        shelf=making.shelf(resources.store, source_type, from_before=resources.spec.from_before),
-        reader=resources.original_reader(making.intake, keeps_alpha=True),
+        result_spec=result_spec,
+        shelf=result_spec.shelf(resources.store, source_type, from_before=resources.spec.from_before),
+        reader=resources.original_reader(result_spec.intake, keeps_alpha=True),
         judges=resources.judges,
         decisions=resources.decisions,
         pool=resources.pool,
-        record=resources.record,
+        recorder=resources.recorder,
     )

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.manifests.row import BadRow, Row
-from tasks.rows.originals import READING_THREADS, Original, Originals
+from tasks.rows.originals import READING_THREADS, OriginalReference, Originals
 from tasks.sources.source_error import SourceError
 
 
@@ -21,7 +21,7 @@ class ControlledRows:
         self.prompts, self.originals = prompts, originals
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
-        """The rows that a batch asks for, each with the number of its manifest row in the batch."""
+        """Give the rows that a batch asks for, each with the number of its manifest row in the batch."""
         self.originals.begin()
         controls = batch.column("control").to_pylist()
         rows = list(self.prompts.read(batch))
@@ -36,8 +36,8 @@ class ControlledRows:
         self.originals.keep(row)
 
 
-def _after(row: Row, look: Future[Original]) -> Row | BadRow:
-    """A row that is drawn after a control picture, or fails with it."""
+def _after(row: Row, look: Future[OriginalReference]) -> Row | BadRow:
+    """Return a row that is drawn after a control picture, or fails with it."""
     try:
         control = look.result()
     except SourceError as error:

@@ -11,12 +11,12 @@ from models.checkpoints.checkpoint import weight_files
 from models.files.read_ahead import reading_ahead
 from models.requests import PictureRequest, Shape
 from safety.marks.provenance import DigitalSourceType
-from tasks.kinds.generate.picture_making import Pictures
+from tasks.kinds.generate.picture_spec import PictureSpec
 from tasks.lane.lane_resources import LaneResources, load_engine
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Screened
-from tasks.ledger.plan import PlannedRow
+from tasks.manifests.row import Row
 
 if TYPE_CHECKING:
     from models.engines.engine import Admit, Picture
@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 def open_generator(spec: LaneSpec) -> Generator:
     """Load the model, and the ControlNet if there is one."""
-    assert isinstance(spec.making, Pictures)
-    control = spec.making.control
+    assert isinstance(spec.result_spec, PictureSpec)
+    control = spec.result_spec.control
     controlnet, scale = (control.controlnet, control.scale) if control else (None, 1.0)
     with reading_ahead(weight_files(spec.checkpoint, controlnet)):
         from models.engines.generator import Generator  # imports torch and diffusers, which takes seconds
@@ -36,31 +36,30 @@ def open_generator(spec: LaneSpec) -> Generator:
 
 def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> PictureStages:
     """Open what the stages of a lane do with prompts."""
-    making = resources.spec.making
-    assert isinstance(making, Pictures)
+    result_spec = resources.spec.result_spec
+    assert isinstance(result_spec, PictureSpec)
 
-    def draw(rows: Sequence[PlannedRow], screened: Screened, admit: Admit | None) -> Iterator[Sequence[Picture]]:
-        requests = [request_of(planned, *screened.sources[planned.row.id]) for planned in rows]
+    def draw(rows: Sequence[Row], screened: Screened, admit: Admit | None) -> Iterator[Sequence[Picture]]:
+        requests = [request_of(row, *screened.sources[row.id]) for row in rows]
         generator: Generator = resources.engine()
         return generator.render(requests, admit=admit)
 
-    controls = resources.original_reader(making.control.intake, keeps_alpha=False) if making.control else None
+    controls = resources.original_reader(result_spec.control.intake, keeps_alpha=False) if result_spec.control else None
     return PictureStages(
         draw=draw,
         judges=resources.judges,
-        shelf=making.shelf(resources.store, from_before=resources.spec.from_before),
-        encoding=making.encoding,
-        retouching=making.retouching,
-        marker=making.marking.open(source_type),
+        shelf=result_spec.shelf(resources.store, from_before=resources.spec.from_before),
+        encoding=result_spec.encoding,
+        retouching=result_spec.retouching,
+        marker=result_spec.marking.open(source_type),
         originals=controls,
         conditions=True,
         pool=resources.pool,
-        record=resources.record,
+        recorder=resources.recorder,
     )
 
 
-def request_of(planned: PlannedRow, control: np.ndarray | None = None) -> PictureRequest:
-    """What the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
-    row = planned.row
+def request_of(row: Row, control: np.ndarray | None = None) -> PictureRequest:
+    """Return what the engine is asked for; `control` is the row's control picture, uint8 [H, W, 3], if it has one."""
     shape = Shape(row.width, row.height, row.steps, row.guidance)
     return PictureRequest(row.prompt, row.negative_prompt, row.seed, shape, control)

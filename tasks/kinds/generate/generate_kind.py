@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from safety.marks.provenance import DigitalSourceType
 from tasks.job import GenerateJob
-from tasks.kinds.job_kind import JobKind, Reading, Resolved
+from tasks.kinds.job_kind import JobKind, ManifestReading, Resolved
 
 if TYPE_CHECKING:
     from models.engines.generator import Generator
@@ -23,7 +23,7 @@ def _resolve(job: GenerateJob) -> Resolved:
     return resolve_prompts(job, PIPELINE)
 
 
-def _reading(job: GenerateJob) -> Reading:
+def _reading(job: GenerateJob) -> ManifestReading:
     from tasks.kinds.generate.prompt_check import prompt_reading
 
     return prompt_reading(job, PIPELINE)

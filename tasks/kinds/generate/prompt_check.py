@@ -20,7 +20,7 @@ from tasks.kinds.generate.prompt_rows import (
     job_defaults,
     rows_of,
 )
-from tasks.kinds.job_kind import Reading
+from tasks.kinds.job_kind import ManifestReading
 from tasks.kinds.known_checkpoint import known_checkpoint
 from tasks.manifests.known_columns import CONTROLLED, PROMPTS, texts
 from tasks.manifests.manifest import known_values
@@ -31,11 +31,11 @@ from tasks.rows.sound_rows import matches, short, sound_numbers, unsound
 WRITTEN = r"[\pL\pN]"  # a text with a letter or digit surely isn't empty
 
 
-def prompt_reading(job: GenerateJob, pipeline: str) -> Reading:
+def prompt_reading(job: GenerateJob, pipeline: str) -> ManifestReading:
     """Return how a job reads a manifest of prompts; its checkpoint is for this pipeline."""
     known = known_checkpoint(job, pipeline, sampling_defaults, QWEN_IMAGE_DEFAULTS)
     defaults = job_defaults(job, known.defaults, fewest_steps=known.fewest_steps, size_multiple=known.size_multiple)
-    return Reading(
+    return ManifestReading(
         columns=CONTROLLED if job.model.controlnet else PROMPTS,
         template_columns=defaults.template.columns if defaults.template else None,
         bad_rows=partial(_bad_rows, defaults=defaults),
@@ -70,7 +70,7 @@ def sound_prompts(batch: pa.RecordBatch, defaults: Defaults) -> pa.Array:
 
 
 def _filled(prompt: pa.Array, read: Sequence[pa.Array], literal: int) -> pa.Array:
-    """A mask of the rows without a prompt that the template surely fills."""
+    """Return a mask of the rows without a prompt that the template surely fills."""
     filled = pc.or_(pc.is_null(prompt), pc.fill_null(pc.equal(prompt, ""), False))
     length = pa.repeat(pa.scalar(literal, pa.int64()), len(prompt))
     for column in read:

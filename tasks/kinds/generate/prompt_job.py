@@ -12,7 +12,7 @@ from models.checkpoints.schedule import fewest_steps, resolve_scheduler
 from tasks.checkpoints.checkpoints import find_checkpoint, find_controlnet
 from tasks.job import GenerateJob
 from tasks.kinds.generate.controlled_rows import ControlledRows
-from tasks.kinds.generate.picture_making import Control, Pictures
+from tasks.kinds.generate.picture_spec import Control, PictureSpec
 from tasks.kinds.generate.prompt_rows import PromptRows, job_defaults
 from tasks.kinds.job_kind import Resolved
 from tasks.kinds.job_marking import marking_of
@@ -45,7 +45,7 @@ def resolve_prompts(job: GenerateJob, pipeline: str) -> Resolved:
         checkpoint=checkpoint,
         loras=loras,
         scheduler=scheduler,
-        making=Pictures(
+        result_spec=PictureSpec(
             Encoding(job.output.format, job.output.quality),
             control,
             Retouching(snap_white=job.marketplace.snap_white, pad_square=job.marketplace.pad_square),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -21,12 +21,14 @@ from tasks.manifests.row import (
     Row,
     check_id,
     check_length,
+    check_read,
     check_steps,
     given_or,
     guidance_of,
     profile_of,
     whole,
 )
+from tasks.manifests.row_error import Problem, RowError, RowFault
 
 SMALLEST, LARGEST = 64, 4096  # pixels a side
 MAX_VARIANTS = 64
@@ -52,14 +54,15 @@ class PromptTemplate:
         self.columns = tuple(dict.fromkeys(name for _, name, _, _ in parts if name))
 
     def fill(self, values: Mapping[str, Any]) -> str:
-        """The prompt of one row.
+        """Return the prompt of one row.
 
         Raises:
-            ValueError: with a sentence, if a column is empty in this row.
+            RowError: with a sentence, if a column is empty in this row.
         """
         for name in self.columns:
             if values[name] is None or not str(values[name]).strip():
-                raise ValueError(f"The prompt template reads the column {name!r}, which is empty in this row.")
+                sentence = f"The prompt template reads the column {name!r}, which is empty in this row."
+                raise RowError(Problem(name, RowFault.EMPTY, sentence))
         return "".join(text + (str(values[name]).strip() if name else "") for text, name, _, _ in self.parts)
 
 
@@ -87,45 +90,43 @@ class PromptRows:
     defaults: Defaults
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
-        """The rows that a batch asks for, each with the number of its manifest row in the batch."""
+        """Give the rows that a batch asks for, each with the number of its manifest row in the batch."""
         extra = extra_values(batch, self.defaults.template)
         for index, values in enumerate(known_values(batch, PROMPTS)):
             for row in rows_of(values, extra[index] if extra else {}, self.defaults):
                 yield index, row
 
     def keep(self, row: Row) -> None:
-        """Nothing is to be kept: a prompt stands in the plan."""
+        """Do nothing: a prompt stands in the plan."""
 
 
-def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list[dict[str, str | None]]:
-    """What a template reads of a batch, one dict a row; none where there is no template.
+def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list[dict[str, Any]]:
+    """Return what a template reads of a batch, one dict a row; none where there is no template.
 
     PROBLEM is in it where a value can't be written as text.
     """
     read = {name: texts(name, batch.column(name)) for name in (template.columns if template else ())}
-    rows: list[dict[str, str | None]] = [
+    rows: list[dict[str, Any]] = [
         dict(zip(read, row, strict=True))
         for row in zip(*(one.values.to_pylist() for one in read.values()), strict=True)
     ]
     for one in read.values():
         for row, problem in one.problems.items():
-            rows[row].setdefault(PROBLEM, problem)
+            rows[row].setdefault(PROBLEM, asdict(problem))
     return rows
 
 
 def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Defaults) -> Iterator[Row | BadRow]:
-    """The rows that one manifest row asks for: one, or as many as it wants variants."""
+    """Give the rows that one manifest row asks for: one, or as many as it wants variants."""
     row_id = values["id"]
     prompt = values.get("prompt") or ""
     try:
         check_id(row_id)
-        if (problem := values.get(PROBLEM)) is not None:
-            raise ValueError(problem)
+        check_read(values)
         if not prompt.strip():
             if defaults.template is None:
-                raise ValueError("The prompt is empty.")
-            if (problem := carried.get(PROBLEM)) is not None:
-                raise ValueError(problem)
+                raise RowError(Problem("prompt", RowFault.EMPTY, "The prompt is empty."))
+            check_read(carried)
             prompt = defaults.template.fill({**carried, **values})
         check_length("prompt", prompt)
         seed = whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63))
@@ -141,8 +142,8 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
             guidance=guidance_of(values, defaults.guidance),
             profile=profile_of(values, defaults.profile),
         )
-    except ValueError as error:
-        yield BadRow(row_id, prompt, str(error))
+    except RowError as error:
+        yield BadRow.of(row_id, prompt, error)
         return
     if variants == 1:
         yield row
@@ -152,7 +153,7 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
 
 
 def job_defaults(job: GenerateJob, sampling: SamplingDefaults, *, fewest_steps: int, size_multiple: int) -> Defaults:
-    """The job's values over the checkpoint's own, within what the checkpoint can do.
+    """Return the job's values over the checkpoint's own, within what the checkpoint can do.
 
     Raises:
         RequestError: if no row could be drawn with them, or the prompt template is wrong.
@@ -178,7 +179,6 @@ def job_defaults(job: GenerateJob, sampling: SamplingDefaults, *, fewest_steps: 
 def _side(values: Mapping[str, Any], name: str, default: int, multiple: int) -> int:
     value = given_or(values.get(name), default)
     if value % multiple or not SMALLEST <= value <= LARGEST:
-        raise ValueError(
-            f"The {name} is {value}; it should be a multiple of {multiple} between {SMALLEST} and {LARGEST}."
-        )
+        sentence = f"The {name} is {value}; it should be a multiple of {multiple} between {SMALLEST} and {LARGEST}."
+        raise RowError(Problem(name, RowFault.OUT_OF_RANGE, sentence))
     return int(value)

@@ -224,8 +224,8 @@ def test_a_command_whose_lost_gpu_doesnt_come_back_is_not_given_a_cpu_instead(
     with pytest.raises(DeviceLost, match="hasn't come back"):
         kept_on_gpu(job)
     monkeypatch.setattr(ending_module, "surely_no_gpu", lambda: False)
-    assert kept_on_gpu(job).device == "cuda"
-    assert kept_on_gpu(job.with_values(device="cpu")).device == "cpu"
+    assert kept_on_gpu(job).hardware.device == "cuda"
+    assert kept_on_gpu(job.with_values(device="cpu")).hardware.device == "cpu"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tasks.catalogue.catalogue import PATH, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit
+from tasks.catalogue.catalogue_edit import CatalogueEdit
 from tasks.doctor.store_check import check_catalogue
 from tasks.outcome import CATALOGUE_SCHEMA
 from tasks.reports.summary import Summary, summarise
@@ -62,7 +62,7 @@ def test_masters_go_by_the_status_of_their_rows(packshot: Packshot, folder: Stor
 
 def test_a_dead_process_of_another_machine_is_struck_as_the_sentence_says(packshot: Packshot, folder: Store) -> None:
     do(folder, Command("lax", ("a",), lax))
-    Edit(folder, "run 0123456789ab", elsewhere()).come_in()
+    CatalogueEdit(folder, "run 0123456789ab", elsewhere()).come_in()
     refused = packshot("prune", "--store", folder.uri)
     assert refused.code == 2
     command = refused.err.split("packshot ")[1].split()
@@ -141,7 +141,7 @@ def test_a_dry_run_says_how_much_room_it_takes_and_what_left_the_manifest(
 
 def test_a_summary_says_what_left_the_manifest_and_who_may_be_dead(packshot: Packshot, folder: Store) -> None:
     do(folder, Command("lax", ("a", "b"), lax))
-    Edit(folder, "run 0123456789ab", elsewhere()).come_in()
+    CatalogueEdit(folder, "run 0123456789ab", elsewhere()).come_in()
     ((name, _),) = read_catalogue(folder).state.editors.items()
 
     said = packshot("report", "--store", folder.uri)

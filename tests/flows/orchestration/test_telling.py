@@ -20,7 +20,7 @@ from flows.orchestration import telling
 from flows.orchestration.ending import ending, run_to_its_end
 from flows.orchestration.prefect_settings import ServerError
 from flows.orchestration.server import prefect_server
-from flows.orchestration.telling import Telling, telling_progress
+from flows.orchestration.telling import PrefectNotifier, telling_progress
 from tasks.progress import listener, tell
 from tasks.reports.summary import Summary
 from tests.tasks.bad_server import Answer, BadServer, forever, resets, sends, serving
@@ -49,7 +49,7 @@ def prepared() -> Any:
 
 def test_a_server_that_is_there_is_told(server: BadServer) -> None:
     server.answers |= {CREATE: [CREATED], UPDATE: [UPDATED]}
-    with Telling() as told, telling_progress(told, prepared()):
+    with PrefectNotifier() as told, telling_progress(told, prepared()):
         wait_for(lambda: UPDATE in server.targets())
     assert server.targets().count(CREATE) == 1
     assert (told.is_away, told.sentences) == (False, ())
@@ -68,7 +68,7 @@ def test_a_server_that_is_away_stops_nobody_and_is_told_when_it_is_back(server: 
     heard: list[object] = []
     token = listener.set(heard.append)
     try:
-        with Telling() as told, telling_progress(told, prepared()):
+        with PrefectNotifier() as told, telling_progress(told, prepared()):
             wait_for(lambda: told.is_away)
             began = time.monotonic()
             for row in range(5):
@@ -90,7 +90,7 @@ def test_a_run_ends_in_time_beside_a_server_that_hangs(server: BadServer) -> Non
     over = threading.Event()
     server.answers[CREATE] = [forever(b"", b"", 0.1, over)]
     began = time.monotonic()
-    with Telling() as told, telling_progress(told, prepared()):
+    with PrefectNotifier() as told, telling_progress(told, prepared()):
         pass
     assert time.monotonic() - began < 3
     over.set()

@@ -27,7 +27,7 @@ from models.miniature.networks.architecture import (
 from models.miniature.networks.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE
 from models.miniature.training.denoiser import Course, Denoiser, difference
 from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pixels_of
-from models.miniature.training.editing import LENGTH, Conditioner, Lesson, edit_loss, lesson_of
+from models.miniature.training.editing import LENGTH, Conditioner, EditLesson, edit_loss, lesson_of
 from models.miniature.training.export import EDIT, export_edit
 from models.miniature.training.sight import patches_of, sight_difference
 
@@ -208,7 +208,7 @@ def test_an_instruction_that_is_too_long_is_left_out(
 ) -> None:
     pairs = pairs_of(trials)
     pairs.texts[0] = "make it red, please, " * 20
-    lesson: Lesson = lesson_of(
+    lesson: EditLesson = lesson_of(
         single_frame(copy.deepcopy(pipeline.vae)), pairs, Conditioner(denoiser.text_encoder, tokenizer)
     )
     assert lesson.sources.tolist() == [1]

@@ -10,7 +10,7 @@ import pytest
 
 from safety.policy.policy import Policy
 from safety.text.blocklist import Blocklist
-from safety.text.blocklist_file import BlocklistError, Entry
+from safety.text.blocklist_file import BlocklistEntry, BlocklistError
 from safety.text.texts import judge_text
 from safety.verdict import Reason
 
@@ -182,11 +182,11 @@ def test_other_languages_are_not_mistaken_for_disguised_english(policy: Policy, 
 def test_the_longest_entry_wins_and_an_exception_uses_up_its_words():
     blocklist = Blocklist(
         [
-            Entry("gun", "weapons", "en"),
-            Entry("glue gun", "weapons", "en", exception=True),
-            Entry("glue gun bomb", "weapons", "en"),
-            Entry("毒品", "drugs", "zh"),
-            Entry("消毒", "drugs", "zh", exception=True),
+            BlocklistEntry("gun", "weapons", "en"),
+            BlocklistEntry("glue gun", "weapons", "en", exception=True),
+            BlocklistEntry("glue gun bomb", "weapons", "en"),
+            BlocklistEntry("毒品", "drugs", "zh"),
+            BlocklistEntry("消毒", "drugs", "zh", exception=True),
         ]
     )
     assert blocklist.search("a glue gun") is None
@@ -347,7 +347,7 @@ def test_safe_prompts_that_look_unsafe_are_mostly_allowed(policy: Policy, public
 def test_lists_of_any_language_find_their_own_terms(public_data: Path, language: str):
     terms = (public_data / "blocklists" / f"ldnoobw-{language}.txt").read_text("utf-8").splitlines()
     terms = [term for term in terms if any(char.isalnum() for char in term)]
-    blocklist = Blocklist(Entry(term, "public", language) for term in terms)
+    blocklist = Blocklist(BlocklistEntry(term, "public", language) for term in terms)
     for disguise in (str, str.upper, lambda text: f"({text})", lambda text: f"mug {text} lamp"):
         missed = [index for index, term in enumerate(terms) if not blocklist.search(disguise(term))]
         assert missed == []

@@ -13,7 +13,7 @@ from benchmarks.disguises import DISGUISES, look_alikes
 from benchmarks.titles import titles
 from safety.policy.policy import Policy
 from safety.text.blocklist import Blocklist
-from safety.text.blocklist_file import Entry
+from safety.text.blocklist_file import BlocklistEntry
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def test_terms_in_any_look_alikes_of_uts_39_are_found(policy: Policy, public_dat
 @pytest.mark.parametrize("language", ["en", "zh", "ja", "de", "fr", "es", "ru", "ar", "ko"])
 def test_hidden_terms_of_any_language_are_found(public_data: Path, language: str):
     lines = (public_data / "blocklists" / f"ldnoobw-{language}.txt").read_text("utf-8").splitlines()
-    entries = [Entry(line, "public", language) for line in lines if line]
+    entries = [BlocklistEntry(line, "public", language) for line in lines if line]
     counts = recall(entries, Blocklist(entries), each=1).values()
     assert sum(hits for hits, _ in counts) / sum(hidden for _, hidden in counts) >= 0.97
 

@@ -20,7 +20,7 @@ from tasks.catalogue.catalogue import State, content_of
 from tasks.job import GenerateJob
 from tasks.ledger.run import write_json
 from tasks.outcome import CATALOGUE_SCHEMA, Status
-from tasks.runs.prepare import Estimate, Request, estimate, prepare
+from tasks.runs.prepare import Estimate, RunRequest, estimate, prepare
 from tests.tasks.summaries import summary_of
 
 SMALL = {"width": 64, "height": 64, "steps": 10, "guidance": 1.0, "device": "cpu"}
@@ -39,7 +39,7 @@ def drew(folder: Path, seconds: list[float], *, device: str = "CPU", days: int =
     """Leave in the store what a run leaves whose rows took so long."""
     store = str(folder / "store")
     prepared = prepare(
-        Request(GenerateJob.of(manifest=manifest(folder, len(seconds)), store=store, **{**SMALL, **job}))
+        RunRequest(GenerateJob.of(manifest=manifest(folder, len(seconds)), store=store, **{**SMALL, **job}))
     )
     prepared.leave()
     plan = pq.read_table(folder / "store" / prepared.run.path("plan.parquet"))
@@ -60,7 +60,7 @@ def drew(folder: Path, seconds: list[float], *, device: str = "CPU", days: int =
 
 def estimated(folder: Path, rows: int, *, job: dict[str, Any] | None = None, **columns: Any) -> Estimate:
     whole = {**SMALL, **(job or {}), "manifest": manifest(folder, rows, **columns), "store": str(folder / "store")}
-    return estimate(Request(GenerateJob.of(**whole)))
+    return estimate(RunRequest(GenerateJob.of(**whole)))
 
 
 def numbers(found: Estimate) -> tuple[float, float, float]:

@@ -20,7 +20,7 @@ from tasks.job import DecomposeJob, GenerateJob, Job
 from tasks.judging.clip_classifier import check_judge, clip_of
 from tasks.judging.judges import Judges, load_policy
 from tasks.kinds.job_to_check import load_job_to_check
-from tasks.runs.prepare import Request, estimate
+from tasks.runs.prepare import RunRequest, estimate
 from tests.small_checkpoint import small_checkpoint
 
 AMAZON = "amazon-main"  # names concepts that no picture may show
@@ -44,7 +44,7 @@ def copied(source: Path, folder: Path) -> Path:
 
 def test_the_miniatures_clip_is_refused_beside_another_model_before_any_work(tmp_path: Path, stranger: str) -> None:
     with pytest.raises(RequestError, match=r"needs another CLIP than 'miniature'.*--clip MODEL.*--clip none"):
-        estimate(Request(job(tmp_path, model=stranger)))
+        estimate(RunRequest(job(tmp_path, model=stranger)))
     assert not (tmp_path / "store").exists()
 
 
@@ -80,12 +80,12 @@ def test_the_miniature_takes_another_clip(tmp_path: Path) -> None:
 
 
 def test_another_model_without_a_clip_is_ready_to_go(tmp_path: Path, stranger: str) -> None:
-    estimate(Request(job(tmp_path, model=stranger, clip="none")))
+    estimate(RunRequest(job(tmp_path, model=stranger, clip="none")))
 
 
 def test_a_profile_that_names_concepts_is_refused_without_a_clip(tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=f"The profile {AMAZON} wants to know whether .* the job's clip is none"):
-        estimate(Request(job(tmp_path, clip="none", profile=AMAZON)))
+        estimate(RunRequest(job(tmp_path, clip="none", profile=AMAZON)))
 
 
 @pytest.mark.parametrize("policy", ["default", "photographs"])
@@ -115,7 +115,7 @@ def test_a_doctor_says_that_a_model_needs_another_clip_and_what_goes_without_one
     from flows.commands.doctor_checks import checks_of
 
     def found(**fields: Any) -> tuple[str, str]:
-        (looking,) = (c for c in checks_of(kind(manifest="", store="", **fields)) if c.name == "checkpoint")
+        (looking,) = (c for c in checks_of(kind.of(manifest="", store="", **fields)) if c.name == "checkpoint")
         return next((one.status, one.found) for one in looking.look() if one.name == "CLIP")
 
     status, sentence = found(model=stranger)

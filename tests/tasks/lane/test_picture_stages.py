@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,9 @@ from tasks.checkpoints.checkpoints import find_clip
 from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
 from tasks.lane.keep import kept
+from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.picture_stages import PictureStages
-from tasks.lane.record import Record
-from tasks.lane.stages import Found, Made, Screened
-from tasks.ledger.plan import PlannedRow
+from tasks.lane.stages import Made, Screened, StoredRow
 from tasks.manifests.row import Row
 from tasks.outcome import Outcome
 from tasks.results.encoding import Encoding, decode
@@ -87,15 +87,15 @@ def stages_of(judges: Judges, store: Store, pool: ThreadPoolExecutor) -> Callabl
             originals=None,
             conditions=False,
             pool=pool,
-            record=Record("run", "model", "prompt"),
+            recorder=OutcomeRecorder("run", "model", "prompt"),
         )
 
     return make
 
 
-def planned(profile: str = "none", key: str = KEY) -> PlannedRow:
+def planned(profile: str = "none", key: str = KEY) -> Row:
     row = Row("mug", "a red mug", " ", 1, 320, 256, 8, 1.0, profile)
-    return PlannedRow(row, key, "judges", 1)
+    return replace(row, key=key, policy_fingerprint="judges", attempt=1)
 
 
 def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
@@ -104,20 +104,20 @@ def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
     return np.asarray(image)
 
 
-def end(stages: PictureStages, thing: Made | Found) -> Outcome:
+def end(stages: PictureStages, thing: Made | StoredRow) -> Outcome:
     """Classify one row and store it, as `classify` and `keep` do."""
     (reading,) = stages.judges.screen(["a red mug"])
     screened = Screened(0, [], [], [], {"mug": reading.kept}, sources={"mug": (drawn(),)})
     judged = stages.classify([thing], screened)
-    (outcome,) = kept(judged, screened, stages=stages, pool=stages.pool, record=stages.record)
+    (outcome,) = kept(judged, screened, stages=stages, pool=stages.pool, recorder=stages.recorder)
     return outcome
 
 
-def found(stages: PictureStages, profile: str) -> Found:
+def found(stages: PictureStages, profile: str) -> StoredRow:
     """The row, with what is stored under its key."""
     master = stages.shelf.find(KEY)
     assert master is not None
-    return Found(planned(profile), master)
+    return StoredRow(planned(profile), master)
 
 
 def stored(store: Store, outcome: Outcome) -> bytes:

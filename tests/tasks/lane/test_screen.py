@@ -16,7 +16,6 @@ from tasks.checkpoints.checkpoints import find_clip
 from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
 from tasks.lane.screen import judge_prompts
-from tasks.ledger.plan import PlannedRow
 from tasks.manifests.row import Row
 
 pytestmark = pytest.mark.skipif(not (MINIATURE / "clip").exists(), reason="the miniature's CLIP is not there")
@@ -29,9 +28,10 @@ def judges() -> Judges:
     return Judges(Policy.load("default"), [ClipClassifier(find_clip("miniature", None))], {}, device="cpu")
 
 
-def planned(*prompts: str) -> list[PlannedRow]:
+def planned(*prompts: str) -> list[Row]:
     return [
-        PlannedRow(replace(ROW, id=str(at), prompt=prompt), "key", "judges", 1) for at, prompt in enumerate(prompts)
+        replace(ROW, id=str(at), prompt=prompt, key="key", policy_fingerprint="judges", attempt=1)
+        for at, prompt in enumerate(prompts)
     ]
 
 

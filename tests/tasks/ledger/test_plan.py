@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.kinds.generate.prompt_rows import PromptRows
-from tasks.ledger.plan import Census, Known, Plan, Unread, bad_rows, write_plan
+from tasks.ledger.plan import Known, Plan, PlanCounts, Unread, bad_rows, write_plan
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.key import Maker, reseed, seed_of
 from tasks.manifests.manifest import open_manifest
@@ -30,24 +30,24 @@ def key(seed: int | None = None, maker: Maker = MAKER, **values: Any) -> str:
     return maker.key(Row(id="a", seed=seed, profile="none", **{**whole, **values}), seed)
 
 
-def planned(file: Path, limit: int | None = None, **values: Any) -> tuple[Plan, Census]:
+def planned(file: Path, limit: int | None = None, **values: Any) -> tuple[Plan, PlanCounts]:
     manifest = open_manifest(str(file), fetch_manifest(str(file), file.parent), template_columns=None)
     to = file.with_suffix(".plan")
     return Plan(to), write_plan(planner(**values), manifest, to, limit=limit)
 
 
 def known(status: str = "done", **values: Any) -> dict[str, Known]:
-    whole = {"status": status, "key": key(), "judged_by": "judges of none", "attempt": 1, "retryable": False}
+    whole = {"status": status, "key": key(), "policy_fingerprint": "judges of none", "attempt": 1, "retryable": False}
     return {"a": Known(**{**whole, **values})}
 
 
 def test_a_shard_holds_rows_of_one_shape_in_manifest_order(write_manifest: Write) -> None:
     rows = [{"id": f"r{n}", "prompt": "x", "width": 512 if n % 3 == 0 else None} for n in range(12)]
-    plan, census = planned(write_manifest(rows))
+    plan, plan_counts = planned(write_manifest(rows))
 
-    shards = [[(p.row.id, p.row.width) for p in plan.shard(n)] for n in range(plan.shards)]
+    shards = [[(row.id, row.width) for row in plan.shard(n)] for n in range(plan.shards)]
 
-    assert census.to_do == plan.to_do == 12
+    assert plan_counts.to_do == plan.to_do == 12
     assert all(len({width for _, width in shard}) == 1 for shard in shards)
     assert sorted(row for shard in shards for row, _ in shard) == sorted(r["id"] for r in rows)
     assert [row for shard in shards for row, width in shard if width == 512] == ["r0", "r3", "r6", "r9"]
@@ -60,15 +60,15 @@ def test_the_largest_shards_come_first_by_rows_pixels_steps_and_guidance(write_m
     rows += [{**one, "id": "w", "width": 1024}, {**one, "id": "l", "steps": 400}]
     rows += [{**one, "id": "p", "width": 896, "guidance": 1.0}]
     plan, _ = planned(write_manifest(rows))
-    first = [plan.shard(shard)[0].row.id for shard in plan.largest_first()]
+    first = [plan.shard(shard)[0].id for shard in plan.largest_first()]
     assert first == ["l", "w", "s0", "p", "s4"]
     assert sorted(plan.largest_first()) == list(range(plan.shards))
 
 
 @pytest.mark.parametrize("status", ["done", "rejected", "blocked", "failed"])
 def test_a_settled_row_is_left_alone(write_manifest: Write, status: str) -> None:
-    plan, census = planned(write_manifest([MUG]), known=known(status))
-    assert (census.to_do, census.carried_over, plan.shards) == (0, 1, 0)
+    plan, plan_counts = planned(write_manifest([MUG]), known=known(status))
+    assert (plan_counts.to_do, plan_counts.carried_over, plan.shards) == (0, 1, 0)
 
 
 @pytest.mark.parametrize(
@@ -83,8 +83,8 @@ def test_a_settled_row_is_left_alone(write_manifest: Write, status: str) -> None
     ],
 )
 def test_a_change_to_what_makes_the_picture_makes_the_row_again(write_manifest: Write, change: dict[str, Any]) -> None:
-    _, census = planned(write_manifest([{**MUG, **change}]), known=known())
-    assert census.to_do == 1
+    _, plan_counts = planned(write_manifest([{**MUG, **change}]), known=known())
+    assert plan_counts.to_do == 1
 
 
 def test_a_negative_prompt_that_guidance_does_not_use_changes_nothing() -> None:
@@ -105,8 +105,8 @@ def test_a_negative_prompt_that_guidance_does_not_use_changes_nothing() -> None:
 def test_another_checkpoint_precision_format_or_step_cache_makes_every_row_again(
     write_manifest: Write, maker: Maker
 ) -> None:
-    _, census = planned(write_manifest([MUG]), known=known(), maker=maker)
-    assert census.to_do == 1
+    _, plan_counts = planned(write_manifest([MUG]), known=known(), maker=maker)
+    assert plan_counts.to_do == 1
 
 
 def test_a_step_cache_decides_by_its_threshold() -> None:
@@ -137,14 +137,14 @@ def test_loras_scales_and_the_scheduler_are_part_of_the_key() -> None:
 
 
 def test_other_judges_judge_again_under_the_same_key(write_manifest: Write) -> None:
-    plan, census = planned(write_manifest([MUG]), known=known(), judged_by=lambda _: "new judges")
-    assert census.to_do == 1
+    plan, plan_counts = planned(write_manifest([MUG]), known=known(), policy_fingerprint=lambda _: "new judges")
+    assert plan_counts.to_do == 1
     assert plan.shard(0)[0].key == key()
 
 
 def test_a_carried_column_that_changes_starts_no_work(write_manifest: Write) -> None:
-    _, census = planned(write_manifest([{**MUG, "price": 99}]), known=known())
-    assert census.to_do == 0
+    _, plan_counts = planned(write_manifest([{**MUG, "price": 99}]), known=known())
+    assert plan_counts.to_do == 0
 
 
 def test_retrying_a_rejected_row_draws_another_picture_and_remembers_it(write_manifest: Write) -> None:
@@ -153,10 +153,10 @@ def test_retrying_a_rejected_row_draws_another_picture_and_remembers_it(write_ma
 
     again = plan.shard(0)[0]
 
-    assert (again.row.seed, again.attempt) == (reseed(seed, 2), 2)
-    assert again.row.seed != seed
-    _, census = planned(file, known=known("done", key=again.key, attempt=2))
-    assert census.to_do == 0
+    assert (again.seed, again.attempt) == (reseed(seed, 2), 2)
+    assert again.seed != seed
+    _, plan_counts = planned(file, known=known("done", key=again.key, attempt=2))
+    assert plan_counts.to_do == 0
 
 
 def test_retrying_a_picture_that_could_not_be_classified_keeps_its_seed(write_manifest: Write) -> None:
@@ -179,14 +179,14 @@ def test_a_row_that_could_not_be_judged_again_is_judged_by_the_next_run(
 def test_a_new_row_that_could_not_be_judged_waits_to_be_asked_for(
     write_manifest: Write, status: str, reason: str
 ) -> None:
-    _, census = planned(write_manifest([MUG]), known=known(status, retryable=True, reason=reason))
-    assert census.to_do == 0
+    _, plan_counts = planned(write_manifest([MUG]), known=known(status, retryable=True, reason=reason))
+    assert plan_counts.to_do == 0
 
 
 def test_retrying_a_rejected_picture_that_could_not_be_judged_again_draws_another(write_manifest: Write) -> None:
     before = known("rejected", retryable=True, reason="blank")
     plan, _ = planned(write_manifest([MUG]), known=before, retry=frozenset({"rejected"}))
-    assert plan.shard(0)[0].row.seed == reseed(seed_of(0, "a"), 2)
+    assert plan.shard(0)[0].seed == reseed(seed_of(0, "a"), 2)
 
 
 def test_retrying_a_failed_row_draws_the_same_picture(write_manifest: Write) -> None:
@@ -195,13 +195,13 @@ def test_retrying_a_failed_row_draws_the_same_picture(write_manifest: Write) -> 
 
 
 def test_retry_leaves_rows_of_other_statuses_alone(write_manifest: Write) -> None:
-    _, census = planned(write_manifest([MUG]), known=known("blocked"), retry=frozenset({"failed"}))
-    assert census.to_do == 0
+    _, plan_counts = planned(write_manifest([MUG]), known=known("blocked"), retry=frozenset({"failed"}))
+    assert plan_counts.to_do == 0
 
 
 def test_bad_rows_are_planned_as_failures(write_manifest: Write) -> None:
-    plan, census = planned(write_manifest([{**MUG, "width": 17}, {"id": "b", "prompt": "x", "width": None}]))
-    assert (census.bad, census.to_do) == (1, 1)
+    plan, plan_counts = planned(write_manifest([{**MUG, "width": 17}, {"id": "b", "prompt": "x", "width": None}]))
+    assert (plan_counts.bad, plan_counts.to_do) == (1, 1)
     (bad,) = bad_rows(plan.table())
     assert bad.id == "a"
     assert "17" in bad.problem
@@ -228,11 +228,17 @@ def unread(reason: str) -> list[dict[str, Any]]:
 def test_a_row_whose_source_cannot_be_read_now_keeps_what_the_catalogue_has(
     write_manifest: Write, status: str, reason: str
 ) -> None:
-    before = known(status, key="k", judged_by="earlier judges", attempt=3)
+    before = known(status, key="k", policy_fingerprint="earlier judges", attempt=3)
 
-    plan, census = planned(write_manifest(unread(reason)), known=before, rows=UnreadRows())
+    plan, plan_counts = planned(write_manifest(unread(reason)), known=before, rows=UnreadRows())
 
-    assert (census.rows, census.unread, census.bad, census.carried_over, census.to_do) == (2, 1, 1, 0, 0)
+    assert (plan_counts.rows, plan_counts.unread, plan_counts.bad, plan_counts.carried_over, plan_counts.to_do) == (
+        2,
+        1,
+        1,
+        0,
+        0,
+    )
     assert [bad.id for bad in bad_rows(plan.table())] == ["b"]
     (row,) = (row for row in plan.table().to_pylist() if row["id"] == "a")
     assert (row["key"], row["judged_by"], row["attempt"], row["shard"]) == ("k", "earlier judges", 3, None)
@@ -242,15 +248,15 @@ def test_a_row_whose_source_cannot_be_read_now_keeps_what_the_catalogue_has(
 
 @pytest.mark.parametrize("reason", ["source_not_found", "source_not_allowed", "source_corrupt", "bad_value"])
 def test_a_row_whose_source_will_not_do_fails_whatever_it_was(write_manifest: Write, reason: str) -> None:
-    plan, census = planned(write_manifest(unread(reason)), known=known(), rows=UnreadRows())
-    assert (census.unread, census.bad) == (0, 2)
+    plan, plan_counts = planned(write_manifest(unread(reason)), known=known(), rows=UnreadRows())
+    assert (plan_counts.unread, plan_counts.bad) == (0, 2)
     assert plan.unread == Unread()
 
 
 def test_a_row_that_failed_and_cannot_be_read_says_why_now(write_manifest: Write) -> None:
     rows = UnreadRows()
-    _, census = planned(write_manifest(unread("source_unreachable passing")), known=known("failed"), rows=rows)
-    assert (census.unread, census.bad) == (0, 2)
+    _, plan_counts = planned(write_manifest(unread("source_unreachable passing")), known=known("failed"), rows=rows)
+    assert (plan_counts.unread, plan_counts.bad) == (0, 2)
 
 
 def test_a_plan_from_before_rows_could_be_unread_is_gone_on_with(write_manifest: Write) -> None:
@@ -258,23 +264,23 @@ def test_a_plan_from_before_rows_could_be_unread_is_gone_on_with(write_manifest:
     table = plan.table()
     pq.write_table(table.drop_columns(["kept_because"]).replace_schema_metadata(table.schema.metadata), plan.file)
     assert plan.unread == Unread()
-    assert [planned.row.id for planned in plan.shard(0)] == ["a"]
+    assert [row.id for row in plan.shard(0)] == ["a"]
 
 
 def test_a_profile_that_does_not_exist_fails_the_row_that_names_it(write_manifest: Write) -> None:
-    def judged_by(profile: str) -> str:
+    def policy_fingerprint(profile: str) -> str:
         if profile == "moon":
             raise ValueError("There is no profile moon.")
         return "judges"
 
     rows = [{**MUG, "profile": "moon"}, {"id": "b", "prompt": "x", "profile": None}]
-    _, census = planned(write_manifest(rows), judged_by=judged_by)
-    assert (census.bad, census.to_do) == (1, 1)
+    _, plan_counts = planned(write_manifest(rows), policy_fingerprint=policy_fingerprint)
+    assert (plan_counts.bad, plan_counts.to_do) == (1, 1)
 
 
 def test_a_limit_takes_the_first_rows(write_manifest: Write) -> None:
-    plan, census = planned(write_manifest([{"id": f"r{n}", "prompt": "x"} for n in range(9)]), limit=5)
-    assert census.rows == 5
+    plan, plan_counts = planned(write_manifest([{"id": f"r{n}", "prompt": "x"} for n in range(9)]), limit=5)
+    assert plan_counts.rows == 5
     assert plan.table().column("id").to_pylist() == [f"r{n}" for n in range(5)]
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from safety.verdict import Reason, Verdict, refuse
 from tasks.catalogue.catalogue import PATH, content_of, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit
+from tasks.catalogue.catalogue_edit import CatalogueEdit
 from tasks.errors import RequestError
 from tasks.ledger.plan import Plan
 from tasks.maintenance import prune as pruning
@@ -24,7 +24,7 @@ from tasks.outcome import Retry
 from tasks.processes.process import this_process
 from tasks.results.master import Masters, record_path
 from tasks.review.decide import answer_for
-from tasks.runs.take_up import take_up
+from tasks.runs.take_up import find_run, take_up
 from tasks.stores.store import Store, StoreError
 from tests.faults.stopped_store import killed_after
 from tests.simulation import actors
@@ -264,7 +264,7 @@ def test_a_catalogue_that_was_lost_and_begun_anew_is_not_pruned_by(any_store: St
 
 def test_nobody_prunes_beside_anybody_and_a_dead_one_is_struck_by_name(any_store: Store) -> None:
     do(any_store, LAX)
-    Edit(any_store, "run 0123456789ab", elsewhere()).come_in()
+    CatalogueEdit(any_store, "run 0123456789ab", elsewhere()).come_in()
     ((name, _),) = read_catalogue(any_store).state.editors.items()
     with pytest.raises(RequestError, match=rf"run 0123456789ab \(process 17 on elsewhere.*--strike {name}"):
         prune(any_store, kept_for=NOW)
@@ -278,7 +278,7 @@ def test_nobody_prunes_beside_anybody_and_a_dead_one_is_struck_by_name(any_store
 
 def test_one_that_lives_on_this_machine_is_not_struck(any_store: Store) -> None:
     do(any_store, LAX)
-    edit = Edit(any_store, "review")
+    edit = CatalogueEdit(any_store, "review")
     name = edit.come_in()
     with pytest.raises(RequestError, match=rf"process {os.getpid()} on {socket.gethostname()}.* is alive"):
         strike(any_store, name)
@@ -302,12 +302,13 @@ def test_what_a_plan_is_made_from_is_planned_again_when_the_store_was_pruned_mea
             assert not any_store.exists(source)
         return True
 
-    taken = take_up(any_store, "other", tmp_path / "plan", draft, document={}, process=this_process())
+    found = find_run("other", any_store)
+    taken = take_up(any_store, found, tmp_path / "plan", draft, document={}, process=this_process())
 
     assert len(drafts) == 2
     assert any_store.exists(source)
     assert taken.plan == Plan(tmp_path / "plan")
-    Edit(any_store, "run other", name=taken.editor).leave()
+    CatalogueEdit(any_store, "run other", name=taken.editor).leave()
 
 
 @pytest.mark.parametrize("statuses", [frozenset(), frozenset({Retry.REJECTED})], ids=["unneeded", "rejected"])

@@ -16,7 +16,7 @@ import pytest
 
 from safety.verdict import Verdict, allow
 from tasks.catalogue.catalogue import PATH, STATE, read_catalogue
-from tasks.catalogue.catalogue_edit import Edit
+from tasks.catalogue.catalogue_edit import CatalogueEdit
 from tasks.errors import RequestError
 from tasks.ledger.decision import Answer, Decisions
 from tasks.maintenance.prune import leftovers, published
@@ -205,7 +205,7 @@ def test_bad_rows_come_back(any_store: Store, monkeypatch: pytest.MonkeyPatch) -
 
 def test_nobody_may_edit_meanwhile(any_store: Store) -> None:
     do(any_store, LAX)
-    Edit(any_store, "run 0123456789ab", elsewhere()).come_in()
+    CatalogueEdit(any_store, "run 0123456789ab", elsewhere()).come_in()
     ((name, _),) = read_catalogue(any_store).state.editors.items()
     before = any_store.read(PATH)
     with pytest.raises(RequestError, match=rf"in use by run 0123456789ab .*--strike {name}"):
@@ -215,7 +215,7 @@ def test_nobody_may_edit_meanwhile(any_store: Store) -> None:
 
 def test_a_dead_process_is_in_nobody_s_way(any_store: Store) -> None:
     do(any_store, LAX)
-    Edit(any_store, "run 0123456789ab", dead()).come_in()
+    CatalogueEdit(any_store, "run 0123456789ab", dead()).come_in()
     rebuild(any_store)
     check(any_store)
 

@@ -90,9 +90,9 @@ def committed(folder: Path, template: str | None) -> None:
     manifest = open_manifest("m", fetch_manifest(str(folder / "m"), folder), template_columns=columns)
     before = read_catalogue(store)
     check_carried(before, manifest)
-    census = write_plan(planner(rows=rows, known=None), manifest, folder / "plan")
+    plan_counts = write_plan(planner(rows=rows, known=None), manifest, folder / "plan")
     plan = Plan(folder / "plan")
-    assert plan.table().num_rows == census.rows
+    assert plan.table().num_rows == plan_counts.rows
     ended = [
         Outcome(
             *(row_id, Status.BLOCKED, "", 1, "a mug", "m", "none", "judges", "", 1),

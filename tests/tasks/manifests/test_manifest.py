@@ -74,7 +74,7 @@ def test_a_manifest_that_a_bucket_lacks_is_said_to_be_missing(s3_store_uri: str,
         ([{"id": "a", "prompt": "x", "guidance": [2]}], "holds list.* in its column 'guidance', not numbers"),
         (
             [{"id": n, "prompt": "x", "width": w} for n, w in (("a", "wide"), ("b", ""), ("c", "1,024"))],
-            "holds text in its column 'width', and in no row whole numbers: width is 'wide'; it should be a whole",
+            "holds text in its column 'width', and in no row whole numbers. Width is 'wide'; it should be a whole",
         ),
         ([{"id": "a", "prompt": "x", "sha256": "2"}], "has a column 'sha256', which the catalogue uses itself"),
         ([{"id": "a", "prompt": "x", "changed_in": 2}], "has a column 'changed_in', which the catalogue uses itself"),
@@ -230,8 +230,11 @@ def test_values_are_cast_without_loss_or_fail_their_row(
     assert values(manifest, column) == read
     problems = values(manifest, PROBLEM)
     assert problems[:-1] == [None] * (len(given) - 1)
-    assert (problems[-1] or "").startswith(problem or "")
-    assert (problems[-1] is None) == (problem is None)
+    if problem is None:
+        assert problems[-1] is None
+    else:
+        assert problems[-1]["column"] == column
+        assert problems[-1]["sentence"].startswith(problem)
 
 
 def test_text_that_is_not_utf8_is_carried_as_it_is(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tasks.manifests.manifest_file import ManifestError
 from tasks.manifests.manifest_state import manifest_state
 from tasks.runs import prepare as preparing
 from tasks.runs.finish import finish
-from tasks.runs.prepare import Request, prepare
+from tasks.runs.prepare import RunRequest, prepare
 from tasks.stores.opening import open_store
 
 
@@ -63,13 +63,13 @@ def test_rows_of_two_versions_are_refused(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(preparing, "draft", drafted_late)
     with pytest.raises(ManifestError, match=r"rows.parquet was written while it was read"):
-        prepare(Request(GenerateJob.of(manifest=file, store=str(tmp_path / "store"))))
+        prepare(RunRequest(GenerateJob.of(manifest=file, store=str(tmp_path / "store"))))
     assert not list((tmp_path / "store").rglob("*.parquet"))
 
 
 def test_a_manifest_that_was_written_again_is_a_notice_of_the_summary(tmp_path: Path) -> None:
     file = written(tmp_path / "rows.parquet")
-    request = Request(GenerateJob.of(manifest=file, store=str(tmp_path / "store")))
+    request = RunRequest(GenerateJob.of(manifest=file, store=str(tmp_path / "store")))
     started_at = datetime.now(UTC)
     unchanged = finish(prepare(request), started_at=started_at)
     prepared = prepare(request)

@@ -23,7 +23,7 @@ from tasks.outcome import Outcome, Status, outcome_table
 from tasks.reports.report import SHOWN, render_report
 from tasks.reports.summary import Summary, summarise
 from tasks.results.encoding import Encoding
-from tasks.results.layer_shelf import Layers, LayerShelf
+from tasks.results.layer_shelf import LayeredPicture, LayerShelf
 from tasks.results.marking import Marking
 from tasks.results.publication import addresses, publication_of, publish
 from tasks.stores.opening import open_store
@@ -120,7 +120,7 @@ def test_layers_stand_beside_their_source_and_composite_from_the_bottom_up(store
 def test_the_source_of_published_layers_is_found_in_their_master(store: Store) -> None:
     pixels = np.full((2, 40, 80, 4), 255, np.uint8)
     shelf = LayerShelf(store, with_psd=True, flatten=False, marker=Marking().open(DECOMPOSE.source_type))
-    master, _ = shelf.keep("k" * 64, Layers(pixels[0], pixels, "a mug"))
+    master, _ = shelf.keep("k" * 64, LayeredPicture(pixels[0], pixels, "a mug"))
     publication = publication_of("k" * 64, "0123", extension="png", layers=2)
     publish(store, master, publication)
     uri, layer_uris = addresses(store, publication)

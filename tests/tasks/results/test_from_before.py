@@ -58,9 +58,9 @@ def judged(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     judge = actors.Stages._judged
 
-    def noting(self: Any, planned: Any, *what: Any, **where: Any) -> Any:
-        seen.append(planned.row.id)
-        return judge(self, planned, *what, **where)
+    def noting(self: Any, row: Any, *what: Any, **where: Any) -> Any:
+        seen.append(row.id)
+        return judge(self, row, *what, **where)
 
     monkeypatch.setattr(actors.Stages, "_judged", noting)
     return seen

@@ -12,7 +12,7 @@ from safety.marks.provenance import digital_source_type
 from safety.pictures.layers import composite
 from tasks.kinds.decompose.decompose_kind import DECOMPOSE
 from tasks.results.encoding import decode_rgba
-from tasks.results.layer_shelf import Layers, LayerShelf
+from tasks.results.layer_shelf import LayeredPicture, LayerShelf
 from tasks.results.marking import Marking
 from tasks.results.master import COMPOSITE, PSD, SOURCE, Masters
 from tasks.results.publication import publication_of, publish, withdraw
@@ -29,12 +29,12 @@ def shelf(tmp_path: Path) -> LayerShelf:
 
 
 @pytest.fixture
-def contents() -> Layers:
+def contents() -> LayeredPicture:
     pixels = np.random.default_rng(0).integers(0, 256, (4, 24, 32, 4), np.uint8)
-    return Layers(pixels[0], pixels[1:], "一个红色的杯子")
+    return LayeredPicture(pixels[0], pixels[1:], "一个红色的杯子")
 
 
-def test_what_is_kept_is_read_again(shelf: LayerShelf, contents: Layers) -> None:
+def test_what_is_kept_is_read_again(shelf: LayerShelf, contents: LayeredPicture) -> None:
     assert shelf.find(KEY) is None
     master, holds_it = shelf.keep(KEY, contents)
     assert holds_it
@@ -51,7 +51,7 @@ def test_what_is_kept_is_read_again(shelf: LayerShelf, contents: Layers) -> None
 
 
 def test_layers_are_found_only_when_all_of_them_are_there(
-    shelf: LayerShelf, contents: Layers, monkeypatch: pytest.MonkeyPatch
+    shelf: LayerShelf, contents: LayeredPicture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = shelf.store.put_once
 
@@ -69,8 +69,8 @@ def test_layers_are_found_only_when_all_of_them_are_there(
     assert shelf.find(KEY) is not None
 
 
-def test_objects_of_two_writers_never_mix(shelf: LayerShelf, contents: Layers) -> None:
-    others = Layers(contents.source, contents.layers[::-1].copy(), "another caption")
+def test_objects_of_two_writers_never_mix(shelf: LayerShelf, contents: LayeredPicture) -> None:
+    others = LayeredPicture(contents.source, contents.layers[::-1].copy(), "another caption")
     first, _ = shelf.keep(KEY, contents)
     second, holds_it = shelf.keep(KEY, others)
     assert (second, holds_it) == (first, False)
@@ -79,7 +79,7 @@ def test_objects_of_two_writers_never_mix(shelf: LayerShelf, contents: Layers) -
     assert stored == {*parts, f"masters/ab/{KEY}.json"}  # nothing is left of the second one's
 
 
-def test_what_a_model_made_is_marked_and_the_source_is_not(shelf: LayerShelf, contents: Layers) -> None:
+def test_what_a_model_made_is_marked_and_the_source_is_not(shelf: LayerShelf, contents: LayeredPicture) -> None:
     master, _ = shelf.keep(KEY, contents)
     masters = Masters(shelf.store)
     marks = {name: digital_source_type(masters.read(master, name)) for name in ("0.png", COMPOSITE, SOURCE)}
@@ -89,7 +89,7 @@ def test_what_a_model_made_is_marked_and_the_source_is_not(shelf: LayerShelf, co
 
 
 def test_what_is_published_are_the_layers_without_the_source_and_nothing_is_left_of_it(
-    shelf: LayerShelf, contents: Layers, tmp_path: Path
+    shelf: LayerShelf, contents: LayeredPicture, tmp_path: Path
 ) -> None:
     master, _ = shelf.keep(KEY, contents)
     publication = publication_of(KEY, "0123", extension="png", layers=3)
@@ -102,7 +102,7 @@ def test_what_is_published_are_the_layers_without_the_source_and_nothing_is_left
 
 @pytest.mark.parametrize("name", [COMPOSITE, "1.png"])
 def test_a_master_that_was_changed_is_neither_read_nor_published(
-    shelf: LayerShelf, contents: Layers, tmp_path: Path, name: str
+    shelf: LayerShelf, contents: LayeredPicture, tmp_path: Path, name: str
 ) -> None:
     master, _ = shelf.keep(KEY, contents)
     file = tmp_path / master.parts[name].path
@@ -115,7 +115,7 @@ def test_a_master_that_was_changed_is_neither_read_nor_published(
     assert not (tmp_path / "layers" / "ab" / f"{KEY}-0123" / COMPOSITE).exists()
 
 
-def test_a_record_that_is_none_is_told(shelf: LayerShelf, contents: Layers) -> None:
+def test_a_record_that_is_none_is_told(shelf: LayerShelf, contents: LayeredPicture) -> None:
     shelf.keep(KEY, contents)
     for content in (b"{", b"[]", b'{"key": "k", "kind": "layers", "parts": {}, "caption": ""}'):
         shelf.store.overwrite(f"masters/ab/{KEY}.json", content)
@@ -123,7 +123,7 @@ def test_a_record_that_is_none_is_told(shelf: LayerShelf, contents: Layers) -> N
             shelf.find(KEY)
 
 
-def test_a_layer_less_in_the_record_is_told_when_it_is_published(shelf: LayerShelf, contents: Layers) -> None:
+def test_a_layer_less_in_the_record_is_told_when_it_is_published(shelf: LayerShelf, contents: LayeredPicture) -> None:
     master, _ = shelf.keep(KEY, contents)
     with pytest.raises(ValueError, match="has 3 layers, not 4 of the catalogue"):
         publish(shelf.store, master, publication_of(KEY, "0123", extension="png", layers=4))

@@ -15,7 +15,7 @@ import pytest
 from safety.verdict import Reason, allow, ask, refuse
 from tasks.catalogue.catalogue import read_catalogue
 from tasks.errors import RequestError
-from tasks.ledger.decision import Decision, Decisions, Ruling
+from tasks.ledger.decision import Decision, DecisionHistory, Decisions
 from tasks.outcome import Outcome, Status
 from tasks.results.master import Masters
 from tasks.review.decide import decide, waiting
@@ -62,14 +62,14 @@ def test_who_decided_what_and_when_is_written_down_and_never_changed(store: Stor
     decide(store.uri, ["a"], "approve", by="Ann", note="a toy")
     decide(store.uri, ["a"], "approve", by="Bo")  # stands already
     decide(store.uri, ["a"], "reject", by="Cleo")
-    ruling = Decisions(store).on("a" * 64, "a mug")
-    assert [(one.by, one.answer, one.of, one.concepts, one.note) for one in ruling.decisions] == [
+    history = Decisions(store).on("a" * 64, "a mug")
+    assert [(one.by, one.answer, one.of, one.concepts, one.note) for one in history.decisions] == [
         ("Ann", "approve", "picture", ("weapon",), "a toy"),
         ("Cleo", "reject", "picture", (), ""),  # nobody asked: an approval was taken back
     ]
-    assert before < ruling.decisions[0].at < ruling.decisions[1].at < datetime.now(UTC)
+    assert before < history.decisions[0].at < history.decisions[1].at < datetime.now(UTC)
     row = rows(store)["a"]
-    assert (row["reviewed_by"], row["reviewed_at"]) == ("Cleo", ruling.decisions[1].at)
+    assert (row["reviewed_by"], row["reviewed_at"]) == ("Cleo", history.decisions[1].at)
 
 
 def test_a_decision_counts_for_the_picture_and_the_text_and_not_for_the_id(store: Store) -> None:
@@ -111,8 +111,8 @@ def test_two_people_who_decide_at_once_end_with_one_answer(store: Store) -> None
         thread.join()
     found = rows(store)
     for name, ann, bo in zip(names, told["Ann"], told["Bo"], strict=True):
-        ruling = Decisions(store).on(name * 64, "a mug")
-        rejected = ruling.rejection("picture") is not None
+        history = Decisions(store).on(name * 64, "a mug")
+        rejected = history.rejection("picture") is not None
         assert (found[name]["status"], found[name]["reason"]) == (
             ("rejected", "review_rejected") if rejected else ("done", None)
         )
@@ -231,9 +231,9 @@ def test_what_cannot_be_read_of_a_decision_refuses(store: Store) -> None:
     fill(store, waits(store, "a"))
     decide(store.uri, ["a"], "approve", by="Ann")
     store.overwrite(Decisions(store).path("a" * 64, "a mug", 0), b"{")
-    ruling = Decisions(store).on("a" * 64, "a mug")
-    assert ruling.applied("picture", allow())[0].reason == Reason.CLASSIFIER_FAILED
-    assert ruling.applied("input", ask({"weapon": 0.1}, "Look."))[0].reason == Reason.SCREEN_FAILED
+    history = Decisions(store).on("a" * 64, "a mug")
+    assert history.applied("picture", allow())[0].reason == Reason.CLASSIFIER_FAILED
+    assert history.applied("input", ask({"weapon": 0.1}, "Look."))[0].reason == Reason.SCREEN_FAILED
     (told,) = decide(store.uri, ["a"], "reject", by="Bo")
     assert not told.holds
     assert "can't be read" in told.sentence
@@ -254,15 +254,15 @@ def test_a_ruling_answers_what_was_asked_and_nothing_else() -> None:
     look = ask({"weapon": 0.1, "drugs": 0.2}, "Look.", {"weapon": 0.5})
     block = refuse(Reason.CONCEPT, "No.")
     weapon, drugs = decided("approve", "weapon"), decided("approve", "drugs")
-    assert Ruling((weapon,)).applied("picture", look) == (look, None)
-    verdict, decision = Ruling((weapon, drugs)).applied("picture", look)
+    assert DecisionHistory((weapon,)).applied("picture", look) == (look, None)
+    verdict, decision = DecisionHistory((weapon, drugs)).applied("picture", look)
     assert (verdict.allowed, verdict.scores, decision) == (True, {"weapon": 0.5}, drugs)
-    assert Ruling((weapon, drugs)).applied("input", look) == (look, None)
-    assert Ruling((weapon, drugs)).applied("picture", block) == (block, None)
-    assert Ruling().applied("picture", allow()) == (allow(), None)
+    assert DecisionHistory((weapon, drugs)).applied("input", look) == (look, None)
+    assert DecisionHistory((weapon, drugs)).applied("picture", block) == (block, None)
+    assert DecisionHistory().applied("picture", allow()) == (allow(), None)
     no = decided("reject")
     for decisions in ((no, weapon, drugs), (weapon, drugs, no)):
         for said in (look, allow()):
-            verdict, decision = Ruling(decisions).applied("picture", said)
+            verdict, decision = DecisionHistory(decisions).applied("picture", said)
             assert (verdict.reason, decision) == (Reason.REVIEW_REJECTED, no)
-        assert Ruling(decisions).applied("picture", block) == (block, None)
+        assert DecisionHistory(decisions).applied("picture", block) == (block, None)

@@ -113,6 +113,21 @@ def test_rows_that_would_fail_are_counted_by_what_is_said_of_them(write_manifest
     }
 
 
+def test_rows_are_counted_by_column_and_profile_whatever_stands_in_the_sentence(write_manifest: Write) -> None:
+    rows = [
+        {"id": "a", "title": "mug", "color": None, "profile": None},
+        {"id": "b", "title": None, "color": "red", "profile": None},
+        {"id": "c", "title": " ", "color": "red", "profile": None},
+        {"id": "d", "title": "mug", "color": "red", "profile": "moon1"},
+        {"id": "e", "title": "mug", "color": "red", "profile": "moon2"},
+        {"id": "f'g", "title": "mug", "color": "red", "profile": None},
+        {"id": 'h"i', "title": "mug", "color": "red", "profile": None},
+        {"id": "j" * 129, "title": "mug", "color": "red", "profile": None},
+    ]
+    found = checked(write_manifest(rows), prompt_template="{color} {title}")
+    assert sorted(ids for _, _, ids in failing(found)) == [["a"], ["b", "c"], ["d"], ["e"], ["f'g", 'h"i', "j" * 129]]
+
+
 def test_numbers_that_came_as_text_are_read_and_what_is_none_fails_its_row_alone(write_manifest: Write) -> None:
     widths = ["1024", "12.0", "wide", "64.5", "", None]
     rows = [{"id": str(n), "prompt": "a mug", "width": width, "guidance": "2.5"} for n, width in enumerate(widths)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,10 @@ from PIL import Image
 
 from models.checkpoints.checkpoint import Checkpoint
 from tasks.kinds.generate.controlled_rows import ControlledRows
-from tasks.kinds.generate.picture_making import Control, Pictures
+from tasks.kinds.generate.picture_spec import Control, PictureSpec
 from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.lane.original_reader import OriginalReader
-from tasks.lane.record import Record
-from tasks.ledger.plan import PlannedRow
+from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.manifests.key import Maker
 from tasks.manifests.row import BadRow, Row
 from tasks.results.encoding import Encoding
@@ -65,7 +65,7 @@ def read(reader: ControlledRows, *rows: dict[str, Any]) -> list[Row | BadRow]:
 def key(row: Row | BadRow, controlnet: Checkpoint | None = EDGES, scale: float = 1.0) -> str:
     assert isinstance(row, Row), row
     control = Control(controlnet, scale, Intake("", (), 1, 1)) if controlnet else None
-    return Maker("checkpoint", "float32", Pictures(Encoding("png", 92), control).form).key(row, 7)
+    return Maker("checkpoint", "float32", PictureSpec(Encoding("png", 92), control).form).key(row, 7)
 
 
 def test_the_key_follows_the_content_of_the_control_picture_wherever_it_lies(
@@ -92,7 +92,7 @@ def test_the_key_follows_the_controlnet_and_its_scale(reader: ControlledRows) ->
 def test_rows_without_a_controlnet_keep_the_keys_that_they_always_had() -> None:
     row = Row("a", "a mug", " ", 7, 256, 256, 8, 2.0, "none")
     keys = [
-        Maker("checkpoint", "float32", Pictures(encoding).form).key(row, 7)
+        Maker("checkpoint", "float32", PictureSpec(encoding).form).key(row, 7)
         for encoding in (Encoding("png", 92), Encoding("jpeg", 90))
     ]
     assert keys == [
@@ -146,10 +146,10 @@ def test_a_control_picture_is_laid_over_white_and_then_resized(
     assert isinstance(row, Row)
     originals = reader.originals
     lane = OriginalReader(
-        originals.sources, originals.decoder, store, Record("run", "model", "prompt"), keeps_alpha=False
+        originals.sources, originals.decoder, store, OutcomeRecorder("run", "model", "prompt"), keeps_alpha=False
     )
 
-    found = lane.read(PlannedRow(row, "key", "judges", 1))
+    found = lane.read(replace(row, key="key", policy_fingerprint="judges", attempt=1))
 
     assert isinstance(found, tuple)
     flat = Image.new("RGBA", (60, 40), "white")

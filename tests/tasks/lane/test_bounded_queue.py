@@ -8,11 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tasks.lane.stream import Abandoned, Stream
+from tasks.lane.bounded_queue import BoundedQueue, QueueAbandoned
 
 
 def test_things_arrive_in_order() -> None:
-    stream: Stream[int] = Stream(2)
+    stream: BoundedQueue[int] = BoundedQueue(2)
     with ThreadPoolExecutor(1) as pool:
         arrived = pool.submit(lambda: list(stream))
         for number in range(50):
@@ -22,7 +22,7 @@ def test_things_arrive_in_order() -> None:
 
 
 def test_a_writer_waits_while_the_stream_is_full() -> None:
-    stream: Stream[int] = Stream(2)
+    stream: BoundedQueue[int] = BoundedQueue(2)
     put = []
 
     def write() -> None:
@@ -42,20 +42,20 @@ def test_a_writer_waits_while_the_stream_is_full() -> None:
 
 
 def test_a_reader_gets_what_was_handed_over_before_the_writer_gave_up() -> None:
-    stream: Stream[int] = Stream(2)
+    stream: BoundedQueue[int] = BoundedQueue(2)
     stream.put(1)
     stream.abandon()
     reading = iter(stream)
     assert next(reading) == 1
-    with pytest.raises(Abandoned):
+    with pytest.raises(QueueAbandoned):
         next(reading)
 
 
 def test_a_writer_does_not_wait_for_a_reader_that_gave_up() -> None:
-    stream: Stream[int] = Stream(1)
+    stream: BoundedQueue[int] = BoundedQueue(1)
     stream.put(1)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(stream.put, 2)
         stream.abandon()
-        with pytest.raises(Abandoned):
+        with pytest.raises(QueueAbandoned):
             waiting.result(200)

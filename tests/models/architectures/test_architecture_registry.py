@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from models.architectures.registry import ARCHITECTURES, architecture_of, rules_of
+from models.architectures.architecture_registry import ARCHITECTURES, architecture_of, rules_of
 from models.pipelines import LAYERED, PIPELINES, TEXT_TO_IMAGE
 
 

@@ -1,4 +1,4 @@
-"""What a generate job says of how its pictures are made and stored; plain values, so that they can travel."""
+"""What a generate job says of how its pictures are made and stored; plain values, which lanes are sent."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Control:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class PictureSpec:
     """What a generate job says."""
 
     encoding: Encoding

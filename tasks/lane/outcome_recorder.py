@@ -12,7 +12,8 @@ from safety.verdict import Verdict
 from tasks.lane.stages import Made
 from tasks.ledger.decision import Decision
 from tasks.ledger.kept import UNJUDGED
-from tasks.ledger.plan import PlannedRow, bad_rows
+from tasks.ledger.plan import bad_rows
+from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome, Status, outcome_table
 
 if TYPE_CHECKING:
@@ -24,36 +25,33 @@ TextColumn = Literal["prompt", "caption"]
 
 
 @dataclass(frozen=True)
-class Record:
+class OutcomeRecorder:
     """What every outcome of a run has in common."""
 
     run: str
     model: str
     text_column: TextColumn
 
-    def outcome(self, planned: PlannedRow, status: Status, **what: Any) -> Outcome:
-        """The outcome of one row."""
-        row = planned.row
+    def outcome(self, row: Row, status: Status, **what: Any) -> Outcome:
+        """Return the outcome of one row."""
         return Outcome(
             id=row.id,
             status=status,
-            key=planned.key,
+            key=row.key,
             seed=row.seed,
             **said(row.prompt, self.text_column),
             model=self.model,
             profile=row.profile,
-            policy_fingerprint=planned.judged_by,
+            policy_fingerprint=row.policy_fingerprint,
             run=self.run,
-            attempt=planned.attempt,
+            attempt=row.attempt,
             **what,
         )
 
-    def judged(
-        self, planned: PlannedRow, status: Status, verdict: Verdict, decision: Decision | None, **what: Any
-    ) -> Outcome:
-        """The outcome of a row that a verdict decided, and a person's decision where there is one."""
+    def judged(self, row: Row, status: Status, verdict: Verdict, decision: Decision | None, **what: Any) -> Outcome:
+        """Return the outcome of a row that a verdict decided, and a person's decision where there is one."""
         return self.outcome(
-            planned,
+            row,
             status,
             reason=verdict.reason,
             message=verdict.message,
@@ -66,20 +64,18 @@ class Record:
             **what,
         )
 
-    def taken(self, planned: PlannedRow, picture: Picture) -> Made | Outcome:
-        """What an engine gave for a row, as the next stage wants it."""
+    def rendered(self, row: Row, picture: Picture) -> Made | Outcome:
+        """Return what an engine gave for a row, as the next stage wants it."""
         if picture.pixels is not None:
-            return Made(planned, picture.pixels, picture.seconds)
+            return Made(row, picture.pixels, picture.seconds)
         assert picture.failure is not None
         failure = picture.failure
-        return self.failure(planned, failure.reason, failure.message, retryable=failure.retryable)
+        return self.failure(row, failure.reason, failure.message, retryable=failure.retryable)
 
-    def failure(
-        self, planned: PlannedRow, reason: str, message: str, *, retryable: bool, keeps: bool = False
-    ) -> Outcome:
-        """The outcome of a row that failed."""
+    def failure(self, row: Row, reason: str, message: str, *, retryable: bool, keeps: bool = False) -> Outcome:
+        """Return the outcome of a row that failed."""
         return self.outcome(
-            planned,
+            row,
             Status.FAILED,
             reason=FailureReason(reason),
             message=message,
@@ -113,5 +109,5 @@ class Record:
 
 
 def said(text: str, column: TextColumn) -> dict[str, Any]:
-    """The columns that tell a row's text. `tasks.ledger.decision.text_of` reads it from them."""
+    """Return the columns that tell a row's text. `tasks.ledger.decision.text_of` reads it from them."""
     return {"prompt": "", "caption": text or None} if column == "caption" else {"prompt": text}

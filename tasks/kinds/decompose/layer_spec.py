@@ -1,4 +1,4 @@
-"""What a decompose job says of how its layers are made and stored; plain values, so that they can travel."""
+"""What a decompose job says of how its layers are made and stored; plain values, which lanes are sent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tasks.stores.store import Store
 
 
 @dataclass(frozen=True)
-class Decomposition:
+class LayerSpec:
     """What a decompose job says."""
 
     intake: Intake  # of source pictures

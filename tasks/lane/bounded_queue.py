@@ -10,15 +10,15 @@ T = TypeVar("T")
 WAIT = 0.2  # seconds between looks at whether the other side gave up
 
 
-class Abandoned(Exception):  # noqa: N818
+class QueueAbandoned(Exception):  # noqa: N818
     """The other side of a stream ended early: its own error is the one to report."""
 
 
-class Stream(Generic[T]):
-    """A bounded hand-over between two threads.
+class BoundedQueue(Generic[T]):
+    """A queue between two threads that holds a few things, and that either side can give up.
 
     The writer calls `put` and, at the end, `close`; when it can't go on, `abandon`. The reader iterates; when it can't
-    go on, it calls `abandon`. Whoever is left on the other side gets `Abandoned` instead of waiting for ever.
+    go on, it calls `abandon`. Whoever is left on the other side gets `QueueAbandoned` instead of waiting for ever.
     """
 
     def __init__(self, room: int) -> None:
@@ -43,7 +43,7 @@ class Stream(Generic[T]):
                 thing = self._things.get(timeout=WAIT)
             except queue.Empty:
                 if self._abandoned:
-                    raise Abandoned from None
+                    raise QueueAbandoned from None
                 continue
             if thing is None:
                 return
@@ -56,4 +56,4 @@ class Stream(Generic[T]):
             except queue.Full:
                 continue
             return
-        raise Abandoned
+        raise QueueAbandoned

@@ -1,4 +1,4 @@
-"""The road that the flows of all kinds take: plan, lane, finish."""
+"""The steps of every kind's flow: plan, lane, finish."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from flows.orchestration.artifacts import publish_summary
 from flows.orchestration.beginning import Beginning, taken_over
 from flows.orchestration.ending import ending
 from flows.orchestration.final_state import final_state, stopped_state
-from flows.orchestration.telling import Telling, telling_progress
+from flows.orchestration.telling import PrefectNotifier, telling_progress
 from models.lost_device import DeviceLost
 from tasks.job import Job
 from tasks.lane.shard_queue import OnlyLane
@@ -27,24 +27,24 @@ from tasks.reports.summary import Summary
 from tasks.runs import finish as finishing
 from tasks.runs.lane import lane
 from tasks.runs.lane_count import needs_ray
-from tasks.runs.prepare import Prepared, Request, prepare
+from tasks.runs.prepare import Prepared, RunRequest, prepare
 from tasks.stores.store import StoreError
 
 finish = task(name="finish", task_run_name="finish", cache_policy=NO_CACHE)(finishing.finish)
 
 
 @task(name="plan", task_run_name="plan", cache_policy=NO_CACHE)
-def plan(request: Request) -> Beginning:
+def plan(request: RunRequest) -> Beginning:
     """Prepare a run, unless the command has done so before there was a server to tell."""
     started_at = datetime.now(UTC)
     return taken_over(request) or Beginning(request, prepare(request), started_at)
 
 
-def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool = False) -> State[Any]:
+def run_manifest(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool = False) -> State[Any]:
     """Take the rows of a job's manifest to their ends, and say how that went; called inside a flow."""
-    with Telling() as telling:
+    with PrefectNotifier() as telling:
         try:
-            ending.summary = _travelled(Request(job, limit, frozenset(retry), retire_missing), telling)
+            ending.summary = _run_steps(RunRequest(job, limit, frozenset(retry), retire_missing), telling)
         except BaseException as error:
             ending.error = error
             if not isinstance(error, Stopped):
@@ -55,7 +55,7 @@ def travel(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_miss
     return final_state(ending.summary, job.output.fail_beyond)
 
 
-def take_through_lanes(prepared: Prepared, telling: Telling) -> Sequence[str]:
+def take_through_lanes(prepared: Prepared, telling: PrefectNotifier) -> Sequence[str]:
     """Take the shards that are left of a run to their ledgers; returns what a person should know, in sentences."""
     if needs_ray(prepared.spec.hardware):
         from flows.lanes.ray_run import take_through_ray  # an extra
@@ -66,7 +66,7 @@ def take_through_lanes(prepared: Prepared, telling: Telling) -> Sequence[str]:
     return ()
 
 
-def _travelled(request: Request, telling: Telling) -> Summary:
+def _run_steps(request: RunRequest, telling: PrefectNotifier) -> Summary:
     beginning = plan(request)
     prepared, started_at = beginning.prepared, beginning.started_at
     tell_start(prepared.to_do, prepared.ended)
