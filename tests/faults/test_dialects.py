@@ -21,6 +21,8 @@ from tests.faults.dialects import FAULTS, REFUSED, SURVIVED
 from tests.faults.fault_proxy import FaultProxy
 from tests.radosgw import Radosgw
 
+pytestmark = pytest.mark.waits  # for servers, most of its time
+
 PICTURE = bytes(range(256)) * 600
 RATE = 0.05
 SEEDS = (1, 2, 3)

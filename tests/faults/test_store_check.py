@@ -10,6 +10,8 @@ from models.finding import Finding
 from tasks.doctor.store_check import check_store
 from tests.faults.fault_proxy import Fault, FaultProxy, answer, without
 
+pytestmark = pytest.mark.waits  # for servers, most of its time
+
 ALL = ["store reach", "store write", "conditional put", "store copy", "store delete"]
 
 
