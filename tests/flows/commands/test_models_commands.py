@@ -12,33 +12,22 @@ from pathlib import Path
 
 import pytest
 
-from models.checkpoints.checkpoint import MINIATURE, find_checkpoint
+from models.checkpoints.checkpoint import find_checkpoint
 from models.transfer import hub_client
 from models.transfer.checkpoint_folder import PARTS
 from tests.flows.conftest import Ended
 from tests.hub_server import HubServer, busy, stalled
-from tests.small_checkpoint import WEIGHTS, small_checkpoint
+from tests.small_checkpoint import WEIGHTS
+from tests.small_hub import COMMIT, MODEL, OTHER, hub, source
 
-COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
-MODEL = MINIATURE / "qwen-image"
+__all__ = ["hub", "source"]  # fixtures
+
 Packshot = Callable[..., Ended]
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_checkpoint(tmp_path_factory.mktemp("source") / "shop")
-
-
-@pytest.fixture
-def hub(hub_server: HubServer, source: Path) -> HubServer:
-    hub_server.add("acme/shop", COMMIT, source)
-    hub_server.add("acme/miniature", COMMIT, MODEL)
-    return hub_server
 
 
 def one_sentence(ended: Ended, code: int) -> str:

@@ -24,10 +24,10 @@ from models.transfer.hub import HubSource
 from models.transfer.hub_client import patient_hub
 from models.transfer.transfer import transfer
 from tests.hub_server import Exchange, HubServer, Seen, busy, damaged, listed, stalled, torn
-from tests.small_checkpoint import WEIGHTS, small_checkpoint
+from tests.small_checkpoint import WEIGHTS
+from tests.small_hub import COMMIT, MODEL, OTHER, hub, source
 
-COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
-MODEL = MINIATURE / "qwen-image"
+__all__ = ["hub", "source"]  # fixtures
 
 
 class Heard:
@@ -53,19 +53,6 @@ class Heard:
 @pytest.fixture
 def heard() -> Heard:
     return Heard()
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_checkpoint(tmp_path_factory.mktemp("source") / "shop")
-
-
-@pytest.fixture
-def hub(hub_server: HubServer, source: Path) -> HubServer:
-    """Has a small checkpoint as acme/shop, and the miniature, which arrives in pieces, as acme/miniature."""
-    hub_server.add("acme/shop", COMMIT, source)
-    hub_server.add("acme/miniature", COMMIT, MODEL)
-    return hub_server
 
 
 @pytest.fixture

@@ -25,25 +25,15 @@ from tasks.stores import s3_parts
 from tasks.stores.store import StoreError
 from tests.faults.fault_proxy import FaultProxy, answer, damaged_reply, lost_reply, passing, torn_reply
 from tests.hub_server import HubServer, busy
-from tests.small_checkpoint import FILES, WEIGHTS, small_checkpoint
+from tests.small_checkpoint import FILES, WEIGHTS
+from tests.small_hub import COMMIT, OTHER, hub, source
 
-COMMIT, OTHER = "0123456789abcdef0123456789abcdef01234567", "f" * 40
+__all__ = ["hub", "source"]  # fixtures
 
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture(scope="module")
-def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_checkpoint(tmp_path_factory.mktemp("source") / "shop")
-
-
-@pytest.fixture
-def hub(hub_server: HubServer, source: Path) -> HubServer:
-    hub_server.add("acme/shop", COMMIT, source)
-    return hub_server
 
 
 @pytest.fixture
