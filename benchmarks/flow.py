@@ -55,7 +55,7 @@ from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
 from tasks.lane.bounded_queue import BoundedQueue
 from tasks.lane.picture_stages import PictureStages
-from tasks.lane.stages import Judged
+from tasks.lane.stages import Made
 from tasks.ledger.run import Run
 from tasks.reports.summary import Summary
 from tasks.results.encoding import Encoding
@@ -248,7 +248,7 @@ class Watch:
 
 
 def _judged(batch: Sequence[Any]) -> bool:
-    return any(isinstance(thing, Judged) for thing in batch)
+    return any(isinstance(thing, Made) and thing.contents is not None for thing in batch)
 
 
 def run_flow(generator: Generator, job: GenerateJob, rows: int) -> tuple[float, Watch, Summary]:

@@ -6,7 +6,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from tasks.lane.bounded_queue import BoundedQueue
-from tasks.lane.stages import Classified, Judged, Rendered, Screened, Stages
+from tasks.lane.stages import Classified, Made, Rendered, Screened, Stages
 
 
 @task(name="classify", task_run_name="classify {shard}", cache_policy=NO_CACHE)
@@ -24,7 +24,7 @@ def classify(
         for batch in rendered:
             judged = stages.classify(batch, screened)
             out.put(judged)
-            passed += sum(isinstance(thing, Judged) and thing.verdict.allowed for thing in judged)
+            passed += sum(isinstance(thing, Made) and thing.verdict.allowed for thing in judged)
         out.close()
     except BaseException:
         rendered.abandon()

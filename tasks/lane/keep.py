@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 
 from tasks.lane.bounded_queue import BoundedQueue
 from tasks.lane.outcome_recorder import OutcomeRecorder
-from tasks.lane.stages import Classified, Judged, Screened, Stages, StoredRow
+from tasks.lane.stages import Classified, Made, Screened, Stages, StoredRow
 from tasks.ledger.decision import DecisionHistory
 from tasks.ledger.run import Run
 from tasks.outcome import Outcome, Status
@@ -61,16 +61,16 @@ def kept(
     Where another run was first to make one of the same key, what that one made is judged, not what this one did.
     """
     ended = [thing for thing in batch if isinstance(thing, Outcome)]
-    judged = [thing for thing in batch if isinstance(thing, Judged)]
+    judged = [thing for thing in batch if isinstance(thing, Made)]
     standing = list(pool.map(lambda one: _master(one, stages), judged))
-    ended += [_outcome(one, screened, stages, recorder) for one in standing if isinstance(one, Judged)]
+    ended += [_outcome(one, screened, stages, recorder) for one in standing if isinstance(one, Made)]
     others: Sequence[StoredRow] = [one for one in standing if isinstance(one, StoredRow)]
     if others:
         ended += kept(stages.classify([*others], screened), screened, stages=stages, pool=pool, recorder=recorder)
     return ended
 
 
-def _master(judged: Judged, stages: Stages) -> Judged | StoredRow:
+def _master(judged: Made, stages: Stages) -> Made | StoredRow:
     """Return what was judged, with the master that holds it; or the master that somebody else made meanwhile."""
     if judged.master is not None:
         return judged
@@ -78,7 +78,7 @@ def _master(judged: Judged, stages: Stages) -> Judged | StoredRow:
     return replace(judged, master=master) if holds_it else StoredRow(judged.row, master)
 
 
-def _outcome(judged: Judged, screened: Screened, stages: Stages, recorder: OutcomeRecorder) -> Outcome:
+def _outcome(judged: Made, screened: Screened, stages: Stages, recorder: OutcomeRecorder) -> Outcome:
     """Return what became of a row, by its verdict and people's decisions."""
     row_id = judged.row.id
     verdict, decision = screened.histories.get(row_id, DecisionHistory()).applied("picture", judged.verdict)
@@ -88,10 +88,10 @@ def _outcome(judged: Judged, screened: Screened, stages: Stages, recorder: Outco
         Status.DONE if verdict.allowed else Status.REJECTED,
         verdict,
         decision or screened.approved.get(row_id),
-        width=judged.width,
-        height=judged.height,
-        fixes=judged.fixes,
-        marks=judged.marks,
+        width=judged.pixels.shape[-2],
+        height=judged.pixels.shape[-3],
+        fixes=[*judged.fixes],
+        marks=[*map(str, judged.marks)],
         fingerprint=judged.fingerprint,
         seconds=judged.seconds,
         **stages.shelf.said(judged.master),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,14 +15,14 @@ from safety.marks.marks import Mark, judge_marks
 from safety.pictures.label import draw_label, find_label, without_label
 from safety.pictures.likeness import fingerprint
 from safety.pictures.picture import inspect
-from safety.pictures.picture_file import PictureFile, examine
+from safety.pictures.picture_file import examine
 from safety.pictures.profile import Profile
 from safety.verdict import Reason, Verdict, allow, strictest
 from tasks.judging.judges import Judges, unjudged
 from tasks.lane.original_reader import OriginalReader
 from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.probing import ProbeAdmission
-from tasks.lane.stages import Classified, Judged, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
+from tasks.lane.stages import Classified, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
 from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome
 from tasks.results.encoding import Encoding, decode
@@ -41,19 +41,6 @@ Draw = Callable[[Sequence[Row], Screened, "Admit | None"], Iterator[Sequence["Pi
 
 Compare = Callable[[tuple[np.ndarray, ...], np.ndarray], Verdict]
 """Judges a picture, uint8 [H, W, 3], beside those that it was made from; what it measures are scores of the verdict."""
-
-
-@dataclass(frozen=True)
-class _Picture:
-    row: Row
-    data: bytes  # as it is stored
-    file: PictureFile
-    size: tuple[int, int]  # width, height
-    pixels: np.ndarray  # uint8 [H, W, 3], without the visible label
-    fixes: list[str]
-    marks: tuple[Mark, ...]  # that were found
-    seconds: float
-    master: Master | None  # that it was found in
 
 
 class PictureStages(Stages):
@@ -101,34 +88,14 @@ class PictureStages(Stages):
     def classify(self, batch: Rendered, screened: Screened) -> Classified:
         """Judge pictures as they are stored: what is on each, what that means, its marks, and its marketplace."""
         opened = list(self.pool.map(self._opened, batch))
-        pictures = [thing for thing in opened if isinstance(thing, _Picture)]
-        inspected = list(self.pool.map(self._inspected, pictures))
+        ended: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
+        pictures = [thing for thing in opened if isinstance(thing, Made)]
         kept = [screened.kept.get(picture.row.id, {}) for picture in pictures]
         meant = self.judges.see([picture.pixels for picture in pictures], kept)
-        judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
-        demanded = self.pool.map(self._demanded, pictures, meant)
-        compared = self.pool.map(lambda picture: self._compared(picture, screened), pictures)
-        for picture, (seen, print_), meaning, wanted, beside in zip(
-            pictures, inspected, meant, demanded, compared, strict=True
-        ):
-            width, height = picture.size
-            judged.append(
-                Judged(
-                    picture.row,
-                    picture.data,
-                    width,
-                    height,
-                    picture.seconds,
-                    strictest([seen, meaning, *wanted, beside, screened.probed.get(picture.row.id, allow())]),
-                    picture.master,
-                    fixes=picture.fixes,
-                    marks=[*map(str, picture.marks)],
-                    fingerprint=print_,
-                )
-            )
-        return judged
+        judged = self.pool.map(lambda picture, meaning: self._judged(picture, meaning, screened), pictures, meant)
+        return [*ended, *judged]
 
-    def _opened(self, thing: Made | StoredRow | Outcome) -> _Picture | Outcome:
+    def _opened(self, thing: Made | StoredRow | Outcome) -> Made | Outcome:
         """Return a new picture finished and encoded, or a stored one fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
@@ -150,24 +117,31 @@ class PictureStages(Stages):
         data = self.encoding.encode(pixels, self.marker.packet(made.row.key, edits))
         return self.marker.signed(data, self.encoding.format, edits)
 
-    def _read(self, row: Row, data: bytes, seconds: float, master: Master | None) -> _Picture:
+    def _read(self, row: Row, data: bytes, seconds: float, master: Master | None) -> Made:
         """Return what the bytes hold that are stored, or will be: all that is judged is read from them."""
         file, pixels = examine(data), decode(data)
-        size = (pixels.shape[1], pixels.shape[0])
         marked = self.marker.find(data, file.format, row.key)
         marks = marked.found
         if (label := self._profile(row).visible_label) and (box := find_label(pixels, label)):
             # A marketplace looks at the product; and a classifier would take the label for a promotion.
             pixels, marks = without_label(pixels, box), (*marks, Mark.VISIBLE_LABEL)
-        fixes = [name for name in FIXES if name in marked.edits]
-        return _Picture(row, data, file, size, pixels, fixes, marks, seconds, master)
+        fixes = tuple(name for name in FIXES if name in marked.edits)
+        return Made(row, pixels, seconds, master, contents=data, file=file, fixes=fixes, marks=marks)
 
-    def _inspected(self, picture: _Picture) -> tuple[Verdict, str]:
-        """Say whether there is anything on a picture, and what it is told from others by."""
-        return inspect(picture.pixels), fingerprint(picture.pixels)
+    def _judged(self, picture: Made, meaning: Verdict, screened: Screened) -> Made:
+        """Return a picture with the verdict on it, and what it is told from others by."""
+        verdicts = [
+            inspect(picture.pixels),
+            meaning,
+            *self._demanded(picture, meaning),
+            self._compared(picture, screened),
+            screened.probed.get(picture.row.id, allow()),
+        ]
+        return replace(picture, fingerprint=fingerprint(picture.pixels), verdict=strictest(verdicts))
 
-    def _demanded(self, picture: _Picture, meaning: Verdict) -> list[Verdict]:
+    def _demanded(self, picture: Made, meaning: Verdict) -> list[Verdict]:
         """Return what the job and the profile demand, of its marks and of the rest."""
+        assert picture.file is not None
         profile, marks = self._profile(picture.row), self.marker.demanded
         near = self.judges.nearness(meaning)
         if meaning.failed:  # which refuses it; that nobody could see a concept is no fault of the picture's
@@ -176,15 +150,10 @@ class PictureStages(Stages):
             marks = (*marks, Mark.VISIBLE_LABEL)
         return [
             judge_marks(picture.marks, marks),
-            profile.check(
-                picture.pixels,
-                picture.file,
-                extension=self.encoding.extension,
-                concepts=near,
-            ),
+            profile.check(picture.pixels, picture.file, extension=self.encoding.extension, concepts=near),
         ]
 
-    def _compared(self, picture: _Picture, screened: Screened) -> Verdict:
+    def _compared(self, picture: Made, screened: Screened) -> Verdict:
         """Return what is said of a picture beside those that it was made from; a comparison that fails refuses it."""
         if self.compare is None:
             return allow()

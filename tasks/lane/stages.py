@@ -8,7 +8,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from safety.verdict import Verdict
+from safety.marks.marks import Mark
+from safety.pictures.picture_file import PictureFile
+from safety.verdict import Verdict, allow
 from tasks.ledger.decision import Decision, DecisionHistory
 from tasks.manifests.row import Row
 from tasks.outcome import Outcome
@@ -45,34 +47,29 @@ class Screened:
 
 @dataclass(frozen=True)
 class Made:
-    """What the model made of a row."""
+    """What was made of a row, now or before, from the model to the store.
+
+    The model gives pixels. They become the contents of a master, and from then on everything else is what was read off
+    these: the pixels, too, so that what is judged is what is stored.
+    """
 
     row: Row
-    pixels: np.ndarray  # uint8 [height, width, 3], or [layers, height, width, 4]
-    seconds: float
+    pixels: np.ndarray  # uint8 [height, width, 3] without a visible label, or [layers, height, width, 4]
+    seconds: float  # that making it took; none of what is stored
+    master: Master | None = None  # that it was found in
+    contents: Any = None  # what the shelf takes
+    file: PictureFile | None = None  # what the bytes say of the picture, or of the layers' composite
+    fixes: tuple[str, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    fingerprint: str | None = None  # of a picture: see `safety.pictures.likeness`
+    verdict: Verdict = field(default_factory=allow)
 
 
 Rendered = list[Made | StoredRow | Outcome]
 """What is classified at a time: what was made, what is to be fetched from the store, and rows that have ended."""
 
-
-@dataclass(frozen=True)
-class Judged:
-    """What is to be stored of a row, with the verdict on it."""
-
-    row: Row
-    contents: Any  # what the shelf takes
-    width: int
-    height: int
-    seconds: float
-    verdict: Verdict
-    master: Master | None  # that it was found in, None for what is new
-    fixes: list[str] = field(default_factory=list)
-    marks: list[str] = field(default_factory=list)
-    fingerprint: str | None = None  # of a picture: see `safety.pictures.likeness`
-
-
-Classified = list[Judged | Outcome]
+Classified = list[Made | Outcome]
+"""What is kept at a time: what was judged, and rows that have ended."""
 
 
 class Stages(Protocol):

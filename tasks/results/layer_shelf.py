@@ -31,7 +31,7 @@ class LayeredPicture:
     source: np.ndarray  # uint8 [height, width, 4]: the source picture at the size of the layers
     layers: np.ndarray  # uint8 [layers, height, width, 4], bottom to top
     caption: str  # that they were made with, given or written; it may be empty
-    stored: bytes | None = None  # composite.png, where it was stored before
+    stored: bytes | None = None  # composite.png, once it is put together
 
     @cached_property
     def composite(self) -> np.ndarray:

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from safety.verdict import Reason, Verdict, allow, ask, refuse
@@ -23,7 +24,7 @@ from tasks.catalogue.catalogue import PATH, Catalogue
 from tasks.lane.keep import kept
 from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.screen import decisions_on, masters_of, sort_rows
-from tasks.lane.stages import Classified, Judged, Rendered, StoredRow
+from tasks.lane.stages import Classified, Made, Rendered, StoredRow
 from tasks.ledger.decision import Answer, Decisions
 from tasks.ledger.plan import Plan, Planner, write_plan
 from tasks.ledger.run import write_json
@@ -33,6 +34,7 @@ from tasks.manifests.key import Maker
 from tasks.manifests.row import BadRow, Row
 from tasks.processes.process import Owner, Process
 from tasks.results.encoding import Encoding
+from tasks.results.master import Master
 from tasks.results.shelf import PictureShelf
 from tasks.review.decide import answer_for
 from tasks.review.reviews import ends_waiting
@@ -43,6 +45,7 @@ from tasks.runs.take_up import find_run, take_up
 from .memory_store import Bucket, MemoryStore
 
 NOTHING = pa.schema([])
+PIXELS = np.zeros((64, 64, 3), np.uint8)
 Judge = Callable[[str], Verdict]
 """What a policy says of a row's picture, by the row's id."""
 
@@ -213,19 +216,20 @@ class Stages:
     def shelf(self) -> PictureShelf:
         return PictureShelf(self.store, Encoding("png", 92), from_before=self.from_before)
 
-    def made(self, row: Row) -> Judged:
+    def made(self, row: Row) -> Made:
         picture = f"{row.id} as {self.drawer} draws it".encode()
         return self._judged(row, picture, 1.0)
 
     def classify(self, batch: Rendered, screened: object) -> Classified:
         del screened
         found = [thing for thing in batch if isinstance(thing, StoredRow)]
-        return [self._judged(one.row, self.shelf.read(one.master), 0.0, master=one.master) for one in found]
+        return [self._judged(one.row, self.shelf.read(one.master), 0.0, one.master) for one in found]
 
-    def _judged(self, row: Row, picture: bytes, seconds: float, **where: Any) -> Judged:
-        verdict = self.command.judge(row.id)
+    def _judged(self, row: Row, picture: bytes, seconds: float, master: Master | None = None) -> Made:
         looks = "00" * 56 if self.command.unlike else None
-        return Judged(row, picture, 64, 64, seconds, verdict, where.get("master"), fingerprint=looks)
+        return Made(
+            row, PIXELS, seconds, master, contents=picture, fingerprint=looks, verdict=self.command.judge(row.id)
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -15,7 +15,7 @@ from models.requests import LayersRequest, Shape
 from safety.marks.credentials import CredentialsError
 from safety.marks.marks import judge_marks
 from safety.pictures.layers import WHITE, judge_layers, over
-from safety.pictures.picture_file import PictureFile, examine
+from safety.pictures.picture_file import examine
 from safety.verdict import Verdict, allow, strictest
 from tasks.judging.judges import Judges
 from tasks.kinds.decompose.layer_spec import LayerSpec
@@ -23,7 +23,7 @@ from tasks.lane.original_reader import OriginalReader
 from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.probing import ProbeAdmission
 from tasks.lane.screen import decisions_on, judge_prompts, note_decision
-from tasks.lane.stages import Classified, Judged, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
+from tasks.lane.stages import Classified, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
 from tasks.ledger.decision import Decisions
 from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome, Status
@@ -37,16 +37,6 @@ if TYPE_CHECKING:
 
 Seen = tuple[str, int, int]
 """What a caption is written of: the hash of a source picture, and the width and height at which it is read."""
-
-
-@dataclass(frozen=True)
-class _Result:
-    row: Row
-    contents: LayeredPicture
-    composite: bytes  # as it is stored
-    file: PictureFile  # what those bytes say of it
-    seconds: float
-    master: Master | None  # that it was found in
 
 
 class LayerStages(Stages):
@@ -93,29 +83,10 @@ class LayerStages(Stages):
         Of the composite, which is what a shop may publish, marks and transparency count, too.
         """
         opened = list(self.pool.map(lambda thing: self._opened(thing, screened), batch))
-        results = [thing for thing in opened if isinstance(thing, _Result)]
-        measured = list(self.pool.map(self._measured, results))
-        finished = list(self.pool.map(self._finished, results))
-        shown = self.judges.see([over(result.contents.composite, WHITE) for result in results])
-        judged: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
-        for result, layers, picture, (whole, fixes, marks) in zip(results, measured, shown, finished, strict=True):
-            height, width = result.contents.source.shape[:2]
-            verdict = strictest([layers, picture, whole, screened.probed.get(result.row.id, allow())])
-            contents = replace(result.contents, stored=result.composite)
-            judged.append(
-                Judged(
-                    result.row,
-                    contents,
-                    width,
-                    height,
-                    result.seconds,
-                    verdict,
-                    result.master,
-                    fixes=fixes,
-                    marks=marks,
-                )
-            )
-        return judged
+        ended: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
+        layered = [thing for thing in opened if isinstance(thing, Made)]
+        shown = self.judges.see([over(made.contents.composite, WHITE) for made in layered])
+        return [*ended, *self.pool.map(lambda made, picture: self._judged(made, picture, screened), layered, shown)]
 
     def _original(self, row: Row, master: Master | None) -> RowOriginals | Outcome:
         """Return a row with its caption, and its source picture at the size of its layers, uint8 [H, W, 4].
@@ -181,18 +152,20 @@ class LayerStages(Stages):
         shape = Shape(row.width, row.height, row.steps, row.guidance, row.layers, self.result_spec.cfg_normalize)
         return LayersRequest(_source(row, screened), row.prompt, row.negative_prompt, row.seed, shape)
 
-    def _measured(self, result: _Result) -> Verdict:
-        contents, profile = result.contents, self.judges.profiles[result.row.profile]
-        return judge_layers(contents.source, contents.layers, contents.composite, min_psnr=profile.min_layers_psnr)
+    def _judged(self, made: Made, picture: Verdict, screened: Screened) -> Made:
+        """Return layers with the verdict on them; `picture` is that on what their composite shows."""
+        assert made.file is not None
+        contents, profile = made.contents, self.judges.profiles[made.row.profile]
+        verdicts = [
+            judge_layers(contents.source, contents.layers, contents.composite, min_psnr=profile.min_layers_psnr),
+            picture,
+            judge_marks(made.marks, self.shelf.marker.demanded),
+            profile.check_transparency(made.file.transparent),
+            screened.probed.get(made.row.id, allow()),
+        ]
+        return replace(made, verdict=strictest(verdicts))
 
-    def _finished(self, result: _Result) -> tuple[Verdict, list[str], list[str]]:
-        """Return what is to be said of the composite's bytes, the fixes that it had, and the marks that it has."""
-        marker, profile = self.shelf.marker, self.judges.profiles[result.row.profile]
-        marked = marker.find(result.composite, result.file.format, result.row.key)
-        verdicts = [judge_marks(marked.found, marker.demanded), profile.check_transparency(result.file.transparent)]
-        return strictest(verdicts), [name for name in FIXES if name in marked.edits], [*map(str, marked.found)]
-
-    def _opened(self, thing: Made | StoredRow | Outcome, screened: Screened) -> _Result | Outcome:
+    def _opened(self, thing: Made | StoredRow | Outcome, screened: Screened) -> Made | Outcome:
         """Return new layers put together, or stored ones fetched; a row that has ended stays as it is."""
         if isinstance(thing, Outcome):
             return thing
@@ -200,21 +173,25 @@ class LayerStages(Stages):
         try:
             if isinstance(thing, Made):
                 made = LayeredPicture(_source(row, screened), thing.pixels, row.prompt)
-                return self._result(row, made, thing.seconds, None)
-            return self._result(row, self.shelf.read(thing.master), 0.0, thing.master)
+                return self._read(row, made, thing.seconds, None)
+            return self._read(row, self.shelf.read(thing.master), 0.0, thing.master)
         except CredentialsError as error:
             return self.recorder.failure(row, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
             return self.recorder.failure(row, FailureReason.UNREADABLE, str(error), retryable=True)
 
-    def _result(self, row: Row, contents: LayeredPicture, seconds: float, master: Master | None) -> _Result:
-        """Return layers with their composite's bytes, stored or to be stored: all that is judged is read here.
+    def _read(self, row: Row, contents: LayeredPicture, seconds: float, master: Master | None) -> Made:
+        """Return layers with what is read off their composite's bytes, which are stored or will be.
 
         Raises:
             ValueError: if they can't be read; a row's stored objects are its own trouble.
         """
         composite = self.shelf.composite(row.key, contents)
-        return _Result(row, contents, composite, examine(composite), seconds, master)
+        file = examine(composite)
+        marked = self.shelf.marker.find(composite, file.format, row.key)
+        fixes = tuple(name for name in FIXES if name in marked.edits)
+        contents = replace(contents, stored=composite)
+        return Made(row, contents.layers, seconds, master, contents, file, fixes, marked.found)
 
 
 def _source(row: Row, screened: Screened) -> np.ndarray:
