@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,7 +46,7 @@ COLUMNS = pa.schema(
         pa.field("kept_because", pa.string()),  # why a row keeps what it has, whatever it asks for now, a sentence
     ]
 )
-OF_OTHER_ROWS = ("shard", "problem", "reason", "retryable", "kept_because")  # columns that tell a shard's rows nothing
+OF_OTHER_ROWS = ("problem", "reason", "retryable", "kept_because")  # columns that tell a shard's rows nothing
 REMEDY = "restore it, or remove that run's folder, and the same command plans anew; what was made stays"
 CARRIED = "carried:"  # before the name of a column that the manifest carries to the catalogue
 PLANNED_FROM = b"planned_from"  # in the metadata: the catalogue's version that the plan was made from
@@ -70,6 +70,18 @@ class Known:
     def still_to_judge(self) -> bool:
         """Whether the last look at it failed, so that what was known of it before stands: see `tasks.ledger.kept`."""
         return self.retryable and self.status != Status.FAILED and self.reason not in UNJUDGED
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """A row that nothing is done about: nobody knows what it asks for now, so what the catalogue says stands."""
+
+    id: str
+    prompt: str
+    key: str
+    policy_fingerprint: str
+    attempt: int
+    kept_because: str  # a sentence
 
 
 @dataclass(frozen=True)
@@ -145,13 +157,11 @@ class Planner:
         read = list(self.rows.read(batch))
         sources, rows = [index for index, _ in read], [row for _, row in read]
         planned = [self._plan(row, known) for row, known in zip(rows, self.known([r.id for r in rows]), strict=True)]
-        columns = {
-            name: pa.array([row.get(name) for row in planned], COLUMNS.field(name).type) for name in COLUMNS.names
-        }
+        columns = {column.name: _values(planned, column) for column in COLUMNS}
         carried_columns = {CARRIED + name: batch.column(name).take(pa.array(sources)) for name in carried.names}
         return pa.table({**columns, **carried_columns})
 
-    def _plan(self, row: Row | BadRow, known: Known | None) -> dict[str, Any]:
+    def _plan(self, row: Row | BadRow, known: Known | None) -> Row | BadRow | KeptRow:
         self.plan_counts.rows += 1
         if isinstance(row, Row):
             try:
@@ -161,18 +171,17 @@ class Planner:
         if isinstance(row, BadRow):
             if row.is_unread and known is not None and known.key and known.status != Status.FAILED:
                 self.plan_counts.unread += 1
-                return _kept(row, known)
+                return KeptRow(row.id, row.prompt, known.key, known.policy_fingerprint, known.attempt, row.problem)
             self.plan_counts.bad += 1
-            return row.__dict__
+            return row
         key, seed, attempt, to_do = self._attempt(row, policy_fingerprint, known)
-        planned = {**row.__dict__, "seed": seed, "key": key, "judged_by": policy_fingerprint, "attempt": attempt}
+        shard = self._assign_to_shard(row.shape) if to_do else None
         if to_do:
             self.plan_counts.to_do += 1
-            planned["shard"] = self._assign_to_shard(row.shape)
             self.rows.keep(row)
         else:
             self.plan_counts.carried_over += 1
-        return planned
+        return replace(row, seed=seed, key=key, policy_fingerprint=policy_fingerprint, attempt=attempt, shard=shard)
 
     def _attempt(self, row: Row, policy_fingerprint: str, known: Known | None) -> tuple[str, int, int, bool]:
         """Return the key, seed and number of the next attempt at this row, and whether there is one to make."""
@@ -205,16 +214,10 @@ class Planner:
         return shard
 
 
-def _kept(row: BadRow, known: Known) -> dict[str, Any]:
-    """Return a row that nothing is done about: nobody knows what it asks for now, so what the catalogue says stands."""
-    return {
-        "id": row.id,
-        "prompt": row.prompt,
-        "key": known.key,
-        "judged_by": known.policy_fingerprint,
-        "attempt": known.attempt,
-        "kept_because": row.problem,
-    }
+def _values(rows: Sequence[Row | BadRow | KeptRow], column: pa.Field) -> pa.Array:
+    """Return a column of the plan: what the rows have by its name, null where they have no such thing."""
+    name = RENAMED.get(column.name, column.name)
+    return pa.array([getattr(row, name, None) for row in rows], column.type)
 
 
 def write_plan(

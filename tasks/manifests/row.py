@@ -39,6 +39,7 @@ class Row:
     key: str = ""  # of what is made of it: this and what follows is known when it is planned
     policy_fingerprint: str = ""  # names the policy, the classifiers and the profile
     attempt: int = 0  # its number
+    shard: int | None = None  # that it is made in; None where nothing is to be made
 
     @property
     def shape(self) -> RowShape:

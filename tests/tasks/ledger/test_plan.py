@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.kinds.generate.prompt_rows import PromptRows
-from tasks.ledger.plan import Known, Plan, PlanCounts, Unread, bad_rows, write_plan
+from tasks.ledger.plan import COLUMNS, KeptRow, Known, Plan, PlanCounts, Unread, bad_rows, write_plan
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.key import Maker, reseed, seed_of
 from tasks.manifests.manifest import open_manifest
 from tasks.manifests.manifest_file import ManifestError
 from tasks.manifests.row import BadRow, Row
+from tasks.outcome import RENAMED
 from tests.tasks.conftest import Write, defaults, planner
 
 MUG = {"id": "a", "prompt": "a mug"}
@@ -63,6 +64,19 @@ def test_the_largest_shards_come_first_by_rows_pixels_steps_and_guidance(write_m
     first = [plan.shard(shard)[0].id for shard in plan.largest_first()]
     assert first == ["l", "w", "s0", "p", "s4"]
     assert sorted(plan.largest_first()) == list(range(plan.shards))
+
+
+def test_a_row_comes_back_from_the_plan_as_it_was_read_with_what_was_planned_of_it(write_manifest: Write) -> None:
+    plan, _ = planned(write_manifest([MUG]))
+    ((_, read),) = PromptRows(defaults()).read(pa.RecordBatch.from_pylist([MUG]))
+    assert isinstance(read, Row)
+
+    (row,) = plan.shard(0)
+
+    assert row == replace(read, key=key(), policy_fingerprint="judges of none", attempt=1, shard=0)
+    assert {RENAMED.get(name, name) for name in COLUMNS.names} == {
+        field.name for kind in (Row, BadRow, KeptRow) for field in fields(kind)
+    } - {"column", "fault"}  # by which bad rows are counted before there is a plan
 
 
 @pytest.mark.parametrize("status", ["done", "rejected", "blocked", "failed"])
