@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
@@ -56,7 +56,9 @@ class Outcome:
     `asks` is for which concepts a person must look, with how far each is over its limit, and `reviewed_by` and
     `reviewed_at` say whose decision it is that the outcome rests on.
     `keeps` says that the row couldn't be looked at, which changes nothing that is known of it (see
-    `tasks.ledger.kept`); it stands in ledgers alone.
+    `tasks.ledger.kept`); it stands in ledgers alone. `planned_from` is the catalogue's version that the row's plan was
+    made from, and `changed_in` the version that the row was changed in (see `tasks.catalogue.row_versions`); they stand
+    in the catalogue alone.
     `fixes` is what was done to the picture after the model, `marks` is what was found when the stored one was read
     back, and `fingerprint` is what it is told from others by (see `safety.pictures.likeness`).
     """
@@ -92,6 +94,8 @@ class Outcome:
     seconds: float = 0.0
     finished_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     keeps: bool = False
+    planned_from: int | None = None
+    changed_in: int | None = None
 
 
 SCHEMA = pa.schema(
@@ -133,8 +137,8 @@ SCHEMA = pa.schema(
 CATALOGUE_SCHEMA = pa.schema(
     [
         *SCHEMA,
-        pa.field("planned_from", pa.int64()),  # the catalogue's version that the row's plan was made from
-        pa.field("changed_in", pa.int64()),  # the version that the row was changed in
+        pa.field("planned_from", pa.int64()),
+        pa.field("changed_in", pa.int64()),
     ]
 )
 """The first columns of the catalogue; a manifest's carried columns follow them."""
@@ -168,8 +172,7 @@ def ledger(table: pa.Table) -> pa.Table:
 
 def outcome_table(outcomes: list[Outcome]) -> pa.Table:
     """Return outcomes as a table of `LEDGER`."""
-    names = {f.name for f in fields(Outcome)}
-    columns = {name: [getattr(outcome, name) for outcome in outcomes] for name in LEDGER.names if name in names}
+    columns = {name: [getattr(outcome, name) for outcome in outcomes] for name in LEDGER.names}
     for name in ("scores", "asks"):
         columns[name] = [list(pairs.items()) for pairs in columns[name]]
     return pa.table({name: pa.array(columns[name], LEDGER.field(name).type) for name in LEDGER.names}, schema=LEDGER)

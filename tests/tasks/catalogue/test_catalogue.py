@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.catalogue.catalogue import check_carried, read_catalogue
+from tasks.catalogue.catalogue import check_carried, outcomes_in, read_catalogue
 from tasks.errors import RequestError
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.manifest import Manifest, open_manifest
@@ -114,6 +115,13 @@ def test_a_row_that_a_newer_plan_left_as_it_was_is_not_overwritten_by_an_older_o
     commit(store, plan(id=["a"]), [], planned_from=5)
     commit(store, plan(id=["a"]), [done(store, "a", run="older")], planned_from=4)
     assert read_catalogue(store).table["status"].to_pylist() == ["rejected"]
+
+
+def test_a_row_of_the_catalogue_is_the_outcome_that_was_committed_with_its_versions(store: Store) -> None:
+    ended = outcome("a", status=Status.REJECTED)
+    (row,) = outcomes_in(commit(store, plan(id=["a"]), [ended], planned_from=7))
+    row |= {name: dict(row[name]) for name in ("scores", "asks")}
+    assert Outcome(**row) == replace(ended, planned_from=7, changed_in=read_catalogue(store).state.version)
 
 
 def test_a_row_keeps_the_version_that_it_was_changed_in(store: Store) -> None:
