@@ -24,8 +24,7 @@ def check_lanes_of(job: Job, files: Sequence[Path]) -> list[Finding]:
             return [Finding.ok(NAME, f"{count} {'lane' if count == 1 else 'lanes'} on this machine.")]
         return _of_cluster(job, [str(file.absolute()) for file in files if file.exists()])
     except RequestError as error:
-        found, _, do = str(error).rpartition(": ")
-        return [Finding.failed(NAME, f"{found or do}.", f"{do[0].upper()}{do[1:]}", "request")]
+        return [Finding.refused(NAME, error, "Give the address of another cluster.", "request")]
 
 
 def _of_cluster(job: Job, files: Sequence[str]) -> list[Finding]:

@@ -78,8 +78,8 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
         )
         if cluster.lanes() == 0:
             raise RequestError(
-                f"The Ray cluster {hardware.ray} has no GPU now, so --lanes auto are none: give a number, and a "
-                "cluster that grows brings up so many."
+                f"The Ray cluster {hardware.ray} has no GPU now, so --lanes auto are none",
+                "give a number, and a cluster that grows brings up so many.",
             )
         yield cluster
     finally:

@@ -101,7 +101,8 @@ class Signer:
             ):
                 builder.sign(signer, f"image/{format}", io.BytesIO(picture), signed)
         except library.C2paError as error:
-            raise CredentialsError(f"Content credentials can't be written: {_said(error)}.") from error
+            said = " ".join(str(error).split()).rstrip(".")
+            raise CredentialsError(f"Content credentials can't be written: {said}.") from error
         return signed.getvalue()
 
 
@@ -179,8 +180,3 @@ def _algorithm(key: bytes) -> str:
     raise CredentialsError(
         "The key for content credentials is of a kind that C2PA doesn't have: use EC, Ed25519 or RSA."
     )
-
-
-def _said(error: Exception) -> str:
-    """Return what the library says, in one line and without its own name for the kind of error."""
-    return str(error).partition(": ")[2].strip().splitlines()[0].rstrip(".") if ": " in str(error) else str(error)

@@ -12,6 +12,15 @@ from tasks.errors import RequestError
 LARGEST_PRECISION = 76  # digits of a decimal256
 DIGITS = {8: 3, 16: 5, 32: 10, 64: 19}  # that integers of so many bits may have, but for uint64
 UNITS = ("s", "ms", "us", "ns")
+BARE = {
+    pa.types.is_string: pa.binary(),
+    pa.types.is_large_string: pa.large_binary(),
+    pa.types.is_string_view: pa.binary_view(),
+    pa.types.is_time32: pa.int32(),
+    pa.types.is_time64: pa.int64(),
+    pa.types.is_date64: pa.int64(),
+}
+"""The types that don't take every value, each with the one of the same bytes that does."""
 
 
 class Lossy(RequestError):  # noqa: N818
@@ -44,6 +53,38 @@ def plain(kind: pa.DataType) -> pa.DataType:
     if types.is_fixed_size_list(kind):
         return pa.list_(_plain_field(kind.value_field), kind.list_size)
     return kind
+
+
+def of_any_value(kind: pa.DataType) -> pa.DataType:
+    """Return the type that the same bytes have where whatever they hold is a value: bytes for texts, whole numbers.
+
+    Arrow validates structure and values in one go, and tells one from the other in a sentence alone (pyarrow 26).
+    """
+    types = pa.types
+    for of_kind, bare in BARE.items():
+        if of_kind(kind):
+            return bare
+    if types.is_decimal(kind):
+        return pa.binary(kind.byte_width)
+    if types.is_dictionary(kind):
+        return pa.dictionary(kind.index_type, of_any_value(kind.value_type), kind.ordered)
+    if isinstance(kind, pa.BaseExtensionType):
+        return of_any_value(kind.storage_type)
+    if types.is_struct(kind):
+        return pa.struct([_any_field(field) for field in kind])
+    if types.is_map(kind):
+        return pa.map_(_any_field(kind.key_field), _any_field(kind.item_field), kind.keys_sorted)
+    if types.is_list(kind):
+        return pa.list_(_any_field(kind.value_field))
+    if types.is_large_list(kind):
+        return pa.large_list(_any_field(kind.value_field))
+    if types.is_fixed_size_list(kind):
+        return pa.list_(_any_field(kind.value_field), kind.list_size)
+    return kind
+
+
+def _any_field(field: pa.Field) -> pa.Field:
+    return field.with_type(of_any_value(field.type))
 
 
 def _plain_field(field: pa.Field) -> pa.Field:

@@ -45,24 +45,24 @@ def check_lanes(hardware: HardwareSection, precision: str = "auto") -> None:
         return
     if hardware.device.startswith("cuda:"):
         raise RequestError(
-            f"The device is {hardware.device}, one GPU, and lanes take one each: "
-            "leave out --device, or --lanes and --ray."
+            f"The device is {hardware.device}, one GPU, and lanes take one each",
+            "leave out --device, or --lanes and --ray.",
         )
     if hardware.placement == "balanced":
         raise RequestError(
-            "The placement is balanced, over several GPUs, and lanes take one each: "
-            "leave out --placement, or --lanes and --ray."
+            "The placement is balanced, over several GPUs, and lanes take one each",
+            "leave out --placement, or --lanes and --ray.",
         )
     if not needs_ray(hardware):
         return
     asked = f"--ray {hardware.ray}" if hardware.ray else f"--lanes {hardware.lanes}"
     if find_spec("ray") is None:
-        raise RequestError(f"{asked} needs Ray, which isn't installed: {INSTALL}.")
+        raise RequestError(f"{asked} needs Ray, which isn't installed", f"{INSTALL}.")
     if hardware.ray is not None:
         if precision == "auto" and hardware.device == "auto" and surely_no_gpu():
             raise RequestError(
-                "The precision is auto, which goes by the GPU, and this machine has none to go by: give --precision, "
-                "such as bfloat16, or --device cpu."
+                "The precision is auto, which goes by the GPU, and this machine has none to go by",
+                "give --precision, such as bfloat16, or --device cpu.",
             )
         _check_address(hardware.ray)
         return
@@ -72,8 +72,8 @@ def check_lanes(hardware: HardwareSection, precision: str = "auto") -> None:
     if wanted > room:
         things = "cores" if on_cpu else "GPU" if room == 1 else "GPUs"
         raise RequestError(
-            f"{asked} is more than this machine's {room} {things}, and each lane needs one: "
-            f"give --lanes {max(room, 1)} or --lanes auto, or a cluster with --ray."
+            f"{asked} is more than this machine's {room} {things}, and each lane needs one",
+            f"give --lanes {max(room, 1)} or --lanes auto, or a cluster with --ray.",
         )
 
 
@@ -88,12 +88,12 @@ def _check_address(address: str) -> None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or not port.isdecimal():
         raise RequestError(
-            f"--ray {address} is no address of a cluster: give HOST:PORT, as `ray start --head` shows it."
+            f"--ray {address} is no address of a cluster", "give HOST:PORT, as `ray start --head` shows it."
         )
     try:
         socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise RequestError(
-            f"There is no Ray cluster at {address} ({error}): start it with `ray start --head --port={port}` there, "
-            "or give the address of one."
+            f"There is no Ray cluster at {address} ({error})",
+            f"start it with `ray start --head --port={port}` there, or give the address of one.",
         ) from error

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from PIL import BmpImagePlugin, Image, TiffImagePlugin, WebPImagePlugin  # noqa: F401  registers its format
 
 from tasks.sources.other_files import name_of
+from tasks.sources.png_metadata import unpacks_to_too_much
 from tasks.sources.rgba import UnsupportedMode, is_turned, to_rgba
 
 SIGNATURES = {
@@ -93,6 +94,8 @@ def _opened(data: bytes, limits: Limits) -> Iterator[tuple[Image.Image, str]]:
             "source_unsupported",
             f"The picture is {name_of(data)}. It is none of the formats that are read: {', '.join(READ)}.",
         )
+    if name == "PNG" and unpacks_to_too_much(data):
+        raise Refused("source_too_large", f"The {name} holds metadata that unpacks to megabytes.")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -108,9 +111,7 @@ def _opened(data: bytes, limits: Limits) -> Iterator[tuple[Image.Image, str]]:
         raise Refused("source_too_large", f"The {name} takes more memory to decode than a picture may.") from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise Refused("source_too_large", f"The {name} is {_most(limits)}.") from None
-    except Exception as error:  # noqa: BLE001  decoders raise whatever they stumble over
-        if "Decompressed data too large" in str(error):  # texts and profiles of a PNG (Pillow 13)
-            raise Refused("source_too_large", f"The {name} holds metadata that unpacks to megabytes.") from None
+    except Exception:  # noqa: BLE001  decoders raise whatever they stumble over
         raise Refused("source_corrupt", f"The {name} is damaged or cut off, or of a kind that isn't read.") from None
 
 

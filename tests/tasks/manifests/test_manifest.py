@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tasks.kinds.generate.prompt_rows import PromptRows
+from tasks.manifests.column_types import of_any_value
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.known_columns import CONTROLLED, PICTURES, PROBLEM, PROMPTS, Columns
 from tasks.manifests.manifest import Manifest, open_manifest
@@ -235,6 +236,36 @@ def test_values_are_cast_without_loss_or_fail_their_row(
     else:
         assert problems[-1]["column"] == column
         assert problems[-1]["sentence"].startswith(problem)
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([b"a mug", b"\xff"]).view(pa.string()),
+        pa.array([b"a mug", b"\xff"]).cast(pa.large_binary()).view(pa.large_string()),
+        pa.array([0, -1], pa.int64()).view(pa.time64("us")),
+        pa.array([0, -1], pa.int32()).view(pa.time32("ms")),
+        pa.array([b"\0" * 16, b"\xff" * 15 + b"\x7f"], pa.binary(16)).view(pa.decimal128(5, 2)),
+        pa.array([b"\0" * 32, b"\xff" * 31 + b"\x7f"], pa.binary(32)).view(pa.decimal256(40, 2)),
+    ],
+    ids=lambda column: str(column.type),
+)
+def test_values_that_a_type_should_not_have_are_no_damage_however_deep_they_lie(column: pa.Array) -> None:
+    ones = pa.array([0, 1, 2], pa.int32())
+    nested = [
+        column,
+        pa.DictionaryArray.from_arrays(pa.array([0, 1]), column),
+        pa.ListArray.from_arrays(ones, column),
+        pa.LargeListArray.from_arrays(ones.cast(pa.int64()), column),
+        pa.FixedSizeListArray.from_arrays(column, 1),
+        pa.StructArray.from_arrays([column], ["a"]),
+        pa.MapArray.from_arrays(ones, ["a", "b"], column),
+        pa.ListArray.from_arrays(ones, pa.StructArray.from_arrays([column], ["a"])),
+    ]
+    for array in nested:
+        with pytest.raises(pa.ArrowInvalid):
+            array.validate(full=True)
+        array.view(of_any_value(array.type)).validate(full=True)
 
 
 def test_text_that_is_not_utf8_is_carried_as_it_is(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import MAX_TEXT_CHUNK, PngInfo
 
 from tasks.sources.decoder import Decoder, SourcePicture
 from tasks.sources.pixels import Limits
@@ -132,6 +134,34 @@ def test_damaged_metadata_does_not_damage_a_picture(decoder: Decoder) -> None:
     image = Image.fromarray(UNEVEN, "RGBA")
     for exif in (b"", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + bytes(range(256)), bytes(1000)):
         assert np.array_equal(decoder.decode(saved(image, "PNG", exif=exif)).pixels, UNEVEN)
+
+
+def texts(*packed: tuple[str, str, bool]) -> PngInfo:
+    texts = PngInfo()
+    for name, text, translated in packed:
+        add = texts.add_itxt if translated else texts.add_text
+        add(name, text, zip=True)
+    return texts
+
+
+@pytest.mark.parametrize("translated", [False, True])
+def test_metadata_that_unpacks_to_megabytes_is_too_large_and_not_damaged(decoder: Decoder, translated: bool) -> None:
+    note, image = ("Comment", "x" * MAX_TEXT_CHUNK, translated), Image.fromarray(UNEVEN)
+    assert decoder.decode(saved(image, "PNG", pnginfo=texts(note, note))).width == 9
+    large = saved(image, "PNG", pnginfo=texts(note, ("Title", "x" * (MAX_TEXT_CHUNK + 1), translated)))
+    profile = saved(image, "PNG", icc_profile=b"\0" * (MAX_TEXT_CHUNK + 1))
+    for data in (large, profile):
+        error = refusal(decoder, data)
+        assert (error.reason, error.message) == (
+            "source_too_large",
+            "The PNG holds metadata that unpacks to megabytes.",
+        )
+
+
+def test_metadata_that_does_not_unpack_is_damaged(decoder: Decoder) -> None:
+    data = saved(Image.fromarray(UNEVEN), "PNG", pnginfo=texts(("Comment", "a mug", False)))
+    (packed,) = re.findall(rb"zTXtComment\0\0(.*)....IDAT", data, re.DOTALL)[:1]
+    assert refusal(decoder, data.replace(packed, b"\xff" * len(packed))).reason == "source_corrupt"
 
 
 def test_grey_of_16_bits_is_scaled_and_not_clipped(decoder: Decoder) -> None:
