@@ -1,7 +1,9 @@
 """Editing the catalogue, so that no order of any actors' steps loses a picture or leaves `done` without its object.
 
-    edit = Edit(store, "review")
-    catalogue = edit.commit(lambda before: …)     # before: Catalogue → its rows as they shall be
+    with CatalogueEdit(store, "review") as edit:
+        for before in edit.tries():  # the catalogue as it is, anew for as long as somebody else is first
+            edit.commit(before, …)  # its rows as they shall be
+    edit.after  # the catalogue as it is then
 
 1. Rows that shall be done and aren't published get publications under `name`, which nobody else was ever given. Which
    ones is written into the catalogue's state first, so that whoever comes after a killed process can take them away.
@@ -24,6 +26,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from itertools import count, islice
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -47,9 +50,6 @@ from tasks.results.publication import (
 from tasks.results.shelf import addressed
 from tasks.stores.store import Changed, Store, StoreError
 
-Change = Callable[[Catalogue], pa.Table]
-"""Gives the rows of a catalogue as they shall be; those that it changes have no `changed_in`. It is asked again when
-somebody else was first; where nothing is to be changed it gives the table that it was given."""
 PRUNING = "prune"
 TOGETHER = 4096  # publications that are made or deleted before the next ones are thought of
 LONGEST_PAUSE = 2.0  # seconds between two tries to commit
@@ -57,7 +57,10 @@ LONGEST_PAUSE = 2.0  # seconds between two tries to commit
 
 @dataclass
 class CatalogueEdit:
-    """One process's part in the editing of a catalogue: it may come in early, commits once, and leaves."""
+    """One process's part in the editing of a catalogue: it may come in early, commits once, and leaves.
+
+    As a context it leaves where something goes wrong in it, and what went wrong is raised.
+    """
 
     store: Store
     doing: str  # for people: "run 0123456789ab", "review"
@@ -68,6 +71,24 @@ class CatalogueEdit:
     committed_as: int = 0  # the catalogue's version that has what was to be committed
     _made: set[Publication] = field(default_factory=set)
     _found_dead: bool = False  # when the catalogue was read last: there is something to write, whoever changes nothing
+    _lacking: dict[str, str] = field(
+        default_factory=dict
+    )  # sentences, by the key of a master that isn't there or whole
+    _after: Catalogue | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            with contextlib.suppress(StoreError, RequestError):
+                self.leave()
+
+    @property
+    def after(self) -> Catalogue:
+        """The catalogue as it is since the commit."""
+        assert self._after is not None
+        return self._after
 
     def come_in(self, seen: Catalogue | None = None) -> str:
         """Stand in the catalogue's state from here on, so that nobody prunes what is being made; return the name.
@@ -104,44 +125,50 @@ class CatalogueEdit:
                 self.name = ""
                 self._settle_debts(swapped)
 
-    def commit(self, change: Change) -> Catalogue:
-        """Change the rows of the catalogue, publish what they call for, and leave; return the catalogue as it is then.
+    def tries(self) -> Iterator[Catalogue]:
+        """Give the catalogue as it is, for a commit; anew until one has succeeded.
+
+        Raises:
+            StoreError: if the store is out of reach.
+        """
+        for _ in self._tries():
+            catalogue = self._read()
+            if self.name and self.name not in catalogue.state.editors:
+                self._begin_anew(catalogue)
+            yield catalogue
+            if self._after is not None:
+                return
+
+    def commit(self, before: Catalogue, changed: pa.Table) -> None:
+        """Try to change the rows of the catalogue, to publish what they call for, and to leave.
 
         Nothing is written where nothing is changed. A row that shall be done and has no master any more stays as it
-        was, if that wasn't done; else it fails with a sentence.
+        was, if that wasn't done; else it fails with a sentence. Where somebody else has changed the catalogue since, or
+        a master isn't there, nothing is committed: everything is for the next try to decide.
+
+        Args:
+            before: the catalogue, as `tries` gave it.
+            changed: its rows as they shall be; those that are changed have no `changed_in`. Where nothing is to be
+                changed, its own table.
 
         Raises:
             RequestError: if the store is being pruned.
             StoreError: if the store is out of reach.
         """
-        try:
-            return self._commit(change)
-        except BaseException:
-            with contextlib.suppress(StoreError, RequestError):
-                self.leave()
-            raise
-
-    def _commit(self, change: Change) -> Catalogue:
-        lacking: dict[str, str] = {}  # sentences, by the key of a master that isn't there or isn't whole
-        for _ in self._tries():
-            catalogue = self._read()
-            if self.name and self.name not in catalogue.state.editors:
-                self._begin_anew(catalogue)
-            name = self.name or self.process.new_name()
-            changed = change(catalogue)
-            if changed is catalogue.table and not (self.name or self._found_dead or catalogue.state.owed):
-                self.committed_as = catalogue.state.version
-                return catalogue
-            rows, publications = self._addressed(catalogue, _without(changed, lacking, catalogue), name)
-            announced = self._announced(catalogue, name, publications)
-            if announced is None:
-                continue
-            if failed := self._publish(publications, catalogue.state):
-                lacking |= failed
-                continue
-            if (committed := self._committed(announced, rows, named(changed) - named(rows))) is not None:
-                return self._settle_debts(committed)
-        raise AssertionError("an edit is tried until it is done")
+        if changed is before.table and not (self.name or self._found_dead or before.state.owed):
+            self._after, self.committed_as = before, before.state.version
+            return
+        name = self.name or self.process.new_name()
+        rows, publications = self._addressed(before, _without(changed, self._lacking, before), name)
+        announced = self._announced(before, name, publications)
+        if announced is None:
+            return
+        if failed := self._publish(publications, before.state):
+            self._lacking |= failed
+            return
+        committed = self._committed(announced, rows, named(changed) - named(rows))
+        if committed is not None:
+            self._after = self._settle_debts(committed)
 
     def _tries(self) -> Iterator[int]:
         """Count tries, with pauses between them that grow: of those that try at once, one always succeeds."""
@@ -324,7 +351,10 @@ def tidy(store: Store, catalogue: Catalogue, process: Process) -> Catalogue:
     """
     dead = any(process.is_alive(editor.owner) is False for editor in catalogue.state.editors.values())
     if dead or catalogue.state.owed:
-        return CatalogueEdit(store, "tidying up", process).commit(lambda before: before.table)
+        with CatalogueEdit(store, "tidying up", process) as edit:
+            for before in edit.tries():
+                edit.commit(before, before.table)
+        return edit.after
     return catalogue
 
 

@@ -109,18 +109,16 @@ def prune(
     if dry_run:
         with process.threads() as pool:
             return _found(store, catalogue, Age.of(kept_for), statuses, pool)
-    edit = CatalogueEdit(store, PRUNING, process)
-    edit.come_in()
-    try:
+    with CatalogueEdit(store, PRUNING, process) as edit:
+        edit.come_in()
         with process.threads() as pool:
             catalogue = read_catalogue(store)
             found = _found(store, catalogue, Age.of(kept_for), statuses, pool)
             for group in found.groups():
                 list(pool.map(lambda one: store.delete(one.path), group))
             left = {place: set(_by(store.listing(place), key_of)) for place in ("masters", "quarantine")}
-        edit.commit(lambda before: _without_addresses(before.table, left))
-    finally:
-        edit.leave()
+        for before in edit.tries():
+            edit.commit(before, _without_addresses(before.table, left))
     return found
 
 

@@ -117,24 +117,25 @@ def rebuild(store: Store, process: Process | None = None) -> Rebuilt:
         _begin(store, max((past.newest for past in runs), default=0), process)
         decided = _decided(store.listing("reviews"))
         rows = _rows(store, runs, decided, pool)
-        added = 0
-
-        def change(before: Catalogue) -> pa.Table:
-            nonlocal added
-            known = pc.is_in(rows.column("id"), value_set=before.table.column("id").combine_chunks())
-            lacking = rows.filter(pc.invert(known))
-            added = lacking.num_rows
-            if not added:
-                return before.table
-            followed = _followed(store, lacking, decided, pool)
-            whole = stacked([before.table, followed])
-            return _without_duplicates(whole, runs, decided)
-
-        edit = CatalogueEdit(store, DOING, process, from_before=any(past.planned_from is None for past in runs))
-        after = edit.commit(change)
+        old = any(past.planned_from is None for past in runs)
+        with CatalogueEdit(store, DOING, process, from_before=old) as edit:
+            for before in edit.tries():
+                known = pc.is_in(rows.column("id"), value_set=before.table.column("id").combine_chunks())
+                lacking = rows.filter(pc.invert(known))
+                edit.commit(before, _completed(before.table, lacking, store, runs, decided, pool))
         strays = [one for one in leftovers(store, published(store)) if _may_go(store, one)]
         list(pool.map(lambda one: store.delete(one.path), strays))
-    return Rebuilt(len(runs), added, after.table.num_rows, len(strays))
+    return Rebuilt(len(runs), lacking.num_rows, edit.after.table.num_rows, len(strays))
+
+
+def _completed(
+    before: pa.Table, lacking: pa.Table, store: Store, runs: Iterable[Past], decided: dict[str, int], pool: Executor
+) -> pa.Table:
+    """Return the rows of the catalogue with those that it lacks, as people decided; itself where it lacks none."""
+    if not lacking.num_rows:
+        return before
+    followed = _followed(store, lacking, decided, pool)
+    return _without_duplicates(stacked([before, followed]), runs, decided)
 
 
 def _runs(store: Store, pool: Executor) -> Iterable[Past]:

@@ -142,15 +142,12 @@ def answer_for(
     problems = {row["id"]: _record(row, answer, decisions, by, note, asked=asked) for row in rows}
     keys = pa.array([row["key"] for row in rows], pa.string())
     doing = "review" if asked else "takedown"
-    with process.threads() as pool:
-        reviews = Reviews(decisions, pool)
-
-        def change(before: Catalogue) -> pa.Table:
-            followed = reviews.follow(before.table, pc.is_in(before.table.column("key"), value_set=keys))
-            return followed if followed is before.table else _settled(followed, groups)
-
-        after = CatalogueEdit(store, doing, process).commit(change).table
-    return [_answered(_row(after, row["id"], store), problems[row["id"]], by) for row in rows]
+    with process.threads() as pool, CatalogueEdit(store, doing, process) as edit:
+        for before in edit.tries():
+            answered = pc.is_in(before.table.column("key"), value_set=keys)
+            followed = Reviews(decisions, pool).follow(before.table, answered)
+            edit.commit(before, followed if followed is before.table else _settled(followed, groups))
+    return [_answered(_row(edit.after.table, row["id"], store), problems[row["id"]], by) for row in rows]
 
 
 def _catalogue(store: Store) -> Catalogue:

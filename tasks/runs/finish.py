@@ -93,9 +93,10 @@ def settle(store: Store, prepared: Prepared, ended: Ended, process: Process) -> 
     if prepared.catalogue is not None:
         return Settled(prepared.catalogue)
     edit = CatalogueEdit(store, f"run {prepared.run.id}", process, prepared.editor, prepared.spec.from_before)
-    with process.threads() as pool:
-        catalogue = edit.commit(lambda before: rows_after(before.table, ended, prepared, store, pool))
-    return Settled(catalogue, edit.committed_as)
+    with edit, process.threads() as pool:
+        for before in edit.tries():
+            edit.commit(before, rows_after(before.table, ended, prepared, store, pool))
+    return Settled(edit.after, edit.committed_as)
 
 
 def rows_after(before: pa.Table, ended: Ended, prepared: Prepared, store: Store, pool: Executor) -> pa.Table:

@@ -354,11 +354,8 @@ def prepare(request: RunRequest) -> Prepared:
 
         process, document = this_process(), _document(checked, manifest)
         taken = take_up(store, found, file, plan, document=document, process=process)
-        try:
+        with CatalogueEdit(store, f"run {taken.run.id}", process, taken.editor):
             return replace(_prepared(checked, taken, process, _warnings(checked, manifest)), manifest_state=state)
-        except BaseException:
-            CatalogueEdit(store, f"run {taken.run.id}", process, taken.editor).leave()
-            raise
 
 
 def _warnings(checked: Checked, manifest: Manifest) -> tuple[str, ...]:

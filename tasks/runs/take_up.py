@@ -76,9 +76,8 @@ def take_up(
     if not planned and not draft(catalogue) and before is not None and before.is_planned(store):
         tidied = tidy(store, catalogue, process)
         return TakenUp(before, Plan(file, store.uri_of(before.path("plan.parquet"))), True, tidied, "")
-    edit = CatalogueEdit(store, f"run {run.id}", process)
-    edit.come_in(catalogue)
-    try:
+    with CatalogueEdit(store, f"run {run.id}", process) as edit:
+        edit.come_in(catalogue)
         if store.download(path, file) is None:
             if planned or edit.pruned > catalogue.state.version:  # what it is made from may have been pruned since
                 draft(catalogue)
@@ -87,7 +86,4 @@ def take_up(
                 store.put_once(path, file)
             except Conflict:  # another run of this command was first: its plan stands
                 store.download(path, file)
-    except BaseException:
-        edit.leave()
-        raise
     return TakenUp(run, Plan(file, store.uri_of(path)), False, catalogue, edit.name)

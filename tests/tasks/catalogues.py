@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tasks.catalogue.catalogue import Catalogue, read_catalogue
+from tasks.catalogue.catalogue import read_catalogue
 from tasks.catalogue.catalogue_edit import CatalogueEdit
 from tasks.catalogue.row_versions import Merged, merge
 from tasks.outcome import Outcome, outcome_table
@@ -35,12 +35,12 @@ def commit(
     """
     version = read_catalogue(store).state.version if planned_from is None else planned_from
 
-    def change(before: Catalogue) -> pa.Table:
-        name = run or uuid.uuid4().hex
-        merged = merge(before.table, plan, outcome_table(outcomes), run=name, planned_from=version)
-        return Merged(merged.others, merged.newer, settle(merged.mine, before.table)).whole()
-
-    return CatalogueEdit(store, "a test").commit(change).part(plan)
+    with CatalogueEdit(store, "a test") as edit:
+        for before in edit.tries():
+            name = run or uuid.uuid4().hex
+            merged = merge(before.table, plan, outcome_table(outcomes), run=name, planned_from=version)
+            edit.commit(before, Merged(merged.others, merged.newer, settle(merged.mine, before.table)).whole())
+    return edit.after.part(plan)
 
 
 def kept(store: Store, key: str, picture: bytes | None = None) -> dict[str, Any]:
