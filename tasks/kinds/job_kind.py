@@ -13,9 +13,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from models.checkpoints.checkpoint import Checkpoint
-    from models.checkpoints.lora import Lora
-    from models.checkpoints.schedule import Scheduler
     from safety.marks.provenance import DigitalSourceType
+    from tasks.kinds.found_models import FoundModels
     from tasks.lane.lane_resources import LaneEngine, LaneResources
     from tasks.lane.lane_spec import LaneSpec, ResultSpec
     from tasks.lane.outcome_recorder import TextColumn
@@ -33,9 +32,7 @@ AnyJob = TypeVar("AnyJob", bound=Job)
 class Resolved:
     """A job with all that its kind alone decides: its models, how results are made, and how its manifest is read."""
 
-    checkpoint: Checkpoint
-    loras: tuple[Lora, ...]  # that are merged into it
-    scheduler: Scheduler
+    models: FoundModels
     result_spec: ResultSpec
     columns: Columns  # of its manifest
     template_columns: tuple[str, ...] | None  # what its prompt template reads, None when it has none

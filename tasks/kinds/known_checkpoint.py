@@ -3,27 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
 
 from models.checkpoints.checkpoint import Checkpoint, size_multiple
 from models.checkpoints.schedule import fewest_steps
 from tasks.checkpoints.checkpoints import find_checkpoint
 from tasks.job import Job
+from tasks.rows.row_defaults import KnownCheckpoint, SamplingOf
 
 QWEN_MULTIPLE, QWEN_STEPS = 16, 2  # of Qwen-Image and Qwen-Image-Layered, for checkpoints that aren't at hand
-
-SamplingOf = TypeVar("SamplingOf")
-
-
-@dataclass(frozen=True)
-class KnownCheckpoint(Generic[SamplingOf]):
-    """What decides which rows a checkpoint can take."""
-
-    defaults: SamplingOf
-    size_multiple: int  # of width and height, pixels
-    fewest_steps: int  # that its schedule can take
 
 
 def known_checkpoint(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,24 +11,24 @@ import numpy as np
 
 from safety.marks.credentials import CredentialsError
 from safety.marks.marks import Mark, judge_marks
+from safety.marks.provenance import DigitalSourceType
 from safety.pictures.label import draw_label, find_label, without_label
 from safety.pictures.likeness import fingerprint
 from safety.pictures.picture import inspect
 from safety.pictures.picture_file import examine
 from safety.pictures.profile import Profile
 from safety.verdict import Reason, Verdict, allow, strictest
-from tasks.judging.judges import Judges, unjudged
-from tasks.lane.original_reader import OriginalReader
-from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.judging.judges import unjudged
+from tasks.lane.lane_resources import LaneResources
 from tasks.lane.probing import ProbeAdmission
 from tasks.lane.stages import Classified, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
 from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome
-from tasks.results.encoding import Encoding, decode
-from tasks.results.marking import Marker
+from tasks.results.encoding import decode
+from tasks.results.finishing import Finishing
 from tasks.results.master import Master
-from tasks.results.retouching import FIXES, Retouching
-from tasks.results.shelf import PictureShelf
+from tasks.results.retouching import FIXES
+from tasks.sources.intake import Intake
 
 if TYPE_CHECKING:
     from models.engines.engine import Admit, Picture
@@ -48,28 +47,26 @@ class PictureStages(Stages):
 
     def __init__(
         self,
-        *,
         draw: Draw,
-        judges: Judges,
-        shelf: PictureShelf,
-        encoding: Encoding,
-        retouching: Retouching,
-        marker: Marker,
-        originals: OriginalReader | None,
+        resources: LaneResources,
+        finishing: Finishing,
+        source_type: DigitalSourceType,
+        *,
+        intake: Intake | None,
         conditions: bool,
         compare: Compare | None = None,
-        pool: Executor,
-        recorder: OutcomeRecorder,
     ) -> None:
-        """`pool` is for the store and for encoding; `retouching` and `marker` finish a picture before it is stored.
+        """`source_type` says how the pictures come about, and `finishing` what becomes of them.
 
-        `originals` reads what pictures are drawn from, where there is more than a prompt; see `Stages.conditions`.
-        `compare` judges a picture beside that.
+        `intake` is where what pictures are drawn from may come from, where there is more than a prompt; see
+        `Stages.conditions`. `compare` judges a picture beside that.
         """
-        self.draw, self.judges, self.shelf, self.encoding = draw, judges, shelf, encoding
-        self.retouching, self.marker, self.pool, self.recorder = retouching, marker, pool, recorder
-        self.originals, self.conditions = originals, conditions
-        self.compare, self.compares = compare, compare is not None
+        self.draw, self.judges, self.pool, self.recorder = draw, resources.judges, resources.pool, resources.recorder
+        self.encoding, self.retouching = finishing.encoding, finishing.retouching
+        self.marker = finishing.marking.open(source_type)
+        self.shelf = finishing.shelf(resources.store, from_before=resources.spec.from_before)
+        self.originals = resources.original_reader(intake, keeps_alpha=False) if intake else None
+        self.conditions, self.compare, self.compares = conditions, compare, compare is not None
 
     def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read what pictures are drawn from, or after, where there is more than a prompt."""

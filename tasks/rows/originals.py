@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.manifests.row import Row
+from tasks.manifests.row import BadRow, Row
 from tasks.sources.decoder import Decoder
 from tasks.sources.source import Sources
 from tasks.sources.source_error import SourceError
@@ -59,6 +59,11 @@ class Originals:
         held = self._held.pop(row.source or "", None)
         if self.store is not None and row.source is not None and held is not None:
             self.store.adopt_or_put(kept_path(row.source), held)
+
+
+def unread(row_id: str, text: str, error: SourceError) -> BadRow:
+    """Return the row that fails with its picture; `text` is what it says beside that."""
+    return BadRow(row_id, text, error.message, error.reason, error.retryable)
 
 
 def kept_path(source: str) -> str:

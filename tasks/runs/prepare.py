@@ -145,11 +145,11 @@ class Checked:
     def maker(self) -> Maker:
         resolved = self.resolved
         return Maker(
-            resolved.checkpoint.revision,
+            resolved.models.checkpoint.revision,
             self.precision,
             resolved.result_spec.form,
-            loras=tuple((lora.revision, lora.scale) for lora in resolved.loras),
-            scheduler=resolved.scheduler,
+            loras=tuple((lora.revision, lora.scale) for lora in resolved.models.loras),
+            scheduler=resolved.models.scheduler,
             step_cache=self.request.job.model.step_cache,
             finish=resolved.result_spec.finish,
         )
@@ -158,7 +158,7 @@ class Checked:
         """Return the name of this request's runs: whatever decides their outcome changes it."""
         deciding = {
             **self.request.job.deciding(),
-            "model": self.resolved.checkpoint.revision,
+            "model": self.resolved.models.checkpoint.revision,
             "precision": self.precision,
             "clip": self.clip_revision,
             "policy": self.policy.digest,
@@ -185,9 +185,9 @@ class Checked:
             store=self.store.uri,
             dialect=self.store.dialect,
             run=run.id,
-            checkpoint=self.resolved.checkpoint,
-            loras=self.resolved.loras,
-            scheduler=self.resolved.scheduler,
+            checkpoint=self.resolved.models.checkpoint,
+            loras=self.resolved.models.loras,
+            scheduler=self.resolved.models.scheduler,
             classifiers=self.classifiers,
             policy=self.policy,
             profiles=dict(self.profiles),
@@ -225,10 +225,10 @@ def check(request: RunRequest) -> Checked:
             classifiers=classifiers,
             policy=load_policy(job.safety.policy, job.safety.clip),
             profiles={},
-            precision=resolved_precision(job, resolved.checkpoint),
+            precision=resolved_precision(job, resolved.models.checkpoint),
         )
         checked.policy_fingerprint(job.marketplace.profile)
-        check_probe(checked.policy, resolved.checkpoint)
+        check_probe(checked.policy, resolved.models.checkpoint)
         resolved.result_spec.marking.open(kind.source_type)  # says now what wouldn't sign later
     return checked
 
@@ -400,7 +400,7 @@ def _expectation(checked: Checked, catalogue: Catalogue, shapes: Mapping[RowShap
 
         gpu = find_gpu(find_device(device))
         here = gpu.name if gpu else "CPU"
-    model = model_name(resolved.checkpoint, resolved.loras)
+    model = model_name(resolved.models.checkpoint, resolved.models.loras)
     return expect(checked.store, catalogue, shapes, model=model, precision=checked.precision, device=here)
 
 
@@ -423,14 +423,14 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
         "limit": checked.request.limit,
         "retry": sorted(checked.request.retry),
         "retire_missing": checked.request.retire_missing,
-        "model": model_name(resolved.checkpoint, resolved.loras),
+        "model": model_name(resolved.models.checkpoint, resolved.models.loras),
         "text_column": checked.kind.text_column,
         "manifest_sha256": manifest.digest,
         "manifest_rows": manifest.rows,
-        "checkpoint_revision": resolved.checkpoint.revision,
+        "checkpoint_revision": resolved.models.checkpoint.revision,
         "controlnet_revision": resolved.controlnet.revision if resolved.controlnet else None,
-        "loras": [{"name": str(lora), "revision": lora.revision} for lora in resolved.loras],
-        "scheduler": resolved.scheduler,
+        "loras": [{"name": str(lora), "revision": lora.revision} for lora in resolved.models.loras],
+        "scheduler": resolved.models.scheduler,
         "clip_revision": checked.clip_revision,
         "other_classifiers": checked.other_classifiers,
         "precision": checked.precision,

@@ -11,11 +11,11 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
 from PIL import ImageColor
 from pydantic import Field
 
@@ -24,8 +24,9 @@ from models.engines.engine import Picture
 from safety.marks.provenance import DigitalSourceType
 from safety.verdict import Reason, Verdict, allow, refuse
 from tasks.job import Job
+from tasks.kinds.found_models import FoundModels
+from tasks.kinds.job_finishing import marking_of
 from tasks.kinds.job_kind import JobKind, ManifestReading, Resolved
-from tasks.kinds.job_marking import marking_of
 from tasks.kinds.job_originals import intake_of, opened_originals
 from tasks.lane.lane_resources import LaneResources
 from tasks.lane.lane_spec import LaneSpec
@@ -33,16 +34,14 @@ from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Screened
 from tasks.manifests.key import seed_of
 from tasks.manifests.known_columns import Columns
-from tasks.manifests.manifest import known_values
-from tasks.manifests.row import BadRow, Row, check_id, check_read, profile_of, whole
+from tasks.manifests.row import Row, check_id, check_read, profile_of, whole
 from tasks.manifests.row_error import Problem, RowError, RowFault
 from tasks.results.encoding import Encoding
+from tasks.results.finishing import Finishing
 from tasks.results.marking import Marking
-from tasks.results.retouching import Retouching
-from tasks.results.shelf import PictureShelf
-from tasks.rows.originals import Originals
+from tasks.rows.originals import OriginalReference
+from tasks.rows.source_rows import SourceRows, bad_source_rows
 from tasks.sources.intake import Intake
-from tasks.sources.source_error import SourceError
 from tasks.stores.store import Store
 
 COLUMNS = Columns(text=("id", "colour", "profile"), whole=("seed",), real=(), image=("image",))
@@ -82,29 +81,9 @@ def asked_of(values: Mapping[str, Any], job: TintJob) -> Row:
     return Row(values["id"], values["colour"], "", seed, 0, 0, 1, 1.0, profile_of(values, job.marketplace.profile))
 
 
-@dataclass(frozen=True)
-class TintRows:
-    """Reads rows, and the picture of each."""
-
-    job: TintJob
-    originals: Originals
-
-    def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
-        self.originals.begin()
-        yield from enumerate(map(self._row, known_values(batch, COLUMNS)))
-
-    def keep(self, row: Row) -> None:
-        self.originals.keep(row)
-
-    def _row(self, values: Mapping[str, Any]) -> Row | BadRow:
-        try:
-            row, original = asked_of(values, self.job), self.originals.look("image", values.get("image"))
-        except RowError as error:
-            return BadRow.of(values["id"], values.get("colour") or "", error)
-        except SourceError as error:
-            return BadRow(values["id"], values["colour"], error.message, error.reason, error.retryable)
-        size = {"width": original.width, "height": original.height}
-        return replace(row, **size, image=original.address, source=original.source)
+def fitted(row: Row, original: OriginalReference) -> Row:
+    """A row at the size of its picture."""
+    return replace(row, width=original.width, height=original.height)
 
 
 class Tinter:
@@ -132,22 +111,17 @@ def resolve(job: TintJob) -> Resolved:
     )
 
     @contextmanager
-    def rows(store: Store | None) -> Iterator[TintRows]:
+    def rows(store: Store | None) -> Iterator[SourceRows]:
         with opened_originals(result_spec.intake, store) as originals:
-            yield TintRows(job, originals)
+            yield SourceRows(COLUMNS, "colour", partial(asked_of, job=job), fitted, originals)
 
-    return Resolved(CHECKPOINT, (), "checkpoint", result_spec, columns=COLUMNS, template_columns=None, reader=rows)
+    models = FoundModels(CHECKPOINT, (), "checkpoint")
+    return Resolved(models, result_spec, columns=COLUMNS, template_columns=None, reader=rows)
 
 
 def reading(job: TintJob) -> ManifestReading:
-    def bad_rows(batch: pa.RecordBatch) -> Iterator[BadRow]:
-        for values in known_values(batch, COLUMNS):
-            try:
-                asked_of(values, job)
-            except RowError as error:
-                yield BadRow.of(values["id"], "", error)
-
-    return ManifestReading(COLUMNS, None, bad_rows)
+    ask = partial(asked_of, job=job)
+    return ManifestReading(COLUMNS, None, lambda batch: bad_source_rows(batch, COLUMNS, ask))
 
 
 def compare(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
@@ -164,25 +138,16 @@ def open_engine(spec: LaneSpec) -> Any:
 
 
 def open_stages(resources: LaneResources) -> PictureStages:
-    result_spec, encoding = resources.spec.result_spec, Encoding("png", 100)
+    result_spec = resources.spec.result_spec
     assert isinstance(result_spec, Tinting)
 
     def draw(rows: Sequence[Row], screened: Screened, _: object) -> Iterator[list[Picture]]:
         tinter: Tinter = resources.engine()
         return tinter.tint([(row.prompt, *screened.sources[row.id]) for row in rows])
 
+    finishing = Finishing(Encoding("png", 100), marking=result_spec.marking)
     return PictureStages(
-        draw=draw,
-        judges=resources.judges,
-        shelf=PictureShelf(resources.store, encoding),
-        encoding=encoding,
-        retouching=Retouching(),
-        marker=result_spec.marking.open(TINT.source_type),
-        originals=resources.original_reader(result_spec.intake, keeps_alpha=False),
-        conditions=True,
-        compare=compare,
-        pool=resources.pool,
-        recorder=resources.recorder,
+        draw, resources, finishing, TINT.source_type, intake=result_spec.intake, conditions=True, compare=compare
     )
 
 

@@ -6,15 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from models.checkpoints.checkpoint import layers_defaults, size_multiple, writes_captions
-from models.checkpoints.lora import find_loras
-from models.checkpoints.schedule import fewest_steps, resolve_scheduler
-from tasks.checkpoints.checkpoints import find_checkpoint
+from models.checkpoints.checkpoint import layers_defaults, writes_captions
 from tasks.job import DecomposeJob
 from tasks.kinds.decompose.layer_spec import LayerSpec
-from tasks.kinds.decompose.picture_rows import LayerDefaults, PictureRows, layer_defaults
+from tasks.kinds.decompose.picture_rows import LayerDefaults, layer_defaults, picture_rows
+from tasks.kinds.found_models import find_models
+from tasks.kinds.job_finishing import marking_of
 from tasks.kinds.job_kind import Resolved
-from tasks.kinds.job_marking import marking_of
 from tasks.kinds.job_originals import intake_of, opened_originals
 from tasks.ledger.plan import Rows
 from tasks.manifests.known_columns import PICTURES
@@ -29,34 +27,27 @@ def resolve_layers(job: DecomposeJob, pipeline: str) -> Resolved:
     Raises:
         RequestError, CheckpointError: see `tasks.kinds.job_kind.JobKind.resolve`.
     """
-    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=pipeline)
-    loras = find_loras(job.model.loras, checkpoint)
-    scheduler = resolve_scheduler(job.model.scheduler, loras)
-    sampling = layers_defaults(checkpoint)
+    models = find_models(job, pipeline)
+    sampling = layers_defaults(models.checkpoint)
     result_spec = LayerSpec(
         intake=intake_of(job.manifest, job.sources),
         cfg_normalize=given_or(job.sampling.cfg_normalize, sampling.cfg_normalize),
         use_en_prompt=job.sources.use_en_prompt,
-        writes_captions=writes_captions(checkpoint),
+        writes_captions=writes_captions(models.checkpoint),
         psd=job.output.psd,
         flatten=job.output.flatten,
         marking=marking_of(job.marketplace),
     )
-    defaults = layer_defaults(
-        job, sampling, fewest_steps=fewest_steps(checkpoint, scheduler), size_multiple=size_multiple(checkpoint)
-    )
     return Resolved(
-        checkpoint=checkpoint,
-        loras=loras,
-        scheduler=scheduler,
+        models=models,
         result_spec=result_spec,
         columns=PICTURES,
         template_columns=None,
-        reader=partial(_rows, defaults, result_spec.intake),
+        reader=partial(_rows, layer_defaults(job, models.known(sampling)), result_spec.intake),
     )
 
 
 @contextmanager
 def _rows(defaults: LayerDefaults, intake: Intake, store: Store | None) -> Iterator[Rows]:
     with opened_originals(intake, store) as originals:
-        yield PictureRows(defaults, originals)
+        yield picture_rows(defaults, originals)

@@ -16,25 +16,21 @@ from tasks.kinds.decompose.picture_rows import RESOLUTIONS, LayerDefaults, asked
 from tasks.kinds.job_kind import ManifestReading
 from tasks.kinds.known_checkpoint import known_checkpoint
 from tasks.manifests.known_columns import PICTURES
-from tasks.manifests.manifest import known_values
 from tasks.manifests.row import MAX_STEPS, BadRow
-from tasks.manifests.row_error import RowError
 from tasks.rows.sound_rows import short, sound_numbers, unsound
+from tasks.rows.source_rows import bad_source_rows
 
 
 def picture_reading(job: DecomposeJob, pipeline: str) -> ManifestReading:
     """Return how a job reads a manifest of source pictures; its checkpoint is for this pipeline."""
     known = known_checkpoint(job, pipeline, layers_defaults, QWEN_IMAGE_LAYERED_DEFAULTS)
-    defaults = layer_defaults(job, known.defaults, fewest_steps=known.fewest_steps, size_multiple=known.size_multiple)
+    defaults = layer_defaults(job, known)
     return ManifestReading(columns=PICTURES, template_columns=None, bad_rows=partial(_bad_rows, defaults=defaults))
 
 
 def _bad_rows(batch: pa.RecordBatch, defaults: LayerDefaults) -> Iterator[BadRow]:
-    for values in known_values(unsound(batch, sound_pictures(batch, defaults)), PICTURES):
-        try:
-            asked_of(values, defaults)
-        except RowError as error:
-            yield BadRow.of(values["id"], "", error)
+    rest = unsound(batch, sound_pictures(batch, defaults))
+    return bad_source_rows(rest, PICTURES, partial(asked_of, defaults=defaults))
 
 
 def sound_pictures(batch: pa.RecordBatch, defaults: LayerDefaults) -> pa.Array:

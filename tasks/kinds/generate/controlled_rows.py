@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.manifests.row import BadRow, Row
-from tasks.rows.originals import READING_THREADS, OriginalReference, Originals
+from tasks.rows.originals import READING_THREADS, OriginalReference, Originals, unread
 from tasks.sources.source_error import SourceError
 
 
@@ -41,5 +41,5 @@ def _after(row: Row, look: Future[OriginalReference]) -> Row | BadRow:
     try:
         control = look.result()
     except SourceError as error:
-        return BadRow(row.id, row.prompt, error.message, error.reason, error.retryable)
+        return unread(row.id, row.prompt, error)
     return replace(row, image=control.address, source=control.source)

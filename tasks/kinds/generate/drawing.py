@@ -44,18 +44,9 @@ def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> Pic
         generator: Generator = resources.engine()
         return generator.render(requests, admit=admit)
 
-    controls = resources.original_reader(result_spec.control.intake, keeps_alpha=False) if result_spec.control else None
+    control = result_spec.control
     return PictureStages(
-        draw=draw,
-        judges=resources.judges,
-        shelf=result_spec.shelf(resources.store, from_before=resources.spec.from_before),
-        encoding=result_spec.encoding,
-        retouching=result_spec.retouching,
-        marker=result_spec.marking.open(source_type),
-        originals=controls,
-        conditions=True,
-        pool=resources.pool,
-        recorder=resources.recorder,
+        draw, resources, result_spec.finishing, source_type, intake=control.intake if control else None, conditions=True
     )
 
 

@@ -34,7 +34,7 @@ WRITTEN = r"[\pL\pN]"  # a text with a letter or digit surely isn't empty
 def prompt_reading(job: GenerateJob, pipeline: str) -> ManifestReading:
     """Return how a job reads a manifest of prompts; its checkpoint is for this pipeline."""
     known = known_checkpoint(job, pipeline, sampling_defaults, QWEN_IMAGE_DEFAULTS)
-    defaults = job_defaults(job, known.defaults, fewest_steps=known.fewest_steps, size_multiple=known.size_multiple)
+    defaults = job_defaults(job, known)
     return ManifestReading(
         columns=CONTROLLED if job.model.controlnet else PROMPTS,
         template_columns=defaults.template.columns if defaults.template else None,

@@ -6,21 +6,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 
-from models.checkpoints.checkpoint import Checkpoint, sampling_defaults, size_multiple
-from models.checkpoints.lora import find_loras
-from models.checkpoints.schedule import fewest_steps, resolve_scheduler
-from tasks.checkpoints.checkpoints import find_checkpoint, find_controlnet
+from models.checkpoints.checkpoint import Checkpoint, sampling_defaults
+from tasks.checkpoints.checkpoints import find_controlnet
 from tasks.job import GenerateJob
+from tasks.kinds.found_models import find_models
 from tasks.kinds.generate.controlled_rows import ControlledRows
 from tasks.kinds.generate.picture_spec import Control, PictureSpec
 from tasks.kinds.generate.prompt_rows import PromptRows, job_defaults
+from tasks.kinds.job_finishing import finishing_of
 from tasks.kinds.job_kind import Resolved
-from tasks.kinds.job_marking import marking_of
 from tasks.kinds.job_originals import intake_of, opened_originals
 from tasks.ledger.plan import Rows
 from tasks.manifests.known_columns import CONTROLLED, PROMPTS
-from tasks.results.encoding import Encoding
-from tasks.results.retouching import Retouching
 from tasks.sources.intake import Intake
 from tasks.stores.store import Store
 
@@ -31,26 +28,12 @@ def resolve_prompts(job: GenerateJob, pipeline: str) -> Resolved:
     Raises:
         RequestError, CheckpointError: see `tasks.kinds.job_kind.JobKind.resolve`.
     """
-    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=pipeline)
-    loras = find_loras(job.model.loras, checkpoint)
-    scheduler = resolve_scheduler(job.model.scheduler, loras)
-    defaults = job_defaults(
-        job,
-        sampling_defaults(checkpoint),
-        fewest_steps=fewest_steps(checkpoint, scheduler),
-        size_multiple=size_multiple(checkpoint),
-    )
-    prompts, control = PromptRows(defaults), _control(job, checkpoint)
+    models = find_models(job, pipeline)
+    defaults = job_defaults(job, models.known(sampling_defaults(models.checkpoint)))
+    prompts, control = PromptRows(defaults), _control(job, models.checkpoint)
     return Resolved(
-        checkpoint=checkpoint,
-        loras=loras,
-        scheduler=scheduler,
-        result_spec=PictureSpec(
-            Encoding(job.output.format, job.output.quality),
-            control,
-            Retouching(snap_white=job.marketplace.snap_white, pad_square=job.marketplace.pad_square),
-            marking_of(job.marketplace),
-        ),
+        models=models,
+        result_spec=PictureSpec(finishing_of(job.output, job.marketplace), control),
         columns=CONTROLLED if control else PROMPTS,
         template_columns=defaults.template.columns if defaults.template else None,
         reader=partial(_controlled_rows, prompts, control.intake) if control else lambda _: nullcontext(prompts),

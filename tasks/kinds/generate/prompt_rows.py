@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,23 +12,11 @@ import pyarrow as pa
 from models.requests import SamplingDefaults
 from tasks.errors import RequestError
 from tasks.job import GenerateJob
-from tasks.manifests.key import seed_of
 from tasks.manifests.known_columns import PROBLEM, PROMPTS, texts
 from tasks.manifests.manifest import known_values
-from tasks.manifests.row import (
-    MAX_STEPS,
-    BadRow,
-    Row,
-    check_id,
-    check_length,
-    check_read,
-    check_steps,
-    given_or,
-    guidance_of,
-    profile_of,
-    whole,
-)
+from tasks.manifests.row import BadRow, Row, check_id, check_length, check_read, given_or, whole
 from tasks.manifests.row_error import Problem, RowError, RowFault
+from tasks.rows.row_defaults import KnownCheckpoint, RowDefaults, row_defaults, sampled
 
 SMALLEST, LARGEST = 64, 4096  # pixels a side
 MAX_VARIANTS = 64
@@ -66,21 +54,14 @@ class PromptTemplate:
         return "".join(text + (str(values[name]).strip() if name else "") for text, name, _, _ in self.parts)
 
 
-@dataclass(frozen=True)
-class Defaults:
-    """What a row gets where it says nothing: the job's values, resolved against the checkpoint's own."""
+@dataclass(frozen=True, kw_only=True)
+class Defaults(RowDefaults):
+    """What a row gets where it says nothing, with what rows of prompts alone have."""
 
     width: int
     height: int
-    steps: int
-    guidance: float
-    negative_prompt: str
-    profile: str
-    seed: int
     variants: int
     template: PromptTemplate | None
-    fewest_steps: int  # that the checkpoint's schedule can take
-    size_multiple: int  # of width and height, pixels
 
 
 @dataclass(frozen=True)
@@ -129,18 +110,13 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
             check_read(carried)
             prompt = defaults.template.fill({**carried, **values})
         check_length("prompt", prompt)
-        seed = whole(values, "seed", seed_of(defaults.seed, row_id), range(2**63))
         variants = whole(values, "variants", defaults.variants, range(1, MAX_VARIANTS + 1))
         row = Row(
             id=row_id,
             prompt=prompt,
-            negative_prompt=given_or(values.get("negative_prompt"), defaults.negative_prompt),
-            seed=seed,
             width=_side(values, "width", defaults.width, defaults.size_multiple),
             height=_side(values, "height", defaults.height, defaults.size_multiple),
-            steps=whole(values, "steps", defaults.steps, range(defaults.fewest_steps, MAX_STEPS + 1)),
-            guidance=guidance_of(values, defaults.guidance),
-            profile=profile_of(values, defaults.profile),
+            **sampled(values, defaults),
         )
     except RowError as error:
         yield BadRow.of(row_id, prompt, error)
@@ -149,30 +125,24 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
         yield row
         return
     for variant in range(variants):
-        yield Row(**{**row.__dict__, "id": f"{row_id}.v{variant + 1}", "seed": (seed + variant) % 2**63})
+        yield replace(row, id=f"{row_id}.v{variant + 1}", seed=(row.seed + variant) % 2**63)
 
 
-def job_defaults(job: GenerateJob, sampling: SamplingDefaults, *, fewest_steps: int, size_multiple: int) -> Defaults:
+def job_defaults(job: GenerateJob, known: KnownCheckpoint[SamplingDefaults]) -> Defaults:
     """Return the job's values over the checkpoint's own, within what the checkpoint can do.
 
     Raises:
         RequestError: if no row could be drawn with them, or the prompt template is wrong.
     """
-    check_steps(job.sampling.steps, fewest_steps)
-    if (job.sampling.width or 0) % size_multiple or (job.sampling.height or 0) % size_multiple:
-        raise RequestError(f"The job is wrong: width and height: this checkpoint takes multiples of {size_multiple}.")
+    common, multiple = row_defaults(job, known), known.size_multiple
+    if (job.sampling.width or 0) % multiple or (job.sampling.height or 0) % multiple:
+        raise RequestError(f"The job is wrong: width and height: this checkpoint takes multiples of {multiple}.")
     return Defaults(
-        width=given_or(job.sampling.width, sampling.width),
-        height=given_or(job.sampling.height, sampling.height),
-        steps=given_or(job.sampling.steps, sampling.steps),
-        guidance=given_or(job.sampling.guidance, sampling.guidance),
-        negative_prompt=job.sampling.negative_prompt,
-        profile=job.marketplace.profile,
-        seed=job.sampling.seed,
+        width=given_or(job.sampling.width, known.defaults.width),
+        height=given_or(job.sampling.height, known.defaults.height),
         variants=job.sampling.variants,
         template=PromptTemplate(job.sources.prompt_template) if job.sources.prompt_template else None,
-        fewest_steps=fewest_steps,
-        size_multiple=size_multiple,
+        **vars(common),
     )
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -30,9 +31,9 @@ from tasks.lane.stages import Made, Screened, StoredRow
 from tasks.manifests.row import Row
 from tasks.outcome import Outcome
 from tasks.results.encoding import Encoding, decode
+from tasks.results.finishing import Finishing
 from tasks.results.marking import Marking
 from tasks.results.retouching import Retouching
-from tasks.results.shelf import PictureShelf
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.certificates import certificate
@@ -76,19 +77,16 @@ def stages_of(judges: Judges, store: Store, pool: ThreadPoolExecutor) -> Callabl
         def no_generator(*_: Any) -> Any:
             raise AssertionError("nothing is to be drawn")
 
-        encoding = Encoding(kind, 92)  # type: ignore[arg-type]
-        return PictureStages(
-            draw=no_generator,
+        encoding: Any = Encoding(kind, 92)  # type: ignore[arg-type]
+        resources: Any = SimpleNamespace(
+            spec=SimpleNamespace(from_before=False),
+            store=store,
             judges=judges,
-            shelf=PictureShelf(store, encoding),
-            encoding=encoding,
-            retouching=Retouching(**fixes),
-            marker=(marking or Marking()).open(TRAINED),
-            originals=None,
-            conditions=False,
             pool=pool,
             recorder=OutcomeRecorder("run", "model", "prompt"),
         )
+        finishing = Finishing(encoding, Retouching(**fixes), marking or Marking())
+        return PictureStages(no_generator, resources, finishing, TRAINED, intake=None, conditions=False)
 
     return make
 

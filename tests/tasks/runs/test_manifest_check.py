@@ -32,7 +32,17 @@ TEXTS = st.sampled_from([None, "", " ", "\u3000", "\x1f", "!", "a mug", "杯子"
 IDS = st.sampled_from(["a", "a b", "a\n", "", "x" * 129, "ö", "a.v2", "-"])
 NUMBERS = st.sampled_from([None, 0, 1, 2, 16, 17, 63, 64, 80, 500, 501, 2048, 2049, 4096, 4112, -16, 2**63 - 1])
 GUIDANCE = st.sampled_from([None, 0.0, 50.0, 50.1, -0.1, math.inf])
-LAYERED = LayerDefaults(4, 640, 8, 2.0, " ", "none", 0, 2, 16)
+LAYERED = LayerDefaults(
+    layers=4,
+    resolution=640,
+    steps=8,
+    guidance=2.0,
+    negative_prompt=" ",
+    profile="none",
+    seed=0,
+    fewest_steps=2,
+    size_multiple=16,
+)
 
 
 def checked(file: Path, **flags: Any) -> ManifestChecked:

@@ -23,6 +23,7 @@ from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.manifests.key import Maker
 from tasks.manifests.row import BadRow, Row
 from tasks.results.encoding import Encoding
+from tasks.results.finishing import Finishing
 from tasks.rows.originals import KEPT, Originals, kept_path
 from tasks.sources.decoder import Decoder
 from tasks.sources.intake import Intake
@@ -65,7 +66,7 @@ def read(reader: ControlledRows, *rows: dict[str, Any]) -> list[Row | BadRow]:
 def key(row: Row | BadRow, controlnet: Checkpoint | None = EDGES, scale: float = 1.0) -> str:
     assert isinstance(row, Row), row
     control = Control(controlnet, scale, Intake("", (), 1, 1)) if controlnet else None
-    return Maker("checkpoint", "float32", PictureSpec(Encoding("png", 92), control).form).key(row, 7)
+    return Maker("checkpoint", "float32", PictureSpec(Finishing(Encoding("png", 92)), control).form).key(row, 7)
 
 
 def test_the_key_follows_the_content_of_the_control_picture_wherever_it_lies(
@@ -92,7 +93,7 @@ def test_the_key_follows_the_controlnet_and_its_scale(reader: ControlledRows) ->
 def test_rows_without_a_controlnet_keep_the_keys_that_they_always_had() -> None:
     row = Row("a", "a mug", " ", 7, 256, 256, 8, 2.0, "none")
     keys = [
-        Maker("checkpoint", "float32", PictureSpec(encoding).form).key(row, 7)
+        Maker("checkpoint", "float32", PictureSpec(Finishing(encoding)).form).key(row, 7)
         for encoding in (Encoding("png", 92), Encoding("jpeg", 90))
     ]
     assert keys == [
