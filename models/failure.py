@@ -78,6 +78,6 @@ def _tell(error: Exception, what: str) -> Cause:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of an exception's message, or its class where it has none."""
+    """Return the first line of an exception's message, or its class where it has none."""
     text = str(error).strip()
     return text.splitlines()[0][:300] if text else type(error).__name__

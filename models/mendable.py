@@ -22,6 +22,6 @@ class Mendable(Exception):  # noqa: N818  as those that people know by their own
         self.what, self.remedy, self.between = what, remedy, between
 
     def reworded(self, reword: Callable[[str], str]) -> Self:
-        """The same error in other words, such as with another name for a thing."""
+        """Return the same error in other words, such as with another name for a thing."""
         remedy = None if self.remedy is None else reword(self.remedy)
         return type(self)(reword(self.what), remedy, joined=self.between)

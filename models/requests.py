@@ -75,7 +75,7 @@ class Workload:
     condition_sizes: tuple[tuple[int, int], ...] = ()  # width and height in pixels of each condition picture
 
     def image_tokens(self, multiple: int) -> int:
-        """How many tokens the transformer reads, of what is made and of condition pictures.
+        """Return how many tokens the transformer reads, of what is made and of condition pictures.
 
         Args:
             multiple: pixels a token, along each axis.
@@ -131,7 +131,7 @@ class LayersRequest:
 def conditionings(
     shape: Shape, text: str, negative_text: str, pictures: tuple[SeenPicture, ...] = ()
 ) -> list[Conditioning]:
-    """What each branch of guidance is conditioned on; without guidance the negative text isn't even read."""
+    """Return what each branch of guidance is conditioned on; without guidance the negative text isn't even read."""
     texts = [text, negative_text] if shape.guidance > 1 else [text]
     return [Conditioning(each, pictures) for each in texts]
 
@@ -189,7 +189,7 @@ QWEN_IMAGE_LAYERED_DEFAULTS = LayersDefaults(
 
 
 def layers_size(width: int, height: int, resolution: int, multiple: int) -> tuple[int, int]:
-    """The width and height in pixels that layers of a source picture come out at, and the picture is resized to.
+    """Return the width and height in pixels that layers of a source picture come out at, and the picture is resized to.
 
     As `QwenImageLayeredPipeline` has it: an area of about resolution² in the picture's own aspect, each side rounded to
     32 pixels, and down to `multiple` where that isn't a divisor of 32. So all pictures of nearly one aspect come out at
@@ -238,7 +238,8 @@ def layers_shape(
     guidance: float,
     cfg_normalize: bool,
 ) -> Shape:
-    """The shape that a source picture of `width` × `height` pixels is decomposed in: its own aspect, see `layers_size`.
+    """Return the shape that a source picture of `width` × `height` pixels is decomposed in: its own aspect, see
+    `layers_size`.
 
     Without guidance nothing is normalised, so `cfg_normalize` then makes no difference to the shape.
 

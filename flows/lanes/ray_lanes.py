@@ -269,5 +269,5 @@ def left_out(progress: Progress) -> list[str]:
 
 
 def documents(histories: list[LaneHistory]) -> list[dict[str, Any]]:
-    """What became of lanes, as the store keeps it."""
+    """Return what became of lanes, as the store keeps it."""
     return [asdict(history) for history in histories]

@@ -9,10 +9,10 @@ ARCHITECTURES = (QWEN_IMAGE,)
 
 
 def architecture_of(pipeline: str) -> Architecture:
-    """The family of a pipeline, by the name of its class."""
+    """Return the family of a pipeline, by the name of its class."""
     return next(each for each in ARCHITECTURES if pipeline in each.rules)
 
 
 def rules_of(pipeline: str) -> PipelineRules:
-    """What is particular to a pipeline, by the name of its class."""
+    """Return what is particular to a pipeline, by the name of its class."""
     return architecture_of(pipeline).rules[pipeline]

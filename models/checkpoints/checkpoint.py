@@ -83,7 +83,7 @@ def find_checkpoint(
 
 
 def declared_pipeline(model: str, revision: str | None) -> str | None:
-    """The class that a checkpoint's model_index.json names, where it is on this machine and can be read."""
+    """Return the class that a checkpoint's model_index.json names, where it is on this machine and can be read."""
     index: object = Path(model).expanduser() / PIPELINE
     if not Path(model).expanduser().is_dir() and is_hub_id(model):
         from huggingface_hub import try_to_load_from_cache
@@ -132,7 +132,8 @@ def find_controlnet(model: str, revision: str | None, checkpoint: Checkpoint) ->
 
 
 def sampling_defaults(checkpoint: Checkpoint) -> SamplingDefaults:
-    """The sampling settings the checkpoint asks for in sampling_config.json, else those of Qwen-Image's model card.
+    """Return the sampling settings the checkpoint asks for in sampling_config.json, else those of Qwen-Image's model
+    card.
 
     Raises:
         CheckpointError: if sampling_config.json gives width, height, steps or guidance as something else than a number.
@@ -141,7 +142,8 @@ def sampling_defaults(checkpoint: Checkpoint) -> SamplingDefaults:
 
 
 def layers_defaults(checkpoint: Checkpoint) -> LayersDefaults:
-    """The sampling settings as of `sampling_defaults`, of a layered checkpoint and Qwen-Image-Layered's model card.
+    """Return the sampling settings as of `sampling_defaults`, of a layered checkpoint and Qwen-Image-Layered's model
+    card.
 
     Raises:
         CheckpointError: if sampling_config.json gives layers, resolution, steps, guidance or cfg_normalize as something
@@ -151,7 +153,7 @@ def layers_defaults(checkpoint: Checkpoint) -> LayersDefaults:
 
 
 def own_workload(checkpoint: Checkpoint, pipeline: Pipeline) -> Workload:
-    """What a row takes that a checkpoint of `pipeline` makes if nobody says otherwise.
+    """Return what a row takes that a checkpoint of `pipeline` makes if nobody says otherwise.
 
     Raises:
         CheckpointError: as `sampling_defaults`.
@@ -160,7 +162,7 @@ def own_workload(checkpoint: Checkpoint, pipeline: Pipeline) -> Workload:
 
 
 def pipeline_of(checkpoint: Checkpoint) -> Pipeline:
-    """The pipeline that a checkpoint is for.
+    """Return the pipeline that a checkpoint is for.
 
     Raises:
         CheckpointError: if it is for none that packshot knows.
@@ -185,7 +187,8 @@ def _own_settings(checkpoint: Checkpoint, card: Defaults) -> Defaults:
 
 
 def size_multiple(checkpoint: Checkpoint) -> int:
-    """What widths and heights must be multiples of, in pixels: a latent's side, times the transformer's patch of two.
+    """Return what widths and heights must be multiples of, in pixels: a latent's side, times the transformer's patch of
+    two.
 
     16 for Qwen-Image: its VAE halves the sides once for each entry of temperal_downsample, as the pipeline counts too.
     """
@@ -194,7 +197,7 @@ def size_multiple(checkpoint: Checkpoint) -> int:
 
 
 def weight_files(checkpoint: Checkpoint, controlnet: Checkpoint | None = None) -> list[Path]:
-    """The files of a pipeline's weights, in the order in which they are loaded.
+    """Return the files of a pipeline's weights, in the order in which they are loaded.
 
     Raises:
         CheckpointError: as `models.files.safetensors_files.check_weights`.
@@ -208,7 +211,7 @@ def weight_files(checkpoint: Checkpoint, controlnet: Checkpoint | None = None) -
 
 
 def writes_captions(checkpoint: Checkpoint) -> bool:
-    """Whether its text encoder can see pictures and caption them: then model_index.json names a processor for them.
+    """Say whether its text encoder can see pictures and caption them: then model_index.json names a processor for them.
 
     Qwen-Image-Layered's does; a checkpoint whose text encoder only reads, such as the miniature's, leaves it null. Its
     pictures are decomposed with the captions that they come with, and those that have none with an empty one.
@@ -375,7 +378,7 @@ def _check_clip(folder: Path) -> list[Path]:
 
 
 def clip_weights(folder: Path) -> Path:
-    """The weights that open_clip loads from `folder`.
+    """Return the weights that open_clip loads from `folder`.
 
     Raises:
         CheckpointError: if there are none, or if they are a pickle.

@@ -9,7 +9,8 @@ SHOWN = 8  # weights that a sentence names
 
 
 def repository_of(model: str) -> str:
-    """The hub id that a model is found under: that of open_clip's register for `ARCHITECTURE/WEIGHTS`, else `model`.
+    """Return the hub id that a model is found under: that of open_clip's register for `ARCHITECTURE/WEIGHTS`, else
+    `model`.
 
     open_clip, and with it torch, is imported only where the first half is an architecture of its.
 

@@ -69,7 +69,7 @@ checkpoint which only names one is opened without a network. Wrong ones wouldn't
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
-    """A checkpoint's `model_cfg`, checked.
+    """Return a checkpoint's `model_cfg`, checked.
 
     Raises:
         CheckpointError: if it is none of open_clip's, or asks for what isn't in the checkpoint.

@@ -59,12 +59,12 @@ def verify_folder(folder: Path, listener: Listener = silent, name: str | None = 
 
 
 def expected_of(inventory: Inventory) -> list[RemoteFile]:
-    """The files that an inventory names."""
+    """Return the files that an inventory names."""
     return [RemoteFile(path, entry.size, sha256=entry.sha256) for path, entry in inventory.files.items()]
 
 
 def structure(folder: Path, name: str) -> list[str]:
-    """What is wrong with a checkpoint by its entry, indexes and headers, in at most one sentence."""
+    """Say what is wrong with a checkpoint by its entry, indexes and headers, in at most one sentence."""
     try:
         with called(folder, name):
             check_folder(folder)
@@ -74,7 +74,7 @@ def structure(folder: Path, name: str) -> list[str]:
 
 
 def forbidden(paths: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """The files of a checkpoint that could run code, with what to do about each."""
+    """Give the files of a checkpoint that could run code, with what to do about each."""
     for path in sorted(paths):
         if path.endswith(PICKLES):
             yield path, "is a pickle, which can run code when it is opened; remove it."
@@ -91,7 +91,7 @@ def own_code(folder: Path, files: Sequence[Path]) -> Iterator[str]:
 
 
 def fault(file: RemoteFile, size: int | None, right: bool = True) -> str | None:
-    """What is wrong with a file, if anything is; its size is None where it isn't there."""
+    """Say what is wrong with a file, if anything is; its size is None where it isn't there."""
     if size is None:
         return f"{file.path} is missing."
     if size != file.size:

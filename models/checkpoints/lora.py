@@ -72,7 +72,7 @@ def find_loras(entries: Sequence[str], checkpoint: Checkpoint) -> tuple[Lora, ..
 
 
 def split_scale(entry: str) -> tuple[str, str]:
-    """What an entry names, and the scale after it: `enamel.safetensors=0.8` → `enamel.safetensors`, `0.8`."""
+    """Return what an entry names, and the scale after it: `enamel.safetensors=0.8` → `enamel.safetensors`, `0.8`."""
     name, equals, scale = entry.rpartition("=")
     return (name, scale) if equals else (entry, "1")
 
@@ -193,7 +193,7 @@ def _linear_layers(checkpoint: Checkpoint) -> dict[str, tuple[int, ...]]:
 
 
 def prefixed(names: Iterable[str]) -> bool:
-    """Whether a LoRA names its tensors as diffusers does and has alphas, too.
+    """Say whether a LoRA names its tensors as diffusers does and has alphas, too.
 
     diffusers (0.42.1) takes such names for another format, and puts its own prefix before theirs.
     """

@@ -35,14 +35,16 @@ Layers take their shift from the source's size, as `QwenImageLayeredPipeline` ha
 
 
 def resolve_scheduler(wanted: WantedScheduler, loras: Sequence[Lora]) -> Scheduler:
-    """What `auto` stands for: `lightning` where one of the LoRAs is a Lightning one, else the checkpoint's own."""
+    """Return what `auto` stands for: `lightning` where one of the LoRAs is a Lightning one, else the
+    checkpoint's own.
+    """
     if wanted != "auto":
         return wanted
     return "lightning" if any(lora.is_lightning for lora in loras) else "checkpoint"
 
 
 def fewest_steps(checkpoint: Checkpoint, scheduler: Scheduler) -> int:
-    """The fewest denoising steps a checkpoint can take.
+    """Return the fewest denoising steps a checkpoint can take.
 
     A schedule that is stretched to end at a given noise level has no room for that in one step.
     """

@@ -30,7 +30,7 @@ class Pixels:
 
     @classmethod
     def of(cls, settings: Mapping[str, Any]) -> "Pixels":
-        """The settings in a model's `visual.preprocess_cfg`."""
+        """Return the settings in a model's `visual.preprocess_cfg`."""
         size = settings["size"]
         height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
         mean, std = (

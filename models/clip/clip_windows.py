@@ -48,7 +48,7 @@ class Windows:
         self.dropped = own.sep_token_id if tokenizer.strip_sep_token else None
 
     def of(self, texts: Sequence[str]) -> list[torch.Tensor]:
-        """The windows of each text, int64 [W, L]; every token is in at least one of them."""
+        """Return the windows of each text, int64 [W, L]; every token is in at least one of them."""
         return [torch.tensor([self._window(piece) for piece in _pieces(ids, self.room)]) for ids in self._tokens(texts)]
 
     def _tokens(self, texts: Sequence[str]) -> list[list[int]]:

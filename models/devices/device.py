@@ -68,7 +68,7 @@ def find_precision(precision: str, device: torch.device) -> torch.dtype:
 
 
 def find_gpu(device: torch.device) -> Gpu | None:
-    """The GPU that a device is, or None of the CPU."""
+    """Return the GPU that a device is, or None of the CPU."""
     if device.type != "cuda":
         return None
     return Gpu(torch.cuda.get_device_name(device), torch.cuda.get_device_capability(device))
@@ -101,5 +101,5 @@ def choose_precision(precision: str, gpu: Gpu | None) -> torch.dtype:
 
 
 def dotted(version: tuple[int, int]) -> str:
-    """A version as people write it: (8, 9) → 8.9."""
+    """Return a version as people write it: (8, 9) → 8.9."""
     return f"{version[0]}.{version[1]}"

@@ -13,7 +13,7 @@ SUCCESS = 0  # CUDA's driver API, cuda.h
 
 
 def surely_no_gpu() -> bool:
-    """Whether torch would find none; False also where only torch can tell."""
+    """Say whether torch would find none; False also where only torch can tell."""
     build = _build()
     if re.search(r"^hip\b.*=\s*['\"]", build, re.MULTILINE):
         return False

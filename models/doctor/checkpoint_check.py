@@ -20,7 +20,7 @@ Found = TypeVar("Found")
 
 
 def check_model(model: str, revision: str | None, pipeline: str) -> tuple[Finding, Checkpoint | None]:
-    """Whether a job's checkpoint can be opened, and the checkpoint if so."""
+    """Say whether a job's checkpoint can be opened, and return it if so."""
     kind = declared_pipeline(model, revision)
     if kind not in (None, pipeline):
         remedy = PIPELINES[pipeline].remedy
@@ -37,7 +37,7 @@ def check_model(model: str, revision: str | None, pipeline: str) -> tuple[Findin
 
 
 def check_loras(entries: Sequence[str], checkpoint: Checkpoint) -> Finding:
-    """Whether a job's LoRAs can be merged into its checkpoint."""
+    """Say whether a job's LoRAs can be merged into its checkpoint."""
 
     def find() -> tuple[tuple[Lora, ...], str]:
         loras = find_loras(entries, checkpoint)
@@ -47,7 +47,7 @@ def check_loras(entries: Sequence[str], checkpoint: Checkpoint) -> Finding:
 
 
 def check_controlnet(controlnet: str, revision: str | None, checkpoint: Checkpoint) -> Finding:
-    """Whether a job's ControlNet can be opened and is for its checkpoint."""
+    """Say whether a job's ControlNet can be opened and is for its checkpoint."""
 
     def find() -> tuple[Checkpoint, str]:
         found = find_controlnet(controlnet, revision, checkpoint)
@@ -57,7 +57,7 @@ def check_controlnet(controlnet: str, revision: str | None, checkpoint: Checkpoi
 
 
 def controlnet_of(controlnet: str, revision: str | None, checkpoint: Checkpoint) -> Checkpoint | None:
-    """A job's ControlNet, if it can be opened without fetching anything."""
+    """Return a job's ControlNet, if it can be opened without fetching anything."""
 
     def find() -> tuple[Checkpoint, str]:
         return find_controlnet(controlnet, revision, checkpoint), ""
@@ -66,7 +66,7 @@ def controlnet_of(controlnet: str, revision: str | None, checkpoint: Checkpoint)
 
 
 def check_clip(clip: str, revision: str | None) -> Finding:
-    """Whether the CLIP that judges can be opened."""
+    """Say whether the CLIP that judges can be opened."""
 
     def find() -> tuple[Checkpoint, str]:
         found = find_clip(clip, revision)

@@ -89,7 +89,7 @@ def check_driver(device: str, *, wants_gpu: bool) -> list[Finding]:
 
 
 def judge_torch(facts: DriverFacts, device: str) -> Finding:
-    """Whether torch is built for the device that a job names."""
+    """Say whether torch is built for the device that a job names."""
     name = f"Version {facts.torch}"
     if facts.built_for:
         return Finding.ok("torch", f"{name} is built for CUDA {dotted(facts.built_for)}.")
@@ -100,7 +100,7 @@ def judge_torch(facts: DriverFacts, device: str) -> Finding:
 
 
 def judge_driver(facts: DriverFacts, device: str, *, wants_gpu: bool) -> Finding:
-    """Whether the driver and torch's CUDA go together.
+    """Say whether the driver and torch's CUDA go together.
 
     Args:
         facts: what `read_driver` found.

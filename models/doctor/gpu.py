@@ -31,7 +31,7 @@ class GpuFacts:
 
 
 def check_gpu(device: str) -> list[Finding]:
-    """The GPU that a job would use, if it would use one, and its memory; or that there is no such device."""
+    """Say which GPU a job would use, if it would use one, and its memory; or that there is no such device."""
     try:
         found = find_device(device)
     except CheckpointError as error:
@@ -45,13 +45,13 @@ def check_gpu(device: str) -> list[Finding]:
 
 
 def check_precision(device: str, precision: str) -> list[Finding]:
-    """Whether the device that a job names can multiply in the precision that it names."""
+    """Say whether the device that a job names can multiply in the precision that it names."""
     found = usable(device)
     return [] if found is None else [judge_precision(precision, find_gpu(found))]
 
 
 def usable(device: str) -> torch.device | None:
-    """The device that a job names, if it is there."""
+    """Return the device that a job names, if it is there."""
     try:
         return find_device(device)
     except CheckpointError:
@@ -70,7 +70,7 @@ def read_gpu(device: torch.device) -> GpuFacts:
 
 
 def judge_gpu(facts: GpuFacts) -> Finding:
-    """Whether this torch has kernels for the GPU."""
+    """Say whether this torch has kernels for the GPU."""
     gpu = facts.gpu
     which = facts.device if facts.count == 1 else f"{facts.device} of {facts.count}"
     name = f"{gpu.name} ({which}) has compute capability {dotted(gpu.capability)}"
@@ -84,7 +84,7 @@ def judge_gpu(facts: GpuFacts) -> Finding:
 
 
 def judge_gpu_memory(facts: GpuFacts) -> Finding:
-    """Whether somebody else has taken much of the GPU's memory."""
+    """Say whether somebody else has taken much of the GPU's memory."""
     found = f"{facts.free / GIB:.1f} of {facts.total / GIB:.1f} GiB are free."
     if facts.total - facts.free <= MUCH_TAKEN * facts.total:
         return Finding.ok("GPU memory", found)
@@ -96,7 +96,7 @@ def judge_gpu_memory(facts: GpuFacts) -> Finding:
 
 
 def judge_precision(precision: str, gpu: Gpu | None) -> Finding:
-    """Whether the device can multiply in the precision that a job names."""
+    """Say whether the device can multiply in the precision that a job names."""
     where = gpu.name if gpu else "the CPU"
     try:
         dtype = choose_precision(precision, gpu)

@@ -37,7 +37,7 @@ class HostFacts:
 
 
 def check_host(device: str, precision: str, checkpoint: Checkpoint | None) -> list[Finding]:
-    """Whether there is room for what a job keeps in host memory: on a CPU its whole checkpoint, if there is one."""
+    """Say whether there is room for what a job keeps in host memory: on a CPU its whole checkpoint, if there is one."""
     found = usable(device)
     weights = 0
     if checkpoint is not None and found is not None and found.type == "cpu":
@@ -82,7 +82,7 @@ def weights_in(folder: Path, precision: str, itemsize: int) -> int:
 
 
 def judge_host(facts: HostFacts, weights: int) -> Finding:
-    """Whether there is room.
+    """Say whether there is room.
 
     Args:
         facts: what `read_host` found.

@@ -34,7 +34,7 @@ class AttentionFacts:
 
 
 def check_attention(device: str, precision: str, wanted: Attention) -> list[Finding]:
-    """The attention kernels of the GPU that a job would use; on a CPU there is nothing to choose."""
+    """Say which attention kernels the GPU has that a job would use; on a CPU there is nothing to choose."""
     found = usable(device)
     if found is None or found.type != "cuda":
         return []
@@ -46,7 +46,7 @@ def check_attention(device: str, precision: str, wanted: Attention) -> list[Find
 
 
 def check_triton(device: str) -> list[Finding]:
-    """The kernels that Triton builds for the GPU that a job would use; on a CPU there are none."""
+    """Say which kernels Triton builds for the GPU that a job would use; on a CPU there are none."""
     found = usable(device)
     if found is None or found.type != "cuda":
         return []
@@ -78,7 +78,7 @@ def try_attention(device: torch.device, dtype: torch.dtype) -> AttentionFacts:
 
 
 def judge_attention(facts: AttentionFacts, wanted: Attention) -> Finding:
-    """Whether a fast kernel runs, and the one that a job names."""
+    """Say whether a fast kernel runs, and the one that a job names."""
     working = [name for name, problem in facts.problems.items() if problem is None]
     fast = [name for name in working if name != "math"]
     if not working:
@@ -105,7 +105,7 @@ def judge_attention(facts: AttentionFacts, wanted: Attention) -> Finding:
 
 
 def judge_triton(problem: str | None) -> Finding:
-    """Whether Triton builds kernels, by what `models.kernels.triton_check.kernel_problem` says."""
+    """Say whether Triton builds kernels, by what `models.kernels.triton_check.kernel_problem` says."""
     if problem is None:
         return Finding.ok("Triton", "Triton builds kernels and they run.")
     if "No module named" in problem:

@@ -36,7 +36,7 @@ def check_placement(
     changed: bool,
     controlnet: Checkpoint | None,
 ) -> list[Finding]:
-    """What each placement would take of the device for pictures as the checkpoint has them by itself.
+    """Say what each placement would take of the device for pictures as the checkpoint has them by itself.
 
     Args:
         options: those of the job but float8, which its precision says.
@@ -71,7 +71,7 @@ def check_placement(
 
 
 def judge_plan(plan: MemoryPlan, wanted: WantedPlacement, host: HostFacts) -> list[Finding]:
-    """The placement that is taken, and why not another.
+    """Say which placement is taken, and why not another.
 
     Raises:
         CheckpointError: if none fits.

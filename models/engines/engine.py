@@ -85,7 +85,7 @@ class Request(Protocol):
 
 
 def workload_of(request: Request) -> Workload:
-    """What a row takes, going by what is asked for."""
+    """Return what a row takes, going by what is asked for."""
     sizes = ((picture.width, picture.height) for picture in request.condition_pictures)
     return Workload(request.shape, tuple(sizes))
 
@@ -249,7 +249,9 @@ class Engine:
         return 2 if self.components.scheduler.config.shift_terminal else 1
 
     def count_tokens(self, prompts: Sequence[str]) -> list[int]:
-        """How many tokens of each prompt the transformer would read; `max_prompt_tokens` is compared with these."""
+        """Return how many tokens of each prompt the transformer would read; `max_prompt_tokens` is compared
+        with these.
+        """
         ids = tokenize(self.components, map(Conditioning, prompts))
         return [len(ids[Conditioning(prompt)]) - self.components.template_tokens for prompt in prompts]
 

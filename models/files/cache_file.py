@@ -30,7 +30,7 @@ def cache_folder() -> Path:
 
 
 def recall(file: Path) -> dict[str, Any]:
-    """What a file holds; nothing where it isn't there or can't be read."""
+    """Return what a file holds; nothing where it isn't there or can't be read."""
     try:
         content = json.loads(file.read_bytes())
     except (OSError, ValueError):

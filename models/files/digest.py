@@ -22,7 +22,7 @@ def digest(folder: Path, files: Sequence[Path]) -> str:
 
 
 def hashes(folder: Path, files: Sequence[Path]) -> dict[str, str]:
-    """The SHA-256 of each file under `folder`, by its name there; remembered as by `digest`."""
+    """Return the SHA-256 of each file under `folder`, by its name there; remembered as by `digest`."""
     return _hashes(folder, files, remembered_for=folder)
 
 

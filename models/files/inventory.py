@@ -40,7 +40,7 @@ class Inventory:
         return sum(entry.size for entry in self.files.values())
 
     def encode(self) -> bytes:
-        """The same inventory gives the same bytes, so that two pulls at once agree."""
+        """Return its bytes: the same inventory gives the same bytes, so that two pulls at once agree."""
         files = {path: vars(entry) for path, entry in sorted(self.files.items())}
         content = {"origin": self.origin, "revision": self.revision, "files": files}
         return (json.dumps(content, indent=2) + "\n").encode()
@@ -66,7 +66,7 @@ class Inventory:
 
 
 def read_inventory(folder: Path) -> Inventory | None:
-    """The inventory in a folder, if there is one.
+    """Return the inventory in a folder, if there is one.
 
     Raises:
         CheckpointError: as `Inventory.decode`.
@@ -76,6 +76,6 @@ def read_inventory(folder: Path) -> Inventory | None:
 
 
 def is_plain(path: str) -> bool:
-    """Whether a path of somebody else's listing stays inside the folder that it is put into."""
+    """Say whether a path of somebody else's listing stays inside the folder that it is put into."""
     parts = PurePosixPath(path).parts
     return path != "" and "/".join(parts) == path and ".." not in parts and not re.search(r"^/|[\\\x00-\x1f\x7f]", path)

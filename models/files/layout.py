@@ -55,7 +55,7 @@ def needed(paths: Collection[str], read: Read, where: str) -> list[str]:
 
 
 def components(index: dict[str, Any], where: str) -> dict[str, tuple[str, str]]:
-    """The components that model_index.json names: its folder → library, class.
+    """Return the components that model_index.json names: its folder → library, class.
 
     Raises:
         CheckpointError: if one is loaded from elsewhere than diffusers and transformers.
@@ -75,7 +75,7 @@ def components(index: dict[str, Any], where: str) -> dict[str, tuple[str, str]]:
 
 
 def stem(library: str, class_name: str) -> str | None:
-    """What the weights of a component are called, without their suffix; None for those that have none."""
+    """Return what the weights of a component are called, without their suffix; None for those that have none."""
     if any(kind in class_name for kind in ("Tokenizer", "Scheduler", "Processor")):
         return None
     return "model" if library == "transformers" else "diffusion_pytorch_model"

@@ -49,7 +49,7 @@ class Stored:
 
 
 def stored_weights(folder: Path, stem: str) -> dict[str, Stored]:
-    """What the files of a component hold, by the name of the parameter, after checking that they are all there.
+    """Return what the files of a component hold, by the name of the parameter, after checking that they are all there.
 
     Args:
         folder: the component's folder.
@@ -107,13 +107,14 @@ def _stored(tensor: Tensor, beside: dict[str, Tensor]) -> Stored:
 
 
 def scheme_of(weights: Mapping[str, Stored]) -> QuantizationScheme | None:
-    """The scheme that most weights of the blocks are stored in, if any is compressed."""
+    """Return the scheme that most weights of the blocks are stored in, if any is compressed."""
     schemes = Counter(stored.scheme for name, stored in weights.items() if stored.scheme and IN_BLOCKS.fullmatch(name))
     return schemes.most_common(1)[0][0] if schemes else None
 
 
 def kept_precision(precision: str, folder: Path) -> str:
-    """What `auto` stands for where the transformer of a checkpoint is stored compressed: its scheme. Others stay.
+    """Return what `auto` stands for where the transformer of a checkpoint is stored compressed: its scheme. Others
+    stay.
 
     Args:
         folder: the checkpoint's.
@@ -127,7 +128,7 @@ def kept_precision(precision: str, folder: Path) -> str:
 
 
 def scheme_for(precision: str, folder: Path) -> QuantizationScheme | None:
-    """What the weights of the transformer's blocks are kept in for a precision; None: as floats.
+    """Return what the weights of the transformer's blocks are kept in for a precision; None: as floats.
 
     With `float8`, weights that are stored in float8 are multiplied as they are.
 
@@ -151,7 +152,7 @@ class QuantizationSchemes:
 
     @classmethod
     def of(cls, folder: Path, wanted: QuantizationScheme | None, *, changed: bool) -> QuantizationSchemes:
-        """The schemes of the checkpoint in `folder`.
+        """Return the schemes of the checkpoint in `folder`.
 
         The text encoder's stay as they are stored, and go the transformer's way where nothing is stored compressed.
 
@@ -171,7 +172,7 @@ class QuantizationSchemes:
 
 
 def compresses(name: str, shape: Sequence[int], scheme: QuantizationScheme) -> bool:
-    """Whether packshot compresses a parameter to `scheme`: the weights of the blocks' linear layers."""
+    """Say whether packshot compresses a parameter to `scheme`: the weights of the blocks' linear layers."""
     if len(shape) != 2 or not IN_BLOCKS.fullmatch(name):
         return False
     return scheme not in FOUR_BITS or (shape[1] % 2 == 0 and math.prod(shape) % BLOCK == 0)
@@ -180,7 +181,7 @@ def compresses(name: str, shape: Sequence[int], scheme: QuantizationScheme) -> b
 def count_bytes(
     folder: Path, stem: str, itemsize: int, scheme: QuantizationScheme | None, unused: tuple[str, ...] = ()
 ) -> int:
-    """The bytes that a component takes in memory: see `bytes_of`.
+    """Return the bytes that a component takes in memory: see `bytes_of`.
 
     Args:
         unused: beginnings of the names of parameters that aren't counted.
@@ -190,7 +191,7 @@ def count_bytes(
 
 
 def bytes_of(folder: Path, stem: str, itemsize: int, scheme: QuantizationScheme | None) -> dict[str, int]:
-    """The bytes that each parameter of a component takes in memory, by its name.
+    """Return the bytes that each parameter of a component takes in memory, by its name.
 
     Args:
         folder, stem: see `stored_weights`.

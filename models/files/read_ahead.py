@@ -49,7 +49,7 @@ def reading_ahead(files: Sequence[Path]) -> Iterator[None]:
 
 
 def chunks_of(files: Sequence[Path]) -> list[tuple[Path, int]]:
-    """Where to begin reading: files and offsets in bytes, in order."""
+    """Return where to begin reading: files and offsets in bytes, in order."""
     return [(file, start) for file in files for start in range(0, file.stat().st_size, CHUNK_BYTES)]
 
 

@@ -55,7 +55,7 @@ class Tensor:
     stop: int
 
     def read(self) -> bytes:
-        """The bytes of the tensor."""
+        """Return the bytes of the tensor."""
         with self.file.open("rb") as file:
             file.seek(self.start)
             return file.read(self.stop - self.start)

@@ -22,7 +22,7 @@ class NoTemporaryRoom(Exception):  # noqa: N818
 
 @contextmanager
 def temporary_folder() -> Iterator[Path]:
-    """A folder for as long as the block takes. What killed processes left behind is cleared before.
+    """Give a folder for as long as the block takes. What killed processes left behind is cleared before.
 
     A file beside the folder, `packshot-ab12.lock`, is locked (flock) as long as the folder is in use. The system lets
     go of the lock when its holder is gone, however that ended, so neither an age nor a process's number has to be

@@ -248,7 +248,9 @@ def quantized(
     length: int,
     first: int,
 ) -> None:
-    """Of every `length` rows of x [M, D] the `tokens` from `first` on in float8; with a bias, the GELU of their sum."""
+    """Return, of every `length` rows of x [M, D], the `tokens` from `first` on in float8; with a bias, the GELU of
+    their sum.
+    """
     rows, width = out.shape
     parts = 3 if width == 3 * triton.next_power_of_2(width // 3) else 1
     block = triton.next_power_of_2(width // parts)

@@ -16,7 +16,7 @@ logger = logging.getLogger(__name__)
 
 @cache
 def builds_kernels() -> bool:
-    """Whether Triton is there and builds a kernel; if not, torch alone does the work: slower, but right.
+    """Say whether Triton is there and builds a kernel; if not, torch alone does the work: slower, but right.
 
     Triton builds a launcher with the system's C compiler at its first kernel, so a missing one shows only then. Whoever
     launches kernels asks here first, so none is built before it is known where built ones are kept.

@@ -24,7 +24,7 @@ class OptimizationOptions:
 
 
 def open_predictor(components: Components, options: OptimizationOptions) -> Predictor:
-    """A transformer as the options want it run.
+    """Return a transformer as the options want it run.
 
     Raises:
         CheckpointError: if one of them needs another.

@@ -83,13 +83,13 @@ class Room:
     encoding: int  # of a batch of prompts, beside the layers of the text encoder that are there
 
     def beside(self, placement: Placement, sizes: Sizes, drawing: int) -> int:
-        """What work takes beside the weights of a placement, if drawing takes `drawing`."""
+        """Return what work takes beside the weights of a placement, if drawing takes `drawing`."""
         layers = 0 if placement.kind == "resident" else SLOTS * sizes.text_layer
         return max(drawing, self.encoding + layers) + sizes.table
 
 
 def place(sizes: Sizes, room: Room, budget: int) -> Placement:
-    """The first placement that fits `budget` bytes of device memory.
+    """Return the first placement that fits `budget` bytes of device memory.
 
     Raises:
         CheckpointError: if not even one block and one row fit.
@@ -109,7 +109,9 @@ def place(sizes: Sizes, room: Room, budget: int) -> Placement:
 
 
 def placements(sizes: Sizes, room: Room, budget: int) -> list[Placement]:
-    """Every placement, the fastest first; of streamed ones that with as many blocks on the device as fit `budget`."""
+    """Return every placement, the fastest first; of streamed ones that with as many blocks on the device as fit
+    `budget`.
+    """
     none = Placement("streamed", sizes.blocks, 0)
     free = budget - none.weights(sizes) - room.beside(none, sizes, room.drawing)
     staying = min(max(free // max(sizes.block, 1), 0), sizes.blocks - 1)
@@ -118,7 +120,7 @@ def placements(sizes: Sizes, room: Room, budget: int) -> list[Placement]:
 
 
 def balance(sizes: Sizes, room: Room, budgets: Mapping[str, int]) -> Placement | None:
-    """The blocks spread over devices by what they have room for; None if all of them together haven't enough.
+    """Return the blocks spread over devices by what they have room for; None if all of them together haven't enough.
 
     Args:
         budgets: bytes that may be used of each device, the first of which has everything but most of the blocks.
@@ -138,7 +140,7 @@ def balance(sizes: Sizes, room: Room, budgets: Mapping[str, int]) -> Placement |
 
 
 def rows_that_hide(block_bytes: int, bytes_a_second: float, seconds_a_row: float) -> int:
-    """How many rows a batch needs so that a block's arithmetic hides the transfer of the next.
+    """Return how many rows a batch needs so that a block's arithmetic hides the transfer of the next.
 
     Args:
         seconds_a_row: that a block's arithmetic takes for each row.

@@ -109,7 +109,7 @@ def load_prompt_encoder(
 
 
 def load_tokenizer(folder: Path, class_name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of the checkpoint in `folder`."""
+    """Return the tokenizer of the checkpoint in `folder`."""
     tokenizer_class = getattr(transformers, class_name)
     tokenizer: PreTrainedTokenizerBase = tokenizer_class.from_pretrained(folder / "tokenizer", local_files_only=True)
     return tokenizer
@@ -124,7 +124,7 @@ def load_text_encoder(
     dtype: torch.dtype,
     unused: tuple[str, ...],
 ) -> Any:
-    """The text encoder of the checkpoint in `folder`, its vision tower and head included.
+    """Return the text encoder of the checkpoint in `folder`, its vision tower and head included.
 
     Args:
         schemes: what its weights are kept in; they are compressed on `device`.

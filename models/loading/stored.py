@@ -83,20 +83,20 @@ def keep_stored(model: nn.Module, weights: Mapping[str, Stored]) -> None:
 
 
 def dequantized_state(weights: Mapping[str, Stored], dtype: torch.dtype) -> dict[str, torch.Tensor]:
-    """All weights as floats, in host memory, by name."""
+    """Return all weights as floats, in host memory, by name."""
     with opened() as read:
         return {name: dequantized(stored, read, dtype) for name, stored in weights.items()}
 
 
 def dequantized(stored: Stored, read: Read, dtype: torch.dtype) -> torch.Tensor:
-    """A parameter as floats."""
+    """Return a parameter as floats."""
     if stored.scheme is None:
         return read(stored.tensor).to(dtype)
     return stored_weight(stored, read).dequantize(dtype).view(stored.shape)
 
 
 def stored_weight(stored: Stored, read: Read) -> Weight:
-    """A compressed parameter as it is stored; one of more or fewer than two axes as [its first, the others]."""
+    """Return a compressed parameter as it is stored; one of more or fewer than two axes as [its first, the others]."""
     codes, beside = read(stored.tensor), stored.beside
     assert stored.scheme is not None
     rows = stored.shape[0]
@@ -123,7 +123,7 @@ def _block_scales(beside: Mapping[str, Tensor], read: Read) -> torch.Tensor:
 
 @contextmanager
 def opened() -> Iterator[Read]:
-    """A function that reads tensors of safetensors files, each of which is opened once."""
+    """Give a function that reads tensors of safetensors files, each of which is opened once."""
     with ExitStack() as stack:
         files: dict[Path, Any] = {}
 

@@ -13,7 +13,7 @@ from models.memory.fit import Fit
 
 
 def memory_of(*what: object) -> Path:
-    """The file that remembers the sizes found for `what`: a checkpoint, a GPU, a placement, and so on."""
+    """Return the file that remembers the sizes found for `what`: a checkpoint, a GPU, a placement, and so on."""
     name = hashlib.sha256(repr(what).encode()).hexdigest()[:32]
     return cache_folder() / "batches" / f"{name}.json"
 
@@ -46,7 +46,7 @@ class BatchSizes(MutableMapping[Hashable, int]):
         return len(self._sizes)
 
     def found(self, key: Hashable, most: int, budget: int) -> Fit | None:
-        """What was found for `key`, if it is still right.
+        """Return what was found for `key`, if it is still right.
 
         Args:
             most: rows that there are; more than last time are worth another look if more might have paid.

@@ -46,7 +46,7 @@ class BlockBenchmark:
     bus: float  # bytes a second, from pinned host memory to the device
 
     def step_seconds(self, blocks: int, rows: int) -> float:
-        """The seconds of one step of so many rows through so many blocks that are on the device."""
+        """Return the seconds of one step of so many rows through so many blocks that are on the device."""
         block, beside = (
             _line(self.block),
             _line({r: c.seconds for r, c in self.beside.items()}),
@@ -54,12 +54,12 @@ class BlockBenchmark:
         return blocks * block(rows) + beside(rows)
 
     def format(self) -> str:
-        """What was found, in a line."""
+        """Return what was found, in a line."""
         blocks = ", ".join(f"{1000 * seconds:.2f} ms for {rows}" for rows, seconds in self.block.items())
         return f"a block takes {blocks} of {self.workload.shape}; {self.bus / 1e9:.1f} GB/s come to the device"
 
     def bytes(self, rows: int) -> int:
-        """The bytes that so many rows take beside the weights."""
+        """Return the bytes that so many rows take beside the weights."""
         return int(max(_line({r: float(c.bytes) for r, c in self.beside.items()})(rows), self.decoding.bytes))
 
 

@@ -53,7 +53,7 @@ def measure_step(components: Components, predictor: Predictor, workload: Workloa
 
 
 def measure_steps(components: Components, predictor: Predictor, workload: Workload, tokens: int, rows: int) -> Cost:
-    """The fastest of a few steps, or the only one where it is long: what else the host does shows in short ones.
+    """Return the fastest of a few steps, or the only one where it is long: what else the host does shows in short ones.
 
     Raises:
         torch.OutOfMemoryError: if the rows don't fit.

@@ -27,7 +27,7 @@ def memory_breakdown(components: Components, predictor: Predictor) -> dict[str, 
 
 
 def format_breakdown(breakdown: dict[str, int]) -> str:
-    """A breakdown in words: `transformer 25.1 GiB, VAE 0.1 GiB`."""
+    """Return a breakdown in words: `transformer 25.1 GiB, VAE 0.1 GiB`."""
     return ", ".join(f"{name} {size / GIB:.1f} GiB" for name, size in breakdown.items())
 
 

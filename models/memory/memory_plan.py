@@ -67,7 +67,8 @@ class MemoryPlan:
                 self.candidates.append(self._candidate(balanced))
 
     def taken(self) -> Candidate:
-        """The first one that fits; the one over several devices only where streaming is much slower, or doesn't fit.
+        """Return the first one that fits; the one over several devices only where streaming is much slower, or doesn't
+        fit.
 
         Raises:
             CheckpointError: if none does.
@@ -84,7 +85,7 @@ class MemoryPlan:
         return balanced if balanced is not None and placement.kind == "streamed" and is_slow else first
 
     def forecast(self, placement: Placement, rows: int) -> Forecast:
-        """What batches of so many rows would take."""
+        """Return what batches of so many rows would take."""
         seconds = (
             self.benchmark.workload.shape.steps * self._step_seconds(placement, rows) / rows
             + self.benchmark.decoding.seconds

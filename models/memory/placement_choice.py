@@ -39,7 +39,7 @@ def choose_placement(
     changed: bool = False,
     controlnet: Checkpoint | None = None,
 ) -> tuple[Placement, MemoryPlan | None]:
-    """The placement that is wanted, or the fastest that fits.
+    """Return the placement that is wanted, or the fastest that fits.
 
     Where that isn't plain to see, the plan that it was chosen by comes with it.
 
@@ -110,7 +110,7 @@ def plan_of(
     budgets: Mapping[str, int],
     most: int,
 ) -> MemoryPlan:
-    """All placements of a checkpoint, for pictures as its own settings have them.
+    """Return all placements of a checkpoint, for pictures as its own settings have them.
 
     Raises:
         CheckpointError: if the device has no room for a block.
@@ -140,7 +140,7 @@ class Budget:
 
     @classmethod
     def of(cls, device: str, found: torch.device, memory_fraction: float, most: int | None) -> Budget:
-        """The budget of a job, whose word for its device `found` is."""
+        """Return the budget of a job, whose word for its device `found` is."""
         return cls(found, device in ANY_GPU, memory_fraction, most)
 
     def own(self) -> int | None:

@@ -56,7 +56,7 @@ class Meter:
             self.peak = max(self.peak, torch.cuda.max_memory_allocated(self.device))
 
     def total(self, precision: str, placement: str) -> Usage | None:
-        """The usage of all batches; None if nothing was made."""
+        """Return the usage of all batches; None if nothing was made."""
         if not self.pictures:
             return None
         on_gpu = self.device.type == "cuda"

@@ -97,28 +97,28 @@ class Training:
     pairs: list[Pairs] = field(default_factory=list)
 
     def loaded(self) -> list[Drawings]:
-        """All drawings, read once."""
+        """Return all drawings, read once."""
         if not self.drawings:
             self.drawings = load(self.work / "drawings", self.device)
             print(f"{'drawings':12s} {sum(map(len, self.drawings))} pictures", flush=True)
         return self.drawings
 
     def loaded_layers(self) -> list[Layers]:
-        """All drawings in their parts, read once."""
+        """Return all drawings in their parts, read once."""
         if not self.layers:
             self.layers = load_layers(self.work / "layers", self.device)
             print(f"{'layers':12s} {sum(map(len, self.layers))} drawings", flush=True)
         return self.layers
 
     def loaded_pairs(self) -> list[Pairs]:
-        """All products in their scenes, read once."""
+        """Return all products in their scenes, read once."""
         if not self.pairs:
             self.pairs = load_pairs(self.work / "pairs", self.device)
             print(f"{'pairs':12s} {sum(len(each.pictures) for each in self.pairs)} pictures", flush=True)
         return self.pairs
 
     def made(self, path: Path) -> Path:
-        """A file or folder that another stage makes.
+        """Return a file or folder that another stage makes.
 
         Raises:
             FileNotFoundError: if it isn't there, and this command doesn't wait.
@@ -130,7 +130,7 @@ class Training:
         return path
 
     def prompt_tokenizer(self) -> Qwen2Tokenizer:
-        """The pipeline's tokenizer, trained once."""
+        """Return the pipeline's tokenizer, trained once."""
         folder = self.work / "tokenizer"
         if not folder.exists():
             _write(folder, prompt_tokenizer(prompt_texts()).save_pretrained)
@@ -150,7 +150,7 @@ class Training:
         )
 
     def judge(self) -> Judge:
-        """The trained judge."""
+        """Return the trained judge."""
         return load_judge(self.made(self.judge_path), self.device).requires_grad_(False)
 
     def train_vae(self, name: str) -> None:
@@ -171,7 +171,7 @@ class Training:
         _write(self.work / name, put_back(vae).save_pretrained)
 
     def vae(self, name: str = "vae") -> AutoencoderKLQwenImage:
-        """A trained VAE, reduced to single frames."""
+        """Return a trained VAE, reduced to single frames."""
         vae = AutoencoderKLQwenImage.from_pretrained(self.made(self.work / name))
         return single_frame(vae).to(self.device).eval().requires_grad_(False)
 
@@ -191,7 +191,7 @@ class Training:
         )
 
     def text_encoder(self, folder: Path | None = None) -> Qwen2_5_VLForConditionalGeneration:
-        """The trained text encoder, or the one in `folder`."""
+        """Return the trained text encoder, or the one in `folder`."""
         encoder = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder or self.made(self.work / "text_encoder"))
         return encoder.float().to(self.device).eval().requires_grad_(False)
 
@@ -315,7 +315,7 @@ def _write(folder: Path, save: Callable[[Path], object]) -> None:
 
 
 def prompt_texts() -> list[str]:
-    """What the pipeline's tokenizer learns from: every word and phrase, in the places where it can stand."""
+    """Return what the pipeline's tokenizer learns from: every word and phrase, in the places where it can stand."""
     random = Random("tokenizer")
     texts = []
     for phrase in captions.all_words():
@@ -329,7 +329,9 @@ def prompt_texts() -> list[str]:
 
 
 def clip_texts() -> list[str]:
-    """What CLIP's tokenizer learns from: every word and phrase, captions, and phrases with their made-up brands."""
+    """Return what CLIP's tokenizer learns from: every word and phrase, captions, and phrases with their
+    made-up brands.
+    """
     random = Random("clip tokenizer")
     texts = captions.all_words() * 10 + [random_phrase(random).text for _ in range(10_000)]
     for _ in range(4000):

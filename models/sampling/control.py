@@ -15,7 +15,7 @@ def control_samples(
     prompt: PaddedEmbeds,
     grid: Grid,
 ) -> list[torch.Tensor]:
-    """What the transformer adds after its blocks in one step, whichever prompt it reads.
+    """Return what the transformer adds after its blocks in one step, whichever prompt it reads.
 
     As `QwenImageControlNetPipeline` has it (diffusers 0.42.1): the ControlNet reads the prompt alone, and its samples
     serve the forward of the negative prompt, too.

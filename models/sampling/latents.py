@@ -20,7 +20,8 @@ CODED_PIXELS = 1024 * 1024  # en- or decoded at once: 0.6 GiB on a GPU, and more
 
 
 def resized(source: Pixels, width: int, height: int, channels: int = 4) -> Image.Image:
-    """A picture [H, W, channels] at the size that it is encoded at, as the pipelines' own image processor resizes it.
+    """Return a picture [H, W, channels] at the size that it is encoded at, as the pipelines' own image processor
+    resizes it.
 
     Pillow weights colours by their alpha, so that what is hidden doesn't bleed into what is seen.
 
@@ -34,7 +35,7 @@ def resized(source: Pixels, width: int, height: int, channels: int = 4) -> Image
 
 
 def token_size(components: Components, width: int, height: int) -> Size:
-    """The size in tokens of a picture of so many pixels."""
+    """Return the size in tokens of a picture of so many pixels."""
     return 1, height // components.token_pixels, width // components.token_pixels
 
 

@@ -29,14 +29,14 @@ def pool(embeds: torch.Tensor) -> Pooled:
 
 
 def pool_all(embeds: Mapping[Conditioning, torch.Tensor]) -> dict[Conditioning, Pooled]:
-    """Each conditioning's vector."""
+    """Return each conditioning's vector."""
     return {conditioning: pool(embed) for conditioning, embed in embeds.items()}
 
 
 def read_prompts(
     encoder: PromptEncoder, prompts: Iterable[Conditioning], *, max_tokens: int = 1 << 20
 ) -> tuple[dict[Conditioning, Pooled], dict[Conditioning, Failure]]:
-    """The vectors of prompts, and the failures of those that can't be read; nothing is drawn.
+    """Return the vectors of prompts, and the failures of those that can't be read; nothing is drawn.
 
     Raises:
         DeviceLost: as `models.failure.blame`.

@@ -40,7 +40,7 @@ def embed_prompts(
 
 
 def tokenize(encoder: PromptEncoder, prompts: Iterable[Conditioning]) -> dict[Conditioning, list[int]]:
-    """The token ids of each distinct prompt, inside the pipeline's template; nothing is cut."""
+    """Return the token ids of each distinct prompt, inside the pipeline's template; nothing is cut."""
     distinct = list(dict.fromkeys(prompts))
     if not distinct:
         return {}

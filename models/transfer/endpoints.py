@@ -90,7 +90,7 @@ class Source(Protocol):
         """The commit that the inventory says it comes from."""
 
     def files(self) -> list[RemoteFile]:
-        """All files that are there.
+        """Return all files that are there.
 
         Raises:
             CheckpointError: if there is no such checkpoint.
@@ -117,10 +117,12 @@ class Destination(Protocol):
         """Whether bytes move when a part is stored."""
 
     def parts(self, listener: Listener) -> AbstractContextManager[Path]:
-        """A folder for parts, for this transfer alone; what is left in it after a failure is there the next time."""
+        """Give a folder for parts, for this transfer alone; what is left in it after a failure is there the
+        next time.
+        """
 
     def inventory(self) -> Inventory | None:
-        """The inventory of what is there, if there is one."""
+        """Return the inventory of what is there, if there is one."""
 
     def present(self, files: Collection[RemoteFile]) -> Mapping[str, str | None]:
         """Which of the files are there: path → SHA-256, or None where the content is another."""

@@ -17,12 +17,12 @@ STALLS = 3  # times in a row that a file may stop without another byte
 
 
 def is_hub_id(model: str) -> bool:
-    """Whether a model is named as one of the hub: `Qwen/Qwen-Image`."""
+    """Say whether a model is named as one of the hub: `Qwen/Qwen-Image`."""
     return re.fullmatch(r"[\w.-]+/[\w.-]+", model) is not None and not model.startswith((".", "~"))
 
 
 def pinned(model: str, revision: str | None) -> str:
-    """The commit that a hub id is pinned to.
+    """Return the commit that a hub id is pinned to.
 
     Raises:
         CheckpointError: if it is pinned to none.

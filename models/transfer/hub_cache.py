@@ -15,7 +15,7 @@ SNAPSHOT = ["*.json", "*.txt", "*.model", "*.jinja", "*.safetensors"]  # no pick
 def snapshot(
     model: str, revision: str, entry: str, glance: Callable[[Path], object], check: Callable[[Path], object]
 ) -> Path:
-    """The snapshot of a hub id, from the hub's cache if it is whole there, else downloaded and compared.
+    """Return the snapshot of a hub id, from the hub's cache if it is whole there, else downloaded and compared.
 
     Args:
         model: the hub id.
@@ -76,7 +76,7 @@ def snapshot(
 
 
 def cached(model: str, revision: str) -> Path:
-    """The snapshot of a hub id in the hub's cache, whole or not.
+    """Return the snapshot of a hub id in the hub's cache, whole or not.
 
     Raises:
         CheckpointError: if there is none.
@@ -100,7 +100,7 @@ def _cached(model: str, revision: str, wanted: list[str]) -> Path | None:
 
 
 def cached_files(snapshot: Path) -> list[RemoteFile]:
-    """The files of a snapshot in the hub's cache, with the hashes that it keeps them under.
+    """Return the files of a snapshot in the hub's cache, with the hashes that it keeps them under.
 
     A snapshot is made of links to blobs, which are named by the SHA-256 of large files and the git blob of small ones.
     """

@@ -26,7 +26,7 @@ class Quantized:
     scale: torch.Tensor  # float32 [M, 1]
 
     def dequantize(self) -> torch.Tensor:
-        """The tokens again, float32 [M, D]."""
+        """Return the tokens again, float32 [M, D]."""
         return self.values.float() * self.scale
 
 

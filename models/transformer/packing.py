@@ -110,22 +110,22 @@ class Packing:
         return (numbers >= self.made).int()
 
     def text_range(self, place: int) -> tuple[int, int]:
-        """The first text token of a sequence, and the one after its last."""
+        """Return the first text token of a sequence, and the one after its last."""
         start = self._text_starts[place]
         return start, start + self.sequences[place].text
 
     def image_range(self, place: int) -> tuple[int, int]:
-        """The first image token of a sequence, and the one after its last."""
+        """Return the first image token of a sequence, and the one after its last."""
         start = self._image_starts[place]
         return start, start + self.sequences[place].image
 
     def made_range(self, place: int) -> tuple[int, int]:
-        """The first image token of what a sequence makes, and the one after its last."""
+        """Return the first image token of what a sequence makes, and the one after its last."""
         start = self._image_starts[place]
         return start, start + self.made
 
     def only(self, places: Sequence[int]) -> Packing:
-        """The packing of some of the sequences, in the order given."""
+        """Return the packing of some of the sequences, in the order given."""
         some = tuple(self.sequences[place] for place in places)
         return Packing(some, self.made, self.device, self.modulates_conditions)
 
@@ -148,5 +148,7 @@ class Packing:
 
 
 def ranges(spans: Sequence[tuple[int, int]], device: torch.device) -> torch.Tensor:
-    """The numbers of each span, from its first to the one before its end, one span after another [their lengths]."""
+    """Return the numbers of each span, from its first to the one before its end, one span after another [their
+    lengths].
+    """
     return torch.cat([torch.arange(*span) for span in spans]).to(device)

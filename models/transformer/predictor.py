@@ -30,7 +30,7 @@ class Conditions(Protocol):
     """A batch of rows, ready for its steps."""
 
     def predict(self, step: int, latents: torch.Tensor, control: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
-        """The transformer's prediction at one step.
+        """Return the transformer's prediction at one step.
 
         Args:
             latents: packed latents [B, N, C] of what is made.
@@ -50,7 +50,7 @@ class Predictor(Protocol):
         """What it keeps of noise schedules on the device."""
 
     def blocks_on_device(self) -> Iterator[torch.Tensor]:
-        """What its blocks take of the device's memory beside the transformer's own parameters."""
+        """Give what its blocks take of the device's memory beside the transformer's own parameters."""
 
     def condition(
         self,
@@ -80,10 +80,10 @@ class Predictor(Protocol):
 
 
 def grid_of(made: Grid, pictures: Sequence[EncodedPicture]) -> tuple[Size, ...]:
-    """The sizes of all pictures of a row: of what is made, then of its condition pictures."""
+    """Return the sizes of all pictures of a row: of what is made, then of its condition pictures."""
     return (*made, *(picture.size for picture in pictures))
 
 
 def tokens_of(grid: Grid) -> int:
-    """How many tokens pictures of these sizes have."""
+    """Return how many tokens pictures of these sizes have."""
     return sum(frames * height * width for frames, height, width in grid)

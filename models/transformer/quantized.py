@@ -34,11 +34,11 @@ class Weight(NamedTuple):
     block: int  # numbers that share a scale, one row after another; in 8 bits a row
 
     def to(self, device: torch.device) -> Weight:
-        """The weight on a device."""
+        """Return the weight on a device."""
         return self._replace(codes=self.codes.to(device), scales=self.scales.to(device))
 
     def dequantize(self, dtype: torch.dtype) -> torch.Tensor:
-        """The weight [out, in]."""
+        """Return the weight [out, in]."""
         codes, scales = self.codes, self.scales
         if self.scheme in FOUR_BITS:
             from bitsandbytes.functional import QuantState, dequantize_4bit
@@ -100,7 +100,7 @@ class Compressed(LinearProduct):
     quantizes = False
 
     def plain(self) -> Plain:
-        """The product with its weights dequantized, for as long as it is used."""
+        """Return the product with its weights dequantized, for as long as it is used."""
         return Plain(Weight(self.codes, self.scales, self.scheme, self.block).dequantize(self.bias.dtype), self.bias)
 
     def __call__(self, x: Tokens) -> torch.Tensor:

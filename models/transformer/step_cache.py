@@ -47,7 +47,7 @@ class StepCache:
         self._others: torch.Tensor | None = None  # of all the others
 
     def due(self, step: int, first: torch.Tensor) -> list[int]:
-        """The sequences that have to go through all blocks, given the first block's residuals."""
+        """Return the sequences that have to go through all blocks, given the first block's residuals."""
         due = set(self.row_of if self._first is None or step < self.early else self._changed(first, self._first))
         return [sequence for sequence, row in enumerate(self.row_of) if row in due]
 
@@ -68,7 +68,7 @@ class StepCache:
             kept[1][sequence].copy_(coming[1][place])
 
     def recalled(self) -> torch.Tensor:
-        """What the blocks after the first added to each sequence when it last went through them."""
+        """Return what the blocks after the first added to each sequence when it last went through them."""
         assert self._others is not None
         return self._others
 

@@ -67,12 +67,12 @@ class WeightStream:
             self._waiting[len(self)] = _Buffer.of(tensors, pinned=self._copies is not None)
 
     def every(self) -> Iterator[torch.Tensor]:
-        """The tensors of all parts, where they wait or stay."""
+        """Give the tensors of all parts, where they wait or stay."""
         for index in range(len(self)):
             yield from self._resident[index] if index in self._resident else self._waiting[index].tensors()
 
     def on_device(self) -> Iterator[torch.Tensor]:
-        """What takes the device's memory now."""
+        """Give what takes the device's memory now."""
         for tensors in self._resident.values():
             yield from tensors
         for slot in self._slots:
@@ -80,7 +80,7 @@ class WeightStream:
 
     @contextmanager
     def turn(self, index: int) -> Iterator[list[torch.Tensor]]:
-        """The tensors of a part on the device, for as long as the block uses them."""
+        """Give the tensors of a part on the device, for as long as the block uses them."""
         tensors = self.begin(index)
         try:
             yield tensors

@@ -109,7 +109,7 @@ def read_faults(store: Store, run: Run, lane: int) -> list[Fault]:
 
 
 def told_by_lanes(store: Store, run: Run) -> list[str]:
-    """The faults of all lanes of a run, in sentences."""
+    """Return the faults of all lanes of a run, in sentences."""
     return [sentence for lane in run.all_lanes(store) for sentence in told(store, run, lane["lane"])]
 
 

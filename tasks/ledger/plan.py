@@ -305,7 +305,7 @@ class Plan:
         return 0 if highest is None else int(highest) + 1
 
     def largest_first(self) -> list[int]:
-        """The shards in the order of how much work they are: so many rows, pixels and steps."""
+        """Return the shards in the order of how much work they are: so many rows, pixels and steps."""
         rows = self._read(columns=["shard", "width", "height", "steps", "guidance", "layers"])
         rows = rows.filter(pc.is_valid(rows.column("shard")))
         work = pc.multiply(

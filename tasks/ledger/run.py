@@ -74,7 +74,7 @@ class Run:
         return self.path("lanes/all.json")
 
     def all_lanes(self, store: Store) -> list[dict[str, Any]]:
-        """The lanes that worked on it, with where they did: the one of its own process by its number alone."""
+        """Return the lanes that worked on it, with where they did: the one of its own process by its number alone."""
         told = "delete it; only where lanes worked is told by it"
         written = store.read(self.lanes_path)
         document = {} if written is None else read_document(written[0], store.uri_of(self.lanes_path), told)

@@ -50,12 +50,12 @@ class Blocks:
         return len(self._forms)
 
     def home(self, index: int) -> torch.device:
-        """The device that a block is used on."""
+        """Return the device that a block is used on."""
         return self.homes[index] if self.homes else self.device
 
     @contextmanager
     def turn(self, index: int) -> Iterator[Block]:
-        """A block on the device, for as long as it is used."""
+        """Give a block on the device, for as long as it is used."""
         with self.stream.turn(index) as tensors:
             yield self._block(index, tensors)
 
@@ -70,7 +70,7 @@ class Blocks:
         self.stream.reload()
 
     def repeated(self, count: int) -> Blocks:
-        """The first block, which must be on the device, so many times."""
+        """Return the first block, which must be on the device, so many times."""
         with self.turn(0) as block:
             return Blocks([lambda: block] * count, self.stream.device)
 
@@ -84,7 +84,7 @@ class Blocks:
 
 
 def tensors_in(thing: Any) -> Iterator[torch.Tensor]:
-    """The tensors in the fields of a dataclass, and in those of dataclasses and in tuples in them."""
+    """Give the tensors in the fields of a dataclass, and in those of dataclasses and in tuples in them."""
     if isinstance(thing, torch.Tensor):
         yield thing
     elif isinstance(thing, tuple):
@@ -96,7 +96,7 @@ def tensors_in(thing: Any) -> Iterator[torch.Tensor]:
 
 
 def replaced(thing: Thing, other: Callable[[torch.Tensor], torch.Tensor]) -> Thing:
-    """A copy of a dataclass with other tensors, asked for in the order of `tensors_in`."""
+    """Return a copy of a dataclass with other tensors, asked for in the order of `tensors_in`."""
     if isinstance(thing, torch.Tensor):
         return other(thing)  # type: ignore[return-value]
     if isinstance(thing, tuple):

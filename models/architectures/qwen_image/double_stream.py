@@ -58,7 +58,9 @@ class Block:
 
     @classmethod
     def of(cls, block: QwenImageTransformerBlock, *, float8: bool) -> Block:
-        """The weights of diffusers' block, which stays usable; in float8 those of its image stream are given up."""
+        """Return the weights of diffusers' block, which stays usable; in float8 those of its image stream are
+        given up.
+        """
         attn = block.attn
         for_image = _float8 if float8 else product_of
         return cls(
@@ -99,7 +101,7 @@ class Streams:
     text_in: Tokens
 
     def only(self, places: Sequence[int]) -> Streams:
-        """A copy of some sequences, in the order given."""
+        """Return a copy of some sequences, in the order given."""
         packing, device = self.packing, self.image.device
         images = ranges([packing.image_range(place) for place in places], device)
         texts = ranges([packing.text_range(place) for place in places], device)
@@ -127,7 +129,7 @@ def enter(
     eps: float,
     quantize: bool,
 ) -> Streams:
-    """Both streams before the first block; `image` and `text` are theirs from now on.
+    """Return both streams before the first block; `image` and `text` are theirs from now on.
 
     Args:
         eps: of the layer norms.

@@ -70,7 +70,7 @@ def shift_by_frame(config: SchedulerConfig, tokens: int, frame_tokens: int) -> f
 
 
 def language_model(text_encoder: Any) -> nn.Module:
-    """What reads prompts: the text encoder without vision tower and head."""
+    """Return what reads prompts: the text encoder without vision tower and head."""
     model: nn.Module = text_encoder.model.language_model
     return model
 
@@ -81,7 +81,7 @@ def vae_scale(vae: Any) -> int:
 
 
 def lora_loader(transformer: Any) -> QwenImagePipeline:
-    """The pipeline around a transformer that LoRAs are loaded through."""
+    """Return the pipeline around a transformer that LoRAs are loaded through."""
     return QwenImagePipeline(scheduler=None, vae=None, text_encoder=None, tokenizer=None, transformer=transformer)
 
 

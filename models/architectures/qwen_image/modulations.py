@@ -57,7 +57,7 @@ class Modulations:
         self._elsewhere: dict[torch.device, tuple[torch.Tensor, torch.Tensor]] = {}
 
     def at(self, step: int, device: torch.device) -> StepModulations:
-        """The modulations of one step, on one of the devices that blocks are used on."""
+        """Return the modulations of one step, on one of the devices that blocks are used on."""
         if not self._first <= step < self._first + len(self._last):
             self._first, self._elsewhere = step, {}
             self._make(self.timesteps[step : step + STEPS_AT_ONCE])

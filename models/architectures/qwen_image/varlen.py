@@ -106,7 +106,7 @@ class Varlen(Predictor):
         return sum(modulations.bytes for modulations in self._modulations.values())
 
     def modulations(self, timesteps: torch.Tensor) -> Modulations:
-        """The modulations of a schedule."""
+        """Return the modulations of a schedule."""
         schedule = tuple(timesteps.tolist())
         if schedule not in self._modulations:
             while self._modulations and sum(map(len, self._modulations)) + len(schedule) > STEPS_AT_ONCE:

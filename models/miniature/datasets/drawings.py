@@ -51,12 +51,12 @@ UNSAID = -1
 
 
 def attributes(scene: Scene) -> list[int]:
-    """A scene as numbers: the index of its value for every one of `ATTRIBUTES`."""
+    """Return a scene as numbers: the index of its value for every one of `ATTRIBUTES`."""
     return [values.index(getattr(scene, name)) for name, (values, _) in ATTRIBUTES.items()]
 
 
 def said(text: str, scene: Scene, language: Language) -> list[int]:
-    """What a caption of `scene` says of it: as `attributes`, with `UNSAID` for what it leaves out."""
+    """Return what a caption of `scene` says of it: as `attributes`, with `UNSAID` for what it leaves out."""
     text = text.lower()
     found = attributes(scene)
     for index, (name, (_, names)) in enumerate(ATTRIBUTES.items()):
@@ -81,7 +81,9 @@ class Part:
 def parts(
     pictures: int, shapes: Mapping[tuple[int, int], float] = SHAPES, size: int = PART
 ) -> list[tuple[int, int, int]]:
-    """The (width, height, number) of all parts, each of `size` pictures, that make up about `pictures` pictures."""
+    """Return the (width, height, number) of all parts, each of `size` pictures, that make up about `pictures`
+    pictures.
+    """
     return [
         (width, height, number)
         for (width, height), share in shapes.items()

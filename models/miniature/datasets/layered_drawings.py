@@ -29,7 +29,7 @@ FRAMES = {2: (0, 1, 4), 3: (0, 1, 2, 3)}  # numbers of layers, and which of `fra
 
 
 def layers_of(drawing: Drawing) -> NDArray[np.uint8]:
-    """A drawing's background, product and overlay: uint8 [3, H, W, 4], straight alpha.
+    """Return a drawing's background, product and overlay: uint8 [3, H, W, 4], straight alpha.
 
     Where a layer is clear it is zero throughout, as Pillow leaves pixels that it resized.
     """
@@ -55,7 +55,7 @@ def over(below: Tensor, above: Tensor) -> Tensor:
 
 
 def frames(layers: Tensor) -> Tensor:
-    """All that a drawing can be taken apart into: uint8 [B, 3, H, W, 4] to uint8 [B, 5, H, W, 4].
+    """Return all that a drawing can be taken apart into: uint8 [B, 3, H, W, 4] to uint8 [B, 5, H, W, 4].
 
     First the picture, then background, product, overlay, and last product and overlay in one.
     """

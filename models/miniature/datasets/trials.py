@@ -36,7 +36,7 @@ def trials(count: int, language: Language, seed: int, *, width: int = 256, heigh
 
 
 def asked(trials: list[Trial]) -> Tensor:
-    """What the trials ask for: int64 [N, attributes]."""
+    """Return what the trials ask for: int64 [N, attributes]."""
     return torch.tensor([attributes(trial.scene) for trial in trials])
 
 

@@ -248,7 +248,9 @@ def _long(text: str, random: Random, language: Language) -> str:
 
 
 def all_words() -> list[str]:
-    """Every phrase that a caption can use, each once, in a stable order: names, filler, and what templates say."""
+    """Return every phrase that a caption can use, each once, in a stable order: names, filler, and what
+    templates say.
+    """
     tables = (KIND_NAMES, COLOUR_NAMES, MATERIAL_NAMES, PATTERN_NAMES, BACKGROUND_NAMES, SIZE_NAMES, POSITION_NAMES)
     phrases = [name for table in tables for names in table.values() for each in names.values() for name in each]
     for names in FAULT_NAMES.values():

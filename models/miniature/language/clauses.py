@@ -186,7 +186,7 @@ def _joined(clauses: list[str], random: Random, language: Language) -> str:
 
 
 def empty_sentence(random: Random, language: Language) -> str:
-    """A sentence of words that say nothing about the picture."""
+    """Return a sentence of words that say nothing about the picture."""
     words = [empty_words(random, language, 1) for _ in range(random.randint(4, 14))]
     if language == "zh":
         return "".join(words) + "。"

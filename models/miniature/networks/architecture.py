@@ -59,7 +59,7 @@ class EditSampling:
 
 
 def new_vae(*, shallow: bool = False) -> AutoencoderKLQwenImage:
-    """A VAE with 24 latent channels: 16 x 16 pixels a latent, twice the full-size model's.
+    """Return a VAE with 24 latent channels: 16 x 16 pixels a latent, twice the full-size model's.
 
     So a 256 x 256 picture is 64 tokens, and what 11 M parameters can't draw sharply, the decoder does.
 
@@ -78,7 +78,8 @@ def new_vae(*, shallow: bool = False) -> AutoencoderKLQwenImage:
 
 
 def new_layered_vae() -> AutoencoderKLQwenImage:
-    """A VAE for RGBA with 12 latent channels: 8 x 8 pixels a latent, so that layers keep sharp edges. 1.8 M parameters.
+    """Return a VAE for RGBA with 12 latent channels: 8 x 8 pixels a latent, so that layers keep sharp edges. 1.8 M
+    parameters.
 
     Two of every three are zeros once `put_back` has restored the full kernels, and half as wide a network is enough:
     most of a layer stands in the source picture, and the transformer only has to say where.
@@ -97,7 +98,9 @@ def new_layered_vae() -> AutoencoderKLQwenImage:
 
 @torch.no_grad()
 def deepened(shallow: AutoencoderKLQwenImage) -> AutoencoderKLQwenImage:
-    """The deep VAE with all that it shares with a trained shallow one: the levels near the pixels keep their place."""
+    """Return the deep VAE with all that it shares with a trained shallow one: the levels near the pixels keep their
+    place.
+    """
     vae = new_vae()
     known = shallow.state_dict()
     for name, tensor in vae.state_dict().items():
@@ -157,7 +160,8 @@ VISION_WIDTH = 48
 
 
 def new_seeing_encoder(reader: Qwen2_5_VLForConditionalGeneration) -> Qwen2_5_VLForConditionalGeneration:
-    """The text encoder `reader` with eyes: its language model as it is, and a new vision tower of 0.16 M parameters.
+    """Return the text encoder `reader` with eyes: its language model as it is, and a new vision tower of 0.16 M
+    parameters.
 
     A picture is no video, so a patch is one frame deep. The two layers look at the whole picture.
     """
@@ -181,7 +185,7 @@ def new_seeing_encoder(reader: Qwen2_5_VLForConditionalGeneration) -> Qwen2_5_VL
 
 
 def new_processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
-    """What shows pictures to the text encoder: each shrunk to 128 x 128 pixels or as many."""
+    """Return what shows pictures to the text encoder: each shrunk to 128 x 128 pixels or as many."""
     pixels = {"patch_size": PATCH, "temporal_patch_size": 1, "merge_size": 2}
     size = {"shortest_edge": (2 * PATCH) ** 2, "longest_edge": VISION_PIXELS}
     return Qwen2VLProcessor(
@@ -192,7 +196,7 @@ def new_processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
 
 
 def new_edit_transformer(folder: Path) -> QwenImageTransformer2DModel:
-    """The transformer in `folder`, for edits as Qwen-Image-Edit-2511 has them.
+    """Return the transformer in `folder`, for edits as Qwen-Image-Edit-2511 has them.
 
     Its weights are of the same shapes, and without a condition picture it computes the same: one set serves both.
     """
@@ -248,7 +252,7 @@ def _identity(transformer: QwenImageTransformer2DModel) -> QwenImageTransformer2
 
 
 def new_scheduler() -> FlowMatchEulerDiscreteScheduler:
-    """The scheduler of Qwen-Image's model card."""
+    """Return the scheduler of Qwen-Image's model card."""
     return FlowMatchEulerDiscreteScheduler(
         base_image_seq_len=256,
         base_shift=0.5,
@@ -302,7 +306,7 @@ def clip_config(tokenizer: PreTrainedTokenizerFast) -> dict[str, Any]:
 
 
 def new_clip(config: dict[str, Any]) -> nn.Module:
-    """A CLIP model from `clip_config`, with open_clip's initialisation."""
+    """Return a CLIP model from `clip_config`, with open_clip's initialisation."""
     import open_clip
 
     model: nn.Module = open_clip.model.CLIP(**config["model_cfg"])
@@ -310,7 +314,7 @@ def new_clip(config: dict[str, Any]) -> nn.Module:
 
 
 def parameters(module: nn.Module) -> int:
-    """How many numbers a module holds."""
+    """Return how many numbers a module holds."""
     return sum(parameter.numel() for parameter in module.parameters())
 
 

@@ -35,13 +35,13 @@ class Lessons(Protocol):
         """Some pictures of one shape, floats -1 to 1 [B, C, H, W]: small crops, or whole pictures."""
 
     def losses(self, made: Tensor, meant: Tensor) -> dict[str, tuple[float, Tensor]]:
-        """How far decoded pictures are from what they were, by several measures, each with its weight."""
+        """Return how far decoded pictures are from what they were, by several measures, each with its weight."""
 
     def samples(self) -> Tensor:
         """Pictures for the latents' mean and deviation, uint8 [N, H, W, C]."""
 
     def figures(self, vae: AutoencoderKLQwenImage) -> str:
-        """What is said of a trained VAE, in a line."""
+        """Return what is said of a trained VAE, in a line."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class PictureLessons:
         return signed(source.pictures[chosen][:, rows, columns])
 
     def losses(self, made: Tensor, meant: Tensor) -> dict[str, tuple[float, Tensor]]:
-        """Of pixels, of edges, and of looks."""
+        """Return the losses of pixels, of edges, and of looks."""
         return {
             "l1": (1.0, (made - meant).abs().mean()),
             "mse": (2.0, (made - meant).square().mean()),
@@ -74,7 +74,7 @@ class PictureLessons:
         return self.drawings[0].pictures[:8192]
 
     def figures(self, vae: AutoencoderKLQwenImage) -> str:
-        """The signal-to-noise ratio of 256 drawings."""
+        """Return the signal-to-noise ratio of 256 drawings."""
         return f"on 256 drawings: {fidelity(vae, self.drawings[0].pictures[-256:]):.1f} dB"
 
 
@@ -121,7 +121,9 @@ def train_vae(
 
 
 def cut(count: int, height: int, width: int, cropped: bool, device: torch.device) -> tuple[Tensor, slice, slice]:
-    """A batch out of `count` pictures of one shape: which ones, and the rows and columns of them, a crop or all."""
+    """Return a batch out of `count` pictures of one shape: which ones, and the rows and columns of them, a
+    crop or all.
+    """
     tall, wide = (CROP, CROP) if cropped else (height, width)
     rows = max(1, BATCH_PIXELS // (tall * wide)) if device.type == "cuda" else 2
     top, left = random.randrange(0, height - tall + 1), random.randrange(0, width - wide + 1)
@@ -129,7 +131,9 @@ def cut(count: int, height: int, width: int, cropped: bool, device: torch.device
 
 
 def edge_loss(made: Tensor, meant: Tensor) -> Tensor:
-    """The mean absolute difference of neighbouring pixels' differences, at three scales: [B, C, H, W] to a number."""
+    """Return the mean absolute difference of neighbouring pixels' differences, at three scales: [B, C, H, W] to a
+    number.
+    """
     losses = []
     for _ in range(3):
         for axis in (2, 3):
@@ -139,7 +143,9 @@ def edge_loss(made: Tensor, meant: Tensor) -> Tensor:
 
 
 def look_loss(judge: Judge, made: Tensor, meant: Tensor) -> Tensor:
-    """How differently the judge's layers see two batches (after LPIPS, arXiv 1801.03924): [B, 3, H, W] to a number."""
+    """Return how differently the judge's layers see two batches (after LPIPS, arXiv 1801.03924): [B, 3, H, W] to a
+    number.
+    """
     losses = []
     with torch.no_grad():
         targets = list(_seen(judge, meant))

@@ -38,7 +38,7 @@ class Texts:
 
 
 def true_of(meanings: Tensor, facts: Tensor) -> Tensor:
-    """Whether texts are true of pictures, or implied by other texts.
+    """Say whether texts are true of pictures, or implied by other texts.
 
     Args:
         meanings: what the texts say, [T, attributes].
@@ -160,7 +160,9 @@ def shaken(pictures: Tensor) -> Tensor:
 
 
 def caption_texts(drawings: list[Drawings], tokenizer: PreTrainedTokenizerFast, device: torch.device) -> Texts:
-    """The captions of all drawings but held-out pairs, picture after picture, some of them dressed with filler."""
+    """Return the captions of all drawings but held-out pairs, picture after picture, some of them dressed
+    with filler.
+    """
     random = Random("captions")
     texts, meanings = [], []
     for each in drawings:

@@ -206,7 +206,7 @@ def _cosines_and_sines(rotation: Tensor) -> Rotation:
 
 @torch.no_grad()
 def difference(denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pictures: int = 1) -> float:
-    """The largest difference between the forward passes here and the library's, in fp32, on random weights.
+    """Return the largest difference between the forward passes here and the library's, in fp32, on random weights.
 
     Args:
         denoiser: the transformer, whose weights may be anything, and the text encoder.
@@ -248,7 +248,7 @@ def flow_loss(
     block: Block,
     source: Tensor | None = None,
 ) -> Tensor:
-    """The mean square error of the velocity at random shares of noise.
+    """Return the mean square error of the velocity at random shares of noise.
 
     Args:
         transformer: the model.
@@ -341,11 +341,11 @@ class Course:
         self.stage.say(f"compiled for {len(lengths)} lengths in {time.monotonic() - began:.0f} s")
 
     def rows(self, tokens: int, length: int) -> int:
-        """How many rows of so many picture and text tokens make up a batch."""
+        """Return how many rows of so many picture and text tokens make up a batch."""
         return BATCH_TOKENS // (tokens + length) // 16 * 16 if self.cuda else 4
 
     def block(self, tokens: int, length: int) -> Block:
-        """The blocks' forward pass for so many picture and text tokens."""
+        """Return the blocks' forward pass for so many picture and text tokens."""
         return self._compiled if (tokens, length) in self._lengths else block_forward
 
     def run(

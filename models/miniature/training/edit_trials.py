@@ -44,7 +44,7 @@ def edit_trials(count: int, language: Language, seed: int, *, width: int = 256, 
 
 
 def pixels_of(trials: list[EditTrial], device: torch.device) -> tuple[Tensor, Tensor]:
-    """The sources and the targets of trials of one shape, both uint8 [N, H, W, 3]."""
+    """Return the sources and the targets of trials of one shape, both uint8 [N, H, W, 3]."""
     return (
         torch.from_numpy(np.stack([trial.source.picture for trial in trials])).to(device),
         torch.from_numpy(np.stack([trial.target.picture for trial in trials])).to(device),

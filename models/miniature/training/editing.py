@@ -74,7 +74,7 @@ class Conditioner:
 
     @torch.no_grad()
     def seen(self, pictures: Tensor) -> Tensor:
-        """What the vision tower makes of uint8 pictures [N, H, W, 3]: [N, tokens, width]."""
+        """Return what the vision tower makes of uint8 pictures [N, H, W, 3]: [N, tokens, width]."""
         visual, size = self.text_encoder.model.visual, seen_size(pictures.shape[2], pictures.shape[1])
         return torch.cat([see(visual, patches_of(chunk), size) for chunk in torch.split(pictures, 1024)])
 

@@ -60,7 +60,7 @@ def export_pipeline(
 def layered_pipeline_of(
     vae: AutoencoderKLQwenImage, denoiser: Denoiser, tokenizer: Qwen2Tokenizer
 ) -> QwenImageLayeredPipeline:
-    """As `pipeline_of`, for layers; the text encoder sees no pictures, so there is no processor that shows it any."""
+    """Return a pipeline as `pipeline_of` does, for layers, with a text encoder that sees no pictures."""
     return QwenImageLayeredPipeline(
         scheduler=new_scheduler(),
         vae=vae,
@@ -110,7 +110,7 @@ def unlink_shared(weights: Path) -> None:
 def edit_pipeline_of(
     vae: AutoencoderKLQwenImage, denoiser: Denoiser, tokenizer: Qwen2Tokenizer
 ) -> QwenImageEditPlusPipeline:
-    """As `pipeline_of`, for edits; the processor shows pictures to the text encoder."""
+    """Return a pipeline as `pipeline_of` does, for edits; the processor shows pictures to the text encoder."""
     pipeline = QwenImageEditPlusPipeline(
         scheduler=new_scheduler(),
         vae=vae,

@@ -44,7 +44,7 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def verdict(self, pictures: Tensor) -> Tensor:
-        """What uint8 pictures [N, H, W, 3] show: int64 [N, attributes of JUDGED]."""
+        """Return what uint8 pictures [N, H, W, 3] show: int64 [N, attributes of JUDGED]."""
         rows = []
         for chunk in torch.split(pictures, 256):
             logits = self(signed(squashed(chunk)))

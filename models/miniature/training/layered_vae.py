@@ -31,7 +31,7 @@ class LayerLessons:
         return signed(every[torch.arange(len(chosen), device=device), which])
 
     def losses(self, made: Tensor, meant: Tensor) -> dict[str, tuple[float, Tensor]]:
-        """Of alpha, of colours as far as they are seen, and of the layers laid over a colour.
+        """Return the losses of alpha, of colours as far as they are seen, and of the layers laid over a colour.
 
         Values beyond the ends count as at the ends, where decoding clamps them: so clear pixels become quite clear.
         """
@@ -51,11 +51,11 @@ class LayerLessons:
         }
 
     def samples(self) -> Tensor:
-        """All frames of up to 1024 drawings of the commonest shape."""
+        """Return all frames of up to 1024 drawings of the commonest shape."""
         return frames(self.layers[0].layers[:1024]).flatten(0, 1)
 
     def figures(self, vae: AutoencoderKLQwenImage) -> str:
-        """How well pictures and layers come through the VAE, of drawings that it never saw."""
+        """Return how well pictures and layers come through the VAE, of drawings that it never saw."""
         noise, wrong = [], []
         for meant in frames(self.held_back):
             made = passed(vae, meant)

@@ -115,7 +115,7 @@ def _overlap(made: NDArray[np.generic], meant: NDArray[np.generic]) -> NDArray[n
 def decomposer_of(
     vae: AutoencoderKLQwenImage, denoiser: Denoiser, tokenizer: Qwen2Tokenizer, batch: int | None = None
 ) -> Decomposer:
-    """The bulk engine around parts in training, the VAE reduced to single frames; nothing is copied."""
+    """Return the bulk engine around parts in training, the VAE reduced to single frames; nothing is copied."""
     stock = layered_pipeline_of(vae, denoiser, tokenizer)
     return Decomposer(
         Components(

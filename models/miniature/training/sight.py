@@ -38,7 +38,7 @@ class Shown:
 
 
 def seen_size(width: int, height: int) -> tuple[int, int]:
-    """The width and height at which the text encoder sees a picture.
+    """Return the width and height at which the text encoder sees a picture.
 
     `QwenImageEditPlusPipeline` resizes it to 384² of area, and the checkpoint's processor shrinks that.
     """
@@ -100,7 +100,7 @@ def _turned(x: Tensor, angles: Tensor) -> Tensor:
 
 
 def encode_seen(text_encoder: Qwen2_5_VLForConditionalGeneration, opening: Tensor, seen: Tensor, ids: Tensor) -> Tensor:
-    """The states of what follows the template's opening: a picture's tokens and a text's.
+    """Return the states of what follows the template's opening: a picture's tokens and a text's.
 
     Positions count on through a picture, as they do in diffusers 0.42.1 with transformers 5.24, whose pipeline doesn't
     say which tokens are a picture's.
@@ -123,7 +123,7 @@ def encode_seen(text_encoder: Qwen2_5_VLForConditionalGeneration, opening: Tenso
 
 @torch.no_grad()
 def sight_difference(text_encoder: Qwen2_5_VLForConditionalGeneration, tokenizer: Qwen2Tokenizer) -> float:
-    """The largest difference between the forward pass here and the library's, in fp32."""
+    """Return the largest difference between the forward pass here and the library's, in fp32."""
     device = text_encoder.device
     pictures = torch.randint(0, 256, (2, 224, 288, 3), dtype=torch.uint8, device=device)
     patches, size = patches_of(pictures), seen_size(288, 224)

@@ -71,7 +71,9 @@ class Stage:
         self.say(f"{'done' if self.done else 'stopped'} after {self.spent:.0f} s, {self.count} iterations")
 
     def rate(self, peak: float, warm: int = 100, floor: float = 0.01) -> float:
-        """The learning rate now: a linear start over `warm` iterations, then a cosine down to `floor` of `peak`."""
+        """Return the learning rate now: a linear start over `warm` iterations, then a cosine down to `floor`
+        of `peak`.
+        """
         cosine = 0.5 * (1 + math.cos(math.pi * self.progress))
         return peak * min(1.0, (self.count + 1) / warm) * (floor + (1 - floor) * cosine)
 

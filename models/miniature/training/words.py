@@ -49,7 +49,7 @@ def encode_text(text_encoder: Qwen2_5_VLForConditionalGeneration, ids: Tensor) -
 
 
 def closing_states(hidden: Tensor, lengths: Tensor, closing: int) -> Tensor:
-    """The states of the template's closing tokens: hidden [B, L, width], lengths [B], to [B, closing, width]."""
+    """Return the states of the template's closing tokens: hidden [B, L, width], lengths [B], to [B, closing, width]."""
     at = lengths[:, None] - closing + torch.arange(closing, device=hidden.device)
     return hidden.gather(1, at[:, :, None].expand(-1, -1, hidden.shape[2]))
 
@@ -104,7 +104,7 @@ def train_words(
 
 
 def targets(meanings: Tensor) -> Tensor:
-    """What the heads should say for meanings [B, attributes]: the last value where nothing is said."""
+    """Return what the heads should say for meanings [B, attributes]: the last value where nothing is said."""
     last = torch.tensor(SIZES, device=meanings.device) - 1
     return torch.where(meanings == UNSAID, last, meanings.long())
 
@@ -117,7 +117,9 @@ def understanding(
     language: Language,
     device: torch.device,
 ) -> tuple[float, float]:
-    """The share of 512 prompts, in word orders kept from training, whose kind and whose colour are understood."""
+    """Return the share of 512 prompts, in word orders kept from training, whose kind and whose colour are
+    understood.
+    """
     random = Random("words")
     scenes = [random_scene(random, held_out=None) for _ in range(512)]
     texts = [caption(scene, random, language=language, split="test") for scene in scenes]
@@ -133,7 +135,9 @@ def understanding(
 
 
 def token_rows(tokenizer: Qwen2Tokenizer, texts: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
-    """What follows the template's opening: ids int16 [N, LONGEST], cut and padded, and whole lengths int64 [N]."""
+    """Return what follows the template's opening: ids int16 [N, LONGEST], cut and padded, and whole lengths
+    int64 [N].
+    """
     closing = tokenizer(CLOSING).input_ids
     ids = np.full((len(texts), LONGEST), tokenizer.pad_token_id, np.int16)
     lengths = np.empty(len(texts), np.int64)

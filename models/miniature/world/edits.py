@@ -63,7 +63,7 @@ def random_states(random: Random, width: int, height: int) -> list[Scene]:
 
 
 def edits_among(states: list[Scene], random: Random) -> list[tuple[int, int]]:
-    """What can be asked for between `random_states`: pairs of indices, source and target. No target has a fault.
+    """Return what can be asked for between `random_states`: pairs of indices, source and target. No target has a fault.
 
     Each edit of one attribute, and `DOUBLES` of those between two states that each changed something.
     """

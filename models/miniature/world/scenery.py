@@ -113,7 +113,7 @@ def shadow(alpha: NDArray[np.uint8], left: int, top: int, width: int, height: in
 
 
 def border_colour(colour: str) -> str:
-    """The colour of the frame that the fault "border" lays around a product of `colour`: never its own."""
+    """Return the colour of the frame that the fault "border" lays around a product of `colour`: never its own."""
     return "blue" if colour in ("red", "orange", "pink") else "red"
 
 

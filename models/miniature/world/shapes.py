@@ -56,7 +56,7 @@ def polygon(points: Sequence[Point], paint: Paint = 0.0) -> DrawnShape:
 
 
 def symmetric(right: Sequence[Point], paint: Paint = 0.0) -> DrawnShape:
-    """A polygon from its right half, listed top to bottom."""
+    """Return a polygon from its right half, listed top to bottom."""
     return DrawnShape((*right, *((-x, y) for x, y in reversed(right))), paint)
 
 
@@ -72,12 +72,12 @@ def ellipse(x: float, y: float, rx: float, ry: float, paint: Paint = 0.0) -> Dra
 
 
 def segment(x: float, y: float, rx: float, ry: float, start: float, stop: float, paint: Paint = 0.0) -> DrawnShape:
-    """The part of an ellipse between two angles, closed by a chord."""
+    """Return the part of an ellipse between two angles, closed by a chord."""
     return DrawnShape(tuple(arc(x, y, rx, ry, start, stop)), paint)
 
 
 def box(left: float, top: float, right: float, bottom: float, radius: float = 0.04, paint: Paint = 0.0) -> DrawnShape:
-    """A rectangle with rounded corners."""
+    """Return a rectangle with rounded corners."""
     corners = (
         (right - radius, top + radius, -90),
         (right - radius, bottom - radius, 0),
@@ -103,7 +103,7 @@ def smooth(points: Sequence[Point], *, closed: bool = True, steps: int = 6) -> l
 
 
 def line(points: Sequence[Point], width: float, paint: Paint = 0.0) -> DrawnShape:
-    """An open line of a constant width, as the polygon around it."""
+    """Return an open line of a constant width, as the polygon around it."""
     path = np.asarray(points, np.float64)
     steps = np.diff(path, axis=0)
     steps /= np.maximum(np.linalg.norm(steps, axis=1, keepdims=True), 1e-9)

@@ -126,7 +126,7 @@ UNALTERED = Alteration()
 
 
 def held_out(kind: str, colour: str) -> bool:
-    """Whether training never sees this pair: one colour of every kind, two of every fifth, 10 % in all."""
+    """Say whether training never sees this pair: one colour of every kind, two of every fifth, 10 % in all."""
     row = KINDS.index(kind)
     diagonal = (5 * row + COLOURS.index(colour)) % len(COLOURS)
     return diagonal == 3 or (row % 5 == 0 and diagonal == 9)
