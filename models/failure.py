@@ -14,6 +14,14 @@ Read = TypeVar("Read")
 
 logger = logging.getLogger(__name__)
 
+SHORT_OF_MEMORY = ("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "can't allocate memory")
+"""What the driver, cuBLAS, which asks the driver for memory by itself, and torch's allocator on the CPU say then.
+
+torch (2.15) raises a RuntimeError of each, which has no type, code or field that would tell it from others.
+"""
+OF_THE_DEVICE = "CUDA error"
+"""How what cuBLAS and other libraries say of a lost GPU begins, in the same way."""
+
 Cause = Literal["out_of_memory", "internal"]
 Reason = Literal["prompt_too_long", "not_finite", "out_of_memory", "internal"]
 
@@ -34,14 +42,9 @@ def blame(error: Exception) -> Cause:
         DeviceLost: if it means that every later call will fail, too (an illegal access, a failed assertion).
     """
     text = str(error)
-    if (
-        isinstance(error, torch.OutOfMemoryError)
-        or "CUDA error: out of memory" in text
-        or "CUBLAS_STATUS_ALLOC_FAILED" in text  # cuBLAS asks the driver for memory by itself
-        or "can't allocate memory" in text  # torch's allocator on the CPU raises a plain RuntimeError
-    ):
+    if isinstance(error, torch.OutOfMemoryError) or any(sentence in text for sentence in SHORT_OF_MEMORY):
         return "out_of_memory"
-    if isinstance(error, torch.AcceleratorError) or "CUDA error" in text:
+    if isinstance(error, torch.AcceleratorError) or OF_THE_DEVICE in text:
         raise DeviceLost(f"The GPU failed and this process can't go on with it: {first_line(error)}") from error
     return "internal"
 
