@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.catalogue.catalogue import check_carried, outcomes_in, read_catalogue
+from tasks.catalogue.catalogue import check_carried, outcomes_in, read_catalogue, with_rows
+from tasks.catalogue.catalogue_edit import CatalogueEdit
 from tasks.errors import RequestError
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.manifest import Manifest, open_manifest
@@ -122,6 +123,35 @@ def test_a_row_of_the_catalogue_is_the_outcome_that_was_committed_with_its_versi
     (row,) = outcomes_in(commit(store, plan(id=["a"]), [ended], planned_from=7))
     row |= {name: dict(row[name]) for name in ("scores", "asks")}
     assert Outcome(**row) == replace(ended, planned_from=7, changed_in=read_catalogue(store).state.version)
+
+
+def test_an_edit_that_somebody_outran_is_given_the_catalogue_again(store: Store) -> None:
+    commit(store, plan(id=["a"]), [done(store, "a")])
+    seen = []
+    with CatalogueEdit(store, "a test") as edit:
+        for before in edit.tries():
+            seen.append(before.table["id"].to_pylist())
+            if len(seen) == 1:
+                commit(store, plan(id=["b"]), [done(store, "b")])
+            rejected = {0: {**outcomes_in(before.table)[0], "status": Status.REJECTED, "changed_in": None}}
+            edit.commit(before, with_rows(before.table, rejected))
+    assert seen == [["a"], ["a", "b"]]
+    assert read_catalogue(store).table["status"].to_pylist() == ["rejected", "done"]
+    assert read_catalogue(store).state == edit.after.state
+
+
+def test_an_edit_in_which_something_goes_wrong_stands_in_the_catalogue_no_more(store: Store) -> None:
+    commit(store, plan(id=["a"]), [done(store, "a")])
+
+    def goes_wrong() -> None:
+        with CatalogueEdit(store, "a test") as edit:
+            edit.come_in()
+            assert [*read_catalogue(store).state.editors] == [edit.name]
+            raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        goes_wrong()
+    assert read_catalogue(store).state.editors == {}
 
 
 def test_a_row_keeps_the_version_that_it_was_changed_in(store: Store) -> None:
