@@ -18,3 +18,8 @@ class loaded_once(cached_property[Loaded]):  # noqa: N801 - read as the decorato
         """The model, loaded by whoever asks first; once it is there, nothing is waited for."""
         with one_at_a_time:
             return super().__get__(instance, owner)
+
+
+def loaded(instance: object, name: str) -> Any:
+    """Return the model in a `loaded_once` of this name; None as long as nobody has asked for it."""
+    return instance.__dict__.get(name)

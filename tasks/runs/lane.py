@@ -17,7 +17,7 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 
 from models.files.temporary_folder import temporary_folder
-from models.loading.loaded_once import loaded_once
+from models.loading.loaded_once import loaded, loaded_once
 from models.lost_device import DeviceLost
 from tasks.judging.judges import Judges
 from tasks.kinds.registry import kind_named
@@ -149,12 +149,14 @@ class LaneWorker:
 
     def _prompt_reader(self, needs_model: bool) -> PromptEncoder:
         """Return what reads prompts: the model's own, if it is or will be loaded; else the text encoder alone."""
-        return self.engine.components if needs_model or "engine" in self.__dict__ else self.reader
+        return self.engine.components if needs_model or loaded(self, "engine") else self.reader
 
     def _give_up_reader(self) -> None:
         """Make room for the model, which has a text encoder of its own."""
-        if self.__dict__.pop("reader", None) is not None:
+        if loaded(self, "reader") is not None:
             import torch
+
+            del self.reader
 
             gc.collect()
             torch.cuda.empty_cache()
@@ -162,7 +164,8 @@ class LaneWorker:
     @property
     def usage(self) -> Usage | None:
         """What the model was predicted to take and took; None if nothing was made."""
-        return self.engine.usage if "engine" in self.__dict__ else None
+        engine: LaneEngine | None = loaded(self, "engine")
+        return engine.usage if engine else None
 
     def work(self, shards: ShardSource) -> int:
         """Render shard after shard; the next one is screened meanwhile, and the last one classified and kept."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
 from dataclasses import replace
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -14,20 +13,18 @@ import numpy as np
 from models.requests import LayersRequest, Shape
 from safety.marks.credentials import CredentialsError
 from safety.marks.marks import judge_marks
+from safety.marks.provenance import DigitalSourceType
 from safety.pictures.layers import WHITE, judge_layers, over
 from safety.pictures.picture_file import examine
 from safety.verdict import Verdict, allow, strictest
-from tasks.judging.judges import Judges
 from tasks.kinds.decompose.layer_spec import LayerSpec
-from tasks.lane.original_reader import OriginalReader
-from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.lane_resources import LaneResources
 from tasks.lane.probing import ProbeAdmission
 from tasks.lane.screen import decisions_on, judge_prompts, note_decision
 from tasks.lane.stages import Classified, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
-from tasks.ledger.decision import Decisions
 from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome, Status
-from tasks.results.layer_shelf import LayeredPicture, LayerShelf
+from tasks.results.layer_shelf import LayeredPicture
 from tasks.results.master import Master
 from tasks.results.retouching import FIXES
 
@@ -44,21 +41,13 @@ class LayerStages(Stages):
 
     conditions, compares = False, False  # a source lies beside its layers in their master
 
-    def __init__(
-        self,
-        *,
-        decomposer: Callable[[], Decomposer],
-        judges: Judges,
-        result_spec: LayerSpec,
-        shelf: LayerShelf,
-        reader: OriginalReader,
-        decisions: Decisions,
-        pool: Executor,
-        recorder: OutcomeRecorder,
-    ) -> None:
-        """`decomposer` gives the model, loaded when it is first asked for; `pool` is for the store and for reading."""
-        self.decomposer, self.result_spec, self.judges, self.shelf = decomposer, result_spec, judges, shelf
-        self.reader, self.decisions, self.pool, self.recorder = reader, decisions, pool, recorder
+    def __init__(self, resources: LaneResources, result_spec: LayerSpec, source_type: DigitalSourceType) -> None:
+        """`source_type` says how the layers come about."""
+        self.decomposer: Callable[[], Decomposer] = resources.engine
+        self.judges, self.decisions = resources.judges, resources.decisions
+        self.pool, self.recorder, self.result_spec = resources.pool, resources.recorder, result_spec
+        self.shelf = result_spec.shelf(resources.store, source_type, from_before=resources.spec.from_before)
+        self.reader = resources.original_reader(result_spec.intake, keeps_alpha=True)
         self._captions: dict[Seen, str] = {}  # written by this lane
 
     def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:

@@ -28,13 +28,4 @@ def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> Lay
     """Open what the stages of a lane do with source pictures."""
     result_spec = resources.spec.result_spec
     assert isinstance(result_spec, LayerSpec)
-    return LayerStages(
-        decomposer=resources.engine,
-        result_spec=result_spec,
-        shelf=result_spec.shelf(resources.store, source_type, from_before=resources.spec.from_before),
-        reader=resources.original_reader(result_spec.intake, keeps_alpha=True),
-        judges=resources.judges,
-        decisions=resources.decisions,
-        pool=resources.pool,
-        recorder=resources.recorder,
-    )
+    return LayerStages(resources, result_spec, source_type)

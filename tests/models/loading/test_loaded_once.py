@@ -9,7 +9,7 @@ from models.checkpoints.checkpoint import Checkpoint
 from models.checkpoints.identity import CLIP_FOLDER
 from models.clip.clip import Clip
 from models.loading.component import loading
-from models.loading.loaded_once import loaded_once
+from models.loading.loaded_once import loaded, loaded_once
 
 
 def test_a_clip_is_loaded_whole_while_another_thread_loads_a_model() -> None:
@@ -31,7 +31,9 @@ def test_threads_that_ask_at_once_get_one_model() -> None:
             return loads[-1]
 
     holder = Holder()
+    assert loaded(holder, "model") is None
     with ThreadPoolExecutor(8) as threads:
         models = list(threads.map(lambda _: holder.model, range(8)))
 
     assert models == loads * 8
+    assert loaded(holder, "model") is loads[0]
