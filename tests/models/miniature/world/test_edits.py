@@ -1,6 +1,7 @@
 """Edits of the drawn world: one product seen twice, what can be asked of it, and results that are wrong."""
 
 import math
+import re
 from collections.abc import Iterator
 from random import Random
 
@@ -9,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.miniature.datasets.edit_pairs import LANGUAGES, PART, STATES, draw_all_pairs, load_pairs
-from models.miniature.language.instructions import NAMES, TEMPLATES, instruction
+from models.miniature.language.instructions import NAMES, instruction, with_chatter
+from models.miniature.language.wordings import TEMPLATES
 from models.miniature.training.edit_trials import edit_trials
 from models.miniature.world.edits import (
     ASKABLE,
@@ -126,6 +128,15 @@ def test_no_wording_of_the_trials_is_one_of_training() -> None:
         for splits in languages.values():
             assert not set(splits["train"]) & set(splits["test"])
             assert len(splits["train"]) >= 7
+
+
+def test_words_that_say_nothing_come_between_what_a_template_names() -> None:
+    random = Random(8)
+    for language in LANGUAGES:
+        for template in TEMPLATES["colour"][language]["train"]:
+            chatty = with_chatter(template, random, language)
+            assert chatty != template
+            assert re.findall(r"{\w+}", chatty) == re.findall(r"{\w+}", template)
 
 
 @pytest.mark.parametrize("wrong", WRONGS)
