@@ -17,7 +17,7 @@ from tasks.job import Job
 from tasks.kinds.registry import kind_of
 from tasks.outcome import Outcome, Retry, Status
 from tasks.processes.stopping import stopping_at_once
-from tasks.progress import listener, started
+from tasks.progress import listener, remarked, started
 from tasks.reports.summary import Summary
 from tasks.runs.prepare import Estimate
 
@@ -78,7 +78,7 @@ def run_in_terminal(
             return finish(prepared, started_at=started_at)  # nobody could watch it
         bar.update(shown, description="starting")
 
-        told, begun = listener.set(listen), started.set(start)
+        told, begun, remarks = listener.set(listen), started.set(start), remarked.set(partial(say, console))
         try:
             with handing_over(Beginning(request, prepared, started_at)):
                 import_prefect()
@@ -88,6 +88,7 @@ def run_in_terminal(
                 say(console, "Prefect's server is away, and doesn't know that the run has ended.")
             listener.reset(told)
             started.reset(begun)
+            remarked.reset(remarks)
 
 
 def _run_flow(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool) -> Summary:
