@@ -189,11 +189,21 @@ def _duration(estimate: Estimate) -> str:
     if expected is None:
         return "How long that takes isn't known: no run of this store has drawn with this model on such a device yet."
     hours = [seconds / 3600 for seconds in (expected.seconds, expected.low, expected.high)]
-    said = "At most {:.2f} hours ({:.2f} to {:.2f}) of rendering".format(*hours)
+    said = "At most {:.2f} hours ({:.2f} to {:.2f}) of rendering".format(*hours) + _shared(hours, estimate.lanes)
     if price is not None:
         said += ", which cost {:.2f} ({:.2f} to {:.2f})".format(*(price * each for each in hours))
     each = expected.seconds / expected.rows
     return f"{said}, at {each:.2f} s a picture as in earlier runs on {expected.device}."
+
+
+def _shared(hours: Sequence[float], lanes: int | None) -> str:
+    """Say how long several lanes take for hours of one; what each takes to start and to load the model isn't known."""
+    if lanes == 1:
+        return ""
+    if lanes is None:
+        return " by one lane, which as many share as the cluster has places for, from when each has loaded the model"
+    each = "{:.2f} hours ({:.2f} to {:.2f})".format(*(one / lanes for one in hours))
+    return f" by one lane, {each} by {lanes} from when each has loaded the model"
 
 
 def _title(summary: Summary) -> str:

@@ -58,8 +58,8 @@ class LaneHistory:
     """What became of a lane."""
 
     lane: int
-    machine: str  # and where, in its last life
-    device: str
+    machine: str  # where it was in its last life
+    place: str  # on that machine: "GPU 2", or "CPU"
     rows: int  # that ended in it
     restarts: int
 

@@ -28,6 +28,13 @@ def lanes_here(hardware: HardwareSection) -> int:
     return 1 if hardware.device != "auto" else max(1, gpus_here())
 
 
+def wanted_lanes(hardware: HardwareSection) -> int | None:
+    """Return how many lanes a job wants, wherever they run; None where that is left to a cluster."""
+    if hardware.ray is None:
+        return lanes_here(hardware)
+    return None if hardware.lanes == "auto" else int(hardware.lanes)
+
+
 def gpus_here() -> int:
     """Return how many GPUs torch finds on this machine."""
     if surely_no_gpu():
