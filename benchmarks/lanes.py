@@ -1,14 +1,15 @@
 """Several lanes against one, on the product's own road: how near N lanes come to N times the pictures of one.
 
     python -m benchmarks.lanes --lanes 2 --out out/lanes.json      # full size, random weights, float8, that many GPUs
-    python -m benchmarks.lanes --lanes 2 --kill-one --fail-one     # and with a lane killed, and with a GPU left out
     python -m benchmarks.lanes --lanes 2 --folder FOLDER           # of a checkpoint that is there, or is written there
+    python -m benchmarks.lanes --lanes 2 --beside out/lanes.json --kill-one --fail-one   # a lane killed, a GPU left out
     python -m benchmarks.lanes --tiny                              # the miniature on two cores: does this script work?
 
 Each number of lanes is a command of its own, `packshot generate --lanes`, into a store of its own: the flow, Ray, the
 stages and the store are as a person has them. Each lane has as many rows, of two sizes, so that shards are uneven. What
 counts is the time in which all lanes drew: from when the last one began until the first one had nothing left, each row
-of it worth the seconds that rows of its size took one lane. What it takes to start stands beside that.
+of it worth the seconds that rows of its size took one lane. What it takes to start stands beside that. Where a lane is
+killed or left out, it is the time from the first row to the last.
 
 All of it takes no longer than `--minutes`: a command that would is stopped, as a person stops one, and what its lanes
 had drawn until then counts. The figures so far are in `--out` after each command.
@@ -31,6 +32,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import mean
+from typing import Any
 
 import psutil
 import pyarrow as pa
@@ -43,10 +45,11 @@ PROMPT = "A red enamel mug with a white rim, studio photo on plain white"
 ROOT = Path(__file__).parents[1]
 COMMANDS = {"packshot": ("-c", "from flows.command import main; main()"), "failing": ("-m", "benchmarks.failing_lane")}
 # Random weights may leave the numbers that a precision has: a row that fails takes no less time. 130: stopped.
-ENDED_WELL = (0, 1, 130)
+ENDED_WELL = (0, 1, 130, -signal.SIGKILL)
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_WORDS = 10.0
 SECONDS_TO_STOP = 60.0
+CLUE = 3000  # characters
 LANE = "ray::RayLane"  # how Ray names a lane's process
 BEGAN = time.monotonic()
 
@@ -73,7 +76,7 @@ class Result:
     lanes: int
     rows: int  # that were drawn
     start_seconds: float  # from the command's start until the first lane drew
-    all_drew_seconds: float  # in which all lanes drew
+    all_drew_seconds: float  # in which all lanes drew, or from the first row to the last
     whole_seconds: float
     pictures_a_second: float  # while all drew
     work: float  # seconds of one lane that were drawn a second, while all drew
@@ -196,13 +199,26 @@ class Command:
             if time.monotonic() > until:
                 say("  it takes too long, and is stopped")
                 self.process.send_signal(signal.SIGTERM)
-                self.process.wait(SECONDS_TO_STOP)
+                try:
+                    self.process.wait(SECONDS_TO_STOP)
+                except subprocess.TimeoutExpired:
+                    say(f"  it hasn't ended after {SECONDS_TO_STOP:g} s, and is killed")
+                    self.process.kill()
         self.whole = time.time() - self.began
 
     def words(self) -> str:
         """What it said."""
         self.said.seek(0)
         return self.said.read()
+
+    def clues(self) -> str:
+        """Give what there is of a command that went wrong: its words, its traceback, and what Ray's processes wrote."""
+        words = self.words()
+        logs = Path(tempfile.gettempdir(), "ray", "session_latest", "logs")
+        files = [Path(name.rstrip(".;,")) for name in words.split() if name.startswith("/")]
+        files += [*sorted(logs.glob("worker-*.err")), logs / "raylet.err", logs / "gcs_server.err"]
+        parts = [f"{file}:\n{file.read_text(errors='replace')[-CLUE:]}" for file in files if file.is_file()]
+        return "\n\n".join([f"The command said: {words[-CLUE:]}", *parts])
 
     def kill_one(self) -> None:
         """Kill one of its lanes."""
@@ -216,13 +232,16 @@ class Command:
     def _children(self) -> list[psutil.Process]:
         return psutil.Process(self.process.pid).children(recursive=True)
 
-    def result(self, alone: dict[int, float], base: float | None, samples: list[tuple[float, list[float]]]) -> Result:
+    def result(self, alone: dict[int, float], base: float, samples: list[tuple[float, list[float]]]) -> Result:
         """Return what it did, beside one lane: `alone` has its seconds of a row by width, `base` its work."""
         batches = batches_in(self.store)
-        window = all_drawing(batches, self.lanes)
+        if self.what == "plain":
+            window = all_drawing(batches, self.lanes)
+        else:
+            window = batches[0].began, max(batch.ended for batch in batches)
         seconds = window[1] - window[0]
         if seconds <= 0:
-            raise SystemExit(f"The {self.lanes} lanes never drew at once. The command said: {self.words()[-2000:]}")
+            raise SystemExit(f"The {self.lanes} lanes never drew at once. {self.clues()}")
         pictures = sum(batch.share(window) * len(batch.widths) for batch in batches)
         work = sum(batch.share(window) * sum(alone[width] for width in batch.widths) for batch in batches) / seconds
         inside = [shares for at, shares in samples if window[0] <= at <= window[1]]
@@ -250,12 +269,27 @@ def seconds_of_rows(batches: Sequence[Batch]) -> dict[int, float]:
     return {width: mean(seconds) for width, seconds in took.items()}
 
 
-def measure(arguments: argparse.Namespace, folder: Path, model: Sequence[str], until: float) -> Iterator[Result]:
+@dataclass
+class OfOneLane:
+    """What one lane took, which others stand beside."""
+
+    alone: dict[int, float] = field(default_factory=dict)  # seconds of a row by its width
+    base: float = 0.0  # seconds of drawing in a second
+
+    @staticmethod
+    def read(file: Path) -> OfOneLane:
+        """Read it from what an earlier command measured."""
+        document = json.loads(file.read_text())["of_one_lane"]
+        return OfOneLane({int(width): seconds for width, seconds in document["alone"].items()}, document["base"])
+
+
+def measure(
+    arguments: argparse.Namespace, folder: Path, model: Sequence[str], until: float, known: OfOneLane
+) -> Iterator[Result]:
     """Measure one command after another; each gets its share of the time that is left."""
     most = max(arguments.lanes)
-    asked = [(lanes, "plain") for lanes in sorted({1, *arguments.lanes})]
+    asked = [] if known.base else [(lanes, "plain") for lanes in sorted({1, *arguments.lanes})]
     asked += [(most, "killed")] * arguments.kill_one + [(most, "failing")] * arguments.fail_one
-    alone, base = dict[int, float](), None
     for number, (lanes, what) in enumerate(asked):
         left = until - time.monotonic()
         say(f"{lanes} {'lane' if lanes == 1 else 'lanes'}, {what}, {left / (len(asked) - number):.0f} s at most")
@@ -264,10 +298,10 @@ def measure(arguments: argparse.Namespace, folder: Path, model: Sequence[str], u
             at_half = command.kill_one if what == "killed" else None
             command.follow(time.monotonic() + left / (len(asked) - number) - 20, at_half)
         if command.process.returncode not in ENDED_WELL:
-            raise SystemExit(f"The command ended with {command.process.returncode}: {command.words()[-2000:]}")
-        alone = alone or seconds_of_rows(batches_in(command.store))
-        result = command.result(alone, base, samples)
-        base = base or result.work
+            raise SystemExit(f"The command ended with {command.process.returncode}. {command.clues()}")
+        known.alone = known.alone or seconds_of_rows(batches_in(command.store))
+        result = command.result(known.alone, known.base, samples)
+        known.base = known.base or result.work
         yield result
 
 
@@ -306,6 +340,7 @@ def main() -> None:
     parser.add_argument("--guidance", type=float, default=1.0, help="true CFG scale; 1 is none")
     parser.add_argument("--precision", help="as packshot's (float8)")
     parser.add_argument("--minutes", type=float, default=9.0, help="that all of it may take")
+    parser.add_argument("--beside", type=Path, help="JSON of an earlier command, whose lanes needn't be measured again")
     parser.add_argument("--kill-one", action="store_true", help="once more with a lane killed in the middle")
     parser.add_argument("--fail-one", action="store_true", help="once more with a GPU that fails three times")
     parser.add_argument("--folder", type=Path, help="of the checkpoint (a temporary one)")
@@ -320,18 +355,23 @@ def main() -> None:
     say(f"Ray {ray.__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
     names = ("rows", "shard_rows", "size", "steps", "guidance", "precision")
     settings = {name: getattr(arguments, name) for name in names}
+    known = OfOneLane.read(arguments.beside) if arguments.beside else OfOneLane()
     results: list[Result] = []
+
+    def document() -> dict[str, Any]:
+        return {**settings, "of_one_lane": asdict(known), "results": list(map(asdict, results))}
+
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = ["--device", "cpu"] if arguments.tiny else checkpoint(arguments.folder or folder / "checkpoint")
-        for result in measure(arguments, folder, model, BEGAN + 60 * arguments.minutes):
+        for result in measure(arguments, folder, model, BEGAN + 60 * arguments.minutes, known):
             results.append(result)
             say(json.dumps(asdict(result)))
             if arguments.out:
                 arguments.out.parent.mkdir(parents=True, exist_ok=True)
-                arguments.out.write_text(json.dumps({**settings, "results": list(map(asdict, results))}, indent=2))
+                arguments.out.write_text(json.dumps(document(), indent=2))
     print(HEAD, *map(line, results), sep="\n")
-    tell(arguments.out, on_cpu=arguments.tiny, **settings, results=list(map(asdict, results)))
+    tell(arguments.out, on_cpu=arguments.tiny, **document())
 
 
 if __name__ == "__main__":
