@@ -30,7 +30,7 @@ def take_through_ray(prepared: Prepared, telling: PrefectNotifier) -> list[str]:
     """
     store, run, spec = prepared.store, prepared.run, prepared.spec
     with joined_cluster(spec.hardware) as cluster:
-        _tell_dashboard(telling, cluster)
+        tell_dashboard(telling, cluster)
         needs = needs_of(spec, PREFECT_API_URL.value())
         if cluster.address is not None:
             check_nodes(needs, on_gpus=cluster.on_gpus)
@@ -81,7 +81,7 @@ def check_nodes(needs: Needs, *, on_gpus: bool) -> None:
         raise RequestError(f"Lanes can't work on every node of the cluster. {'. '.join(lacking)}.")
 
 
-def _tell_dashboard(telling: PrefectNotifier, cluster: Cluster) -> None:
+def tell_dashboard(telling: PrefectNotifier, cluster: Cluster) -> None:
     """Leave the way to Ray's own page, where it has one."""
     if cluster.dashboard is None:
         return

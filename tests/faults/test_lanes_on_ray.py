@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,10 +20,12 @@ import pyarrow.parquet as pq
 import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import TaskRun
 
+from flows.orchestration.telling import PrefectNotifier
 from flows.run_steps import lane
+from tasks.errors import RequestError
 from tasks.job import GenerateJob
 from tasks.job_sections import HardwareSection
 from tasks.kinds.registry import registered
@@ -39,7 +42,12 @@ __all__ = ["prefect_api"]  # fixture
 
 pytest.importorskip("ray", reason="Ray isn't installed: pip install 'packshot[ray]'")
 
+from ray._raylet import GcsClient
+
 import tests.kinds.tint_lane as tinting
+from flows.lanes.node_check import Needs, code_digest
+from flows.lanes.ray_cluster import Cluster, joined_cluster
+from flows.lanes.ray_run import check_nodes, tell_dashboard, waiting
 from tests.faults import simulated_lane as simulated
 
 pytestmark = pytest.mark.together
@@ -53,12 +61,12 @@ OBJECTS = 80 << 20  # bytes, the least that Ray keeps for what travels
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Any]:
     """A cluster of one node, which others may join."""
-    from ray.cluster_utils import Cluster
+    from ray.cluster_utils import Cluster as NodesHere
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": OBJECTS}
-        started = Cluster(initialize_head=True, head_node_args=head)
+        started = NodesHere(initialize_head=True, head_node_args=head)
         yield started
         started.shutdown()
 
@@ -203,6 +211,68 @@ def test_a_place_that_fails_three_times_is_left_out_and_named_and_a_lane_that_ha
     assert [place.node for place in progress.left_out] == [node.node_id]
     assert sorted(history.restarts for history in histories) == [1, 2]
     assert sum(history.rows for history in histories) == len(ledgers(job.store)) == 6
+
+
+def refused(cluster: Any, **hardware: Any) -> str:
+    """What is said of lanes on the cluster before any work."""
+    with pytest.raises(RequestError) as error, joined_cluster(HardwareSection(ray=cluster.address, **hardware)):
+        pass
+    return str(error.value)
+
+
+def test_more_lanes_than_a_cluster_has_places_are_refused_and_so_is_auto_where_there_is_no_gpu(cluster: Any) -> None:
+    said = refused(cluster, lanes="5", device="cpu")
+    assert f"--lanes 5 are more than the 1 core of the Ray cluster {cluster.address}" in said
+    assert "give --lanes 1" in said
+    assert "has no GPU now, so --lanes auto are none" in refused(cluster, lanes="auto", device="cuda")
+
+
+def test_a_cluster_that_an_autoscaler_grows_is_waited_for_and_it_is_said_what_for(
+    cluster: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RAY_NODE_TYPE_NAME", "workers")  # as it starts each node
+    of_group = cluster.add_node(num_cpus=1, object_store_memory=OBJECTS)
+    try:
+        with joined_cluster(HardwareSection(ray=cluster.address, lanes="5", device="cpu")) as joined:
+            said = waiting(joined)
+    finally:
+        cluster.remove_node(of_group, allow_graceful=False)
+    assert said == (f"The Ray cluster {cluster.address} has 2 cores now: 3 of 5 lanes wait until it has grown.")
+
+
+def test_a_cluster_of_another_python_is_refused_with_both_versions(cluster: Any) -> None:
+    store, key = GcsClient(address=cluster.address), (b"CLUSTER_METADATA", b"cluster")
+    noted = store.internal_kv_get(*key)
+    store.internal_kv_put(key[0], json.dumps({**json.loads(noted), "python_version": "3.7.1"}).encode(), True, key[1])
+    try:
+        said = refused(cluster, lanes="1", device="cpu")
+    finally:
+        store.internal_kv_put(key[0], noted, True, key[1])
+    assert "has another Python or Ray than this command" in said
+    assert "3.7.1" in said
+    assert "install the same on every node" in said
+
+
+def test_what_a_node_lacks_is_said_before_any_work(cluster: Any) -> None:
+    with joined_cluster(HardwareSection(ray=cluster.address, lanes="1", device="cpu")):
+        with pytest.raises(RequestError) as error:
+            check_nodes(Needs("another", ("/models/nowhere",), None), on_gpus=False)
+        check_nodes(Needs(code_digest(), ("/",), None), on_gpus=False)
+    assert "its packshot is another version than the command's; it has no /models/nowhere (" in str(error.value)
+
+
+def test_the_way_to_rays_own_page_is_left_in_prefect() -> None:
+    @flow
+    def dashboard() -> Any:
+        with PrefectNotifier() as telling:
+            tell_dashboard(telling, Cluster("10.0.0.1:6379", "10.0.0.1:8265", "auto", on_gpus=True, grows=False))
+            return telling.flow_run_id
+
+    of_run = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[dashboard()]))
+    with get_client(sync_client=True) as client:
+        assert [found.data for found in client.read_artifacts(artifact_filter=of_run)] == [
+            "[Ray](http://10.0.0.1:8265)"
+        ]
 
 
 @pytest.mark.parametrize("how", ["killed", "Ctrl-C", "SIGTERM"])
