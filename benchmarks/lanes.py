@@ -299,6 +299,9 @@ def measure(
             command.follow(time.monotonic() + left / (len(asked) - number) - 20, at_half)
         if command.process.returncode not in ENDED_WELL:
             raise SystemExit(f"The command ended with {command.process.returncode}. {command.clues()}")
+        if not batches_in(command.store):
+            say(f"nothing was drawn. {command.clues()}")
+            continue
         known.alone = known.alone or seconds_of_rows(batches_in(command.store))
         result = command.result(known.alone, known.base, samples)
         known.base = known.base or result.work
