@@ -19,7 +19,7 @@ help:
 	@echo "make quick    run the tests of what a change is likely to break: all but slow tests and most whole runs"
 	@echo "make check    check format, lint, types and imports"
 	@echo "make format   format the code"
-	@echo "make lock     resolve requirements.lock again"
+	@echo "make lock     resolve requirements.lock again, and deploy/ray/requirements.lock"
 
 install: $(INSTALLED)
 
@@ -65,6 +65,8 @@ format: $(INSTALLED)
 lock:
 	@$(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate --python-version 3.11 \
 		--extra check pyproject.toml --output-file requirements.lock --upgrade
+	@echo 'ray[default]' | $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-header --no-annotate \
+		--python-version 3.11 --constraint requirements.lock - --output-file deploy/ray/requirements.lock --upgrade
 
 clean:
 	rm -rf $(VENV) out

@@ -33,12 +33,14 @@ def write_checkpoint(
     tiny: bool = False,
     layered: bool = False,
     hollow: bool = False,
+    durable: bool = True,
 ) -> list[Path]:
-    """Write a checkpoint, and return the files of its weights, which the disk has for sure.
+    """Write a checkpoint, and return the files of its weights.
 
     Args:
         layered: a Qwen-Image-Layered instead of a Qwen-Image.
         hollow: weights are zeros that take no room on the disk.
+        durable: wait until the disk has them for sure.
         blocks, layers: of the transformer and of the text encoder; as many as Qwen-Image's by default.
         tiny: toy sizes in float32 and small shards, instead of full size in bfloat16.
     """
@@ -71,7 +73,7 @@ def write_checkpoint(
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     files = sorted(folder.rglob("*.safetensors"))
-    for file in files:
+    for file in files if durable else ():
         with file.open("rb") as content:
             os.fsync(content.fileno())
     return files

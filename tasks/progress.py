@@ -16,6 +16,17 @@ started: ContextVar[Callable[[int, int], None] | None] = ContextVar("started", d
 """Told once, when the plan is known: how many rows there are to do, and how many of them have ended already."""
 
 
+remarked: ContextVar[Callable[[str], None] | None] = ContextVar("remarked", default=None)
+"""Told what a person would wonder about while a run goes on, in sentences."""
+
+
+def remark(sentence: str | None) -> None:
+    """Tell a sentence, if there is one, to whoever waits for such."""
+    telling = remarked.get()
+    if telling is not None and sentence is not None:
+        telling(sentence)
+
+
 def tell_start(to_do: int, ended: int) -> None:
     """Tell whoever waits for the plan."""
     waiting = started.get()

@@ -17,7 +17,7 @@ from tasks.job import Job
 from tasks.kinds.registry import kind_of
 from tasks.outcome import Outcome, Retry, Status
 from tasks.processes.stopping import stopping_at_once
-from tasks.progress import listener, started
+from tasks.progress import listener, remarked, started
 from tasks.reports.summary import Summary
 from tasks.runs.prepare import Estimate
 
@@ -78,7 +78,7 @@ def run_in_terminal(
             return finish(prepared, started_at=started_at)  # nobody could watch it
         bar.update(shown, description="starting")
 
-        told, begun = listener.set(listen), started.set(start)
+        told, begun, remarks = listener.set(listen), started.set(start), remarked.set(partial(say, console))
         try:
             with handing_over(Beginning(request, prepared, started_at)):
                 import_prefect()
@@ -88,6 +88,7 @@ def run_in_terminal(
                 say(console, "Prefect's server is away, and doesn't know that the run has ended.")
             listener.reset(told)
             started.reset(begun)
+            remarked.reset(remarks)
 
 
 def _run_flow(job: Job, limit: int | None, retry: tuple[Retry, ...], *, retire_missing: bool) -> Summary:
@@ -188,11 +189,21 @@ def _duration(estimate: Estimate) -> str:
     if expected is None:
         return "How long that takes isn't known: no run of this store has drawn with this model on such a device yet."
     hours = [seconds / 3600 for seconds in (expected.seconds, expected.low, expected.high)]
-    said = "At most {:.2f} hours ({:.2f} to {:.2f}) of rendering".format(*hours)
+    said = "At most {:.2f} hours ({:.2f} to {:.2f}) of rendering".format(*hours) + _shared(hours, estimate.lanes)
     if price is not None:
         said += ", which cost {:.2f} ({:.2f} to {:.2f})".format(*(price * each for each in hours))
     each = expected.seconds / expected.rows
     return f"{said}, at {each:.2f} s a picture as in earlier runs on {expected.device}."
+
+
+def _shared(hours: Sequence[float], lanes: int | None) -> str:
+    """Say how long several lanes take for hours of one; what each takes to start and to load the model isn't known."""
+    if lanes == 1:
+        return ""
+    if lanes is None:
+        return " by one lane, which as many share as the cluster has places for, from when each has loaded the model"
+    each = "{:.2f} hours ({:.2f} to {:.2f})".format(*(one / lanes for one in hours))
+    return f" by one lane, {each} by {lanes} from when each has loaded the model"
 
 
 def _title(summary: Summary) -> str:

@@ -41,7 +41,16 @@ class Life:
     place: Place
     heard: float  # when it said something last
     moved: float  # when it got on last
-    is_lost: bool = False
+    is_over: bool = False  # it was lost, or has no more to do
+
+
+@dataclass(frozen=True)
+class LostLife:
+    """A lane's process that was lost before it had no more to do."""
+
+    life: int
+    lane: int
+    sentence: str  # what became of it
 
 
 @dataclass(frozen=True)
@@ -49,8 +58,8 @@ class LaneHistory:
     """What became of a lane."""
 
     lane: int
-    machine: str  # and where, in its last life
-    device: str
+    machine: str  # where it was in its last life
+    place: str  # on that machine: "GPU 2", or "CPU"
     rows: int  # that ended in it
     restarts: int
 
@@ -60,6 +69,7 @@ class Progress:
     """What has happened since the dispatcher was looked at last."""
 
     outcomes: list[Outcome]
+    lost: list[LostLife]
     stalled: list[int]  # lanes that don't get on, and whose processes are to be ended
     is_over: bool  # every shard has ended
     left_out: dict[Place, str]  # places that failed too often, and what the last one failed of
@@ -80,6 +90,7 @@ class Dispatcher:
     _why: dict[Place, str] = field(default_factory=dict)
     _rows: Counter[int] = field(default_factory=Counter)
     _told: list[Outcome] = field(default_factory=list)
+    _lost: list[LostLife] = field(default_factory=list)  # and not told of
     _left_out: set[int] = field(default_factory=set)  # lanes
     _is_stopping: bool = False
 
@@ -93,8 +104,8 @@ class Dispatcher:
     def begin(self, lane: int, place: Place) -> int | None:
         """Begin a lane's next life; returns its number, or None where nobody is to work in that place any more."""
         before = next((life for life in reversed(self._lives) if life.lane == lane), None)
-        if before is not None and not before.is_lost:
-            self._lose(before, "its process ended")
+        if before is not None:
+            self._lose(before, "its process ended", counts=True)
         if self._losses[place] >= MOST_LOSSES:
             self._left_out.add(lane)
             return None
@@ -109,7 +120,7 @@ class Dispatcher:
 
     def take(self, life: int, *, ahead: bool = False) -> int | Nothing:
         """Give a lane the next shard; what is lost gets none."""
-        if self._lives[life].is_lost:
+        if self._lives[life].is_over:
             return "wait"
         self._moved(life)
         return self._queue.take(life, ahead=ahead)
@@ -128,13 +139,14 @@ class Dispatcher:
     def beat(self, life: int) -> str:
         """Hear that a process lives; tells it to "go on", to "stop", or that it is "lost" and is to end."""
         self._lives[life].heard = self.clock()
-        if self._lives[life].is_lost:
+        if self._lives[life].is_over:
             return "lost"
         return "stop" if self._is_stopping else "go on"
 
     def leave(self, life: int, failed_of: str | None) -> None:
         """Hear that a process ends before its time: its device failed, or its machine is taken away."""
-        self._lose(self._lives[life], failed_of)
+        why = failed_of or "its machine is being taken away"
+        self._lose(self._lives[life], why, counts=failed_of is not None)
 
     def stop(self) -> None:
         """Have all lanes stop."""
@@ -142,16 +154,18 @@ class Dispatcher:
 
     def look(self) -> Progress:
         """Say how the lanes get on."""
-        told, self._told = self._told, []
         stalled = []
         for life in self._living():
             if self.clock() - life.heard > self.silent_after:
-                self._lose(life, None)  # a machine that is gone, most often
+                # A machine that is gone, most often.
+                self._lose(life, f"nothing was heard of it for {self.silent_after:g} seconds", counts=False)
             elif self.clock() - life.moved > self.stalled_after:
-                self._lose(life, f"it got on with nothing for {self.stalled_after / 60:g} minutes")
+                self._lose(life, f"it got on with nothing for {self.stalled_after / 60:g} minutes", counts=True)
                 stalled.append(life.lane)
         out = {place: self._why[place] for place, losses in self._losses.items() if losses >= MOST_LOSSES}
-        return Progress(told, stalled, self._queue.is_over, out, sorted(self._left_out))
+        told, self._told = self._told, []
+        lost, self._lost = self._lost, []
+        return Progress(told, lost, stalled, self._queue.is_over, out, sorted(self._left_out))
 
     def living(self) -> int:
         """Say how many lanes have a process that works."""
@@ -159,7 +173,13 @@ class Dispatcher:
 
     def finish(self, life: int) -> None:
         """Hear that a process has no more to do."""
-        self._lose(self._lives[life], None)
+        self._lives[life].is_over = True
+        self._queue.give_back(life)
+
+    def give_up(self) -> None:
+        """Lose what still lives: nobody waits for it any longer."""
+        for life in self._living():
+            self._lose(life, "it didn't end in time", counts=False)
 
     def histories(self) -> list[LaneHistory]:
         """Say what became of each lane that began."""
@@ -171,17 +191,19 @@ class Dispatcher:
         ]
 
     def _living(self) -> list[Life]:
-        return [life for life in self._lives if not life.is_lost]
+        return [life for life in self._lives if not life.is_over]
 
     def _moved(self, life: int) -> None:
         self._lives[life].moved = self._lives[life].heard = self.clock()
 
-    def _lose(self, life: Life, failed_of: str | None) -> None:
-        """Give what a process held to others; where it failed of something, that counts against its place."""
-        if life.is_lost:
+    def _lose(self, life: Life, why: str, *, counts: bool) -> None:
+        """Give what a process held to others; where its place may be why it was lost, that counts against the place."""
+        if life.is_over:
             return
-        life.is_lost = True
-        self._queue.give_back(life.number)
-        if failed_of is not None:
+        life.is_over = True
+        back = self._queue.give_back(life.number)
+        went = ", and what it held went to other lanes" if back else ""
+        self._lost.append(LostLife(life.number, life.lane, f"This process was lost because {why.rstrip('.')}{went}."))
+        if counts:
             self._losses[life.place] += 1
-            self._why[life.place] = f"it failed {MOST_LOSSES} times, the last time because {failed_of}"
+            self._why[life.place] = f"it failed {MOST_LOSSES} times, the last time because {why}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -14,6 +15,10 @@ from tasks.errors import RequestError
 from tasks.job_sections import HardwareSection
 from tasks.runs.lane_count import gpus_here, lanes_here
 
+GROUP = "ray.io/node-group"
+REPORT = b"__autoscaling_status"
+NO_GROUP = ("node_", "local.cluster.node")
+NO_NODE, VERSIONS = "No node info found", "Version mismatch"  # Ray's own words (2.60)
 OBJECTS = 128 << 20  # bytes that Ray keeps for what travels: plans and counts, never pictures
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -26,6 +31,20 @@ class Cluster:
     dashboard: str | None  # the address of its page, where it has one
     wants: str  # how many lanes, as the job says
     on_gpus: bool  # each lane takes a GPU; else a core
+    grows: bool  # something brings up nodes as lanes ask for them
+
+    @property
+    def room(self) -> int:
+        """How many lanes the nodes take that are there now."""
+        import ray
+
+        return int(ray.cluster_resources().get("GPU" if self.on_gpus else "CPU", 0))
+
+    @property
+    def places(self) -> str:
+        """How many that are, in words: "1 GPU", or "16 cores"."""
+        room, name = self.room, "GPU" if self.on_gpus else "core"
+        return f"{room or 'no'} {name}{'' if room == 1 else 's'}"
 
     def lanes(self) -> int:
         """Return how many lanes there are to be now; with `auto` that follows the cluster."""
@@ -33,8 +52,26 @@ class Cluster:
 
         if self.wants != "auto":
             return int(self.wants)
-        found = ray.cluster_resources()
-        return int(found.get("GPU", 0)) if self.on_gpus else len([node for node in ray.nodes() if node["Alive"]])
+        return self.room if self.on_gpus else len([node for node in ray.nodes() if node["Alive"]])
+
+    def check_room(self) -> None:
+        """Check that the nodes have room for every lane, or that more will come.
+
+        Raises:
+            RequestError: if lanes would wait for ever.
+        """
+        if self.wants == "auto":
+            if self.room == 0:
+                raise RequestError(
+                    f"The Ray cluster {self.address} has no GPU now, so --lanes auto are none",
+                    "give a number, and a cluster that grows brings up so many.",
+                )
+        elif int(self.wants) > self.room and not self.grows:
+            raise RequestError(
+                f"--lanes {self.wants} are more than the {self.places} of the Ray cluster {self.address}, each lane "
+                "needs one, and nothing brings up more nodes there",
+                f"give --lanes {self.room or 'auto and --device cpu'}, or start nodes that have them.",
+            )
 
 
 @contextmanager
@@ -51,13 +88,13 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
     import ray
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
-    on_gpus_here = hardware.device != "cpu" and gpus_here() > 0
+    on_gpus_here = hardware.ray is None and hardware.device != "cpu" and gpus_here() > 0
     options = (
         {"address": hardware.ray}
         if hardware.ray is not None
         else {
             "address": "local",
-            "num_cpus": max(lanes_here(hardware), os.cpu_count() or 1),
+            "num_cpus": lanes_here(hardware),  # Ray begins a process for each, whether anything runs there or not
             "num_gpus": gpus_here() if on_gpus_here else 0,
             "object_store_memory": OBJECTS,
             "include_dashboard": False,
@@ -66,24 +103,52 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
     try:
         context = ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False)
     except (ConnectionError, RuntimeError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise RequestError(f"The Ray cluster {hardware.ray or 'on this machine'} can't be joined: {said}") from error
+        raise _cant_join(hardware.ray, " ".join(str(error).split())) from error
     finally:
         _give_back_signals(before)
     try:
-        on_gpus = hardware.device != "cpu" and (hardware.ray is None or "GPU" in ray.cluster_resources())
-        on_gpus = on_gpus and (hardware.ray is not None or on_gpus_here)
-        cluster = Cluster(
-            hardware.ray, context.dashboard_url or None, hardware.lanes, on_gpus or hardware.device == "cuda"
-        )
-        if cluster.lanes() == 0:
-            raise RequestError(
-                f"The Ray cluster {hardware.ray} has no GPU now, so --lanes auto are none",
-                "give a number, and a cluster that grows brings up so many.",
-            )
+        cluster = _cluster(hardware, context.dashboard_url or None, on_gpus_here=on_gpus_here)
+        cluster.check_room()
         yield cluster
     finally:
         ray.shutdown()
+
+
+def _cant_join(address: str | None, said: str) -> RequestError:
+    if NO_NODE in said:
+        return RequestError(
+            f"This machine is no node of the Ray cluster {address}: give the command on one that is, or make it one "
+            f"with `ray start --address={address}`."
+        )
+    if VERSIONS in said:
+        return RequestError(
+            f"The Ray cluster {address} has another Python or Ray than this command ({said}): install the same on "
+            "every node and here."
+        )
+    return RequestError(f"The Ray cluster {address or 'of this machine'} can't be joined: {said}")
+
+
+def _cluster(hardware: HardwareSection, dashboard: str | None, *, on_gpus_here: bool) -> Cluster:
+    import ray
+
+    there = hardware.ray is not None and hardware.device != "cpu" and "GPU" in ray.cluster_resources()
+    on_gpus = there or on_gpus_here or hardware.device == "cuda"
+    return Cluster(hardware.ray, dashboard, hardware.lanes, on_gpus, _grows())
+
+
+def _grows() -> bool:
+    """Say whether an autoscaler brings up nodes: it gives each that it starts the name of its group.
+
+    Of Ray's two (2.60), the newer one's stand in the nodes' labels; the older one reports them, and where there is
+    none, a node's own id stands in the place of that name.
+    """
+    import ray
+    from ray.experimental.internal_kv import _internal_kv_get
+
+    if any(GROUP in (node.get("Labels") or {}) for node in ray.nodes() if node["Alive"]):
+        return True
+    reported = json.loads(_internal_kv_get(REPORT) or "{}").get("autoscaler_report") or {}
+    return any(not name.startswith(NO_GROUP) for name in reported.get("active_nodes") or {})
 
 
 def _give_back_signals(handlers: Mapping[signal.Signals, Any]) -> None:

@@ -17,28 +17,37 @@ from dataclasses import asdict
 from typing import Any
 
 import ray
-from prefect import Flow
+from prefect import Flow, tags
 from prefect.context import hydrated_context, serialize_context
+from prefect.events.worker import EventsWorker
+from prefect.logging.handlers import APILogWorker
 from ray.exceptions import RayActorError, RayError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from flows.lanes.dispatcher import Dispatcher, LaneHistory, Place, Progress
+from flows.lanes.dispatcher import Dispatcher, LaneHistory, LostLife, Place, Progress
 from flows.lanes.node_check import Needs, lacking
 from flows.lanes.ray_cluster import Cluster
-from models.lost_device import DeviceLost
+from flows.lanes.task_runs import tag_of
+from models.lost_device import DeviceLost, LanesLost
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.shard_queue import Nothing, ShardSource
 from tasks.processes.stopping import Stopped, stop, stopping_in_order
 from tasks.progress import listener, tell
-from tasks.runs.lane import lane as lane_in_process
+from tasks.runs.lane import lane
 
 RunLane = Callable[[int, LaneSpec, ShardSource], int]
 
 SECONDS_BETWEEN_BEATS = 1.0
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 20.0  # of lanes that were told to stop: the batch in hand has fifteen
+SECONDS_TO_TELL = 5.0  # Prefect what a process that ends hasn't told it yet
 SECONDS_BETWEEN_COUNTS = 5.0  # of a cluster that may have grown
 ENDED_OF_ITSELF = 1  # exit code of a process that leaves a lane, so that Ray begins it again
+
+
+def product_lane(number: int, spec: LaneSpec, shards: ShardSource) -> int:
+    """Work as the one lane of a run does. A plain function travels by its name; a task of Prefect's is taken along."""
+    return lane(number, spec, shards)
 
 
 class Remote:
@@ -64,6 +73,7 @@ class Remote:
 
     def leave(self, failed_of: str | None) -> None:
         """End this process, and have the lane begin again in another."""
+        tell_the_rest()
         with suppress(RayError):
             ray.get(self._dispatcher.leave.remote(self._life, failed_of))
         os._exit(ENDED_OF_ITSELF)
@@ -104,9 +114,22 @@ class RayLane:
     """A lane in a process of its own."""
 
     def work(
-        self, number: int, run: RunLane, spec: LaneSpec, needs: Needs, dispatcher: Any, context: dict[str, Any]
+        self,
+        number: int,
+        run: RunLane,
+        spec: LaneSpec,
+        needs: Needs,
+        dispatcher: Any,
+        context: dict[str, Any],
+        *,
+        shares_cores: bool,
     ) -> None:
-        """Take shards until there are none; returns early where this place is left out, or the run stops."""
+        """Take shards until there are none; returns early where this place is left out, or the run stops.
+
+        With `shares_cores`, its threads are as many as the node has cores for each lane.
+        """
+        if shares_cores:
+            os.environ["OMP_NUM_THREADS"] = str(cores_a_lane())  # Ray says one (2.60); torch isn't imported yet
         if lacks := lacking(needs):
             ray.get(dispatcher.refuse.remote(number, this_place(), "; ".join(lacks)))
             return
@@ -114,7 +137,13 @@ class RayLane:
         if life is None:
             return
         source = Remote(dispatcher, life)
-        with hydrated_context(context), _heard_by(source), stopping_in_order(), source.beating():
+        with (
+            hydrated_context(context),
+            tags(tag_of(life)),
+            _heard_by(source),
+            stopping_in_order(),
+            source.beating(),
+        ):
             try:
                 run(number, spec, source)
             except Stopped:
@@ -123,7 +152,21 @@ class RayLane:
             except DeviceLost as error:
                 source.leave(str(error))
             finally:
+                tell_the_rest()
                 source.finish()
+
+
+def tell_the_rest() -> None:
+    """Tell Prefect what this process has still to tell: Ray ends it without an exit of Python's."""
+    for worker in (EventsWorker, APILogWorker):
+        worker.drain_all(timeout=SECONDS_TO_TELL, at_exit=False)
+
+
+def cores_a_lane() -> int:
+    """Return how many cores of this node there are for each lane that may work on it."""
+    here = ray.get_runtime_context().get_node_id()
+    (resources,) = (node["Resources"] for node in ray.nodes() if node["NodeID"] == here)
+    return max(1, (os.cpu_count() or 1) // int(resources.get("GPU") or resources.get("CPU") or 1))
 
 
 def flow_context() -> dict[str, Any]:
@@ -167,11 +210,16 @@ class RayLanes:
         shards: list[int],
         needs: Needs,
         *,
+        hear_lost: Callable[[list[LostLife]], object] = lambda _: None,
         silent_after: float | None = None,
-        run: RunLane = lane_in_process,
+        run: RunLane = product_lane,
     ) -> None:
-        """Bring up the dispatcher on this machine; called inside the flow. `run` is what each lane does."""
+        """Bring up the dispatcher on this machine; called inside the flow.
+
+        `hear_lost` is called with processes that were lost; `run` is what each lane does.
+        """
         self._cluster, self._spec, self._needs, self._run = cluster, spec, needs, run
+        self._hear_lost = hear_lost
         here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
         dispatcher = ray.remote(Dispatcher).options(num_cpus=0, scheduling_strategy=here)
         options = {} if silent_after is None else {"silent_after": silent_after}
@@ -187,21 +235,33 @@ class RayLanes:
 
         Raises:
             Stopped: if somebody asked for it; lanes have been given time for the batch in hand.
-            DeviceLost: if every place failed too often.
-            BaseException: what a lane failed of, as it would have in this process.
+            LanesLost: if every place failed too often, or the cluster is gone.
+            BaseException: what a lane failed of, as it would have in this process; the others have been stopped.
         """
-        while not (progress := self._look()).is_over:
+        try:
+            while not (progress := self._look()).is_over:
+                if stop.is_set():
+                    raise Stopped
+                self._grow()
+                for number in progress.stalled:
+                    ray.kill(self.actors[number], no_restart=False)
+                _raise_first(self._settle(SECONDS_BETWEEN_LOOKS))
+                if self.actors and set(progress.lanes_left_out) >= set(self.actors):
+                    raise LanesLost(" ".join(left_out(progress)))
+            _raise_first(self._wait(SECONDS_TO_END))
+            return self._look()
+        except RayError as error:
+            # What asked this process to stop may have ended Ray's own processes, too, as a service's stop does.
             if stop.is_set():
+                raise Stopped from None
+            raise LanesLost(
+                f"The Ray cluster doesn't answer any more ({type(error).__name__}). What was finished is stored; the "
+                "same command goes on from there."
+            ) from error
+        except BaseException:
+            with suppress(RayError):
                 self._stop()
-                raise Stopped
-            self._grow()
-            for number in progress.stalled:
-                ray.kill(self.actors[number], no_restart=False)
-            self._settle(SECONDS_BETWEEN_LOOKS)
-            if self.actors and set(progress.lanes_left_out) >= set(self.actors):
-                raise DeviceLost(" ".join(left_out(progress)) or "No GPU is left to draw on.")
-        self._wait(SECONDS_TO_END)
-        return self._look()
+            raise
 
     def histories(self) -> list[LaneHistory]:
         """Say what became of each lane."""
@@ -211,6 +271,8 @@ class RayLanes:
     def _look(self) -> Progress:
         progress: Progress = ray.get(self.dispatcher.look.remote())
         tell(progress.outcomes)
+        if progress.lost:
+            self._hear_lost(progress.lost)
         return progress
 
     def _grow(self) -> None:
@@ -228,39 +290,45 @@ class RayLanes:
             actor = ray.remote(RayLane).options(**options).remote()
             self.actors[number] = actor
             asked = number, self._run, self._spec, self._needs, self.dispatcher, self._context
-            work = actor.work.remote(*asked)
+            # Where a person has said how many threads there are to be, Ray's processes have heard it, too.
+            work = actor.work.remote(*asked, shares_cores="OMP_NUM_THREADS" not in os.environ)
             self._working[work] = number
 
-    def _settle(self, seconds: float) -> None:
-        """Wait for so long for lanes that end.
-
-        Raises:
-            BaseException: what a lane failed of.
-        """
+    def _settle(self, seconds: float) -> list[BaseException]:
+        """Wait for so long, and forget lanes that have ended; returns what those failed of that did."""
         time.sleep(seconds)  # not within Ray, where a signal's exception becomes another (2.60)
-        working = list(self._working)
+        working, failed = list(self._working), list[BaseException]()
         ended, _ = ray.wait(working, num_returns=len(working), timeout=0) if working else ([], [])
         for work in ended:
             del self._working[work]
             try:
                 ray.get(work)
             except RayTaskError as error:
-                raise error.cause from None
+                failed.append(error.cause)
             except RayActorError as error:
-                raise DeviceLost(f"A lane can't be begun again on Ray: {error}") from error
+                failed.append(LanesLost(f"A lane can't be begun again on Ray: {error}"))
+        return failed
 
     def _stop(self) -> None:
+        """Have lanes end the batch in hand, and wait for that."""
         ray.get(self.dispatcher.stop.remote())
         self._wait(SECONDS_TO_END)
+        ray.get(self.dispatcher.give_up.remote())
         self._look()
 
-    def _wait(self, seconds: float) -> None:
-        """Wait for lanes that work to end, and not for those that Ray hasn't begun again."""
-        deadline = time.monotonic() + seconds
+    def _wait(self, seconds: float) -> list[BaseException]:
+        """Wait for lanes that work to end, not for those that Ray hasn't begun again; returns what any failed of."""
+        deadline, failed = time.monotonic() + seconds, list[BaseException]()
         while self._working and (left := deadline - time.monotonic()) > 0:
-            self._settle(min(left, SECONDS_BETWEEN_LOOKS))
+            failed += self._settle(min(left, SECONDS_BETWEEN_LOOKS))
             if not ray.get(self.dispatcher.living.remote()):
-                return
+                break
+        return failed
+
+
+def _raise_first(failed: list[BaseException]) -> None:
+    for error in failed:
+        raise error from None
 
 
 def left_out(progress: Progress) -> list[str]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NoReturn
 
 from models.devices.gpu_presence import surely_no_gpu
-from models.lost_device import DeviceLost
+from models.lost_device import DeviceLost, LanesLost
 from tasks.job import Job
 from tasks.processes.stopping import stop
 
@@ -75,7 +75,7 @@ def lost_gpus(error: BaseException) -> int:
 
     0 for every other error, in a process that isn't the command's own, and where somebody asked the run to stop.
     """
-    is_of_run = isinstance(error, DeviceLost) and error is ending.error
+    is_of_run = isinstance(error, DeviceLost) and not isinstance(error, LanesLost) and error is ending.error
     if not is_of_run or ending.given is None or stop.is_set():
         return 0
     before = ending.given.get(LOSSES, "")

@@ -16,6 +16,7 @@ from prefect.context import FlowRunContext, SettingsContext, SyncClientContext, 
 from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
 from tasks.outcome import Outcome
+from tasks.processes.stopping import ask_to_stop
 from tasks.progress import listener
 from tasks.runs.prepare import Prepared
 
@@ -135,9 +136,19 @@ class _Progress:
         """Tell how far it is, again and again until it is over, and then once more."""
         while not self.over.is_set():
             self.telling.attempt(self._tell)
+            self.telling.attempt(self._hear)
             self.over.wait(SECONDS_BETWEEN)
         if not self.telling.is_away:
             self.telling.attempt(self._tell)
+
+    def _hear(self, client: SyncPrefectClient) -> None:
+        """Stop the run where somebody cancelled it in Prefect; one of a deployment is stopped by its worker."""
+        if self.telling.flow_run_id is None:
+            return
+        run = client.read_flow_run(self.telling.flow_run_id)
+        is_cancelled = run.state is not None and (run.state.is_cancelling() or run.state.is_cancelled())
+        if is_cancelled and run.deployment_id is None:
+            ask_to_stop()
 
     def _tell(self, client: SyncPrefectClient) -> None:
         share = 100.0 if self.has_ended else min(100.0, 100 * self._ended / max(self.prepared.to_do, 1))

@@ -98,7 +98,7 @@ def _took(
     runs = drawn.group_by("run").aggregate([("finished_at", "max")]).sort_by([("finished_at_max", "descending")])
     took: dict[RowShape, list[float]] = {}
     for name in runs.column("run").slice(0, RUNS).to_pylist():
-        lanes = {(lane["device"], lane["precision"]) for lane in Run(name).lanes(store)}
+        lanes = {(lane["device"], lane["precision"]) for lane in Run(name).lanes(store) if "precision" in lane}
         if len(lanes) != 1 or (found := lanes.pop())[1] != precision or found[0] != (device or found[0]):
             continue
         device = found[0]

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 from tasks.ledger.run import Run, write_json
-from tasks.stores.store import Store
+from tasks.stores.store import Store, at_once
 from tasks.stores.stored_table import naming
 
 ROOMS = ("tasks", "models")  # whose modules log as errors what they go on from, with its traceback
+READ_AT_ONCE = 64  # lanes' files
 MOST = 100  # faults that a lane tells apart; where there are more, they have one cause
 
 
@@ -110,7 +111,9 @@ def read_faults(store: Store, run: Run, lane: int) -> list[Fault]:
 
 def told_by_lanes(store: Store, run: Run) -> list[str]:
     """Return the faults of all lanes of a run, in sentences."""
-    return [sentence for lane in run.all_lanes(store) for sentence in told(store, run, lane["lane"])]
+    numbers = [lane["lane"] for lane in run.all_lanes(store)]
+    of_lanes = at_once(lambda number: told(store, run, number), numbers, most=READ_AT_ONCE)
+    return [sentence for sentences in of_lanes for sentence in sentences]
 
 
 def told(store: Store, run: Run, lane: int) -> list[str]:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from tasks.manifests.key import digest
 from tasks.outcome import LEDGER, Outcome, ledger, outcome_table
-from tasks.stores.store import Conflict, Store
+from tasks.stores.store import Conflict, Store, at_once
 from tasks.stores.stored_table import read_document, read_table
 
 ASKED_AHEAD = 64  # shards
@@ -81,15 +81,18 @@ class Run:
         return document.get("lanes") or [{"lane": 0}]
 
     def lanes(self, store: Store) -> list[dict[str, Any]]:
-        """Return what its lanes took and where they worked, of those that made something: see `models.memory.usage`."""
-        found: list[dict[str, Any]] = []
-        for lane in self.all_lanes(store):
-            path = self.lane_path(lane["lane"])
-            if (written := store.read(path)) is not None:
-                told = "delete it; only what the lane took is told by it"
-                known = lane if "machine" in lane else {}
-                found.append({**known, **read_document(written[0], store.uri_of(path), told)})
-        return found
+        """Return what its lanes took and where they worked: see `models.memory.usage`.
+
+        Of several, one that made nothing is there, too, without what it took.
+        """
+        told = "delete it; only what the lane took is told by it"
+
+        def read(lane: dict[str, Any]) -> dict[str, Any]:
+            path, known = self.lane_path(lane["lane"]), lane if "machine" in lane else {}
+            written = store.read(path)
+            return known if written is None else {**known, **read_document(written[0], store.uri_of(path), told)}
+
+        return [lane for lane in at_once(read, self.all_lanes(store), most=ASKED_AHEAD) if lane]
 
     def document(self, store: Store, file: str) -> dict[str, Any]:
         """Return what `job.json` or `summary.json` says; nothing where it isn't there or can't be read."""

@@ -23,6 +23,7 @@ stop = threading.Event()
 """Set to make the lanes of this process stop after the batch in hand."""
 
 _asked_at = 0.0  # when that was set, monotonic
+_hears_signals = False  # they ask it to stop
 _is_in_hand = False  # a batch is being made in the main thread, and may be given up
 
 
@@ -36,6 +37,7 @@ def stopping_in_order() -> Iterator[None]:
 
     A batch that takes too long from then on is given up: see `while_there_is_time`.
     """
+    global _hears_signals
     stop.clear()
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -58,9 +60,11 @@ def stopping_in_order() -> Iterator[None]:
             raise Stopped
 
     before = _handle({**dict.fromkeys(SIGNALS, ask), signal.SIGALRM: give_up})
+    _hears_signals = True
     try:
         yield
     finally:
+        _hears_signals = False
         if stop.is_set():
             signal.setitimer(signal.ITIMER_REAL, 0)
         _handle(before)
@@ -88,6 +92,16 @@ def stopping_at_once() -> Iterator[None]:
     finally:
         if not stop.is_set():  # or the process is about to end, and a second signal still means the same
             _handle(before)
+
+
+def ask_to_stop() -> None:
+    """Ask the run of this process to stop, from any of its threads, as a first signal does; once is enough."""
+    if stop.is_set():
+        return
+    if _hears_signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+    else:
+        _note()
 
 
 def while_there_is_time(batches: Iterable[T]) -> Iterator[T]:

@@ -181,12 +181,16 @@ def summarise(
 
 
 def _used(lane: dict[str, Any]) -> str:
-    """Return what a lane took of its device: see `models.memory.usage`."""
+    """Return what a lane took of its device: see `models.memory.usage`. Of several, one may have taken nothing."""
+    if "seconds" not in lane:
+        return f"{_worked(lane)}nothing was drawn there"
 
     def beside(predicted: float | None, form: str) -> str:
         return "" if predicted is None else f" (predicted {predicted:{form}})"
 
+    several = f", {60 / lane['seconds']:.1f} a minute" if "machine" in lane else ""
     took = f"{lane['seconds']:.2f} s a picture{beside(lane['predicted_seconds'], '.2f')}"
+    took += several
     if lane["peak_bytes"] is not None:
         gib = lane["predicted_bytes"] and lane["predicted_bytes"] / GIB
         took += f", {lane['peak_bytes'] / GIB:.1f} GiB at the peak{beside(gib, '.1f')}"
@@ -200,7 +204,7 @@ def _worked(lane: dict[str, Any]) -> str:
         return ""
     again = {0: "", 1: ", begun again once"}.get(lane["restarts"], f", begun again {lane['restarts']} times")
     rows = "1 row" if lane["rows"] == 1 else f"{lane['rows']} rows"
-    return f"lane {lane['lane']} on {lane['machine']}, {rows}{again}; "
+    return f"lane {lane['lane']} on {lane['machine']} ({lane['place']}), {rows}{again}; "
 
 
 def _causes(mine: pa.Table) -> tuple[Cause, ...]:

@@ -11,6 +11,8 @@ from tasks.errors import RequestError
 from tasks.job_sections import HardwareSection
 
 CONNECT_SECONDS = 5.0
+HTTP2_HEADER, HTTP2_SETTINGS = 9, b"\x04"  # bytes of a frame's header, and the type of a frame
+HTTP2_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0" + HTTP2_SETTINGS + bytes(5)
 INSTALL = "install the extra 'ray', as in: pip install 'packshot[ray]'"
 
 
@@ -24,6 +26,13 @@ def lanes_here(hardware: HardwareSection) -> int:
     if hardware.lanes != "auto":
         return int(hardware.lanes)
     return 1 if hardware.device != "auto" else max(1, gpus_here())
+
+
+def wanted_lanes(hardware: HardwareSection) -> int | None:
+    """Return how many lanes a job wants, wherever they run; None where that is left to a cluster."""
+    if hardware.ray is None:
+        return lanes_here(hardware)
+    return None if hardware.lanes == "auto" else int(hardware.lanes)
 
 
 def gpus_here() -> int:
@@ -78,22 +87,43 @@ def check_lanes(hardware: HardwareSection, precision: str = "auto") -> None:
 
 
 def _check_address(address: str) -> None:
-    """Check that somebody listens at a cluster's address.
+    """Check that a cluster's head answers at its address. Ray itself asks for minutes, and ends the process (2.60).
 
     Raises:
-        RequestError: if it is none, or nobody does.
+        RequestError: if it is none, or nobody does, or something else.
     """
     if address == "auto":
         return
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if address.startswith("ray://"):
+        raise RequestError(
+            f"--ray {address} is the address of Ray's client, which lanes aren't driven through: give the command on a "
+            "node of the cluster, with HOST:PORT as `ray start --head` shows it."
+        )
+    host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise RequestError(
             f"--ray {address} is no address of a cluster", "give HOST:PORT, as `ray start --head` shows it."
         )
     try:
-        socket.create_connection((host, int(port)), CONNECT_SECONDS).close()
+        with socket.create_connection((host, int(port)), CONNECT_SECONDS) as way:
+            answers = _speaks_grpc(way)
     except (OSError, OverflowError) as error:
         raise RequestError(
             f"There is no Ray cluster at {address} ({error})",
             f"start it with `ray start --head --port={port}` there, or give the address of one.",
         ) from error
+    if not answers:
+        raise RequestError(
+            f"What answers at {address} is no Ray cluster: give the port that `ray start --head` shows, 6379 unless "
+            "another one was named, and not that of the dashboard."
+        )
+
+
+def _speaks_grpc(way: socket.socket) -> bool:
+    """Say whether a server speaks HTTP/2, as gRPC does: its first frame is one of settings (RFC 9113, 3.4 and 4.1)."""
+    way.sendall(HTTP2_PREFACE)
+    try:
+        header = way.recv(HTTP2_HEADER, socket.MSG_WAITALL)
+    except TimeoutError:
+        return False
+    return header[3:4] == HTTP2_SETTINGS

@@ -47,7 +47,7 @@ from tasks.manifests.row import RowShape
 from tasks.manifests.suspicions import suspicions
 from tasks.processes.process import Process, this_process
 from tasks.review.reviews import ends_waiting
-from tasks.runs.lane_count import check_lanes
+from tasks.runs.lane_count import check_lanes, wanted_lanes
 from tasks.runs.take_up import TakenUp, find_run, take_up
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store, StoreAddressError
@@ -303,6 +303,7 @@ class Estimate:
     published_twice: bool  # a publication takes as much room again
     left: int  # rows that left the manifest, and are published or may be
     retires: bool  # they are withdrawn
+    lanes: int | None = 1  # that share the drawing; None: as many as a cluster has places for
     warnings: tuple[str, ...] = ()  # of the manifest and of what judges it, in sentences
 
 
@@ -322,6 +323,7 @@ def estimate(request: RunRequest) -> Estimate:
             published_twice=checked.store.copies_take_room,
             left=0 if request.limit is not None else _left_behind(checked, catalogue, Plan(file)),
             retires=request.retire_missing,
+            lanes=wanted_lanes(request.job.hardware),
             warnings=_warnings(checked, manifest),
         )
 

@@ -22,6 +22,7 @@ from tasks.stores.s3_error import (
     CONDITION_FAILED,
     Garbled,
     code_of,
+    is_busy,
     knows_no_conditions,
     passes,
     refuses_header,
@@ -44,6 +45,7 @@ READ_TIMEOUT = 60.0  # seconds without a byte
 PATIENCE = 120.0  # seconds for which a store that is away, busy or in dispute is asked again
 FIRST_PATIENCE = 8.0  # seconds for which an address is asked again where nobody has answered yet: it may be wrong
 LONGEST_PAUSE = 5.0  # seconds between two tries
+QUEUEING = 10  # times its patience that a request waits for its turn at a store that serves others meanwhile
 LARGEST = 5 << 30  # bytes that one PutObject takes
 
 
@@ -77,6 +79,7 @@ class S3Bucket:
         self.read_timeout = read_timeout
         self._dialect = dialect or Dialect()  # Amazon's, until another one is learned
         self._has_answered = dialect is not None  # somebody, somewhere, learned it there
+        self._served = 0.0  # when the store did something for us last, monotonic
         self._endpoint = "S3"
         self._connected: S3Client | None = None
         self._connects_first = False  # the connection is one for an address where nobody has answered yet
@@ -234,19 +237,23 @@ class S3Bucket:
         )
 
     def _persist(self, doing: str, path: str, attempt: Callable[["S3Client"], T], patience: float | None = None) -> T:
-        """Attempt something until it works, stops being worth it, or `patience` is over."""
+        """Attempt something until it works, stops being worth it, or `patience` is over.
+
+        Of a store that is busy it begins anew each time that another request of this process was served.
+        """
         begun, patience = time.monotonic(), self.patience if patience is None else patience
         pause = 0.1
         while True:
             try:
                 answer = attempt(self._client())
-                self._has_answered = True
+                self._has_answered, self._served = True, time.monotonic()
                 return answer
             except (BotoCoreError, ClientError, Garbled) as error:
                 self._has_answered = self._has_answered or not isinstance(error, BotoCoreError)
                 wait = random.uniform(0, pause)
                 least = patience if self._has_answered else min(patience, FIRST_PATIENCE)
-                if not passes(error) or time.monotonic() + wait > begun + least:
+                since = min(max(begun, self._served), begun + QUEUEING * least) if is_busy(error) else begun
+                if not passes(error) or time.monotonic() + wait > since + least:
                     where = self.uri_of(path) if path else self.uri
                     raise sentence(error, doing=doing, where=where, endpoint=self._endpoint) from None
             time.sleep(wait)

@@ -41,7 +41,8 @@ def connect(read_timeout: float, *, is_first: bool = False) -> "S3Client":
     """
     config = Config(
         signature_version="s3v4",
-        retries={"mode": "standard", "total_max_attempts": 1 if is_first else 3},
+        # Adaptive: told to slow down, a client asks for less, and for more again as it is served, as each lane's does.
+        retries={"mode": "adaptive", "total_max_attempts": 1 if is_first else 3},
         connect_timeout=FIRST_CONNECT_TIMEOUT if is_first else CONNECT_TIMEOUT,
         read_timeout=min(read_timeout, FIRST_READ_TIMEOUT) if is_first else read_timeout,
         max_pool_connections=CONNECTIONS,

@@ -15,6 +15,7 @@ ABSENT = ("NoSuchKey", "404")
 CONDITION_FAILED = ("PreconditionFailed", "412")
 PASSING_STATUS = (409, 429, 500, 502, 503, 504)  # 409: two conditional writes of one object at the same moment
 PASSING_CODE = ("RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch")
+BUSY = ("SlowDown", "ServiceUnavailable", "RequestLimitExceeded", "TooManyRequestsException")
 NO_PERMISSION = ("AccessDenied", "AllAccessDisabled", "AccountProblem", "403")
 BAD_CREDENTIALS = (
     "InvalidAccessKeyId",
@@ -69,6 +70,11 @@ def passes(error: Exception) -> bool:
             return True
         case _:
             return isinstance(error, Garbled)
+
+
+def is_busy(error: Exception) -> bool:
+    """Say whether a store has more to do than it can, and asks for less."""
+    return isinstance(error, ClientError) and (status_of(error) == 429 or code_of(error) in BUSY)
 
 
 def sentence(error: Exception, *, doing: str, where: str, endpoint: str) -> StoreError:

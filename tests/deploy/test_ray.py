@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from pathlib import Path
 
@@ -25,6 +26,18 @@ def test_the_job_of_kuberay_runs_a_command_that_packshot_takes_and_grows_to_its_
     (container,) = workers["template"]["spec"]["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert job["spec"]["rayClusterSpec"]["enableInTreeAutoscaling"]
+
+
+def test_what_the_image_has_for_clusters_is_of_the_same_versions_as_all_else() -> None:
+    beside, lock = (_pinned(file) for file in (FOLDER / "requirements.lock", FOLDER.parents[1] / "requirements.lock"))
+    assert beside["ray"] == lock["ray"]
+    assert {name: version for name, version in beside.items() if lock.get(name, version) != version} == {}
+    (version,) = re.findall(r'rayVersion: "(.+)"', (FOLDER / "job.yaml").read_text(encoding="utf-8"))
+    assert version == lock["ray"]
+
+
+def _pinned(file: Path) -> dict[str, str]:
+    return dict(re.findall(r"^([A-Za-z0-9._-]+)==([^ ;\\]+)", file.read_text(encoding="utf-8"), flags=re.MULTILINE))
 
 
 def test_the_cluster_file_begins_with_no_gpu_and_every_gpu_machine_has_one() -> None:

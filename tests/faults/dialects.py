@@ -160,6 +160,26 @@ SURVIVED: dict[str, tuple[Quirk, ...]] = {
 }
 
 
+class Busy:
+    """A store that serves so many requests a second, and asks whoever comes beyond that to slow down; a quirk."""
+
+    def __init__(self, rate: float) -> None:
+        self.rate, self.served, self.refused = rate, 0, 0
+        self._left, self._looked, self._counting = rate / 2, time.monotonic(), threading.Lock()
+
+    def __call__(self, ask: Ask, question: Question) -> Answer:
+        with self._counting:
+            now = time.monotonic()
+            self._left = min(self.rate / 2, self._left + (now - self._looked) * self.rate)
+            self._looked = now
+            if self._left < 1:
+                self.refused += 1
+                return error(503, "SlowDown")
+            self._left -= 1
+            self.served += 1
+        return ask(question)
+
+
 # What is to be refused.
 
 

@@ -7,17 +7,24 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.objects import State, StateType
 
+from flows.orchestration import telling
+from flows.orchestration.final_state import stopped_state
+from tasks.processes.stopping import stop, stopping_in_order
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.end_to_end.conftest import SMALL, catalogue, command, manifest, prefect_api, run, store
 from tests.faults.fault_proxy import FaultProxy, answer
 from tests.forked import ForkedCommand
+from tests.waiting import wait_for
 
 __all__ = ["manifest", "prefect_api", "store"]  # fixtures
 
@@ -76,6 +83,23 @@ def test_a_stopped_run_goes_on_where_it_was(
     assert summary.complete
     for row in found.values():
         assert hashlib.sha256(Path(row["uri"]).read_bytes()).hexdigest() == row["sha256"]
+
+
+def test_a_run_that_is_cancelled_in_prefect_is_asked_to_stop_as_by_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(telling, "SECONDS_BETWEEN", 0.1)
+
+    @flow
+    def cancelled() -> Any:
+        prepared: Any = SimpleNamespace(run=SimpleNamespace(id="run"), ended=0, to_do=10)
+        with stopping_in_order(), telling.PrefectNotifier() as notifier, telling.telling_progress(notifier, prepared):
+            assert notifier.flow_run_id is not None
+            with get_client(sync_client=True) as client:
+                client.set_flow_run_state(notifier.flow_run_id, State(type=StateType.CANCELLING, name="Cancelling"))
+            wait_for(stop.is_set)
+        stop.clear()
+        return stopped_state()
+
+    assert cancelled(return_state=True).name == "Cancelled"
 
 
 def test_a_command_with_a_server_of_its_own_ends_within_five_seconds_of_saying_that_it_stopped(

@@ -39,6 +39,7 @@ from tasks.stores.store import (
     StoreUnreachable,
     sha256_of,
 )
+from tests.faults.dialects import Busy
 from tests.faults.fault_proxy import (
     Answer,
     Exchange,
@@ -98,6 +99,21 @@ def test_a_file_is_sent_from_its_start_again_after_a_lost_request(
     proxy.inject(lost_request, method="PUT", times=3)
     bucket.put_once(PATH, tmp_path / "file")
     assert content_of(bucket) == (tmp_path / "file").read_bytes()
+
+
+def test_twenty_lanes_on_a_busy_store_ask_for_less_until_all_are_served(
+    s3_server: str, s3_store_uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    busy = Busy(40.0)
+    with FaultProxy(s3_server, busy) as proxy, ThreadPoolExecutor(160) as threads:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.address)
+        lanes = [
+            S3Store(*s3_store_uri.removeprefix("s3://").split("/"), patience=4.0, dialect=Dialect()) for _ in "x" * 20
+        ]
+        put = [threads.submit(lane.overwrite, f"x/{n}", b"x") for n in range(16) for lane in lanes]
+        assert [error for error in (one.exception() for one in put) if error is not None] == []
+    assert busy.served == len(put)
+    assert busy.refused < 2 * busy.served  # told once, and not for every request again and again
 
 
 @pytest.mark.parametrize("code", ["ConditionalRequestConflict", "SlowDown"])

@@ -6,7 +6,6 @@ A kind that the project doesn't have is unknown in a process that Ray starts: a 
 from __future__ import annotations
 
 import os
-import sys
 import time
 from pathlib import Path
 
@@ -16,11 +15,13 @@ from flows.lanes.dispatcher import LaneHistory
 from flows.lanes.node_check import needs_of
 from flows.lanes.ray_cluster import joined_cluster
 from flows.lanes.ray_lanes import RayLanes
+from flows.lanes.task_runs import ending_lost
+from flows.orchestration.telling import PrefectNotifier
 from tasks.job_sections import HardwareSection
 from tasks.kinds.registry import registered
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.shard_queue import Nothing, ShardSource
-from tasks.processes.stopping import Stopped, stop, stopping_in_order
+from tasks.processes.stopping import stop
 from tasks.runs.lane import lane
 from tasks.runs.prepare import Prepared, RunRequest, prepare
 from tests.kinds.tint import TINT, TintJob
@@ -64,22 +65,14 @@ def through_ray(job: TintJob, hardware: HardwareSection) -> tuple[Prepared, list
 
     @flow(name="tint on Ray")
     def run() -> list[LaneHistory]:
-        lanes = RayLanes(cluster, prepared.spec, shards, needs_of(prepared.spec, None), silent_after=4, run=tint_lane)
-        with stopping_in_order():
+        with PrefectNotifier() as telling, ending_lost(telling) as hear_lost:
+            needs = needs_of(prepared.spec, None)
+            lanes = RayLanes(cluster, prepared.spec, shards, needs, hear_lost=hear_lost, silent_after=6, run=tint_lane)
             lanes.work()
-        return lanes.histories()
+            return lanes.histories()
 
     with registered(TINT):
         prepared = prepare(RunRequest(job, None, frozenset()))
         with joined_cluster(hardware) as cluster:
             shards = list(range(prepared.shards))
             return prepared, run()
-
-
-def main() -> None:
-    """Be a command whose lanes are on this machine, with a job as its argument; 130 where it is stopped."""
-    job = TintJob.model_validate_json(sys.argv[1])
-    try:
-        through_ray(job, HardwareSection(lanes="2", device="cpu"))
-    except Stopped:
-        os._exit(130)

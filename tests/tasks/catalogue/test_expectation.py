@@ -105,6 +105,25 @@ def test_a_dry_run_gives_hours_and_money_with_an_interval(tmp_path: Path) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    ("lanes", "said"),
+    [
+        (1, "of rendering, which cost"),
+        (4, "of rendering by one lane, 0.50 hours (0.25 to 0.75) by 4 from when each has loaded the model, which cost"),
+        (None, "by one lane, which as many share as the cluster has places for, from when each has loaded the model, "),
+    ],
+)
+def test_a_dry_run_shares_hours_among_lanes_and_leaves_money_as_it_is(
+    tmp_path: Path, lanes: int | None, said: str
+) -> None:
+    drew(tmp_path, [1800.0] * 5 + [5400.0] * 5)
+    console = Console(file=io.StringIO(), width=400)
+    show_estimate(console, replace(estimated(tmp_path, 2, job={"price_per_hour": 3.5}), lanes=lanes))
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert said in told
+    assert "7.00 (3.50 to 10.50)" in told
+
+
 @pytest.mark.parametrize(("took", "said"), [(25.0, "25 % more than"), (15.0, "25 % less than"), (20.0, "as much as")])
 def test_a_summary_says_how_far_off_that_was(tmp_path: Path, took: float, said: str) -> None:
     drew(tmp_path, TEN)

@@ -234,23 +234,25 @@ def test_a_summary_says_what_was_predicted_of_a_lane_and_what_it_took(store: Sto
     ]
 
 
-def test_a_summary_names_each_of_several_lanes_with_its_machine_its_rows_and_how_often_it_was_begun_again(
+def test_a_summary_names_where_each_of_several_lanes_was_its_rows_its_rate_and_how_often_it_was_begun_again(
     store: Store,
 ) -> None:
     run, took = Run("abc"), asdict(Usage("NVIDIA H200", "bfloat16", "resident", 3, 0.5, None, 2**30, None))
     lanes = [
-        {"lane": 0, "machine": "north", "device": "GPU 0", "rows": 40, "restarts": 0},
-        {"lane": 1, "machine": "south", "device": "GPU 1", "rows": 0, "restarts": 0},
-        {"lane": 2, "machine": "south", "device": "GPU 0", "rows": 1, "restarts": 2},
+        {"lane": 0, "machine": "north", "place": "GPU 0", "rows": 40, "restarts": 0},
+        {"lane": 1, "machine": "south", "place": "GPU 1", "rows": 0, "restarts": 0},
+        {"lane": 2, "machine": "south", "place": "GPU 0", "rows": 1, "restarts": 2},
     ]
     write_json(store, run.lanes_path, {"lanes": lanes})
     for number in (0, 2):  # one has made nothing
         write_json(store, run.lane_path(number), took)
     found = replace(summary(store, outcome_table([])), lanes=tuple(run.lanes(store)))
     assert found.used == [
-        "lane 0 on north, 40 rows; NVIDIA H200, bfloat16, resident: 0.50 s a picture, 1.0 GiB at the peak",
-        "lane 2 on south, 1 row, begun again 2 times; "
-        "NVIDIA H200, bfloat16, resident: 0.50 s a picture, 1.0 GiB at the peak",
+        "lane 0 on north (GPU 0), 40 rows; "
+        "NVIDIA H200, bfloat16, resident: 0.50 s a picture, 120.0 a minute, 1.0 GiB at the peak",
+        "lane 1 on south (GPU 1), 0 rows; nothing was drawn there",
+        "lane 2 on south (GPU 0), 1 row, begun again 2 times; "
+        "NVIDIA H200, bfloat16, resident: 0.50 s a picture, 120.0 a minute, 1.0 GiB at the peak",
     ]
 
 

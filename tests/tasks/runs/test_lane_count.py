@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tasks.job import GenerateJob
 from tasks.job_file import load_job
 from tasks.job_sections import HardwareSection
 from tasks.runs import lane_count
-from tasks.runs.lane_count import check_lanes, lanes_here, needs_ray
+from tasks.runs.lane_count import check_lanes, lanes_here, needs_ray, wanted_lanes
 
 
 @pytest.fixture
@@ -106,6 +107,26 @@ def test_a_job_file_may_give_lanes_as_a_number(tmp_path: Path) -> None:
     (tmp_path / "job.toml").write_text("[hardware]\nlanes = 4\n")
     job = load_job(GenerateJob, tmp_path / "job.toml", manifest="m.parquet", store=str(tmp_path))
     assert job.hardware.lanes == "4"
+
+
+def test_how_many_lanes_a_cluster_gives_is_known_beforehand_only_where_a_number_is_asked_for() -> None:
+    assert wanted_lanes(HardwareSection(ray="10.0.0.1:6379", lanes="8")) == 8
+    assert wanted_lanes(HardwareSection(ray="10.0.0.1:6379", lanes="auto")) is None
+
+
+@pytest.mark.usefixtures("no_gpu")
+def test_what_answers_at_an_address_and_is_no_cluster_is_refused_and_so_is_rays_client() -> None:
+    def answer() -> None:
+        way, _ = taken.accept()
+        with way:
+            way.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+            way.recv(1000)
+
+    with socket.create_server(("127.0.0.1", 0)) as taken, ThreadPoolExecutor(1) as pool:
+        pool.submit(answer)
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        assert f"What answers at {address} is no Ray cluster" in said(ray=address, device="cpu")
+    assert "is the address of Ray's client" in said(ray="ray://127.0.0.1:10001", device="cpu")
 
 
 def test_lanes_change_neither_the_name_of_a_run_nor_what_it_decides() -> None:
