@@ -117,13 +117,13 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
 def _cant_join(address: str | None, said: str) -> RequestError:
     if NO_NODE in said:
         return RequestError(
-            f"This machine is no node of the Ray cluster {address}: give the command on one that is, or make it one "
-            f"with `ray start --address={address}`."
+            f"This machine is no node of the Ray cluster {address}",
+            f"give the command on one that is, or make it one with `ray start --address={address}`.",
         )
     if VERSIONS in said:
         return RequestError(
-            f"The Ray cluster {address} has another Python or Ray than this command ({said}): install the same on "
-            "every node and here."
+            f"The Ray cluster {address} has another Python or Ray than this command ({said})",
+            "install the same on every node and here.",
         )
     return RequestError(f"The Ray cluster {address or 'of this machine'} can't be joined: {said}")
 
