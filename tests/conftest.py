@@ -4,6 +4,7 @@ Each server is one for all tests of a process, Prefect's for those of all proces
 test that needs it brings it up.
 """
 
+import atexit
 import gc
 import os
 import shutil
@@ -59,10 +60,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
     gc.enable()
-
-
-def pytest_sessionfinish() -> None:
-    gc.unfreeze()  # or libraries complain of what is left at the interpreter's end
+    atexit.register(gc.unfreeze)  # or libraries complain of what is left then; pytest looks for garbage before, often
 
 
 def one_write_at_a_time(application: Application) -> Application:
