@@ -4,6 +4,7 @@ Each server is one for all tests of a process, Prefect's for those of all proces
 test that needs it brings it up.
 """
 
+import atexit
 import gc
 import os
 import shutil
@@ -59,10 +60,7 @@ def pytest_collection_finish() -> None:
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
     gc.enable()
-
-
-def pytest_sessionfinish() -> None:
-    gc.unfreeze()  # or libraries complain of what is left at the interpreter's end
+    atexit.register(gc.unfreeze)  # or libraries complain of what is left then; pytest looks for garbage before, often
 
 
 def one_write_at_a_time(application: Application) -> Application:
@@ -84,6 +82,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
         environment.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_waits_for_the_disk() -> Iterator[None]:
+    """Write without bringing it down to the disk: no test cuts the power. Commands in their own processes do that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
         yield
 
 
@@ -126,14 +132,14 @@ def prefect_address(prefect_home: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """Address of an S3 server on this machine; it lives as long as the tests."""
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from moto.moto_server.werkzeug_app import create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):
         def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
             pass
 
-    application = one_write_at_a_time(DomainDispatcherApplication(create_backend_app))
+    application = one_write_at_a_time(create_backend_app("s3"))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()

@@ -123,11 +123,12 @@ class Forker:
 _forker: Forker | None = None
 
 
-def forked_command(*words: str, environment: dict[str, str]) -> ForkedCommand:
-    """Start a command with this environment, and nothing to read."""
+def forked_command(*words: str, environment: dict[str, str], source: str = "") -> ForkedCommand:
+    """Start a command with this environment, and nothing to read; where there is `source`, that runs in its place."""
     outputs = [os.pipe(), os.pipe()]
     with Path(os.devnull).open() as nothing:
-        connection = fork(_address(), [nothing.fileno(), *(writing for _, writing in outputs)], words, environment)
+        standard = [nothing.fileno(), *(writing for _, writing in outputs)]
+        connection = fork(_address(), standard, words, environment, source)
     for _, writing in outputs:
         os.close(writing)
     out, err = (os.fdopen(reading, encoding="utf-8") for reading, _ in outputs)

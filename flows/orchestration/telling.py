@@ -13,7 +13,6 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
 from prefect.context import FlowRunContext, SettingsContext, SyncClientContext, get_settings_context
-from prefect.settings import PREFECT_CLIENT_MAX_RETRIES
 
 from tasks.outcome import Outcome
 from tasks.processes.stopping import ask_to_stop
@@ -86,10 +85,10 @@ class PrefectNotifier:
 
     @cached_property
     def _without_retries(self) -> SettingsContext:
-        """Prefect's settings but for its client's patience; to copy them takes Prefect a while."""
+        """Prefect's settings but for its client's patience; its own way to copy them reads them all anew."""
         context = get_settings_context()
-        settings = context.settings.copy_with_update(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
-        return SettingsContext(profile=context.profile, settings=settings)
+        client = context.settings.client.model_copy(update={"max_retries": 0})
+        return SettingsContext(profile=context.profile, settings=context.settings.model_copy(update={"client": client}))
 
 
 @contextmanager

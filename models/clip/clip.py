@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 import open_clip
 import torch
+from transformers.initialization import no_init_weights
 
 from models.checkpoints.checkpoint import Checkpoint, clip_weights
 from models.checkpoints.clip_settings import read_settings, text_tower
@@ -45,7 +46,8 @@ class Clip:
         settings = read_settings(checkpoint.folder)  # nor code, nor the network
         found, source = find_device(device), f"local-dir:{checkpoint.folder}"
         try:
-            with loading(), text_tower(checkpoint.folder, settings) as tower:
+            # Every weight is read: to draw random ones for them first took half of the time.
+            with loading(), no_init_weights(), text_tower(checkpoint.folder, settings) as tower:
                 model = open_clip.create_model(source, device=found, **tower)
                 windows = Windows(open_clip.get_tokenizer(source), checkpoint.folder)
         except CheckpointError:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from safety.text.emoji_names import emoji_names
-from safety.text.normalise import normalise
+from safety.text.normalise import Normalised, normalise
 
 MOST_CHARACTERS = 200  # of an entry
+MOST_ENTRIES = 1 << 14  # that are kept normalised: each is looked at three times, and lists are read again and again
 
 
 class BlocklistError(ValueError):
@@ -89,8 +91,13 @@ def check_entry(entry: BlocklistEntry) -> BlocklistEntry:
 
 def entry_words(entry: BlocklistEntry) -> tuple[str, ...]:
     """Return what is searched for: the entry's words, or those of its first name if it is an emoji."""
-    words = normalise(entry.text).words
+    words = _normalised(entry.text).words
     return words or normalise(emoji_names(entry.text).partition(",")[0]).words
+
+
+@lru_cache(MOST_ENTRIES)
+def _normalised(text: str) -> Normalised:
+    return normalise(text)
 
 
 def _section(text: str) -> str:
@@ -105,7 +112,7 @@ def _searchable(text: str) -> str:
         raise ValueError("an entry has a control character in it.")
     if len(text) > MOST_CHARACTERS:
         raise ValueError(f"an entry has {len(text)} characters; at most {MOST_CHARACTERS} are searched for.")
-    compact = normalise(text).compact
+    compact = _normalised(text).compact
     if not compact and not emoji_names(text):
         raise ValueError(f"the entry {text!r} has no letters to search for.")
     if len(compact) == 1 and compact.isascii():

@@ -136,7 +136,7 @@ def read_catalogue(store: Store) -> Catalogue:
         return Catalogue(CATALOGUE_SCHEMA.empty_table(), None)
     content, token = found
     try:
-        table = pq.read_table(io.BytesIO(content))
+        table = pq.ParquetFile(io.BytesIO(content)).read()
     except (pa.ArrowException, OSError) as error:  # the latter of a page that doesn't unpack
         raise UnreadableCatalogue(
             f"{store.uri_of(PATH)} is not a Parquet file that can be read",

@@ -8,6 +8,7 @@ import os
 import stat
 import uuid
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
@@ -26,8 +27,8 @@ from tasks.stores.store import (
     StoreError,
     StoreReadOnly,
     StoreUnreachable,
-    at_once,
     checked,
+    in_order,
     pieces,
     sha256_of,
 )
@@ -177,10 +178,10 @@ class FolderStore(Store):
 
     def listing(self, prefix: str) -> Iterator[ListedObject]:
         folders = [self._file(prefix) if prefix else self.root]
-        with self._in_sentences("read"):
+        with self._in_sentences("read"), ThreadPoolExecutor(LISTED_AT_ONCE, "store") as threads:
             while folders:
                 below: list[Path] = []
-                for listed, inside in at_once(self._entries, folders, most=LISTED_AT_ONCE):
+                for listed, inside in in_order(threads, self._entries, folders, ahead=2 * LISTED_AT_ONCE):
                     yield from listed
                     below += inside
                 folders = below

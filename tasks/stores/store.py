@@ -13,7 +13,7 @@ import io
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -291,10 +291,15 @@ def sha256_of(data: bytes | Path) -> tuple[str, int]:
 def at_once(act: Callable[[A], B], items: Iterable[A], *, most: int) -> Iterator[B]:
     """Give what `act` makes of each item, in order; up to `most` threads make it, never far ahead of the reader."""
     with ThreadPoolExecutor(most, "store") as threads:
-        ahead: deque[Future[B]] = deque()
-        for item in items:
-            ahead.append(threads.submit(act, item))
-            if len(ahead) == 2 * most:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
+        yield from in_order(threads, act, items, ahead=2 * most)
+
+
+def in_order(threads: Executor, act: Callable[[A], B], items: Iterable[A], *, ahead: int) -> Iterator[B]:
+    """Give what `act` makes of each item, in order; threads make it, of at most so many items ahead of the reader."""
+    begun: deque[Future[B]] = deque()
+    for item in items:
+        begun.append(threads.submit(act, item))
+        if len(begun) == ahead:
+            yield begun.popleft().result()
+    while begun:
+        yield begun.popleft().result()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -17,6 +15,7 @@ from models.failure import blame
 from models.lost_device import DeviceLost
 from tasks.catalogue.catalogue import read_catalogue
 from tasks.stores.store import Store
+from tests.forked import forked_command
 
 from .conftest import SMALL, catalogue, run
 
@@ -45,20 +44,17 @@ main()
 def test_a_command_that_loses_its_gpu_begins_again_as_a_new_process_and_ends_with_every_row_done(
     manifest: Callable[..., str], store: Store
 ) -> None:
-    ended = subprocess.run(
-        [sys.executable, "-c", LOSING, "generate", manifest(ROWS), "--store", store.uri, "--shard-rows", "2", *FLAGS],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "LOST": LOST},
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    assert ended.stderr == (
+    words = ["-c", LOSING, "generate", manifest(ROWS), "--store", store.uri, "--shard-rows", "2", *FLAGS]
+    started = f"import sys; sys.orig_argv[1:] = {words}; sys.argv[1:] = {words[2:]}\n"  # as `python -c` would be
+    ended = forked_command(environment={**os.environ, "LOST": LOST}, source=started + LOSING)
+    out, err = ended.communicate()
+    assert ended.returncode == 0, err
+    assert err == (
         f"The GPU failed and this process can't go on with it: {LOST}; the command begins again in a new process.\n"
     )
     assert {row["status"] for row in catalogue(store).values()} == {"done"}
-    assert "the run had to be begun again, 1 time: DeviceLost" in ended.stdout
-    assert "4 rows, 3 rendered" in ended.stdout  # what was made before is found
+    assert "the run had to be begun again, 1 time: DeviceLost" in out
+    assert "4 rows, 3 rendered" in out  # what was made before is found
 
 
 def test_a_flow_that_loses_its_gpu_fails_when_what_it_finished_is_in_the_catalogue_and_the_next_goes_on(

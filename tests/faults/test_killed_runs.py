@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tasks.stores.store import Store
-from tests.end_to_end.conftest import manifest, spawned_command, store
+from tests.end_to_end.conftest import command, manifest, spawned_command, store
 from tests.end_to_end.test_decompose import drawing
 from tests.faults.killing import processes
 from tests.waiting import wait_for
@@ -47,7 +47,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_command_clears_its_folders(
             left.kill()
     assert list(place.glob("packshot-*"))
 
-    _, said = (dry := spawned_command(*words, "--dry-run", **environment)).communicate(timeout=200)
+    _, said = (dry := command(*words, "--dry-run", **environment)).communicate(timeout=200)
 
     assert dry.returncode == 0, said
     assert list(place.glob("packshot-*")) == []

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import shutil
 from collections.abc import Callable
@@ -23,8 +22,8 @@ from tasks.maintenance.rebuild import rebuild
 from tasks.outcome import RENAMED, Retry
 from tasks.results.master import Masters
 from tasks.review.decide import answer_for, waiting
-from tasks.stores.store import Store, StoreError
-from tests.faults.stopped_store import killed_after
+from tasks.stores.store import Store
+from tests.faults.stopped_store import left_by_kills
 from tests.simulation import actors
 from tests.simulation.actors import Command, lax, strict
 from tests.tasks.results.old_store import LAYERS, OLD_ADDED, OLD_COLUMNS, fill, key_of, layers_key, mixed, picture
@@ -245,31 +244,25 @@ def test_what_is_killed_after_any_write_is_ended_by_the_same_command(
     old_folder: Store, tmp_path: Path, doing: str
 ) -> None:
     """After every second write, of which neighbours in the list have the even and the odd ones: they share most."""
-    template = tmp_path / "template"
-    shutil.copytree(old_folder.uri, template)
     digests = {hashlib.sha256(picture(name)).hexdigest() for name in "abcdef"}
-    DOINGS[doing](old_folder)
+    folder = Path(old_folder.uri)
+    kills = left_by_kills(
+        folder, tmp_path / "left", lambda: DOINGS[doing](old_folder), first=[*DOINGS].index(doing) % 2, step=2
+    )
     expected, objects = told(old_folder), {path.partition("-")[0] for path in paths(old_folder, "images", "layers")}
-    for most in itertools.count([*DOINGS].index(doing) % 2, 2):
-        shutil.rmtree(old_folder.uri)
-        shutil.copytree(template, old_folder.uri)
-        with killed_after(most) as writes:
-            try:
-                DOINGS[doing](old_folder)
-            except StoreError:
-                assert writes.stopped
+    for left in kills:
+        shutil.rmtree(folder)
+        left.rename(folder)
         check(old_folder)
         assert digests <= {
-            hashlib.sha256((Path(old_folder.uri) / path).read_bytes()).hexdigest()
+            hashlib.sha256((folder / path).read_bytes()).hexdigest()
             for path in paths(old_folder, "images", "quarantine", "masters")
         }
         DOINGS[doing](old_folder)
-        assert told(old_folder) == expected, most
+        assert told(old_folder) == expected, left
         check(old_folder)
-        assert {path.partition("-")[0] for path in paths(old_folder, "images", "layers")} == objects, most
-        if not writes.stopped:
-            break
-    assert most > 4
+        assert {path.partition("-")[0] for path in paths(old_folder, "images", "layers")} == objects, left
+    assert len(kills) > 4
 
 
 def test_an_older_packshot_refuses_a_store_that_was_brought_over(old: Store) -> None:
