@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import shutil
 import socket
@@ -25,8 +24,8 @@ from tasks.processes.process import this_process
 from tasks.results.master import Masters, record_path
 from tasks.review.decide import answer_for
 from tasks.runs.take_up import find_run, take_up
-from tasks.stores.store import Store, StoreError
-from tests.faults.stopped_store import killed_after
+from tasks.stores.store import Store
+from tests.faults.stopped_store import left_by_kills
 from tests.simulation import actors
 from tests.simulation.actors import Command, careful, lax, strict
 from tests.tasks.whole_runs import aged, do, elsewhere, key_of, paths, rows, stopped
@@ -318,25 +317,20 @@ def test_a_prune_that_is_killed_after_any_write_is_ended_by_the_next_one(
     other = Command("other words", ("a", "b"), lax, words="a cap")
     do(folder, LAX, other, Command("strict", ("c",), strict))
     monkeypatch.setattr(pruning, "KEPT_FOR", NOW)  # what is left of a run counts as one that hasn't ended
-    template = tmp_path / "template"
-    shutil.copytree(folder.uri, template)
-    prune(folder, kept_for=NOW, statuses=statuses)
+    kills = left_by_kills(
+        Path(folder.uri), tmp_path / "left", lambda: prune(folder, kept_for=NOW, statuses=statuses), first=0, step=1
+    )
     expected = paths(folder)
     commands = [LAX, other, Command("strict", ("c",), strict)]
 
-    for most in itertools.count():
+    for left in kills:
         for goes_on in (True, False):
             shutil.rmtree(folder.uri)
-            shutil.copytree(template, folder.uri)
-            with killed_after(most) as writes:
-                try:
-                    prune(folder, kept_for=NOW, statuses=statuses)
-                except StoreError:
-                    assert writes.stopped
+            shutil.copytree(left, folder.uri)
             check_done(folder)
             if goes_on:
                 prune(folder, kept_for=NOW, statuses=statuses)
-                assert paths(folder) == expected, most
+                assert paths(folder) == expected, left
                 check_done(folder)
                 continue
             do(folder, *commands)  # whatever is left of their runs misleads nobody
@@ -346,9 +340,7 @@ def test_a_prune_that_is_killed_after_any_write_is_ended_by_the_next_one(
                 "b": ("done", "a cap b"),
                 "c": ("rejected", "a mug c"),
             }
-        if not writes.stopped:
-            break
-    assert most > 8
+    assert len(kills) > 9
 
 
 def check_done(store: Store) -> None:
