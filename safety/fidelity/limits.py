@@ -14,7 +14,7 @@ import numpy as np
 
 from safety.fidelity.instruction import REASONS, Check, Instruction
 from safety.fidelity.measuring import MEASURES, PREFIX
-from safety.probes.calibration import Figures, TooFew, choose, wilson
+from safety.probes.calibration import Figures, TooFew, choose, percent, safe_needed, wilson
 from safety.probes.held_out import is_held_out
 
 LEAST_WRONG = 5  # pairs on either side: with fewer, what a limit finds is a guess
@@ -127,6 +127,12 @@ def _chosen(
 ) -> ChosenLimit:
     (right, wrong), (held_right, held_wrong) = sides
     sign = 1.0 if check.most is not None else -1.0
+    for rate in (refused, max(refused, asked)):
+        if len(right) < (needed := safe_needed(rate)):
+            raise TooFew(
+                f"{len(right)} right pairs can't promise that {percent(rate)} of them are refused: it takes {needed} to "
+                f"choose a limit of {name} by, beside those that are held out."
+            )
     limit, review = (choose(right, wrong, false_positives=rate).threshold for rate in (refused, max(refused, asked)))
     field = "most" if check.most is not None else "least"
     after = check.model_copy(update={field: sign * limit, "review": sign * min(limit, review)})
