@@ -130,8 +130,8 @@ def _chosen(
     for rate in (refused, max(refused, asked)):
         if len(right) < (needed := safe_needed(rate)):
             raise TooFew(
-                f"{len(right)} right pairs can't promise that {percent(rate)} of them are refused: it takes {needed} to "
-                f"choose a limit of {name} by, beside those that are held out."
+                f"{len(right)} right pairs can't promise that {percent(rate)} of them are refused: to choose a limit "
+                f"of {name} it takes {needed}, beside those that are held out."
             )
     limit, review = (choose(right, wrong, false_positives=rate).threshold for rate in (refused, max(refused, asked)))
     field = "most" if check.most is not None else "least"

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from safety.fidelity.frames import STRETCH, WHITE, PairError, eight_bits, opaque, resized
-from safety.pictures.measures import STANDS_OUT, measure_background
+from safety.pictures.measures import SPECKS, STANDS_OUT, measure_background
 
 # The constants below decide measures: count `safety.fidelity.measuring.METHOD` up when one changes.
 COVERED = 128  # of 255: from here on a pixel is the product's
@@ -25,6 +25,8 @@ TOLERANCE = 18  # of 255: how far a plain background may stray from its colour, 
 WORKING = 640  # pixels a side, at which a background is looked for
 STEP = 10  # of 255: a background changes by no more from one pixel to the next, shadows and noise among it
 DARKEST, HUE = 0.4, 0.09  # of the background's light: what a shadow leaves, and how evenly over red, green and blue
+GROUND = 0.5  # of the height of what stands out: a shadow on the ground lies below
+REACHED = 2  # marks what a flood has reached
 FLAT = 4  # of 255: what the product encloses is background where it keeps so near to it, as inside of a handle
 SPECK = 0.02  # of the largest part: smaller parts aren't the product's
 
@@ -94,15 +96,43 @@ def on_plain_ground(pixels: np.ndarray) -> np.ndarray:
 def _beside_ground(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
     plain = np.abs(colour - pixels.astype(np.int16)).max(axis=2) <= STANDS_OUT
     light = pixels / np.maximum(colour, 1).astype(np.float32)  # [H, W, 3]: how much of the background's light is left
-    shadow = (light.min(axis=2) >= DARKEST) & (light.max(axis=2) <= 1.1) & (np.ptp(light, axis=2) <= HUE)
+    shaded = (light.min(axis=2) >= DARKEST) & (light.max(axis=2) <= 1.1) & (np.ptp(light, axis=2) <= HUE)
+    ground = _reached(pixels, colour, plain)
+    ground |= _ground_shadow(_reached(pixels, colour, plain | shaded) & ~ground, ~ground)
+    return _with_holes(np.where(ground, np.uint8(0), np.uint8(WHITE)), _is_flat(pixels, colour, ground & plain))
+
+
+def _reached(pixels: np.ndarray, colour: np.ndarray, open_to: np.ndarray) -> np.ndarray:
+    """Return what can be reached from the border without a step through pixels that are open to it: bool [H, W]."""
     # One row and column of background around the picture, from which the flood begins.
     around = cv2.copyMakeBorder(pixels, 1, 1, 1, 1, cv2.BORDER_CONSTANT, value=[int(value) for value in colour])
     closed = np.ones((around.shape[0] + 2, around.shape[1] + 2), np.uint8)
     closed[1:-1, 1:-1] = 0
-    closed[2:-2, 2:-2] = ~(plain | shadow)
-    _flood(around, closed, (STEP,) * 3, plain)
-    reached = closed[2:-2, 2:-2] == REACHED
-    return _with_holes(np.where(reached, np.uint8(0), np.uint8(WHITE)), _is_flat(pixels, colour, reached & plain))
+    closed[2:-2, 2:-2] = ~open_to
+    flags, steps = 4 | REACHED << 8 | cv2.FLOODFILL_MASK_ONLY, (STEP,) * 3
+    cv2.floodFill(around, closed, (0, 0), (0, 0, 0), steps, steps, flags)
+    # The frame's edge itself may have a step to the ring around it, where a gradient is: it begins there, too.
+    height, width = open_to.shape
+    for x, y in ((0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)):
+        if open_to[y, x] and closed[y + 2, x + 2] == 0:
+            cv2.floodFill(around, closed, (x + 1, y + 1), (0, 0, 0), steps, steps, flags)
+    return np.asarray(closed[2:-2, 2:-2] == REACHED)
+
+
+def _ground_shadow(shaded: np.ndarray, standing: np.ndarray) -> np.ndarray:
+    """Return those parts of what looks like shadow that lie on the ground: bool [H, W].
+
+    A grey product without an outline looks like shadow, too, but it doesn't begin in the lower part of what stands
+    out.
+    """
+    rows = np.flatnonzero(standing.mean(axis=1) > SPECKS)
+    if not rows.size:
+        return shaded
+    highest = rows[0] + GROUND * (rows[-1] - rows[0])
+    _, parts, statistics, _ = cv2.connectedComponentsWithStats(shaded.astype(np.uint8), connectivity=4)
+    low = statistics[:, cv2.CC_STAT_TOP] >= highest
+    low[0] = False
+    return np.asarray(low[parts])
 
 
 def _is_flat(pixels: np.ndarray, colour: np.ndarray, ground: np.ndarray) -> np.ndarray:
@@ -112,20 +142,6 @@ def _is_flat(pixels: np.ndarray, colour: np.ndarray, ground: np.ndarray) -> np.n
     in_row = np.where(count > 0, mean, colour)[:, None]  # [H, 1, 3]
     flat: np.ndarray = np.abs(pixels - in_row).max(axis=2) <= FLAT
     return flat
-
-
-REACHED = 2
-
-
-def _flood(around: np.ndarray, closed: np.ndarray, steps: tuple[int, int, int], plain: np.ndarray) -> None:
-    """Mark what can be reached from the border in `closed`, [H + 4, W + 4], by `REACHED`."""
-    flags = 4 | REACHED << 8 | cv2.FLOODFILL_MASK_ONLY
-    cv2.floodFill(around, closed, (0, 0), (0, 0, 0), steps, steps, flags)
-    # The frame's edge itself may have a step to the ring around it, where a gradient is: it begins there, too.
-    height, width = plain.shape
-    for x, y in ((0, 0), (width - 1, 0), (0, height - 1), (width - 1, height - 1)):
-        if plain[y, x] and closed[y + 2, x + 2] == 0:
-            cv2.floodFill(around, closed, (x + 1, y + 1), (0, 0, 0), steps, steps, flags)
 
 
 def _with_holes(product: np.ndarray, flat: np.ndarray) -> np.ndarray:
