@@ -15,6 +15,7 @@ from safety.fidelity.frames import PairError
 from safety.fidelity.instruction import COLOUR, Instruction
 from safety.fidelity.measuring import PREFIX, Pair, measure, measure_wanted
 from safety.fidelity.product_mask import product_mask
+from safety.fidelity.text_reading import Reader, measure_text
 from safety.verdict import Verdict, ask
 
 NO_COMPARISON = f"{PREFIX}comparison"  # what a person is asked about where nothing could be compared
@@ -26,6 +27,7 @@ def judge_edit(
     instruction: Instruction,
     values: Mapping[str, str],
     mask: np.ndarray | None = None,
+    reader: Reader | None = None,
 ) -> Verdict:
     """Judge whether a result has what was asked for, and still the same product.
 
@@ -38,12 +40,15 @@ def judge_edit(
         instruction: what was asked for.
         values: what was put into its text.
         mask: where the source's product is, if that is known: see `safety.fidelity.product_mask`.
+        reader: what reads the texts of both, if that is installed: see `safety.fidelity.text_reading`.
     """
     try:
         pair = Pair(source, result, product_mask(source, mask))
         scores = measure(pair)
         if COLOUR in instruction.fields:
             scores |= measure_wanted(pair, values.get(COLOUR, ""))
+        if reader is not None:
+            scores |= measure_text(pair, reader)
     except PairError as error:
         return ask({NO_COMPARISON: 1.0}, f"A person has to compare the result with its source. {error}")
     return instruction.judge(scores)

@@ -49,6 +49,7 @@ class Check(BaseModel):
     most: Number | None = None  # above this
     least: Number | None = None  # or below this
     review: Number | None = None  # nearer than the limit; left out where nobody is asked
+    optional: bool = False  # where it couldn't be measured, nobody is asked for that
 
     @model_validator(mode="after")
     def _one_limit(self) -> Self:
@@ -202,6 +203,8 @@ class Instruction(BaseModel):
         over: dict[str, float] = {}
         said = []
         for name, check in self.checks.items():
+            if PREFIX + name not in scores and check.optional:
+                continue
             if PREFIX + name not in scores:
                 over[PREFIX + name] = 1.0
                 said.append(f"{MEASURES[name].words} couldn't be measured")

@@ -67,6 +67,8 @@ MEASURES: Mapping[str, Measure] = {
     "light": Measure("(of 100)", "how unevenly the lightness changed"),
     "sharpening": Measure("times", "how much steeper the sharpest outlines became"),
     "white": Measure("of the border", "what is white", is_share=True),
+    "text_kept": Measure(CORRELATION, "the likeness of the product's text"),  # see `safety.fidelity.text_reading`
+    "text_left": Measure("of its characters", "what is left of the text beside the product", is_share=True),
     "wanted_colour": Measure(CIEDE2000, "the difference of what was recoloured from the wanted colour"),
 }
 """All that is measured, by its name without the prefix."""
@@ -103,7 +105,7 @@ class Pair:
 
 
 def measure(pair: Pair) -> dict[str, float]:
-    """Measure a pair: all of `MEASURES` but the wanted colour, by their names with the prefix.
+    """Measure a pair: all of `MEASURES` but the wanted colour and texts, by their names with the prefix.
 
     Raises:
         PairError: if the pictures can't be compared.
