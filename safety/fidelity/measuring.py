@@ -9,6 +9,7 @@ was measured once. What can't be told of a pair has no number.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,7 +27,8 @@ from safety.pictures.measures import measure_background
 METHOD = 1  # part of every digest: count it up when anything is measured in another way
 PREFIX = "fidelity_"  # of the measures' names among a picture's scores
 CHANGED = 7.0  # CIEDE2000: a cell that differs by more was changed, and isn't only noisy
-STEEPEST = 98.0  # percentile of a picture's slopes: its sharpest outlines
+STEEPEST = 99.5  # percentile of a picture's slopes: its sharpest outlines
+LEAST_BLUR, DECODER_BLUR = 0.5, 0.8  # pixels: against noise, and what decoding takes from any picture's outlines
 WHITE_TOLERANCE = 8  # of 255
 
 
@@ -65,7 +67,7 @@ MEASURES: Mapping[str, Measure] = {
     "beside": Measure(CIEDE2000, "the difference of what lies beside the product"),
     "beside_spot": Measure(CORRELATION, "how much the structure of one spot beside the product changed"),
     "light": Measure("(of 100)", "how unevenly the lightness changed"),
-    "sharpening": Measure("times", "how much steeper the sharpest outlines became"),
+    "sharpening": Measure("times", "how steep the sharpest outlines are, to those of the enlarged source,"),
     "white": Measure("of the border", "what is white", is_share=True),
     "text_kept": Measure(CORRELATION, "the likeness of the product's text"),  # see `safety.fidelity.text_reading`
     "text_left": Measure("of its characters", "what is left of the text beside the product", is_share=True),
@@ -152,18 +154,22 @@ def measure_wanted(pair: Pair, colour: str) -> dict[str, float]:
 
 
 def sharpening(source: np.ndarray, result: np.ndarray) -> float | None:
-    """Return how much steeper a result's sharpest outlines are than those of its source at the same size.
+    """Return how much steeper a result's sharpest outlines are than those of its source, enlarged and decoded.
 
-    None of a source that has none.
+    A decoder softens whatever it is given, so what it would leave of the enlarged source is what the result has to be
+    sharper than. None of a source that has no outline.
     """
     after = opaque(eight_bits(result, "The result"))
-    before = resized(opaque(eight_bits(source, "The source")), (after.shape[1], after.shape[0]))
-    steepest = [_steepest(each) for each in (before, after)]
-    return steepest[1] / steepest[0] if steepest[0] > 0 else None
+    before = opaque(eight_bits(source, "The source"))
+    if before.shape[0] < after.shape[0]:
+        before = np.asarray(cv2.resize(before, (after.shape[1], after.shape[0]), interpolation=cv2.INTER_CUBIC))
+    before = resized(before, (after.shape[1], after.shape[0]))
+    was, now = _steepest(before, math.hypot(LEAST_BLUR, DECODER_BLUR)), _steepest(after, LEAST_BLUR)
+    return now / was if was > 0 else None
 
 
-def _steepest(pixels: np.ndarray) -> float:
-    grey = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY), (0, 0), 0.7).astype(np.float32)
+def _steepest(pixels: np.ndarray, blur: float) -> float:
+    grey = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), blur)
     across, down = (cv2.Scharr(grey, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
     slopes = cv2.magnitude(across, down)
     return float(slopes[slopes >= np.percentile(slopes, STEEPEST)].mean())
