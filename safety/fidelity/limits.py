@@ -101,16 +101,24 @@ def choose_limits(
         sides = [_sides(name, check, some) for some in (chosen_by, judged_by)]
         fewest = min(len(wrong) for _, wrong in sides)
         if fewest < LEAST_WRONG:
-            remarks.append(
-                f"{MEASURES[name].words[:1].upper()}{MEASURES[name].words[1:]} keeps its limits: of pairs labelled "
-                f"{check.reason} there are {fewest} to choose or to judge them by, where {LEAST_WRONG} are needed."
-            )
+            remarks.append(_left_alone(name, check, fewest, any(PREFIX + name in pair.scores for pair in pairs)))
             continue
         limits.append(_chosen(name, check, sides, refused, asked))
     if not limits:
         raise TooFew(f"No limit of {instruction.name} can be chosen. {remarks[0]}")
     after = instruction.model_copy(update={"checks": instruction.checks | {one.measure: one.after for one in limits}})
     return _judged(instruction, after, tuple(limits), judged_by, tuple(remarks))
+
+
+def _left_alone(name: str, check: Check, fewest: int, was_measured: bool) -> str:
+    words = MEASURES[name].words
+    begins = f"{words[:1].upper()}{words[1:]} keeps its limits"
+    if not was_measured:
+        return f"{begins}: it wasn't measured of any pair."
+    return (
+        f"{begins}: of pairs labelled {check.reason} there are {fewest} to choose or to judge them by, where "
+        f"{LEAST_WRONG} are needed."
+    )
 
 
 def _sides(name: str, check: Check, pairs: Sequence[LabelledPair]) -> tuple[np.ndarray, np.ndarray]:

@@ -77,6 +77,13 @@ def test_a_limit_that_nothing_speaks_of_stays_and_is_named():
     )
 
 
+def test_a_measure_that_no_pair_has_keeps_its_limits():
+    some = pairs()
+    for pair in some:
+        del pair.scores[f"{PREFIX}shift"]
+    assert chosen(some).remarks == ("How far the product was moved keeps its limits: it wasn't measured of any pair.",)
+
+
 def test_mistakes_are_kept_the_worst_first():
     some = pairs()
     odd = [LabelledPair(5000 + at, f"odd{at}", reasons_of("changed"), some[0].scores) for at in range(6)]
