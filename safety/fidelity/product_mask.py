@@ -25,7 +25,7 @@ TOLERANCE = 18  # of 255: how far a plain background may stray from its colour, 
 WORKING = 640  # pixels a side, at which a background is looked for
 STEP = 10  # of 255: a background changes by no more from one pixel to the next, shadows and noise among it
 DARKEST, HUE = 0.4, 0.09  # of the background's light: what a shadow leaves, and how evenly over red, green and blue
-GROUND = 0.5  # of the height of what stands out: a shadow on the ground lies below
+TOP, GROUND = 0.25, 0.6  # of the height of what stands out: a shadow on the ground begins and has its middle below
 REACHED = 2  # marks what a flood has reached
 FLAT = 4  # of 255: what the product encloses is background where it keeps so near to it, as inside of a handle
 SPECK = 0.02  # of the largest part: smaller parts aren't the product's
@@ -122,17 +122,18 @@ def _reached(pixels: np.ndarray, colour: np.ndarray, open_to: np.ndarray) -> np.
 def _ground_shadow(shaded: np.ndarray, standing: np.ndarray) -> np.ndarray:
     """Return those parts of what looks like shadow that lie on the ground: bool [H, W].
 
-    A grey product without an outline looks like shadow, too, but it doesn't begin in the lower part of what stands
-    out.
+    A grey product without an outline looks like shadow, too, but it doesn't lie in the lower part of what stands out.
     """
     rows = np.flatnonzero(standing.mean(axis=1) > SPECKS)
     if not rows.size:
         return shaded
-    highest = rows[0] + GROUND * (rows[-1] - rows[0])
-    _, parts, statistics, _ = cv2.connectedComponentsWithStats(shaded.astype(np.uint8), connectivity=4)
-    low = statistics[:, cv2.CC_STAT_TOP] >= highest
+    height = rows[-1] - rows[0]
+    wide = np.ones((5, 5), np.uint8)  # a shadow is soft: what is thinner is the blur of an outline
+    opened = cv2.morphologyEx(shaded.astype(np.uint8), cv2.MORPH_OPEN, wide)
+    _, parts, statistics, middles = cv2.connectedComponentsWithStats(opened, connectivity=4)
+    low = (statistics[:, cv2.CC_STAT_TOP] >= rows[0] + TOP * height) & (middles[:, 1] >= rows[0] + GROUND * height)
     low[0] = False
-    return np.asarray(low[parts])
+    return (np.asarray(cv2.dilate(low[parts].astype(np.uint8), wide)) > 0) & shaded
 
 
 def _is_flat(pixels: np.ndarray, colour: np.ndarray, ground: np.ndarray) -> np.ndarray:
