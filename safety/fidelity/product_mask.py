@@ -133,7 +133,7 @@ def _ground_shadow(shaded: np.ndarray, standing: np.ndarray) -> np.ndarray:
     _, parts, statistics, middles = cv2.connectedComponentsWithStats(opened, connectivity=4)
     low = (statistics[:, cv2.CC_STAT_TOP] >= rows[0] + TOP * height) & (middles[:, 1] >= rows[0] + GROUND * height)
     low[0] = False
-    return (np.asarray(cv2.dilate(low[parts].astype(np.uint8), wide)) > 0) & shaded
+    return np.asarray((np.asarray(cv2.dilate(low[parts].astype(np.uint8), wide)) > 0) & shaded)
 
 
 def _is_flat(pixels: np.ndarray, colour: np.ndarray, ground: np.ndarray) -> np.ndarray:
