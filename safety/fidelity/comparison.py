@@ -198,11 +198,6 @@ class Comparison:
         there = self._by_cells(self.beside.astype(np.float32))
         return _worst_spot(cells, there) if (there >= 0.5).any() else None
 
-    def changed(self, cells: np.ndarray, least: float) -> float:
-        """Return the share of all cells that changed by more than `least`."""
-        there = self._by_cells(self.shown.astype(np.float32)) >= 0.5
-        return float((cells[there] > least).mean()) if there.any() else 0.0
-
     def _by_cells(self, picture: np.ndarray) -> np.ndarray:
         height, width = picture.shape[:2]
         step = max(LEAST_CELL, self.side / CELLS)
