@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -86,6 +87,9 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if hardware.ray is None and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # Ray reads it once; without one, it writes to HOME (2.60)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # it warns of that token
     import ray
     from ray.exceptions import RayError
 

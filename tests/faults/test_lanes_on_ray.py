@@ -312,7 +312,7 @@ def test_a_command_that_is_ended_takes_its_lanes_with_it(simulated_job: Callable
     (orders / "hold").touch()
     command = subprocess.Popen(
         [sys.executable, "-c", "from tests.faults.simulated_lane import main; main()", job.model_dump_json()],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "HOME": "/proc/nobody"},
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -330,6 +330,7 @@ def test_a_command_that_is_ended_takes_its_lanes_with_it(simulated_job: Callable
     said, _ = command.communicate(timeout=SECONDS)
     assert command.returncode == (-signal.SIGKILL if how == "killed" else 130), said
     assert "(raylet)" not in said
+    assert "Token authentication" not in said
     assert psutil.wait_procs(lanes, timeout=SECONDS)[1] == []
     if how != "killed":
         wait_for(lambda: all(state in ("FAILED", "CRASHED") for state in states_of(simulated.flow_name(job))))
