@@ -19,11 +19,12 @@ from torch import Tensor
 from models.miniature.datasets.drawings import attributes, draw_parts, parts, save_part
 from models.miniature.language.instructions import instruction
 from models.miniature.language.names import Language
-from models.miniature.world.edits import ASKABLE, Edit, edits_among, random_states
-from models.miniature.world.world import draw_alike
+from models.miniature.world.edits import ASKABLE, Edit, edits_among, random_states, unnamed_states
+from models.miniature.world.world import Alteration, draw_alike
 
 PART = 32  # products
 STATES = 1 + len(ASKABLE)  # scenes of a product
+UNNAMED = 0.5  # of the products: those of a colour that has no name
 # (width, height) to its share: what the pipeline makes of square pictures and of those of 5 : 4, at 256² of area.
 EDIT_SHAPES: dict[tuple[int, int], float] = {(256, 256): 0.84, (288, 224): 0.08, (224, 288): 0.08}
 LANGUAGES: tuple[Language, ...] = ("en", "zh")  # of the instructions for every edit
@@ -52,8 +53,10 @@ def draw_pairs(folder: Path, width: int, height: int, number: int) -> None:
     pictures = np.empty((PART, STATES, height, width, 3), np.uint8)
     rows = []
     for index in range(PART):
-        states = random_states(random, width, height)
-        for at, drawing in enumerate(draw_alike(states, random)):
+        states, alteration = random_states(random, width, height), Alteration()
+        if random.random() < UNNAMED:
+            states, alteration = unnamed_states(random, width, height)
+        for at, drawing in enumerate(draw_alike(states, random, [alteration] * STATES)):
             pictures[index, at] = drawing.picture
         edits = [
             (source, target, instruction(Edit(states[source], states[target]), random, language=language))

@@ -18,7 +18,9 @@ from models.miniature.world.world import (
     Scene,
     draw_alike,
     held_out,
+    nearest_colour,
     random_scene,
+    unnamed_pigment,
 )
 
 ASKABLE = ("background", "colour", "pattern", "fault")
@@ -60,6 +62,22 @@ def random_states(random: Random, width: int, height: int) -> list[Scene]:
     """Pick a product, and how it may look: as it is, with each of `ASKABLE` changed alone, in that order."""
     scene = replace(random_scene(random, width=width, height=height), fault="none")
     return [scene, *(changed(scene, attribute, random) for attribute in ASKABLE)]
+
+
+def unnamed_states(random: Random, width: int, height: int) -> tuple[list[Scene], Alteration]:
+    """Pick a product of any colour, which no edit names: how it may look, and what gives its drawings that colour.
+
+    Without such products the miniature learns which colours each kind may have, and gives one of those to a product
+    whose own it has never seen. They change their background, their pattern twice, and have a fault.
+    """
+    scene = replace(random_scene(random, width=width, height=height), fault="none")
+    pigment = unnamed_pigment(scene.kind, random)
+    scene = replace(scene, colour=nearest_colour(pigment))
+    states = [
+        scene,
+        *(changed(scene, attribute, random) for attribute in ("background", "pattern", "pattern", "fault")),
+    ]
+    return states, Alteration(pigment=pigment)
 
 
 def edits_among(states: list[Scene], random: Random) -> list[tuple[int, int]]:

@@ -41,7 +41,9 @@ __all__ = [
     "draw",
     "draw_alike",
     "held_out",
+    "nearest_colour",
     "random_scene",
+    "unnamed_pigment",
 ]
 
 PIGMENTS: dict[str, RGB] = {
@@ -67,6 +69,7 @@ COLOURS = tuple(PIGMENTS)
 SIZES = tuple(SPANS)
 POSITIONS = tuple(CENTRES)
 
+APART = 60.0  # of red, green and blue together, 0 to 255 each: nearer pigments may be called by one name
 MARGIN = 0.03  # of the shorter side: no product comes nearer to the border
 SUPERSAMPLING = 3
 
@@ -120,6 +123,7 @@ class Alteration:
     stretch: tuple[float, float] = (1.0, 1.0)  # of its width and height, about its middle
     shift: tuple[int, int] = (0, 0)  # pixels to the right and down, no further than to the picture's border
     label: str = ""  # printed on it
+    pigment: RGB | None = None  # its colour, in place of the one that its scene names
 
 
 UNALTERED = Alteration()
@@ -130,6 +134,21 @@ def held_out(kind: str, colour: str) -> bool:
     row = KINDS.index(kind)
     diagonal = (5 * row + COLOURS.index(colour)) % len(COLOURS)
     return diagonal == 3 or (row % 5 == 0 and diagonal == 9)
+
+
+def unnamed_pigment(kind: str, random: Random) -> RGB:
+    """Pick any colour for a product but those of its pairs that training never sees, and what is near to them."""
+    while True:
+        red, green, blue = (round(255 * random.betavariate(0.5, 0.5)) for _ in range(3))  # strong colours, too
+        pigment = (red, green, blue)
+        unseen = [PIGMENTS[colour] for colour in COLOURS if held_out(kind, colour)]
+        if min(math.dist(pigment, each) for each in unseen) > APART:
+            return pigment
+
+
+def nearest_colour(pigment: RGB) -> str:
+    """The named colour that a pigment is nearest to."""
+    return min(COLOURS, key=lambda colour: math.dist(pigment, PIGMENTS[colour]))
 
 
 def random_scene(random: Random, *, width: int = 256, height: int = 256, held_out: bool | None = False) -> Scene:
@@ -201,7 +220,7 @@ def _drawn(scene: Scene, chances: Chances, placed: Scene, alteration: Alteration
     product = PRODUCTS[scene.kind]
     span = SPANS[scene.size] * min(scene.width, scene.height) * chances.shapes.uniform(0.97, 1.03)
     shapes = _turned(product.shapes(chances.shapes), product, span, chances.shapes)
-    colour = _jittered(PIGMENTS[scene.colour], chances.colour)
+    colour = _jittered(alteration.pigment or PIGMENTS[scene.colour], chances.colour)
     rgba, surface = _rasterised(_stretched(shapes, alteration.stretch), colour)
     rgb = shade(
         rgba[..., :3].astype(np.float32),

@@ -1,5 +1,6 @@
 """Edits of the drawn world: one product seen twice, what can be asked of it, and results that are wrong."""
 
+import math
 from collections.abc import Iterator
 from random import Random
 
@@ -10,8 +11,17 @@ from numpy.typing import NDArray
 from models.miniature.datasets.edit_pairs import LANGUAGES, PART, STATES, draw_all_pairs, load_pairs
 from models.miniature.language.instructions import NAMES, TEMPLATES, instruction
 from models.miniature.training.edit_trials import edit_trials
-from models.miniature.world.edits import ASKABLE, WRONGS, Edit, edits_among, random_states, unseen_edit, wrong_result
-from models.miniature.world.world import Drawing, Scene, draw_alike, held_out
+from models.miniature.world.edits import (
+    ASKABLE,
+    WRONGS,
+    Edit,
+    edits_among,
+    random_states,
+    unnamed_states,
+    unseen_edit,
+    wrong_result,
+)
+from models.miniature.world.world import APART, COLOURS, PIGMENTS, Alteration, Drawing, Scene, draw_alike, held_out
 
 
 def products(count: int, seed: int = 0) -> Iterator[tuple[list[Scene], list[Drawing]]]:
@@ -61,6 +71,28 @@ def test_training_never_sees_a_held_out_pair_and_no_edit_asks_for_a_fault() -> N
         for source, target in edits_among(states, random):
             assert states[target].fault == "none"
             assert 1 <= len(Edit(states[source], states[target]).asked) <= 2
+
+
+def test_a_product_of_an_unnamed_colour_looks_like_no_held_out_pair_and_is_asked_for_no_colour() -> None:
+    random = Random(2)
+    for _ in range(200):
+        states, alteration = unnamed_states(random, 256, 256)
+        assert alteration.pigment is not None
+        unseen = [PIGMENTS[colour] for colour in COLOURS if held_out(states[0].kind, colour)]
+        assert min(math.dist(alteration.pigment, each) for each in unseen) > APART
+        asked = [Edit(states[source], states[target]).asked for source, target in edits_among(states, random)]
+        assert asked
+        assert not any("colour" in each for each in asked)
+
+
+def test_a_product_has_the_pigment_that_it_is_given_whatever_its_scene_names() -> None:
+    states, _ = unnamed_states(Random(6), 256, 256)
+    named, given = (
+        draw_alike(states[:1], Random(5), [alteration])[0]
+        for alteration in (Alteration(), Alteration(pigment=(0, 90, 0)))
+    )
+    assert (named.product[..., 3] == given.product[..., 3]).all()
+    assert (named.product[..., :3] != given.product[..., :3]).any()
 
 
 @pytest.mark.parametrize("attribute", ASKABLE)
