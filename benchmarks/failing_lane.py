@@ -1,4 +1,4 @@
-"""A command of which one lane's GPU fails at its second shard, in each of its processes: see `benchmarks.lanes`.
+"""A command of which one lane's GPU fails after its first shard, in each of its processes: see `benchmarks.lanes`.
 
     python -m benchmarks.failing_lane generate manifest.parquet --store out --lanes 2
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from functools import partial
 
+from benchmarks.lanes import FAILING
 from flows.command import main
 from flows.lanes import ray_run
 from flows.lanes.ray_lanes import RayLanes, product_lane
@@ -17,25 +18,23 @@ from models.lost_device import DeviceLost
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.shard_queue import Nothing, ShardSource
 
-FAILING = "PACKSHOT_BENCHMARK_FAILING_LANE"  # the variable that names it
-
 
 class FailingSource:
-    """Shards of which the second one ends the GPU."""
+    """Shards of which the third one ends the GPU: it is asked for ahead, when the first one is drawn."""
 
     def __init__(self, shards: ShardSource) -> None:
-        self._shards, self._begun = shards, 0
+        self._shards, self._given = shards, 0
 
     def take(self, *, ahead: bool = False) -> int | Nothing:
-        """Give the next shard, but for the second.
+        """Give the next shard, but for the third.
 
         Raises:
             DeviceLost: instead of that.
         """
-        if self._begun > 0:
+        if self._given == 2:
             raise DeviceLost("CUDA error: uncorrectable ECC error encountered (simulated)")
         taken = self._shards.take(ahead=ahead)
-        self._begun += isinstance(taken, int)
+        self._given += isinstance(taken, int)
         return taken
 
     def end(self, shard: int) -> None:

@@ -105,7 +105,7 @@ class Dispatcher:
         """Begin a lane's next life; returns its number, or None where nobody is to work in that place any more."""
         before = next((life for life in reversed(self._lives) if life.lane == lane), None)
         if before is not None:
-            self._lose(before, "its process ended", counts=True)
+            self._lose(before, "it ended by itself or was killed", counts=True)
         if self._losses[place] >= MOST_LOSSES:
             self._left_out.add(lane)
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +19,8 @@ from tasks.runs.lane_count import gpus_here, lanes_here
 GROUP = "ray.io/node-group"
 REPORT = b"__autoscaling_status"
 NO_GROUP = ("node_", "local.cluster.node")
-NO_NODE, VERSIONS = "No node info found", "Version mismatch"  # Ray's own words (2.60)
+# Ray's own words (2.60)
+NO_NODE, VERSIONS, TOKEN = "No node info found", "Version mismatch", "InvalidAuthToken"
 OBJECTS = 128 << 20  # bytes that Ray keeps for what travels: plans and counts, never pictures
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -85,7 +87,11 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if hardware.ray is None and not any(name.startswith("RAY_AUTH_") for name in os.environ):
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # Ray reads it once; without one, it writes to HOME (2.60)
+    logging.getLogger("ray").setLevel(logging.CRITICAL)  # it warns of that token
     import ray
+    from ray.exceptions import RayError
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     on_gpus_here = hardware.ray is None and hardware.device != "cpu" and gpus_here() > 0
@@ -102,8 +108,9 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
     )
     try:
         context = ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError) as error:
-        raise _cant_join(hardware.ray, " ".join(str(error).split())) from error
+    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        ray.shutdown()  # of what it has begun
+        raise _cant_join(hardware.ray, " ".join(f"{error} {error.__cause__ or ''}".split())) from error
     finally:
         _give_back_signals(before)
     try:
@@ -115,10 +122,16 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
 
 
 def _cant_join(address: str | None, said: str) -> RequestError:
+    """Say why a cluster can't be joined, by what Ray said of it."""
     if NO_NODE in said:
         return RequestError(
             f"This machine is no node of the Ray cluster {address}",
             f"give the command on one that is, or make it one with `ray start --address={address}`.",
+        )
+    if TOKEN in said:
+        return RequestError(
+            f"The Ray cluster {address} wants another token than this machine's: copy ~/.ray/auth_token of the "
+            "cluster's head to every node and here, or set RAY_AUTH_TOKEN."
         )
     if VERSIONS in said:
         return RequestError(

@@ -76,8 +76,13 @@ def node(cluster: Any) -> Iterator[Any]:
     """A second node, for as long as a test takes."""
     joined = cluster.add_node(num_cpus=1, object_store_memory=OBJECTS)
     yield joined
-    if joined in cluster.worker_nodes:
-        cluster.remove_node(joined, allow_graceful=False)
+    leave(cluster, joined)
+
+
+def leave(cluster: Any, node: Any) -> None:
+    """Take a node away, and wait until its cluster knows."""
+    cluster.remove_node(node, allow_graceful=False)
+    cluster.wait_for_nodes(SECONDS)
 
 
 @pytest.fixture
@@ -185,6 +190,7 @@ def test_lanes_that_are_killed_and_nodes_that_join_and_leave_give_the_catalogue_
         finally:
             (gates / tinting.GO).touch()
         prepared, histories = running.result(SECONDS)
+    cluster.wait_for_nodes(SECONDS)  # until it knows which are left
 
     assert [(history.lane, history.restarts) for history in histories] == [(0, 1), (1, 0)]
     stages = {f"{stage} {shard}" for stage in ("screen", "render", "classify", "keep") for shard in range(8)}
@@ -236,7 +242,7 @@ def test_a_cluster_that_an_autoscaler_grows_is_waited_for_and_it_is_said_what_fo
         with joined_cluster(HardwareSection(ray=cluster.address, lanes="5", device="cpu")) as joined:
             said = waiting(joined)
     finally:
-        cluster.remove_node(of_group, allow_graceful=False)
+        leave(cluster, of_group)
     assert said == (f"The Ray cluster {cluster.address} has 2 cores now: 3 of 5 lanes wait until it has grown.")
 
 
@@ -251,6 +257,30 @@ def test_a_cluster_of_another_python_is_refused_with_both_versions(cluster: Any)
     assert "has another Python or Ray than this command" in said
     assert "3.7.1" in said
     assert "install the same on every node" in said
+
+
+def test_a_cluster_of_another_token_is_refused_with_where_the_token_is() -> None:
+    command = [sys.executable, "-m", "tests.faults.guarded_cluster"]
+    paths = os.pathsep.join(filter(None, sys.path))
+    environment = {**os.environ, "PYTHONPATH": paths, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 64}
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as guarded:
+        assert guarded.stdin is not None
+        assert guarded.stdout is not None
+        address = guarded.stdout.readline().strip()
+        joins = [*command, address]
+        strangers = {**environment, "RAY_AUTH_TOKEN": "0" * 64}
+        said = [
+            subprocess.run(joins, env=token, capture_output=True, text=True, timeout=SECONDS, check=False).stdout
+            for token in (strangers, environment)
+        ]
+        guarded.stdin.close()
+    assert said == [
+        f"The Ray cluster {address} wants another token than this machine's: copy ~/.ray/auth_token of the cluster's "
+        "head to every node and here, or set RAY_AUTH_TOKEN.\n",
+        "joined\n",
+    ]
 
 
 def test_what_a_node_lacks_is_said_before_any_work(cluster: Any) -> None:
@@ -282,7 +312,7 @@ def test_a_command_that_is_ended_takes_its_lanes_with_it(simulated_job: Callable
     (orders / "hold").touch()
     command = subprocess.Popen(
         [sys.executable, "-c", "from tests.faults.simulated_lane import main; main()", job.model_dump_json()],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "HOME": "/proc/nobody"},
         start_new_session=True,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -300,6 +330,7 @@ def test_a_command_that_is_ended_takes_its_lanes_with_it(simulated_job: Callable
     said, _ = command.communicate(timeout=SECONDS)
     assert command.returncode == (-signal.SIGKILL if how == "killed" else 130), said
     assert "(raylet)" not in said
+    assert "Token authentication" not in said
     assert psutil.wait_procs(lanes, timeout=SECONDS)[1] == []
     if how != "killed":
         wait_for(lambda: all(state in ("FAILED", "CRASHED") for state in states_of(simulated.flow_name(job))))

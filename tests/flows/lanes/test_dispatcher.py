@@ -180,6 +180,22 @@ def test_a_machine_that_is_taken_away_doesnt_count_against_its_gpu(clock: Clock)
     assert one.look().left_out == {}
 
 
+def test_what_was_lost_is_told_once_with_why_and_what_has_no_more_to_do_is_not(clock: Clock) -> None:
+    one = dispatcher(clock)
+    killed, ended, late = begun(one, 0, place(0)), begun(one, 1, place(1)), begun(one, 2, place(2))
+    one.take(killed)
+    one.finish(ended)
+    begun(one, 0, place(0))
+    one.give_up()
+    lost = one.look().lost
+    assert [(life.life, life.lane) for life in lost] == [(killed, 0), (late, 2), (3, 0)]
+    assert lost[0].sentence == (
+        "This process was lost because it ended by itself or was killed, and what it held went to other lanes."
+    )
+    assert lost[1].sentence == "This process was lost because it didn't end in time."
+    assert one.look().lost == []
+
+
 def test_stopping_reaches_every_lane(clock: Clock) -> None:
     one = dispatcher(clock)
     lives = [begun(one, lane, place(lane)) for lane in (0, 1)]
