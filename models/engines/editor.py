@@ -8,13 +8,13 @@ from models.lost_device import DeviceLost
 from models.pipelines import EDIT_PLUS
 from models.requests import EditRequest
 
-__all__ = ["Admit", "DeviceLost", "Editor", "Failure", "Picture"]
+__all__ = ["Admit", "DeviceLost", "Failure", "Picture", "PictureEditor"]
 
 
-class Editor(Engine):
+class PictureEditor(Engine):
     """A Qwen-Image-Edit of whichever generation, held open on one device.
 
-    editor = Editor.load(find_checkpoint("Qwen/Qwen-Image-Edit-2511", commit, pipeline=Editor.pipeline))
+    editor = PictureEditor.load(find_checkpoint("Qwen/Qwen-Image-Edit-2511", commit, pipeline=PictureEditor.pipeline))
     for batch in editor.edit(requests):
         for picture in batch:
             ...

@@ -108,7 +108,7 @@ class Demand(NamedTuple):
 
 
 class Engine:
-    """A checkpoint held open on one device: see `Generator`, `Decomposer` and `Editor`."""
+    """A checkpoint held open on one device: see `Generator`, `Decomposer` and `PictureEditor`."""
 
     pipeline: ClassVar[str]  # the diffusers pipeline whose work it does
 

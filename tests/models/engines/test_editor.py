@@ -16,7 +16,7 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwen
 from PIL import Image
 
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, edit_defaults, find_checkpoint
-from models.engines.editor import Editor
+from models.engines.editor import PictureEditor
 from models.loading.prompt_encoder import load_prompt_encoder
 from models.pipelines import EDIT_PLUS
 from models.requests import (
@@ -58,12 +58,12 @@ ASKED: list[tuple[str, list[Pixels]]] = [
 ]
 
 
-def requests(editor: Editor, asked: Sequence[tuple[str, list[Pixels]]], shape: Shape = SHAPE) -> list[EditRequest]:
+def requests(editor: PictureEditor, asked: Sequence[tuple[str, list[Pixels]]]) -> list[EditRequest]:
     defaults = editor.components.rules.pipeline.defaults
     assert isinstance(defaults, EditDefaults)
     own = replace(defaults, resolution=64, vision_resolution=96)
     return [
-        EditRequest(text, "blurred", seed, shape, tuple(shown(pixels, own) for pixels in pictures))
+        EditRequest(text, "blurred", seed, SHAPE, tuple(shown(pixels, own) for pixels in pictures))
         for seed, (text, pictures) in enumerate(asked)
     ]
 
@@ -120,7 +120,7 @@ def edit_stock(pipeline: Any, text: str, pictures: list[Pixels], seed: int, shap
     return (made * 255).round().astype(np.uint8)
 
 
-def run(editor: Editor, asked: Sequence[EditRequest]) -> list[Pixels]:
+def run(editor: PictureEditor, asked: Sequence[EditRequest]) -> list[Pixels]:
     made = collect(editor.edit(asked), len(asked))
     assert [one.failure for one in made] == [None] * len(asked)
     return [one.pixels for one in made]
@@ -135,7 +135,7 @@ def test_rows_with_instructions_and_pictures_go_together_and_each_is_stocks(
     folder = save_edit(tmp_path / "edit", grid_positions=by_grid)
     stock = telling_pictures_apart(open_stock(folder)) if by_grid else open_stock(folder)
     expected = [edit_stock(stock, text, pictures, seed) for seed, (text, pictures) in enumerate(ASKED)]
-    ours = Editor.load(find_checkpoint(str(folder), pipeline=Editor.pipeline), device="cpu", fused=fused)
+    ours = PictureEditor.load(find_checkpoint(str(folder), pipeline=PictureEditor.pipeline), device="cpu", fused=fused)
     sizes = break_forward(ours, monkeypatch, lambda _: None)
 
     made = run(ours, requests(ours, ASKED))
@@ -150,8 +150,8 @@ def test_the_first_generation_sees_one_picture_as_large_as_it_is_encoded(tmp_pat
     folder = save_edit(tmp_path / "edit", QwenImageEditPipeline, zero_cond_t=False, vision_resolution=64)
     stock = telling_pictures_apart(open_stock(folder))
     expected = [edit_stock(stock, text, pictures[:1], seed) for seed, (text, pictures) in enumerate(ASKED)]
-    checkpoint = find_checkpoint(str(folder), pipeline=Editor.pipeline)
-    ours = Editor.load(checkpoint, device="cpu")
+    checkpoint = find_checkpoint(str(folder), pipeline=PictureEditor.pipeline)
+    ours = PictureEditor.load(checkpoint, device="cpu")
     asked = [
         EditRequest(text, "blurred", seed, SHAPE, (shown(pictures[0], edit_defaults(checkpoint)),))
         for seed, (text, pictures) in enumerate(ASKED)
@@ -168,7 +168,7 @@ def test_a_picture_that_rows_share_is_seen_once_and_encoded_once(
     plus: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = rgb(80, 80, 0), rgb(120, 40, 1)
-    ours = Editor.load(plus, device="cpu", batch=2)
+    ours = PictureEditor.load(plus, device="cpu", batch=2)
     seen, encoded = Counter[int](), Counter[int]()
     look, encode = ours.components.eyes.vision_tower.forward, ours.components.vae.encode
 
@@ -191,7 +191,7 @@ def test_a_picture_that_rows_share_is_seen_once_and_encoded_once(
 
 
 def test_a_row_alone_and_among_others_is_the_same_picture(plus: Checkpoint) -> None:
-    ours = Editor.load(plus, device="cpu")
+    ours = PictureEditor.load(plus, device="cpu")
     asked = requests(ours, ASKED)
 
     together = run(ours, asked)
@@ -200,7 +200,7 @@ def test_a_row_alone_and_among_others_is_the_same_picture(plus: Checkpoint) -> N
 
 
 def test_an_instruction_that_stands_for_a_picture_or_is_too_long_fails_alone(plus: Checkpoint) -> None:
-    ours = Editor.load(plus, device="cpu")
+    ours = PictureEditor.load(plus, device="cpu")
     asked = [("make it red", ASKED[0][1]), ("like <|image_pad|>", ASKED[0][1]), ("abcdefg " * 300, ASKED[1][1])]
 
     made = collect(ours.edit(requests(ours, asked)), 3)
@@ -212,7 +212,7 @@ def test_an_instruction_that_stands_for_a_picture_or_is_too_long_fails_alone(plu
 def test_a_picture_that_cannot_be_seen_fails_the_rows_that_have_it(
     plus: Checkpoint, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ours = Editor.load(plus, device="cpu")
+    ours = PictureEditor.load(plus, device="cpu")
     asked = requests(ours, ASKED)
     process, bad = ours.components.eyes.image_processor.preprocess, asked[1].pictures[0].seen.pixels.shape
 
@@ -229,7 +229,7 @@ def test_a_picture_that_cannot_be_seen_fails_the_rows_that_have_it(
 
 
 def test_a_batch_that_runs_out_of_memory_is_halved(plus: Checkpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours = Editor.load(plus, device="cpu")
+    ours = PictureEditor.load(plus, device="cpu")
     asked = requests(ours, ASKED)
     expected = run(ours, asked)
 
@@ -246,7 +246,7 @@ def test_a_batch_that_runs_out_of_memory_is_halved(plus: Checkpoint, monkeypatch
 
 
 def test_texts_are_judged_by_what_they_are_without_their_pictures(plus: Checkpoint) -> None:
-    ours = Editor.load(plus, device="cpu")
+    ours = PictureEditor.load(plus, device="cpu")
     asked = requests(ours, ASKED)
     judged: list[Any] = []
 
@@ -263,9 +263,9 @@ def test_texts_are_judged_by_what_they_are_without_their_pictures(plus: Checkpoi
 
 def test_a_checkpoint_that_edits_is_no_other_and_needs_what_shows_pictures(tmp_path: Path, tiny: Checkpoint) -> None:
     with pytest.raises(CheckpointError, match="is a QwenImagePipeline where a QwenImageEditPlusPipeline is needed"):
-        find_checkpoint(str(tiny.folder), pipeline=Editor.pipeline)
+        find_checkpoint(str(tiny.folder), pipeline=PictureEditor.pipeline)
     folder = save_edit(tmp_path / "edit")
     index = folder / "model_index.json"
     index.write_text(index.read_text().replace('"transformers",\n    "Qwen2VLProcessor"', "null,\n    null"))
     with pytest.raises(CheckpointError, match="names no processor"):
-        Editor.load(find_checkpoint(str(folder), pipeline=Editor.pipeline), device="cpu")
+        PictureEditor.load(find_checkpoint(str(folder), pipeline=PictureEditor.pipeline), device="cpu")
