@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,10 @@ from tasks.reports.summary import Summary
 from tasks.results.encoding import decode
 from tasks.stores.store import Store
 from tests.end_to_end.conftest import ROAD, catalogue
+from tests.flows.conftest import Ended, packshot
 from tests.models.conftest import picture, save_edit
+
+__all__ = ["packshot"]  # a fixture
 
 SMALL = {"policy": ROAD, "steps": 2, "guidance": 4.0, "batch": 4}
 
@@ -181,3 +185,22 @@ def test_bad_pictures_fail_their_own_rows_and_odd_ones_are_edited(run: Callable[
     }, summary.causes
     assert (found["turned"]["width"], found["turned"]["height"]) == (128, 64)
     assert all(one["message"] for one in found.values() if one["status"] != "done")
+
+
+def test_what_looks_at_jobs_models_and_manifests_knows_edits(
+    packshot: Callable[..., Ended], manifest: Callable[..., str], edits: str, another_clip: str, tmp_path: Path
+) -> None:
+    rows = [row("good", source(1)), row("long", source(1), "a" * 30_000), row("empty", source(1), "")]
+    address, store = manifest(rows), str(tmp_path / "store")
+
+    checked = packshot("manifest", "check", address, "--model", edits, "--clip", another_clip, "--json")
+    verified = packshot("models", "verify", edits)
+    told = packshot("edit", address, "--store", store, "--model", edits, "--clip", another_clip, "--dry-run")
+    asked = packshot("doctor", "--store", store, "--model", edits, "--clip", another_clip, "--device", "cpu")
+
+    assert (checked.code, json.loads(checked.out)["kind"]) == (1, "edit")
+    assert "The instruction is empty." in checked.out
+    assert "30000 characters" in checked.out
+    assert (verified.code, "whole" in verified.out) == (0, True), verified
+    assert "1 × 96×96, 2 steps" in told.out
+    assert f"{edits} is whole" in " ".join(asked.out.split())

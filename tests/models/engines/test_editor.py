@@ -16,8 +16,11 @@ from diffusers.pipelines.qwenimage import pipeline_qwenimage_edit, pipeline_qwen
 from PIL import Image
 
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, edit_defaults, find_checkpoint
+from models.checkpoints.lora import find_loras
 from models.engines.editor import PictureEditor
+from models.loading.optimization_options import OptimizationOptions
 from models.loading.prompt_encoder import load_prompt_encoder
+from models.memory.placement_choice import sizes_of
 from models.pipelines import EDIT_PLUS
 from models.requests import (
     Conditioning,
@@ -31,7 +34,17 @@ from models.requests import (
     edit_size,
 )
 from models.sampling.latents import resized
-from tests.models.conftest import LEVELS, break_forward, collect, distance, open_stock, picture, save_edit
+from tests.models.conftest import (
+    LEVELS,
+    break_forward,
+    collect,
+    distance,
+    open_stock,
+    picture,
+    save_edit,
+    tiny_transformer,
+)
+from tests.models.loras import save_lora
 
 SHAPE = Shape(64, 48, 3, 4.0)
 
@@ -269,3 +282,39 @@ def test_a_checkpoint_that_edits_is_no_other_and_needs_what_shows_pictures(tmp_p
     index.write_text(index.read_text().replace('"transformers",\n    "Qwen2VLProcessor"', "null,\n    null"))
     with pytest.raises(CheckpointError, match="names no processor"):
         PictureEditor.load(find_checkpoint(str(folder), pipeline=PictureEditor.pipeline), device="cpu")
+
+
+@pytest.mark.parametrize("placement", ["staged", "streamed"])
+def test_weights_that_wait_in_host_memory_make_the_same_pictures(plus: Checkpoint, placement: Any) -> None:
+    resident, waiting = (PictureEditor.load(plus, device="cpu", placement=each) for each in ("resident", placement))
+    tower = waiting.components.eyes.vision_tower
+
+    made = [run(one, requests(one, ASKED)) for one in (resident, waiting)]
+
+    assert max(distance(*pair) for pair in zip(*made, strict=True)) <= LEVELS
+    assert {parameter.device.type for parameter in tower.parameters()} == {"cpu"}
+
+
+def test_a_step_cache_and_a_lora_do_to_edits_what_they_do_to_pictures(plus: Checkpoint, tmp_path: Path) -> None:
+    whole = PictureEditor.load(plus, device="cpu")
+    lora = save_lora(tiny_transformer(zero_cond_t=True), tmp_path / "lora.safetensors")
+    loras = find_loras([f"{lora}=1.0"], plus)
+    exact = run(whole, requests(whole, ASKED))
+
+    cached, merged = (
+        run(one, requests(one, ASKED))
+        for one in (
+            PictureEditor.load(plus, device="cpu", step_cache=1e-9),
+            PictureEditor.load(plus, device="cpu", loras=loras),
+        )
+    )
+
+    assert max(distance(*pair) for pair in zip(exact, cached, strict=True)) <= LEVELS
+    assert min(distance(*pair) for pair in zip(exact, merged, strict=True)) > LEVELS
+
+
+def test_eyes_and_head_count_in_memory_as_far_as_they_are_loaded(plus: Checkpoint) -> None:
+    loaded = PictureEditor.load(plus, device="cpu").components
+    sizes = sizes_of(plus, torch.float32, scheme=None, options=OptimizationOptions())
+    parts = (loaded.text_encoder, loaded.eyes.vision_tower)
+    assert sizes.text_encoder == sum(each.numel() * 4 for part in parts for each in part.parameters())
