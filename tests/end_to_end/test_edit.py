@@ -13,10 +13,13 @@ import pytest
 from PIL import Image
 
 from flows.edit import edit
+from models.doctor.checkpoint_check import check_model
 from models.engines.editor import PictureEditor
 from models.requests import EditRequest
 from safety.marks.provenance import DigitalSourceType, read_marks
 from tasks.kinds.edit.edit_job import EditJob
+from tasks.kinds.job_to_check import load_job_to_check
+from tasks.kinds.registry import kind_of
 from tasks.outcome import Retry
 from tasks.reports.summary import Summary
 from tasks.results.encoding import decode
@@ -192,15 +195,18 @@ def test_what_looks_at_jobs_models_and_manifests_knows_edits(
 ) -> None:
     rows = [row("good", source(1)), row("long", source(1), "a" * 30_000), row("empty", source(1), "")]
     address, store = manifest(rows), str(tmp_path / "store")
+    said = ("--model", edits, "--clip", another_clip, "--policy", ROAD)
 
-    checked = packshot("manifest", "check", address, "--model", edits, "--clip", another_clip, "--json")
+    checked = packshot("manifest", "check", address, *said, "--json")
     verified = packshot("models", "verify", edits)
-    told = packshot("edit", address, "--store", store, "--model", edits, "--clip", another_clip, "--dry-run")
-    asked = packshot("doctor", "--store", store, "--model", edits, "--clip", another_clip, "--device", "cpu")
+    told = packshot("edit", address, "--store", store, *said, "--dry-run")
+    job = load_job_to_check(None, model=edits)
+    finding, checkpoint = check_model(edits, None, kind_of(job).pipeline)
 
     assert (checked.code, json.loads(checked.out)["kind"]) == (1, "edit")
     assert "The instruction is empty." in checked.out
     assert "30000 characters" in checked.out
     assert (verified.code, "whole" in verified.out) == (0, True), verified
     assert "1 × 96×96, 2 steps" in told.out
-    assert f"{edits} is whole" in " ".join(asked.out.split())
+    assert isinstance(job, EditJob)
+    assert (finding.status, checkpoint and checkpoint.folder) == ("ok", Path(edits).resolve())
