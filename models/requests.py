@@ -108,6 +108,36 @@ class PictureRequest:
 
 
 @dataclass(frozen=True, eq=False)
+class EditPicture:
+    """A picture that an instruction is about, at both sizes at which a model looks at it."""
+
+    seen: SeenPicture  # by the text encoder
+    encoded: ConditionPicture  # by the VAE
+
+
+@dataclass(frozen=True, eq=False)
+class EditRequest:
+    """All that decides one edited picture, given a checkpoint and a precision."""
+
+    instruction: str
+    negative_prompt: str
+    seed: int
+    shape: Shape
+    pictures: tuple[EditPicture, ...]  # the one that is edited, then references, in the order of their numbers
+
+    @property
+    def conditionings(self) -> list[Conditioning]:
+        """What conditions the picture: with guidance the negative prompt, too, beside the same pictures."""
+        seen = tuple(picture.seen for picture in self.pictures)
+        return conditionings(self.shape, self.instruction, self.negative_prompt, seen)
+
+    @property
+    def condition_pictures(self) -> tuple[ConditionPicture, ...]:
+        """What the transformer sees beside what it makes."""
+        return tuple(picture.encoded for picture in self.pictures)
+
+
+@dataclass(frozen=True, eq=False)
 class LayersRequest:
     """All that decides the layers of one source picture, given a checkpoint and a precision."""
 
@@ -171,6 +201,29 @@ class LayersDefaults:
         return Workload(shape, ((side, side),))
 
 
+@dataclass(frozen=True)
+class EditDefaults:
+    """What an edited row gets for each setting that neither it nor its job names, and how its pictures are looked at.
+
+    A resolution is the side of a square of the same area, pixels.
+    """
+
+    resolution: int  # of what is made, and of condition pictures as the VAE encodes them
+    vision_resolution: (
+        int  # of condition pictures, before the checkpoint's own processor shows them to the text encoder
+    )
+    grid_positions: bool  # the text encoder counts a picture's tokens by row and column, not one after another
+    steps: int
+    guidance: float
+    source: str  # where the numbers come from, for people
+
+    @property
+    def workload(self) -> Workload:
+        """What a row with nothing but these settings takes, whose one picture is a square."""
+        side = self.resolution
+        return Workload(Shape(side, side, self.steps, self.guidance), ((side, side),))
+
+
 QWEN_IMAGE_DEFAULTS = SamplingDefaults(
     width=1024,
     height=1024,
@@ -186,6 +239,41 @@ QWEN_IMAGE_LAYERED_DEFAULTS = LayersDefaults(
     cfg_normalize=True,
     source="Qwen-Image-Layered's model card (4 layers, resolution 640, 50 steps, true_cfg_scale 4.0, cfg_normalize)",
 )
+
+
+QWEN_IMAGE_EDIT_PLUS_DEFAULTS = EditDefaults(
+    resolution=1024,
+    vision_resolution=384,
+    grid_positions=True,
+    steps=40,
+    guidance=4.0,
+    source="Qwen-Image-Edit-2511's model card (40 steps, true_cfg_scale 4.0) at QwenImageEditPlusPipeline's sizes",
+)
+QWEN_IMAGE_EDIT_DEFAULTS = EditDefaults(
+    resolution=1024,
+    vision_resolution=1024,
+    grid_positions=True,
+    steps=50,
+    guidance=4.0,
+    source="Qwen-Image-Edit's model card (50 steps, true_cfg_scale 4.0) at QwenImageEditPipeline's sizes",
+)
+
+
+def edit_size(width: int, height: int, resolution: int, multiple: int) -> tuple[int, int]:
+    """Return the width and height in pixels at which a condition picture is looked at, or an edited one comes out.
+
+    As `QwenImageEditPlusPipeline` has it: see `layers_size`, which says the same of layers.
+
+    Raises:
+        ValueError: with a sentence, if the picture is empty, or so narrow that nothing would be left.
+    """
+    sides = _sides(width, height, resolution, multiple) if min(width, height) > 0 else (0, 0)
+    if min(sides) < multiple:
+        raise ValueError(
+            f"A picture of {width} × {height} is too narrow to be edited at resolution {resolution}; add background to "
+            "its long sides, or crop it."
+        )
+    return sides
 
 
 def layers_size(width: int, height: int, resolution: int, multiple: int) -> tuple[int, int]:
@@ -206,11 +294,22 @@ def layers_size(width: int, height: int, resolution: int, multiple: int) -> tupl
     """
     if min(width, height) < 1:
         raise ValueError(f"A picture of {width} × {height} is empty; there is nothing to decompose.")
-    ideal = math.sqrt(resolution * resolution * (width / height))
-    sides = tuple(round(side / 32) * 32 // multiple * multiple for side in (ideal, ideal / (width / height)))
+    sides = _sides(width, height, resolution, multiple)
     if min(sides) < multiple:
         raise ValueError(f"A picture of {width} × {height} is too narrow to be decomposed at resolution {resolution}.")
-    return sides[0], sides[1]
+    return sides
+
+
+def _sides(width: int, height: int, resolution: int, multiple: int) -> tuple[int, int]:
+    ideal = math.sqrt(resolution * resolution * (width / height))
+    wide, high = (round(side / 32) * 32 // multiple * multiple for side in (ideal, ideal / (width / height)))
+    return wide, high
+
+
+def is_stretched(width: int, height: int, size: tuple[int, int]) -> bool:
+    """Say whether a picture has another aspect at `size`, because that is rounded."""
+    stretched = size[0] * height / (size[1] * width)
+    return max(stretched, 1 / stretched) > MOST_STRETCHED
 
 
 def check_aspect(width: int, height: int, layers: tuple[int, int]) -> None:
@@ -219,8 +318,7 @@ def check_aspect(width: int, height: int, layers: tuple[int, int]) -> None:
     Raises:
         ValueError: if it is so; `layers` is their size by `layers_size`.
     """
-    stretched = layers[0] * height / (layers[1] * width)
-    if max(stretched, 1 / stretched) > MOST_STRETCHED:
+    if is_stretched(width, height, layers):
         raise ValueError(
             f"The layers of a picture of {width} × {height} would come out at {layers[0]} × {layers[1]}, in another "
             "aspect; give a higher resolution, add background to its long sides, or crop it."

@@ -152,7 +152,6 @@ def _placement(job: Job) -> Sequence[Finding]:
         controlnet = controlnet_of(place, named[1], checkpoint)
     return check_placement(
         checkpoint,
-        kind_of(job).pipeline,
         device=job.hardware.device,
         precision=job.model.precision,
         options=OptimizationOptions(

@@ -45,6 +45,7 @@ class PipelineRules:
     pipeline: Pipeline
     template: str  # the text that a prompt is put into
     template_tokens: int  # tokens of the template that come before the prompt, and are dropped
+    picture_text: str  # what stands before the prompt for each picture that is seen with it; "{}" is its number
     caption_prompts: tuple[str, str] | None  # what a captioner is asked, in English and in Chinese
     shift: Callable[[SchedulerConfig, int, int], float]
     """How far the noise schedule is shifted (`mu`), by the scheduler's settings, the image tokens of all that is made,
@@ -62,7 +63,10 @@ class Architecture:
     text_encoder: Any
     controlnet: Any
     language_model: Callable[[Any], nn.Module]  # of a text encoder, what reads prompts: without vision tower and head
-    eyes_and_head: tuple[str, ...]  # beginnings of the names of the text encoder's other weights
+    eyes: tuple[str, ...]  # beginnings of the names of the weights by which a text encoder sees pictures
+    head: tuple[str, ...]  # and of those by which it writes
+    vision_tower: Callable[[Any], nn.Module]  # of a text encoder, what sees pictures
+    picture_token: Callable[[Any], int]  # of a text encoder, the id of the token in whose places it sees them
     patch: int  # latents that become a token, along each axis
     pack: Pack
     unpack: Unpack
@@ -73,6 +77,10 @@ class Architecture:
     padded: Callable[[Any], Predictor]  # runs it as diffusers does
     lora_loader: Callable[[Any], Any]  # the pipeline around a transformer that LoRAs are loaded through
     rules: Mapping[str, PipelineRules]  # by the name of the pipeline's class
+
+    def unused(self, *, sees: bool = False, writes: bool = False) -> tuple[str, ...]:
+        """Beginnings of the names of a text encoder's weights that nobody asks for, where it reads texts."""
+        return (*(() if sees or writes else self.eyes), *(() if writes else self.head))
 
     def latent_channels(self, transformer: Any) -> int:
         """Channels of the latents that a transformer reads."""

@@ -17,16 +17,25 @@ from models.files.inventory import INVENTORY, read_inventory
 from models.files.layout import CLIP, CLIP_WEIGHTS, CONTROLNET, PIPELINE, components, stem
 from models.files.quantization_schemes import DIFFUSERS, TRANSFORMERS, stored_weights
 from models.files.safetensors_files import PICKLES, CheckpointError, check_weights, read_header, read_json
-from models.pipelines import CONTROLNET_CLASS, PIPELINES, TEXT_TO_IMAGE, Pipeline
-from models.requests import QWEN_IMAGE_DEFAULTS, QWEN_IMAGE_LAYERED_DEFAULTS, LayersDefaults, SamplingDefaults, Workload
+from models.pipelines import CONTROLNET_CLASS, EDIT_PLUS, LAYERED, PIPELINES, TEXT_TO_IMAGE, Pipeline, does_work_of
+from models.requests import (
+    QWEN_IMAGE_DEFAULTS,
+    QWEN_IMAGE_LAYERED_DEFAULTS,
+    EditDefaults,
+    LayersDefaults,
+    SamplingDefaults,
+    Workload,
+)
 from models.transfer.hub import is_hub_id, pinned
 from models.transfer.hub_cache import snapshot
 
 __all__ = [
     "Checkpoint",
     "CheckpointError",
+    "EditDefaults",
     "LayersDefaults",
     "SamplingDefaults",
+    "edit_defaults",
     "find_checkpoint",
     "find_clip",
     "find_controlnet",
@@ -35,7 +44,7 @@ __all__ = [
     "weight_files",
 ]
 
-Defaults = TypeVar("Defaults", bound=SamplingDefaults | LayersDefaults)
+Defaults = TypeVar("Defaults", bound=SamplingDefaults | LayersDefaults | EditDefaults)
 
 MINIATURE = Path(__file__).parents[1] / "miniature" / "weights"
 # The sizes in which a ControlNet must be as its transformer, with the defaults of diffusers' classes (0.42.1).
@@ -60,7 +69,7 @@ def find_checkpoint(
     Args:
         model: `miniature`, a folder, or a hub id such as `Qwen/Qwen-Image`.
         revision: the commit of a hub id, 40 hex digits; or, for a folder, the revision that it must have.
-        pipeline: the class that its model_index.json must name.
+        pipeline: the class that its model_index.json must name, or one that is alike: see `models.pipelines.Pipeline`.
         hashed: read a folder's contents for its revision, which takes minutes at 60 GB and is remembered; if not, its
             headers are all that is read, and it isn't compared with `revision`.
 
@@ -152,6 +161,18 @@ def layers_defaults(checkpoint: Checkpoint) -> LayersDefaults:
     return _own_settings(checkpoint, QWEN_IMAGE_LAYERED_DEFAULTS)
 
 
+def edit_defaults(checkpoint: Checkpoint) -> EditDefaults:
+    """Return the sampling settings as of `sampling_defaults`, of a checkpoint that edits and its model card.
+
+    Raises:
+        CheckpointError: as `layers_defaults`; or if the checkpoint edits nothing.
+    """
+    pipeline = pipeline_of(checkpoint)
+    if not isinstance(pipeline.defaults, EditDefaults):
+        raise CheckpointError(f"{checkpoint.name} is a {pipeline.name}", f"{EDIT_PLUS.remedy}.")
+    return _own_settings(checkpoint, pipeline.defaults)
+
+
 def own_workload(checkpoint: Checkpoint, pipeline: Pipeline) -> Workload:
     """Return what a row takes that a checkpoint of `pipeline` makes if nobody says otherwise.
 
@@ -216,8 +237,14 @@ def writes_captions(checkpoint: Checkpoint) -> bool:
     Qwen-Image-Layered's does; a checkpoint whose text encoder only reads, such as the miniature's, leaves it null. Its
     pictures are decomposed with the captions that they come with, and those that have none with an empty one.
     """
-    library, _ = read_json(checkpoint.folder / "model_index.json").get("processor") or (None, None)
-    return library is not None
+    index = read_json(checkpoint.folder / PIPELINE)
+    library, _ = index.get("processor") or (None, None)
+    return index.get("_class_name") == LAYERED.name and library is not None
+
+
+def sees_pictures(checkpoint: Checkpoint) -> bool:
+    """Say whether a checkpoint's text encoder reads what it is told beside pictures."""
+    return pipeline_of(checkpoint).most_pictures > 0
 
 
 def _find(
@@ -277,13 +304,14 @@ def check_folder(folder: Path) -> list[Path]:
 
 
 def check_kind(folder: Path, pipeline: str) -> dict[str, Any]:
-    """Check that a diffusers folder holds a checkpoint of `pipeline`, and return its model_index.json.
+    """Check that a diffusers folder holds a checkpoint that does the work of `pipeline`; return its model_index.json.
 
     Raises:
         CheckpointError: if it is another kind of model.
     """
     index = read_json(folder / PIPELINE)
-    if (found := index.get("_class_name")) != pipeline:
+    found = index.get("_class_name")
+    if not does_work_of(pipeline, found):
         raise CheckpointError(f"{folder} is a {found} where a {pipeline} is needed", f"{PIPELINES[pipeline].remedy}.")
     return index
 

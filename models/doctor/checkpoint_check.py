@@ -14,7 +14,7 @@ from models.checkpoints.checkpoint import Checkpoint, declared_pipeline, find_ch
 from models.checkpoints.lora import Lora, find_loras
 from models.files.safetensors_files import CheckpointError, NotFetched
 from models.finding import Finding
-from models.pipelines import PIPELINES
+from models.pipelines import PIPELINES, does_work_of
 
 Found = TypeVar("Found")
 
@@ -22,7 +22,7 @@ Found = TypeVar("Found")
 def check_model(model: str, revision: str | None, pipeline: str) -> tuple[Finding, Checkpoint | None]:
     """Say whether a job's checkpoint can be opened, and return it if so."""
     kind = declared_pipeline(model, revision)
-    if kind not in (None, pipeline):
+    if kind is not None and not does_work_of(pipeline, kind):
         remedy = PIPELINES[pipeline].remedy
         do = f"{remedy[0].upper()}{remedy[1:]}."
         found = f"{model} is a {kind} where a {pipeline} is needed."

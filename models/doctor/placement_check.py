@@ -24,7 +24,6 @@ SMALL = GIB  # bytes of a model that a CPU draws with in good time
 
 def check_placement(
     checkpoint: Checkpoint,
-    pipeline: str,
     *,
     device: str,
     precision: str,
@@ -62,9 +61,7 @@ def check_placement(
         return [Finding.ok("placement", f"{told}. {unknown}.")]
     budgets = Budget.of(device, found, memory_fraction, gpu_memory).all()
     try:
-        plan = plan_of(
-            checkpoint, pipeline, found, dtype, sizes, scheme=scheme, options=options, budgets=budgets, most=most
-        )
+        plan = plan_of(checkpoint, found, dtype, sizes, scheme=scheme, options=options, budgets=budgets, most=most)
         return judge_plan(plan, wanted, read_host())
     except CheckpointError as error:
         return [Finding.failed("placement", str(error), "Free memory, or use a larger GPU.", "request")]

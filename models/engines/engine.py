@@ -1,8 +1,8 @@
-"""What both bulk engines share: a checkpoint held open on one device, and rows of one shape through it."""
+"""What the bulk engines share: a checkpoint held open on one device, and rows of one shape through it."""
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, Self
 
@@ -31,7 +31,8 @@ from models.memory.usage import Meter, Usage
 from models.placement_names import WantedPlacement
 from models.requests import Conditioning, ConditionPicture, Pixels, Shape, Workload
 from models.sampling.denoise import denoise, draw_noise
-from models.sampling.latents import decode, encode_conditions
+from models.sampling.encoded_once import EncodedOnce
+from models.sampling.latents import decode
 from models.sampling.pooled import Pooled, pool_all
 from models.sampling.prompt_embeds import embed_prompts, tokenize
 from models.transformer.predictor import Pictures
@@ -56,6 +57,11 @@ class Picture:
     failure: Failure | None
     seconds: float  # its share of its batch's time
     is_refused: bool = False  # by `Admit`; then there is neither of the two
+
+
+def single(picture: Picture) -> Picture:
+    """Return what became of a request for one picture, whose pixels came as its only frame."""
+    return picture if picture.pixels is None else replace(picture, pixels=picture.pixels[0])
 
 
 Admit = Callable[[Mapping[Conditioning, Pooled]], Collection[int]]
@@ -102,9 +108,9 @@ class Demand(NamedTuple):
 
 
 class Engine:
-    """A checkpoint held open on one device: see `Generator` and `Decomposer`."""
+    """A checkpoint held open on one device: see `Generator`, `Decomposer` and `PictureEditor`."""
 
-    pipeline: ClassVar[str]  # the diffusers pipeline whose checkpoints it opens
+    pipeline: ClassVar[str]  # the diffusers pipeline whose work it does
 
     def __init__(
         self,
@@ -182,7 +188,6 @@ class Engine:
         options = OptimizationOptions(fused, attention, precision == "float8", step_cache)
         placed, plan = choose_placement(
             checkpoint,
-            cls.pipeline,
             found,
             dtype,
             scheme=scheme,
@@ -286,7 +291,7 @@ class Engine:
         embeds, failures = embed_prompts(
             self.components, (each for row in conditionings for each in row), self.max_prompt_tokens
         )
-        barred = set(admit(pool_all(embeds))) if admit else set[int]()
+        barred = set(admit(pool_all(self._alone(embeds)))) if admit else set[int]()
         ended = [
             Picture(index, None, failure, 0.0, is_refused=failure is None)
             for index, row in enumerate(conditionings)
@@ -299,9 +304,11 @@ class Engine:
         if not rows:
             return
 
+        encoded = EncodedOnce(self.components, {index: requests[index].condition_pictures for index in rows})
+
         def make(batch: list[int]) -> list[Pixels | None]:
             noise = draw_noise(self.components, shape, [requests[index].seed for index in batch])
-            pictures = self._encode([requests[index].condition_pictures for index in batch])
+            pictures = encoded.of(batch)
             control = controls(batch) if controls else None
             return self._make(shape, noise, [rows[index] for index in batch], pictures, control)
 
@@ -319,6 +326,7 @@ class Engine:
         batches = cut_into_batches(unlike, self._rows[demand])
         queue = [[indices[position] for position in batch] for batch in batches]
         for tried in attempt(queue, make, self._rows, demand, self.device, lambda: self._make_room(demand)):
+            encoded.let_go(tried.batch if isinstance(tried, Done) else [tried.row])
             if isinstance(tried, Done):
                 self._meter.add(len(tried.batch), tried.seconds, self._forecasts.get(demand))
                 yield [
@@ -327,6 +335,11 @@ class Engine:
                 ]
             else:
                 yield [Picture(tried.row, None, self._failure(tried.cause, tried.line, shape), tried.seconds)]
+
+    def _alone(self, embeds: Mapping[Conditioning, torch.Tensor]) -> Mapping[Conditioning, torch.Tensor]:
+        """The embeddings of texts alone, by which they are judged, whatever pictures they are read beside."""
+        beside = {Conditioning(each.text) for each in embeds if each.pictures}
+        return {**embeds, **embed_prompts(self.components, beside, self.max_prompt_tokens)[0]} if beside else embeds
 
     @torch.inference_mode()
     def _make(
@@ -340,11 +353,6 @@ class Engine:
         """Make one batch → the frames of each row, None where they aren't finite."""
         latents = denoise(self.components, self.predictor, shape, noise, rows, pictures, control)
         return decode(self.components, shape, latents)
-
-    @torch.inference_mode()
-    def _encode(self, rows: Sequence[Sequence[ConditionPicture]]) -> Pictures | None:
-        """The condition pictures of a batch as the transformer reads them; None where no row has any."""
-        return encode_conditions(self.components, rows) if any(rows) else None
 
     def _image_tokens(self, workload: Workload) -> int:
         return workload.image_tokens(self.size_multiple)

@@ -1,11 +1,10 @@
 """The bulk engine for pictures from prompts: many at a time, each as if it were alone."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 
-from models.engines.engine import Admit, Engine, Picture
+from models.engines.engine import Admit, Engine, Picture, single
 from models.failure import Failure
 from models.lost_device import DeviceLost
 from models.pipelines import TEXT_TO_IMAGE
@@ -59,6 +58,4 @@ class Generator(Engine):
             return encode(self.components, shape.width, shape.height, pictures)
 
         for batch in self._run(requests, controls=controls if controlled else None, admit=admit):
-            yield [
-                picture if picture.pixels is None else replace(picture, pixels=picture.pixels[0]) for picture in batch
-            ]
+            yield [single(picture) for picture in batch]

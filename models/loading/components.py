@@ -1,7 +1,8 @@
 """The parts of a checkpoint of a diffusers pipeline, loaded quietly and completely."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -10,7 +11,14 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 from transformers import ProcessorMixin
 
 from models.architectures.architecture_registry import architecture_of, rules_of
-from models.checkpoints.checkpoint import Checkpoint, check_kind, weight_files, writes_captions
+from models.checkpoints.checkpoint import (
+    Checkpoint,
+    check_kind,
+    edit_defaults,
+    sees_pictures,
+    weight_files,
+    writes_captions,
+)
 from models.checkpoints.lora import Lora
 from models.checkpoints.schedule import LIGHTNING, Scheduler
 from models.files.quantization_schemes import QuantizationScheme, QuantizationSchemes
@@ -19,7 +27,13 @@ from models.files.safetensors_files import CheckpointError
 from models.loading.component import load_part, loading
 from models.loading.lora_merge import merge
 from models.loading.placement import RESIDENT, Placement
-from models.loading.prompt_encoder import PromptEncoder, load_text_encoder, load_tokenizer, stream_text_encoder
+from models.loading.prompt_encoder import (
+    Eyes,
+    PromptEncoder,
+    load_text_encoder,
+    load_tokenizer,
+    stream_text_encoder,
+)
 from models.pipelines import TEXT_TO_IMAGE
 from models.transformer.quantized import check_scheme, compress
 
@@ -91,7 +105,7 @@ def load_components(
     `models.loading.optimization_options.open_predictor` takes them.
 
     Args:
-        pipeline: the name of the class that the parts are for, one of `models.pipelines.PIPELINES`.
+        pipeline: the name of the class whose work the parts are for, one of `models.pipelines.PIPELINES`.
         scheme: what the weights of the transformer's blocks are kept in; None for `dtype`. Weights that the checkpoint
             stores so are taken as they are, unless a LoRA changes them; others are compressed on `device`, one after
             another. The text encoder's stay as they are stored, or go the same way where nothing is stored compressed.
@@ -105,9 +119,9 @@ def load_components(
         CheckpointError: if a part isn't what that pipeline needs, or lacks weights, or if a LoRA can't be merged.
     """
     folder = checkpoint.folder
-    index, architecture, rules = check_kind(folder, pipeline), architecture_of(pipeline), rules_of(pipeline)
-    # Where no captions are written, no logits are computed and no picture is read.
-    unused = () if writes_captions(checkpoint) else architecture.eyes_and_head
+    index = check_kind(folder, pipeline)
+    architecture, rules = architecture_of(index["_class_name"]), rules_of(index["_class_name"])
+    sees, writes = sees_pictures(checkpoint), writes_captions(checkpoint)
     schemes = QuantizationSchemes.of(folder, scheme, changed=bool(loras))
     for each in {schemes.transformer, schemes.text_encoder, schemes.stored}:
         check_scheme(each, device)
@@ -118,11 +132,16 @@ def load_components(
         flow_match = FlowMatchEulerDiscreteScheduler.from_pretrained(folder / "scheduler", local_files_only=True)
         if scheduler == "lightning":
             flow_match = FlowMatchEulerDiscreteScheduler.from_config(LIGHTNING)
-        text_encoder = load_text_encoder(architecture.text_encoder, folder, schemes, device, home, dtype, unused)
-        processor = None
-        if writes_captions(checkpoint):
-            processor_class = getattr(transformers, index["processor"][1])
-            processor = processor_class.from_pretrained(folder / "processor", local_files_only=True)
+        text_encoder = load_text_encoder(
+            architecture.text_encoder,
+            folder,
+            schemes,
+            device,
+            home,
+            dtype,
+            architecture.unused(sees=sees, writes=writes),
+        )
+        processor = _load_processor(folder, index) if sees or writes else None
         transformer = load_part(
             architecture.transformer,
             folder / "transformer",
@@ -153,9 +172,17 @@ def load_components(
             if name != "transformer_blocks":
                 part.to(device)
         text_layers = stream_text_encoder(language_model, device)
-    captioner = None
+    captioner, eyes = None, None
     if processor is not None and rules.caption_prompts is not None:
         captioner = Captioner(text_encoder, processor, *rules.caption_prompts)
+    if processor is not None and sees:
+        eyes = Eyes(
+            vision_tower=architecture.vision_tower(text_encoder),
+            image_processor=processor.image_processor,
+            token=architecture.picture_token(text_encoder),
+            merged=processor.image_processor.merge_size,
+            by_grid=edit_defaults(checkpoint).grid_positions,
+        )
     return Components(
         tokenizer=tokenizer,
         text_encoder=language_model,
@@ -171,4 +198,23 @@ def load_components(
         controlnet=steering,
         scheme=scheme,
         text_layers=text_layers,
+        eyes=eyes,
     )
+
+
+def _load_processor(folder: Path, index: Mapping[str, Any]) -> ProcessorMixin:
+    """Load what shows pictures to the text encoder.
+
+    Raises:
+        CheckpointError: if the checkpoint names none.
+    """
+    _, class_name = index.get("processor") or (None, None)
+    if class_name is None:
+        raise CheckpointError(
+            f"{folder} names no processor in its model_index.json, without which its text encoder sees no pictures",
+            "fetch it again.",
+        )
+    processor: ProcessorMixin = getattr(transformers, class_name).from_pretrained(
+        folder / "processor", local_files_only=True
+    )
+    return processor

@@ -14,15 +14,25 @@ from transformers import PreTrainedTokenizerBase
 
 from models.architectures.architecture_registry import architecture_of, rules_of
 from models.architectures.model_family import Architecture, PipelineRules
-from models.checkpoints.checkpoint import Checkpoint, check_kind
+from models.checkpoints.checkpoint import Checkpoint, check_kind, pipeline_of
 from models.devices.device import find_device, find_precision
 from models.files.quantization_schemes import TRANSFORMERS, QuantizationSchemes, count_bytes, kept_precision, scheme_for
 from models.loading.component import load_part, loading
 from models.loading.placement import free_memory, limit_memory
-from models.pipelines import TEXT_TO_IMAGE
 from models.transformer.host_weights import look_up_on_host, stream_layers
 from models.transformer.quantized import check_scheme, compress
 from models.transformer.weight_stream import WeightStream
+
+
+@dataclass(frozen=True)
+class Eyes:
+    """What a text encoder sees pictures with, beside the texts that it reads."""
+
+    vision_tower: torch.nn.Module  # on the device, or in host memory while nothing is seen
+    image_processor: Any  # resizes pictures and cuts them into what the tower reads
+    token: int  # the id of the token in whose places a picture is seen
+    merged: int  # patches along each axis that become one token
+    by_grid: bool  # see `models.requests.EditDefaults.grid_positions`
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +46,7 @@ class PromptEncoder:
     device: torch.device
     dtype: torch.dtype
     text_layers: WeightStream | None = None  # of a text encoder whose layers are in host memory
+    eyes: Eyes | None = None  # where prompts are read beside pictures
 
     @property
     def template(self) -> str:
@@ -60,7 +71,6 @@ class PromptEncoder:
 def load_prompt_encoder(
     checkpoint: Checkpoint,
     *,
-    pipeline: str = TEXT_TO_IMAGE.name,
     device: str = "auto",
     precision: str = "auto",
     memory_fraction: float = 0.9,
@@ -71,13 +81,13 @@ def load_prompt_encoder(
     They stay on the device if they fit, else in host memory, from where they come layer by layer.
 
     Args:
-        pipeline: the name of the class that the checkpoint is for, one of `models.pipelines.PIPELINES`.
         device, precision, memory_fraction, gpu_memory: see `models.engines.engine.Engine.load`.
 
     Raises:
         CheckpointError: if the checkpoint, the device or the precision won't do.
     """
-    folder, found, architecture = checkpoint.folder, find_device(device), architecture_of(pipeline)
+    folder, found, pipeline = checkpoint.folder, find_device(device), pipeline_of(checkpoint).name
+    architecture = architecture_of(pipeline)
     precision = kept_precision(precision, folder)
     dtype = find_precision(precision, found)
     schemes = QuantizationSchemes.of(folder, scheme_for(precision, folder), changed=False)
@@ -93,7 +103,7 @@ def load_prompt_encoder(
         # No logits are computed and no picture is read: head and vision tower needn't be there.
         home = torch.device("cpu") if is_streamed else found
         text_encoder = load_text_encoder(
-            architecture.text_encoder, folder, schemes, found, home, dtype, architecture.eyes_and_head
+            architecture.text_encoder, folder, schemes, found, home, dtype, architecture.unused()
         )
         tokenizer = load_tokenizer(folder, tokenizer_class)
     language_model = architecture.language_model(text_encoder)

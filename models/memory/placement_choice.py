@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from models.architectures.architecture_registry import architecture_of
-from models.checkpoints.checkpoint import Checkpoint, own_workload, pipeline_of, writes_captions
+from models.checkpoints.checkpoint import Checkpoint, own_workload, pipeline_of, sees_pictures, writes_captions
 from models.files.quantization_schemes import QuantizationScheme
 from models.files.safetensors_files import CheckpointError, read_json
 from models.loading.optimization_options import OptimizationOptions
@@ -16,7 +16,6 @@ from models.loading.placement import RESIDENT, Placement, free_memory, limit_mem
 from models.loading.sizes import Sizes, read_sizes
 from models.memory.block_benchmark import benchmark_block
 from models.memory.memory_plan import MemoryPlan
-from models.pipelines import PIPELINES
 from models.placement_names import Kind, WantedPlacement
 from models.sampling.prompt_embeds import TEXT_BATCH_TOKENS
 from models.units import GIB
@@ -27,7 +26,6 @@ AMPLE = 8 * GIB  # beside the weights: with so much, nothing needs to be tried
 
 def choose_placement(
     checkpoint: Checkpoint,
-    pipeline: str,
     device: torch.device,
     dtype: torch.dtype,
     *,
@@ -65,9 +63,7 @@ def choose_placement(
     if wanted == "auto" and sizes.whole + AMPLE <= own:
         return RESIDENT, None
     budgets = budget.all()
-    plan = plan_of(
-        checkpoint, pipeline, device, dtype, sizes, scheme=scheme, options=options, budgets=budgets, most=most
-    )
+    plan = plan_of(checkpoint, device, dtype, sizes, scheme=scheme, options=options, budgets=budgets, most=most)
     if wanted == "auto":
         return plan.taken().placement, plan
     for candidate in plan.candidates:
@@ -93,14 +89,15 @@ def sizes_of(
         float8=options.float8,
         fused=options.fused,
         changed=changed,
-        unused=() if writes_captions(checkpoint) else architecture_of(pipeline_of(checkpoint).name).eyes_and_head,
+        unused=architecture_of(pipeline_of(checkpoint).name).unused(
+            sees=sees_pictures(checkpoint), writes=writes_captions(checkpoint)
+        ),
         controlnet=controlnet.folder if controlnet else None,
     )
 
 
 def plan_of(
     checkpoint: Checkpoint,
-    pipeline: str,
     device: torch.device,
     dtype: torch.dtype,
     sizes: Sizes,
@@ -115,17 +112,19 @@ def plan_of(
     Raises:
         CheckpointError: if the device has no room for a block.
     """
-    workload = own_workload(checkpoint, PIPELINES[pipeline])
+    pipeline = pipeline_of(checkpoint)
+    workload = own_workload(checkpoint, pipeline)
     try:
         benchmark = benchmark_block(
-            checkpoint.folder, pipeline, workload, device, dtype, scheme=scheme, options=options
+            checkpoint.folder, pipeline.name, workload, device, dtype, scheme=scheme, options=options
         )
     except torch.OutOfMemoryError:
         raise CheckpointError(
             f"{device} has no room for one block of the model and one picture of {workload.shape}",
             "free some of its memory, use a larger GPU, or device cpu.",
         ) from None
-    encoding = _encoding(checkpoint, dtype) + (sizes.text_on_host if writes_captions(checkpoint) else 0)
+    looks = sees_pictures(checkpoint) or writes_captions(checkpoint)
+    encoding = _encoding(checkpoint, dtype) + (sizes.text_on_host if looks else 0)
     return MemoryPlan(sizes, benchmark, budgets, encoding, most)
 
 

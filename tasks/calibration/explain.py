@@ -47,10 +47,9 @@ def ask_probe(prompt: str, job: Job, policy: Policy) -> Verdict | None:
     """
     if policy.probe is None or not prompt.strip():
         return None
-    pipeline = kind_of(job).pipeline
-    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=pipeline)
+    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=kind_of(job).pipeline)
     check_probe(policy, checkpoint)
-    return judge_vectors(prompt_vectors([prompt], checkpoint, job, pipeline), policy.probe)[0]
+    return judge_vectors(prompt_vectors([prompt], checkpoint, job), policy.probe)[0]
 
 
 def explain_prompt(prompt: str, judges: Judges, by_probe: Verdict | None = None) -> Explanation:

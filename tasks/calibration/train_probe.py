@@ -51,9 +51,8 @@ def train_probe(
     if out.is_dir() or not out.parent.is_dir():
         raise RequestError(f"The probe can't be written to {out}: it is a folder, or in none that is there.")
     labels = _labels(open_examples(examples, None), review, max_false_positives)
-    pipeline = kind_of(job).pipeline
-    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=pipeline)
-    vectors = prompt_vectors(list(labels), checkpoint, job, pipeline)
+    checkpoint = find_checkpoint(job.model.model, job.model.revision, pipeline=kind_of(job).pipeline)
+    vectors = prompt_vectors(list(labels), checkpoint, job)
     try:
         probe, told = train(
             list(labels),
@@ -91,7 +90,7 @@ def _labels(examples: Examples, review: Sequence[str], max_false_positives: floa
     return labels
 
 
-def prompt_vectors(prompts: Sequence[str], checkpoint: Checkpoint, job: Job, pipeline: str) -> np.ndarray:
+def prompt_vectors(prompts: Sequence[str], checkpoint: Checkpoint, job: Job) -> np.ndarray:
     """Return what a job's model makes of prompts: float32 [N, D], as its engine would hand them to a probe.
 
     Raises:
@@ -103,7 +102,6 @@ def prompt_vectors(prompts: Sequence[str], checkpoint: Checkpoint, job: Job, pip
 
     reader = load_prompt_encoder(
         checkpoint,
-        pipeline=pipeline,
         device=job.hardware.device,
         precision=job.model.precision,
         memory_fraction=job.hardware.memory_fraction,

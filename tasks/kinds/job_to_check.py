@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.checkpoints.checkpoint import declared_pipeline
+from models.pipelines import does_work_of
 from tasks.job import Job, names_in
 from tasks.job_file import job_of, read_job
 from tasks.kinds.registry import all_kinds, kinds_of_fields
@@ -22,7 +23,7 @@ def load_job_to_check(file: Path | None, **flags: Any) -> Job:
     first, *others = kinds_of_fields(given | names_in([kind.job for kind in all_kinds()], values))
     job: Job = job_of(first.job, values, flags, file)
     if others:
-        pipeline = declared_pipeline(job.model.model, job.model.revision)
-        meant = next((kind for kind in others if kind.pipeline == pipeline), first)
+        declared = declared_pipeline(job.model.model, job.model.revision)
+        meant = next((kind for kind in others if does_work_of(kind.pipeline, declared)), first)
         job = job_of(meant.job, values, flags, file)
     return job

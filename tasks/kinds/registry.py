@@ -8,10 +8,11 @@ from typing import Any
 
 from tasks.job import Job, JobField, job_fields
 from tasks.kinds.decompose.decompose_kind import DECOMPOSE
+from tasks.kinds.edit.edit_kind import EDIT
 from tasks.kinds.generate.generate_kind import GENERATE
 from tasks.kinds.job_kind import JobKind
 
-_kinds: list[JobKind[Any]] = [GENERATE, DECOMPOSE]
+_kinds: list[JobKind[Any]] = [GENERATE, DECOMPOSE, EDIT]
 """Where nothing tells kinds apart, the first one is meant."""
 
 

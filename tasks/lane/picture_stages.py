@@ -55,11 +55,13 @@ class PictureStages(Stages):
         intake: Intake | None,
         conditions: bool,
         compare: Compare | None = None,
+        shows_prompts: bool = True,
     ) -> None:
         """`source_type` says how the pictures come about, and `finishing` what becomes of them.
 
         `intake` is where what pictures are drawn from may come from, where there is more than a prompt; see
-        `Stages.conditions`. `compare` judges a picture beside that.
+        `Stages.conditions`. `compare` judges a picture beside that. A picture `shows_prompts` where its row's text says
+        what is on it, and not what is to be done.
         """
         self.draw, self.judges, self.pool, self.recorder = draw, resources.judges, resources.pool, resources.recorder
         self.encoding, self.retouching = finishing.encoding, finishing.retouching
@@ -67,12 +69,13 @@ class PictureStages(Stages):
         self.shelf = finishing.shelf(resources.store, from_before=resources.spec.from_before)
         self.originals = resources.original_reader(intake, keeps_alpha=False) if intake else None
         self.conditions, self.compare, self.compares = conditions, compare, compare is not None
+        self.shows_prompts = shows_prompts
 
     def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read what pictures are drawn from, or after, where there is more than a prompt."""
         del masters  # what was drawn says nothing of what it was drawn from
         if self.originals is None:
-            return [(row, ()) for row in rows]
+            return [RowOriginals(row) for row in rows]
         return list(self.pool.map(self.originals.read, rows))
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
@@ -87,7 +90,7 @@ class PictureStages(Stages):
         opened = list(self.pool.map(self._opened, batch))
         ended: Classified = [thing for thing in opened if isinstance(thing, Outcome)]
         pictures = [thing for thing in opened if isinstance(thing, Made)]
-        kept = [screened.kept.get(picture.row.id, {}) for picture in pictures]
+        kept = [screened.kept.get(picture.row.id, {}) if self.shows_prompts else {} for picture in pictures]
         meant = self.judges.see([picture.pixels for picture in pictures], kept)
         judged = self.pool.map(lambda picture, meaning: self._judged(picture, meaning, screened), pictures, meant)
         return [*ended, *judged]

@@ -95,12 +95,12 @@ def screen_originals(
     """
     failed = [thing for thing in read if isinstance(thing, Outcome)]
     opened = [thing for thing in read if not isinstance(thing, Outcome)]
-    rows = [row for row, _ in opened]
+    rows = [one.row for one in opened]
     said, kept = judge_prompts(rows, judges)
-    pictures = [picture for _, pictures in opened for picture in pictures]
-    flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for picture in pictures]
-    seen = iter(judges.see(flat, conditions=conditions))
-    shown = [[next(seen) for _ in pictures] for _, pictures in opened]
+    pictures = {id(picture): picture for one in opened for picture in one.pictures}  # rows may share one
+    flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for picture in pictures.values()]
+    seen = dict(zip(pictures, judges.see(flat, conditions=conditions), strict=True))
+    shown = [[seen[id(picture)] for picture in one.pictures] for one in opened]
     verdicts = [strictest([text, *of_pictures]) for text, of_pictures in zip(said, shown, strict=True)]
     histories = decisions_on(rows, decisions, pool)
     screened = sort_rows(shard, rows, verdicts, histories, masters, kept, recorder=recorder)
@@ -108,7 +108,9 @@ def screen_originals(
     wanted = {row.id for row in screened.to_render}
     if keeps_stored:
         wanted |= {found.row.id for found in screened.found}
-    screened.sources.update((row.id, pictures) for row, pictures in opened if row.id in wanted)
+    screened.sources.update((one.row.id, one.pictures) for one in opened if one.row.id in wanted)
+    to_render = {row.id for row in screened.to_render}
+    screened.seen.update((one.row.id, one.seen) for one in opened if one.seen and one.row.id in to_render)
     return screened
 
 

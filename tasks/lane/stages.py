@@ -26,8 +26,13 @@ class StoredRow:
     master: Master
 
 
-RowOriginals = tuple[Row, tuple[np.ndarray, ...]]
-"""A row, and the pictures that it is made from, uint8 [H, W, 3 or 4]; none where it is made from texts alone."""
+@dataclass(frozen=True, eq=False)
+class RowOriginals:
+    """A row, and the pictures that it is made from, uint8 [H, W, 3 or 4]; none where it is made from texts alone."""
+
+    row: Row
+    pictures: tuple[np.ndarray, ...] = ()
+    seen: tuple[np.ndarray, ...] = ()  # the same ones as the model's text encoder sees them, if it does
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,7 @@ class Screened:
     histories: dict[str, DecisionHistory] = field(default_factory=dict)  # by id, of the rows that passed
     approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
     sources: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # by id, of `to_render`
+    seen: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # by id, of `to_render`, as `RowOriginals`
     probed: dict[str, Verdict] = field(default_factory=dict)  # what a probe says of rows that passed it, by id
 
 

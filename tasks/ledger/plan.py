@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,7 +17,7 @@ from safety.verdict import Reason
 from tasks.ledger.kept import UNJUDGED
 from tasks.manifests.key import Maker, reseed
 from tasks.manifests.manifest import Manifest
-from tasks.manifests.row import BadRow, Row, RowShape
+from tasks.manifests.row import BadRow, PlannedPicture, Row, RowShape
 from tasks.manifests.variant_ids import shared_id
 from tasks.outcome import RENAMED, Status
 from tasks.stores.stored_table import naming, read_table
@@ -35,6 +35,7 @@ COLUMNS = pa.schema(
         pa.field("profile", pa.string()),
         pa.field("image", pa.string()),  # the address of a source picture, or of a control picture
         pa.field("source", pa.string()),  # SHA-256 of its bytes
+        pa.field("references", pa.list_(pa.struct([("image", pa.string()), ("source", pa.string())]))),  # others
         pa.field("layers", pa.int32()),
         pa.field("key", pa.string()),
         pa.field("judged_by", pa.string()),
@@ -47,6 +48,7 @@ COLUMNS = pa.schema(
     ]
 )
 OF_OTHER_ROWS = ("problem", "reason", "retryable", "kept_because")  # columns that tell a shard's rows nothing
+REFERENCES = "references"
 REMEDY = "restore it, or remove that run's folder, and the same command plans anew; what was made stays"
 CARRIED = "carried:"  # before the name of a column that the manifest carries to the catalogue
 PLANNED_FROM = b"planned_from"  # in the metadata: the catalogue's version that the plan was made from
@@ -217,7 +219,10 @@ class Planner:
 def _values(rows: Sequence[Row | BadRow | KeptRow], column: pa.Field) -> pa.Array:
     """Return a column of the plan: what the rows have by its name, null where they have no such thing."""
     name = RENAMED.get(column.name, column.name)
-    return pa.array([getattr(row, name, None) for row in rows], column.type)
+    values = [getattr(row, name, None) for row in rows]
+    if name == REFERENCES:
+        values = [[asdict(one) for one in pictures] if pictures else None for pictures in values]
+    return pa.array(values, column.type)
 
 
 def write_plan(
@@ -340,14 +345,28 @@ class Plan:
 
     def shard(self, number: int) -> list[Row]:
         """Return the rows of one shard, in plan order."""
-        names = [name for name in COLUMNS.names if name not in OF_OTHER_ROWS]
+        known = self._schema.names  # a packshot of before wrote fewer
+        names = [name for name in COLUMNS.names if name not in OF_OTHER_ROWS and name in known]
         table = self._read(columns=names, filters=[("shard", "=", number)])
         table = table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
-        return [Row(**values) for values in table.to_pylist()]
+        return [Row(**{**values, REFERENCES: _pictures(values.get(REFERENCES))}) for values in table.to_pylist()]
 
     def table(self) -> pa.Table:
         """Return every row, as Arrow."""
         return self._read()
+
+
+def _pictures(values: Sequence[dict[str, str]] | None) -> tuple[PlannedPicture, ...]:
+    return tuple(PlannedPicture(**value) for value in values or ())
+
+
+def sources_in(plan: pa.Table) -> set[str]:
+    """Return the hashes of all pictures that a plan's rows are made from."""
+    sources = set(plan.column("source").drop_null().to_pylist())
+    if REFERENCES in plan.column_names:
+        further = pc.list_flatten(plan.column(REFERENCES))
+        sources |= set(pc.struct_field(further, "source").to_pylist())
+    return sources
 
 
 def bad_rows(plan: pa.Table) -> list[BadRow]:

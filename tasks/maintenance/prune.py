@@ -12,6 +12,7 @@ Decisions are kept for ever, and so is whatever isn't called as packshot calls i
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
@@ -21,21 +22,23 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from safety.verdict import Reason
 from tasks.catalogue.catalogue import Catalogue, outcomes_in, read_catalogue, with_rows
 from tasks.catalogue.catalogue_edit import PRUNING, CatalogueEdit, named
 from tasks.catalogue.retire import SHOWABLE
 from tasks.errors import RequestError
-from tasks.ledger.plan import PLANNED_FROM
+from tasks.ledger.plan import PLANNED_FROM, REFERENCES, sources_in
 from tasks.ledger.run import Run
 from tasks.outcome import Retry, Status
 from tasks.processes.process import Process, this_process
 from tasks.results.master import COMPOSITE, Masters
 from tasks.stores.store import ListedObject, Store
-from tasks.stores.stored_table import read_table
+from tasks.stores.stored_table import naming, read_table
 
 KEPT_FOR = timedelta(days=30)
+NEEDED = ("key", "source", REFERENCES)  # columns of a plan that say what its run needs
 OURS = re.compile(r"(?:masters|images|layers|quarantine|sources)/([0-9a-f]{2})/(\1[0-9a-f]{62})(-[0-9a-f]+)?([./].+)?")
 """How an object is called that was made for a key, or that is the source picture of this hash."""
 WHOLE_MASTER = 2  # objects of a picture's master: there can't be a stray one beside them
@@ -171,7 +174,8 @@ def _found(store: Store, catalogue: Catalogue, age: Age, statuses: frozenset[Ret
         for plan in pool.map(lambda run: _plan(store, run), (run for run in runs if not _ended(runs[run])))
         if plan is not None
     ]
-    keys, sources = ({value for plan in plans for value in plan.column(name).to_pylist()} for name in ("key", "source"))
+    keys = {key for plan in plans for key in plan.column("key").to_pylist()}
+    sources = {source for plan in plans for source in sources_in(plan)}
     keys |= set(pc.unique(catalogue.table.filter(_keeps(catalogue.table, statuses)).column("key")).to_pylist())
 
     pruned = Pruned(runs=[one for run in sorted(old) for one in runs[run]])
@@ -282,7 +286,11 @@ def _plan(store: Store, run: str) -> pa.Table | None:
     path = Run(run).path("plan.parquet")
     found = store.read(path)
     remedy = "restore it, or remove the run; until then nobody knows what it needs"
-    return None if found is None else read_table(found[0], store.uri_of(path), remedy, columns=["key", "source"])
+    if found is None:
+        return None
+    with naming(store.uri_of(path), remedy):
+        names = pq.read_schema(io.BytesIO(found[0])).names  # a packshot of before wrote fewer
+    return read_table(found[0], store.uri_of(path), remedy, columns=[name for name in NEEDED if name in names])
 
 
 def _by(listed: Iterable[ListedObject], name: Callable[[str], str | None]) -> dict[str, list[ListedObject]]:

@@ -60,6 +60,8 @@ class Maker:
         if row.source is not None:
             made_from += [row.source, row.layers]
         additions = self.additions | ({"label": label} if label else {})
+        if row.references:
+            additions["references"] = [reference.source for reference in row.references]
         if additions:
             made_from.append(additions)
         return digest([KEY_VERSION, self.checkpoint, self.precision, *self.form, *made_from])

@@ -38,16 +38,23 @@ class Columns:
     whole: tuple[str, ...]  # numbers
     real: tuple[str, ...] = ("guidance",)
     image: tuple[str, ...] = ()  # text or bytes; every one must be there
+    further: tuple[str, ...] = ()  # pictures, too, that may not be there
     idle: tuple[str, ...] = ()  # pictures that nothing in the job reads: they may not be there
+    templated: str | None = None  # the text that a job's template builds where there is none
+
+    @property
+    def pictures(self) -> tuple[str, ...]:
+        """The columns of pictures that the job reads."""
+        return (*self.image, *self.further)
 
     @property
     def known(self) -> tuple[str, ...]:
         """Every column that the job reads, whatever it holds."""
-        return (*self.text, *self.whole, *self.real, *self.image)
+        return (*self.text, *self.whole, *self.real, *self.pictures)
 
     def wanted(self, column: str) -> str:
         """Return what a column holds, for people."""
-        if column in self.image:
+        if column in self.pictures:
             return "text or bytes"
         if column == "id":
             return "text, whole numbers or UUIDs"
@@ -58,7 +65,7 @@ class Columns:
         kind = plain(kind)
         if pa.types.is_null(kind):
             return column != "id"
-        if column in self.image:
+        if column in self.pictures:
             return is_text(kind) or is_binary(kind) or _is_picture(kind)
         if column in self.text:
             return _is_word(kind) or (column == "id" and (_is_uuid(kind) or _is_number(kind)))
@@ -73,12 +80,21 @@ PROMPTS = Columns(
     text=("id", "prompt", "negative_prompt", "profile"),
     whole=("seed", "width", "height", "steps", "variants"),
     idle=("control",),
+    templated="prompt",
 )
 CONTROLLED = replace(PROMPTS, image=("control",), idle=())  # of a job with a ControlNet
 PICTURES = Columns(
     text=("id", "caption", "negative_prompt", "profile"),
     whole=("seed", "layers", "resolution", "steps"),
     image=("image",),
+)
+
+EDITS = Columns(
+    text=("id", "instruction", "negative_prompt", "profile"),
+    whole=("seed", "width", "height", "steps", "variants"),
+    image=("image",),
+    further=("image2", "image3"),
+    templated="instruction",
 )
 
 
@@ -101,7 +117,7 @@ def read_known(columns: Columns, name: str, array: pa.Array) -> Read:
         return _whole(name, array)
     if name in columns.real:
         return _real(name, array)
-    if name in columns.image:
+    if name in columns.pictures:
         if _is_picture(kind):
             return _picture(name, array)
         if is_binary(kind):

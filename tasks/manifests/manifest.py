@@ -53,7 +53,7 @@ class Manifest:
             ManifestError: where a page is damaged.
         """
         holds_pictures = any(
-            holds_bytes(self.schema.field(c).type) for c in self.columns.image if c in self.schema.names
+            holds_bytes(self.schema.field(c).type) for c in self.columns.pictures if c in self.schema.names
         )
         rows = rows or (BATCH_PICTURES if holds_pictures else BATCH_ROWS)
         for file in self.files:
@@ -136,15 +136,16 @@ def _check_columns(schema: pa.Schema, name: str, columns: Columns, template_colu
                 f"The manifest {name} has a column {column!r}, and the job has no controlnet that draws after it: "
                 "give one (--controlnet), or rename the column to carry it."
             )
-    if "prompt" in columns.text and "prompt" not in names and template_columns is None:
+    templated = columns.templated
+    if templated is not None and templated not in names and template_columns is None:
         raise ManifestError(
-            f"The manifest {name} has no column 'prompt', and the job has no prompt_template; "
-            f"{there}{near.get('prompt', '')}."
+            f"The manifest {name} has no column {templated!r}, and the job has no {templated}_template; "
+            f"{there}{near.get(templated, '')}."
         )
     for column in template_columns or ():
         if column not in names:
             raise ManifestError(
-                f"The prompt template reads the column {column!r}, which the manifest {name} lacks; {there}."
+                f"The {templated} template reads the column {column!r}, which the manifest {name} lacks; {there}."
             )
     reserved = sorted(set(names) & (RESERVED - set(columns.known)))
     if reserved:

@@ -16,8 +16,17 @@ from tasks.outcome import FailureReason
 
 MAX_PROMPT_CHARACTERS = 20_000
 MAX_STEPS = 500
+CONTROL_TOKEN = re.compile(r"<\|[a-z_]{1,40}\|>")  # such as <|image_pad|>, in the place of which a picture is seen
 
 RowShape = tuple[int, int, int, float, int]  # width, height, steps, guidance, layers
+
+
+@dataclass(frozen=True)
+class PlannedPicture:
+    """A picture that a row is made from."""
+
+    image: str  # its address
+    source: str  # SHA-256 of its bytes, hex
 
 
 @dataclass(frozen=True)
@@ -35,11 +44,19 @@ class Row:
     profile: str
     image: str | None = None  # the address of a source picture, or of a control picture
     source: str | None = None  # SHA-256 of that picture's bytes, hex
+    references: tuple[PlannedPicture, ...] = ()  # further pictures, in the order of their columns
     layers: int = 0
     key: str = ""  # of what is made of it: this and what follows is known when it is planned
     policy_fingerprint: str = ""  # names the policy, the classifiers and the profile
     attempt: int = 0  # its number
     shard: int | None = None  # that it is made in; None where nothing is to be made
+
+    @property
+    def pictures(self) -> tuple[PlannedPicture, ...]:
+        """All pictures that it is made from, the first one first."""
+        if self.image is None or self.source is None:
+            return ()
+        return PlannedPicture(self.image, self.source), *self.references
 
     @property
     def shape(self) -> RowShape:
@@ -116,6 +133,17 @@ def check_length(column: str, text: str) -> None:
     if len(text) > MAX_PROMPT_CHARACTERS:
         sentence = f"The {column} has {len(text)} characters; at most {MAX_PROMPT_CHARACTERS} are read."
         raise RowError(Problem(column, RowFault.TOO_LONG, sentence))
+
+
+def check_plain(column: str, text: str) -> None:
+    """Refuse a text with one of the tokens in it that tell a model where pictures and turns begin and end.
+
+    Raises:
+        RowError: with a sentence.
+    """
+    if token := CONTROL_TOKEN.search(text):
+        sentence = f"The {column} holds {token[0]}, which is no word but a sign for the model; leave it out."
+        raise RowError(Problem(column, RowFault.CHARACTERS, sentence))
 
 
 def given_or(value: Any, default: Any) -> Any:

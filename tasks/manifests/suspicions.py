@@ -60,7 +60,7 @@ def suspicions(manifest: Manifest) -> list[Suspicion]:
     Raises:
         ManifestError: where a page is damaged.
     """
-    read = [name for name in ("prompt", "caption", "negative_prompt") if name in manifest.schema.names]
+    read = [name for name in ("prompt", "caption", "instruction", "negative_prompt") if name in manifest.schema.names]
     read = [name for name in read if name in manifest.columns.known]
     filled = [
         field.name for field in manifest.carried if field.name in manifest.template_columns and is_text(field.type)

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from typing import Any
 
-from tasks.manifests.row import BadRow, Row
+from tasks.manifests.row import BadRow, PlannedPicture, Row
 from tasks.sources.decoder import Decoder
 from tasks.sources.source import Sources
 from tasks.sources.source_error import SourceError
@@ -55,10 +55,11 @@ class Originals:
         return OriginalReference(KEPT + source if isinstance(image, bytes) else image, source, size.width, size.height)
 
     def keep(self, row: Row) -> None:
-        """Put a picture that the manifest holds where lanes can read it, once for all rows of a batch."""
-        held = self._held.pop(row.source or "", None)
-        if self.store is not None and row.source is not None and held is not None:
-            self.store.adopt_or_put(kept_path(row.source), held)
+        """Put the pictures that the manifest holds of a row where lanes can read them, once for all rows of a batch."""
+        for picture in row.pictures:
+            held = self._held.pop(picture.source, None)
+            if self.store is not None and held is not None:
+                self.store.adopt_or_put(kept_path(picture.source), held)
 
 
 def unread(row_id: str, text: str, error: SourceError) -> BadRow:
@@ -71,22 +72,20 @@ def kept_path(source: str) -> str:
     return f"sources/{source[:2]}/{source}"
 
 
-def read_source(row: Row, sources: Sources, store: Store) -> bytes:
+def read_source(picture: PlannedPicture, sources: Sources, store: Store) -> bytes:
     """Return the bytes of a planned row's picture.
 
     Raises:
         SourceError: if it can't be read, or isn't any more what it was when the plan was made.
     """
-    assert row.image is not None
-    assert row.source is not None
-    if row.image.startswith(KEPT):
-        found = store.read(kept_path(row.source))
+    if picture.image.startswith(KEPT):
+        found = store.read(kept_path(picture.source))
         if found is None:
             raise SourceError("source_not_found", "The picture that the manifest held is gone from the store.")
         data = found[0]
     else:
-        data = sources.read(row.image)
-    if hashlib.sha256(data).hexdigest() != row.source:
+        data = sources.read(picture.image)
+    if hashlib.sha256(data).hexdigest() != picture.source:
         raise SourceError(
             "source_changed",
             "The picture has changed since the plan was made; the next run will take it as it is.",

@@ -5,15 +5,17 @@ What isn't surely right is read as a run reads it, row by row, and may be right 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from tasks.manifests.known_columns import PROBLEM
+from tasks.manifests.known_columns import PROBLEM, texts
 from tasks.manifests.manifest import ID
 from tasks.manifests.row import MAX_PROMPT_CHARACTERS
+from tasks.rows.text_template import TextTemplate
 
+WRITTEN = r"[\pL\pN]"  # a text with a letter or digit surely isn't empty
 Bounds = Mapping[str, tuple[int, int, int]]  # the least, the most, and what it must be a multiple of
 
 
@@ -29,6 +31,27 @@ def sound_numbers(batch: pa.RecordBatch, bounds: Bounds) -> pa.Array:
             fits = pc.and_(fits, pc.equal(pc.multiply(pc.divide(column, multiple), multiple), column))
         sound = pc.and_(sound, pc.fill_null(fits, True))
     return sound
+
+
+def sound_texts(batch: pa.RecordBatch, name: str, template: TextTemplate | None) -> pa.Array:
+    """Return a mask of the rows that surely have a text of a right length in a column, or from a template."""
+    there = name in batch.schema.names
+    text = batch.column(name) if there else pa.nulls(batch.num_rows, pa.large_string())
+    written = pc.and_(matches(text, WRITTEN), short(text))
+    if template is not None:
+        read = [texts(column, batch.column(column)).values for column in template.columns]
+        written = pc.or_(written, _filled(text, read, sum(len(literal) for literal, *_ in template.parts)))
+    return written
+
+
+def _filled(text: pa.Array, read: Sequence[pa.Array], literal: int) -> pa.Array:
+    """Return a mask of the rows without a text that the template surely fills."""
+    filled = pc.or_(pc.is_null(text), pc.fill_null(pc.equal(text, ""), False))
+    length = pa.repeat(pa.scalar(literal, pa.int64()), len(text))
+    for column in read:
+        filled = pc.and_(filled, matches(column, WRITTEN))
+        length = pc.add(length, pc.fill_null(pc.utf8_length(column).cast(pa.int64()), 0))
+    return pc.and_(filled, pc.less_equal(length, MAX_PROMPT_CHARACTERS))
 
 
 def matches(column: pa.Array, pattern: str) -> pa.Array:

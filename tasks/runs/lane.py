@@ -140,7 +140,6 @@ class LaneWorker:
         spec = self.spec
         return load_prompt_encoder(
             spec.checkpoint,
-            pipeline=self.kind.pipeline,
             device=spec.hardware.device,
             precision=spec.precision,
             memory_fraction=spec.hardware.memory_fraction,

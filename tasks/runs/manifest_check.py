@@ -106,7 +106,8 @@ def check_manifest(
 
 def _failing(manifest: Manifest, reading: ManifestReading, job: Job) -> list[Failing]:
     groups: dict[tuple[str, str, str], Failing] = {}
-    images = [name for name in manifest.columns.image if holds_bytes(manifest.schema.field(name).type)]
+    pictures = [name for name in manifest.columns.pictures if name in manifest.schema.names]
+    images = [name for name in pictures if holds_bytes(manifest.schema.field(name).type)]
     columns = [name for name in manifest.schema.names if name in manifest.columns.known and name not in images]
     columns += [name for name in manifest.template_columns if name not in columns]
     profiles = _Profiles(job)

@@ -30,6 +30,10 @@ class SourceError(Exception):
         """Whether it says nothing of the picture but that it can't be read now."""
         return self.retryable or self.reason == "source_unreachable"
 
+    def of(self, column: str) -> SourceError:
+        """Return the same error, which names the column of the picture."""
+        return SourceError(self.reason, f"{column}: {self.message}", retryable=self.retryable)
+
 
 def too_large(what: str, limit: int) -> SourceError:
     """Return the error for more bytes than `limit`; `what` begins the sentence."""

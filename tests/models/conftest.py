@@ -13,6 +13,7 @@ from diffusers import (
     AutoencoderKLQwenImage,
     DiffusionPipeline,
     QwenImageControlNetModel,
+    QwenImageEditPlusPipeline,
     QwenImageLayeredPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
@@ -237,6 +238,32 @@ def save_layered(folder: Path, vae: AutoencoderKLQwenImage, *, sees: bool = True
             transformer=tiny_transformer(2.0, use_layer3d_rope=True, use_additional_t_cond=True),
         )
         pipeline.save_pretrained(folder)
+    return folder
+
+
+def save_edit(
+    folder: Path,
+    pipeline_class: type[DiffusionPipeline] = QwenImageEditPlusPipeline,
+    *,
+    zero_cond_t: bool = True,
+    **sampling: float | bool,
+) -> Path:
+    """Save a random Qwen-Image-Edit whose own settings are `sampling`; returns the folder."""
+    torch.manual_seed(3)
+    tokenizer = tiny_tokenizer()
+    size = {"min_pixels": 56 * 56, "max_pixels": 112 * 112}
+    with loading():
+        pipeline = pipeline_class(
+            scheduler=new_scheduler(),
+            vae=tiny_vae(),
+            text_encoder=tiny_text_encoder(tokenizer),
+            tokenizer=tokenizer,
+            processor=Qwen2VLProcessor(Qwen2VLImageProcessor(**size), tokenizer, Qwen2VLVideoProcessor()),
+            transformer=tiny_transformer(2.0, zero_cond_t=zero_cond_t),
+        )
+        pipeline.save_pretrained(folder)
+    settings = {"resolution": 64, "vision_resolution": 96, "steps": 2, "guidance": 4.0, **sampling}
+    (folder / "sampling_config.json").write_text(json.dumps(settings))
     return folder
 
 

@@ -10,9 +10,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tasks.kinds.generate.prompt_rows import Defaults, PromptRows, PromptTemplate
+from tasks.kinds.generate.prompt_rows import Defaults, PromptRows
 from tasks.ledger.plan import Known, Planner
 from tasks.manifests.key import Maker
+from tasks.rows.text_template import TextTemplate
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.simulation import actors
@@ -47,7 +48,7 @@ def defaults(template: str | None = None, **values: Any) -> Defaults:
             "variants": 1,
             "fewest_steps": 2,
             "size_multiple": 16,
-            "template": PromptTemplate(template) if template else None,
+            "template": TextTemplate(template, "prompt") if template else None,
             **values,
         }
     )

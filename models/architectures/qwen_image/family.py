@@ -8,6 +8,8 @@ import torch
 from diffusers import (
     AutoencoderKLQwenImage,
     QwenImageControlNetModel,
+    QwenImageEditPipeline,
+    QwenImageEditPlusPipeline,
     QwenImageLayeredPipeline,
     QwenImagePipeline,
     QwenImageTransformer2DModel,
@@ -20,7 +22,7 @@ from models.architectures.model_family import Architecture, PipelineRules, Sched
 from models.architectures.qwen_image.padded import Padded
 from models.architectures.qwen_image.single_frame import single_frame
 from models.architectures.qwen_image.varlen import Varlen
-from models.pipelines import LAYERED, TEXT_TO_IMAGE
+from models.pipelines import EDIT, EDIT_PLUS, LAYERED, TEXT_TO_IMAGE
 
 TOKENS_OF_256 = 256  # image tokens of a 256² picture
 
@@ -75,6 +77,17 @@ def language_model(text_encoder: Any) -> nn.Module:
     return model
 
 
+def vision_tower(text_encoder: Any) -> nn.Module:
+    """Return what sees pictures for a text encoder."""
+    model: nn.Module = text_encoder.model.visual
+    return model
+
+
+def picture_token(text_encoder: Any) -> int:
+    """Return the id of the token in whose places a text encoder sees pictures."""
+    return int(text_encoder.config.image_token_id)
+
+
 def vae_scale(vae: Any) -> int:
     """Pixels a latent, along each axis, of a VAE; as the pipelines count them."""
     return int(2 ** len(vae.temperal_downsample))
@@ -88,10 +101,14 @@ def lora_loader(transformer: Any) -> QwenImagePipeline:
 # What is particular to each pipeline; its texts are diffusers' own, so that they can't drift from those.
 PARTS = dict.fromkeys(("scheduler", "vae", "text_encoder", "tokenizer", "transformer"))
 TEXT_TO_IMAGE_STOCK, LAYERED_STOCK = QwenImagePipeline(**PARTS), QwenImageLayeredPipeline(**PARTS, processor=None)
+EDIT_STOCK = QwenImageEditPipeline(**PARTS, processor=None)
+EDIT_PLUS_STOCK = QwenImageEditPlusPipeline(**PARTS, processor=None)
+PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
 TEXT_TO_IMAGE_RULES = PipelineRules(
     TEXT_TO_IMAGE,
     template=TEXT_TO_IMAGE_STOCK.prompt_template_encode,
     template_tokens=TEXT_TO_IMAGE_STOCK.prompt_template_encode_start_idx,
+    picture_text="",
     caption_prompts=None,
     shift=shift_by_what_is_made,
     transformer_config={"guidance_embeds": False, "use_layer3d_rope": False},
@@ -100,9 +117,28 @@ LAYERED_RULES = PipelineRules(
     LAYERED,
     template=LAYERED_STOCK.prompt_template_encode,
     template_tokens=LAYERED_STOCK.prompt_template_encode_start_idx,
+    picture_text="",
     caption_prompts=(LAYERED_STOCK.image_caption_prompt_en, LAYERED_STOCK.image_caption_prompt_cn),
     shift=shift_by_frame,
     transformer_config={"guidance_embeds": False, "use_layer3d_rope": True},
+)
+EDIT_RULES = PipelineRules(
+    EDIT,
+    template=EDIT_STOCK.prompt_template_encode.replace(PICTURE, ""),
+    template_tokens=EDIT_STOCK.prompt_template_encode_start_idx,
+    picture_text=PICTURE,  # stands in the template, where there is one picture
+    caption_prompts=None,
+    shift=shift_by_what_is_made,
+    transformer_config={"guidance_embeds": False, "use_layer3d_rope": False},
+)
+EDIT_PLUS_RULES = PipelineRules(
+    EDIT_PLUS,
+    template=EDIT_PLUS_STOCK.prompt_template_encode,
+    template_tokens=EDIT_PLUS_STOCK.prompt_template_encode_start_idx,
+    picture_text=f"Picture {{}}: {PICTURE}",  # in `_get_qwen_prompt_embeds`, where nothing gives it
+    caption_prompts=None,
+    shift=shift_by_what_is_made,
+    transformer_config={"guidance_embeds": False, "use_layer3d_rope": False},
 )
 
 QWEN_IMAGE = Architecture(
@@ -112,7 +148,10 @@ QWEN_IMAGE = Architecture(
     text_encoder=Qwen2_5_VLForConditionalGeneration,
     controlnet=QwenImageControlNetModel,
     language_model=language_model,
-    eyes_and_head=("lm_head.", "model.visual.", "visual."),
+    eyes=("model.visual.", "visual."),
+    head=("lm_head.",),
+    vision_tower=vision_tower,
+    picture_token=picture_token,
     patch=2,
     pack=pack,
     unpack=unpack,
@@ -122,5 +161,5 @@ QWEN_IMAGE = Architecture(
     varlen=Varlen,
     padded=Padded,
     lora_loader=lora_loader,
-    rules={rules.pipeline.name: rules for rules in (TEXT_TO_IMAGE_RULES, LAYERED_RULES)},
+    rules={rules.pipeline.name: rules for rules in (TEXT_TO_IMAGE_RULES, LAYERED_RULES, EDIT_RULES, EDIT_PLUS_RULES)},
 )

@@ -87,7 +87,7 @@ class LayerStages(Stages):
                 original = self.shelf.original(master)
             except ValueError as error:
                 return self.recorder.failure(row, FailureReason.UNREADABLE, str(error), retryable=True)
-            return with_caption(row, original.caption), (original.source,)
+            return RowOriginals(with_caption(row, original.caption), (original.source,))
         return self.reader.read(row)
 
     def _captioned(self, rows: Sequence[Row], screened: Screened) -> tuple[list[Row], list[Outcome]]:

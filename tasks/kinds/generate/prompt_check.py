@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from functools import partial
 
 import pyarrow as pa
@@ -11,24 +11,16 @@ import pyarrow.compute as pc
 from models.checkpoints.checkpoint import sampling_defaults
 from models.requests import QWEN_IMAGE_DEFAULTS
 from tasks.job import GenerateJob
-from tasks.kinds.generate.prompt_rows import (
-    LARGEST,
-    MAX_VARIANTS,
-    SMALLEST,
-    Defaults,
-    extra_values,
-    job_defaults,
-    rows_of,
-)
+from tasks.kinds.generate.prompt_rows import Defaults, job_defaults, rows_of
 from tasks.kinds.job_kind import ManifestReading
 from tasks.kinds.known_checkpoint import known_checkpoint
-from tasks.manifests.known_columns import CONTROLLED, PROMPTS, texts
+from tasks.manifests.known_columns import CONTROLLED, PROMPTS
 from tasks.manifests.manifest import known_values
-from tasks.manifests.row import MAX_PROMPT_CHARACTERS, MAX_STEPS, BadRow
+from tasks.manifests.row import MAX_STEPS, BadRow
 from tasks.manifests.variant_ids import check_variant_ids
-from tasks.rows.sound_rows import matches, short, sound_numbers, unsound
-
-WRITTEN = r"[\pL\pN]"  # a text with a letter or digit surely isn't empty
+from tasks.rows.row_variants import LARGEST, MAX_VARIANTS, SMALLEST
+from tasks.rows.sound_rows import sound_numbers, sound_texts, unsound
+from tasks.rows.text_template import extra_values
 
 
 def prompt_reading(job: GenerateJob, pipeline: str) -> ManifestReading:
@@ -60,20 +52,4 @@ def sound_prompts(batch: pa.RecordBatch, defaults: Defaults) -> pa.Array:
         "steps": (defaults.fewest_steps, MAX_STEPS, 1),
         "variants": (1, MAX_VARIANTS, 1),
     }
-    names = batch.schema.names
-    prompt = batch.column("prompt") if "prompt" in names else pa.nulls(batch.num_rows, pa.large_string())
-    written = pc.and_(matches(prompt, WRITTEN), short(prompt))
-    if defaults.template is not None:
-        read = [texts(name, batch.column(name)).values for name in defaults.template.columns]
-        written = pc.or_(written, _filled(prompt, read, sum(len(text) for text, *_ in defaults.template.parts)))
-    return pc.and_(written, sound_numbers(batch, bounds))
-
-
-def _filled(prompt: pa.Array, read: Sequence[pa.Array], literal: int) -> pa.Array:
-    """Return a mask of the rows without a prompt that the template surely fills."""
-    filled = pc.or_(pc.is_null(prompt), pc.fill_null(pc.equal(prompt, ""), False))
-    length = pa.repeat(pa.scalar(literal, pa.int64()), len(prompt))
-    for column in read:
-        filled = pc.and_(filled, matches(column, WRITTEN))
-        length = pc.add(length, pc.fill_null(pc.utf8_length(column).cast(pa.int64()), 0))
-    return pc.and_(filled, pc.less_equal(length, MAX_PROMPT_CHARACTERS))
+    return pc.and_(sound_texts(batch, "prompt", defaults.template), sound_numbers(batch, bounds))

@@ -2,56 +2,21 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
 from models.requests import SamplingDefaults
-from tasks.errors import RequestError
 from tasks.job import GenerateJob
-from tasks.manifests.known_columns import PROBLEM, PROMPTS, texts
+from tasks.manifests.known_columns import PROMPTS
 from tasks.manifests.manifest import known_values
-from tasks.manifests.row import BadRow, Row, check_id, check_length, check_read, given_or, whole
+from tasks.manifests.row import BadRow, Row, check_id, check_length, check_read, given_or
 from tasks.manifests.row_error import Problem, RowError, RowFault
 from tasks.rows.row_defaults import KnownCheckpoint, RowDefaults, row_defaults, sampled
-
-SMALLEST, LARGEST = 64, 4096  # pixels a side
-MAX_VARIANTS = 64
-
-
-class PromptTemplate:
-    """A prompt built from columns: `"{color} {title}, studio photo on white"`."""
-
-    def __init__(self, template: str) -> None:
-        """Parse the template.
-
-        Raises:
-            RequestError: if it has a field that is more than a column's name.
-        """
-        try:
-            parts = list(string.Formatter().parse(template))
-        except ValueError as error:
-            raise RequestError(f"The prompt template is wrong: {error}.") from error
-        for _, name, spec, conversion in parts:
-            if name is not None and (not name or spec or conversion or any(c in name for c in ".[]")):
-                raise RequestError(f"The prompt template has a field {{{name}}}; fields are names of columns.")
-        self.parts = parts
-        self.columns = tuple(dict.fromkeys(name for _, name, _, _ in parts if name))
-
-    def fill(self, values: Mapping[str, Any]) -> str:
-        """Return the prompt of one row.
-
-        Raises:
-            RowError: with a sentence, if a column is empty in this row.
-        """
-        for name in self.columns:
-            if values[name] is None or not str(values[name]).strip():
-                sentence = f"The prompt template reads the column {name!r}, which is empty in this row."
-                raise RowError(Problem(name, RowFault.EMPTY, sentence))
-        return "".join(text + (str(values[name]).strip() if name else "") for text, name, _, _ in self.parts)
+from tasks.rows.row_variants import check_sides, side_of, variants_of, varied
+from tasks.rows.text_template import TextTemplate, extra_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +26,7 @@ class Defaults(RowDefaults):
     width: int
     height: int
     variants: int
-    template: PromptTemplate | None
+    template: TextTemplate | None
 
 
 @dataclass(frozen=True)
@@ -81,22 +46,6 @@ class PromptRows:
         """Do nothing: a prompt stands in the plan."""
 
 
-def extra_values(batch: pa.RecordBatch, template: PromptTemplate | None) -> list[dict[str, Any]]:
-    """Return what a template reads of a batch, one dict a row; none where there is no template.
-
-    PROBLEM is in it where a value can't be written as text.
-    """
-    read = {name: texts(name, batch.column(name)) for name in (template.columns if template else ())}
-    rows: list[dict[str, Any]] = [
-        dict(zip(read, row, strict=True))
-        for row in zip(*(one.values.to_pylist() for one in read.values()), strict=True)
-    ]
-    for one in read.values():
-        for row, problem in one.problems.items():
-            rows[row].setdefault(PROBLEM, asdict(problem))
-    return rows
-
-
 def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Defaults) -> Iterator[Row | BadRow]:
     """Give the rows that one manifest row asks for: one, or as many as it wants variants."""
     row_id = values["id"]
@@ -110,22 +59,18 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
             check_read(carried)
             prompt = defaults.template.fill({**carried, **values})
         check_length("prompt", prompt)
-        variants = whole(values, "variants", defaults.variants, range(1, MAX_VARIANTS + 1))
+        variants = variants_of(values, defaults.variants)
         row = Row(
             id=row_id,
             prompt=prompt,
-            width=_side(values, "width", defaults.width, defaults.size_multiple),
-            height=_side(values, "height", defaults.height, defaults.size_multiple),
+            width=side_of(values, "width", defaults.width, defaults.size_multiple),
+            height=side_of(values, "height", defaults.height, defaults.size_multiple),
             **sampled(values, defaults),
         )
     except RowError as error:
         yield BadRow.of(row_id, prompt, error)
         return
-    if variants == 1:
-        yield row
-        return
-    for variant in range(variants):
-        yield replace(row, id=f"{row_id}.v{variant + 1}", seed=(row.seed + variant) % 2**63)
+    yield from varied(row, variants)
 
 
 def job_defaults(job: GenerateJob, known: KnownCheckpoint[SamplingDefaults]) -> Defaults:
@@ -134,21 +79,12 @@ def job_defaults(job: GenerateJob, known: KnownCheckpoint[SamplingDefaults]) -> 
     Raises:
         RequestError: if no row could be drawn with them, or the prompt template is wrong.
     """
-    common, multiple = row_defaults(job, known), known.size_multiple
-    if (job.sampling.width or 0) % multiple or (job.sampling.height or 0) % multiple:
-        raise RequestError(f"The job is wrong: width and height: this checkpoint takes multiples of {multiple}.")
+    common = row_defaults(job, known)
+    check_sides(job.sampling.width, job.sampling.height, common.size_multiple)
     return Defaults(
         width=given_or(job.sampling.width, known.defaults.width),
         height=given_or(job.sampling.height, known.defaults.height),
         variants=job.sampling.variants,
-        template=PromptTemplate(job.sources.prompt_template) if job.sources.prompt_template else None,
+        template=TextTemplate(job.sources.prompt_template, "prompt") if job.sources.prompt_template else None,
         **vars(common),
     )
-
-
-def _side(values: Mapping[str, Any], name: str, default: int, multiple: int) -> int:
-    value = given_or(values.get(name), default)
-    if value % multiple or not SMALLEST <= value <= LARGEST:
-        sentence = f"The {name} is {value}; it should be a multiple of {multiple} between {SMALLEST} and {LARGEST}."
-        raise RowError(Problem(name, RowFault.OUT_OF_RANGE, sentence))
-    return int(value)

@@ -61,7 +61,6 @@ def test_where_nothing_fits_nothing_is_planned() -> None:
 def test_on_a_cpu_everything_is_in_host_memory() -> None:
     (finding,) = check_placement(
         find_checkpoint("miniature"),
-        "QwenImagePipeline",
         device="cpu",
         precision="auto",
         options=OptimizationOptions(),

@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.mark.parametrize("scheme", [None, "int8", "nf4"])
 def test_headers_tell_what_every_part_of_a_model_takes(tiny: Checkpoint, scheme: QuantizationScheme | None) -> None:
-    sizes = read_sizes(tiny.folder, 2, scheme, unused=QWEN_IMAGE.eyes_and_head)
+    sizes = read_sizes(tiny.folder, 2, scheme, unused=QWEN_IMAGE.unused())
     parts = load_components(tiny, CPU, torch.bfloat16, scheme=scheme)
     blocks = parts.transformer.transformer_blocks
 

@@ -38,7 +38,6 @@ class Gpus:
     ) -> tuple[Placement, object]:
         return choose_placement(
             checkpoint,
-            "QwenImagePipeline",
             torch.device("cuda:0"),
             torch.bfloat16,
             scheme=None,
@@ -85,7 +84,6 @@ def test_what_is_asked_for_is_given_without_a_gpu(tiny: Checkpoint) -> None:
     for each in wanted:
         placement, _ = choose_placement(
             tiny,
-            "QwenImagePipeline",
             torch.device("cpu"),
             torch.float32,
             scheme=None,

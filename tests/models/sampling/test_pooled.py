@@ -152,7 +152,7 @@ def test_a_reader_alone_reads_as_the_whole_model_does(tiny: Checkpoint, precisio
 def test_a_reader_of_a_layered_checkpoint_reads_as_the_whole_model_does(
     tiny_layered: Checkpoint, decomposer: Decomposer
 ) -> None:
-    reader: Any = load_prompt_encoder(tiny_layered, device="cpu", pipeline="QwenImageLayeredPipeline")
+    reader: Any = load_prompt_encoder(tiny_layered, device="cpu")
 
     assert torch.equal(one_prompt(reader, "a red mug"), one_prompt(decomposer.components, "a red mug"))
 

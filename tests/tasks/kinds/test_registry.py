@@ -8,6 +8,8 @@ import pytest
 
 from tasks.job import DecomposeJob, GenerateJob, job_fields
 from tasks.kinds.decompose.decompose_kind import DECOMPOSE
+from tasks.kinds.edit.edit_job import EditJob
+from tasks.kinds.edit.edit_kind import EDIT
 from tasks.kinds.generate.generate_kind import GENERATE
 from tasks.kinds.job_kind import JobKind
 from tasks.kinds.registry import all_kinds, kind_named, kind_of, kind_of_columns, kinds_of_fields
@@ -32,6 +34,8 @@ def test_the_fields_by_which_a_manifest_is_checked_are_fields_of_the_job(kind: J
         (["id", "prompt"], GENERATE),
         (["id", "image"], DECOMPOSE),
         (["id", "image", "caption", "price"], DECOMPOSE),
+        (["id", "image", "instruction"], EDIT),
+        (["id", "instruction", "image2", "image", "prompt"], EDIT),
         (["id", "image", "prompt"], GENERATE),  # the picture is carried
         (["id", "title"], GENERATE),  # a template may build the prompt
     ],
@@ -41,4 +45,5 @@ def test_a_manifest_is_for_the_kind_that_its_columns_are_told_by(columns: list[s
 
 
 def test_fields_that_all_jobs_have_tell_no_kind_from_another() -> None:
-    assert kinds_of_fields(GenerateJob.model_fields.keys() & DecomposeJob.model_fields.keys()) == [GENERATE, DECOMPOSE]
+    shared = GenerateJob.model_fields.keys() & DecomposeJob.model_fields.keys() & EditJob.model_fields.keys()
+    assert kinds_of_fields(shared) == [GENERATE, DECOMPOSE, EDIT]

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 
 from tasks.catalogue.catalogue import check_carried, outcomes_in, read_catalogue
 from tasks.errors import RequestError
-from tasks.kinds.generate.prompt_rows import PromptRows, PromptTemplate
+from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.ledger.plan import Plan, write_plan
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.manifest import open_manifest
 from tasks.outcome import Outcome, Status
 from tasks.review.decide import waiting
+from tasks.rows.text_template import TextTemplate
 from tasks.stores.opening import open_store
 from tests.tasks.catalogues import commit
 from tests.tasks.conftest import defaults, planner
@@ -86,7 +87,7 @@ def committed(folder: Path, template: str | None) -> None:
     """Plan a folder's manifest, and put its rows into the catalogue beside it."""
     store = open_store(str(folder / "store"))
     rows = PromptRows(defaults(template=template))
-    columns = PromptTemplate(template).columns if template else None
+    columns = TextTemplate(template, "prompt").columns if template else None
     manifest = open_manifest("m", fetch_manifest(str(folder / "m"), folder), template_columns=columns)
     before = read_catalogue(store)
     check_carried(before, manifest)

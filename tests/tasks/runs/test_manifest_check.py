@@ -18,12 +18,13 @@ from tasks.errors import RequestError
 from tasks.kinds.decompose.picture_check import sound_pictures
 from tasks.kinds.decompose.picture_rows import LayerDefaults, asked_of
 from tasks.kinds.generate.prompt_check import sound_prompts
-from tasks.kinds.generate.prompt_rows import extra_values, rows_of
+from tasks.kinds.generate.prompt_rows import rows_of
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.known_columns import PICTURES, PROMPTS
 from tasks.manifests.manifest import known_values, open_manifest
 from tasks.manifests.row import BadRow
 from tasks.outcome import CATALOGUE_SCHEMA
+from tasks.rows.text_template import extra_values
 from tasks.runs.manifest_check import ManifestChecked, check_manifest
 from tasks.stores.opening import open_store
 from tests.tasks.conftest import Write, defaults

@@ -20,6 +20,7 @@ from tasks.kinds.generate.picture_spec import Control, PictureSpec
 from tasks.kinds.generate.prompt_rows import PromptRows
 from tasks.lane.original_reader import OriginalReader
 from tasks.lane.outcome_recorder import OutcomeRecorder
+from tasks.lane.stages import RowOriginals
 from tasks.manifests.key import Maker
 from tasks.manifests.row import BadRow, Row
 from tasks.results.encoding import Encoding
@@ -152,11 +153,11 @@ def test_a_control_picture_is_laid_over_white_and_then_resized(
 
     found = lane.read(replace(row, key="key", policy_fingerprint="judges", attempt=1))
 
-    assert isinstance(found, tuple)
+    assert isinstance(found, RowOriginals)
     flat = Image.new("RGBA", (60, 40), "white")
     flat.alpha_composite(Image.fromarray(lines))
     expected = VaeImageProcessor(vae_scale_factor=16).resize(flat.convert("RGB"), 256, 256)  # as stock has it
-    (picture,) = found[1]
+    (picture,) = found.pictures
     assert picture.shape == (256, 256, 3)
     assert np.abs(picture.astype(int) - np.asarray(expected)).max() <= 1
 

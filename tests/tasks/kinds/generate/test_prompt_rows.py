@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from tasks.errors import RequestError
-from tasks.kinds.generate.prompt_rows import PromptTemplate, rows_of
+from tasks.kinds.generate.prompt_rows import rows_of
 from tasks.manifests.row import BadRow, Row
+from tasks.rows.text_template import TextTemplate
 from tests.tasks.conftest import defaults
 
 
@@ -79,4 +80,4 @@ def test_a_template_over_an_empty_column_fails_the_row() -> None:
 @pytest.mark.parametrize("template", ["{color!r}", "{a.b}", "{a[0]}", "{}", "{color:>9}", "{color"])
 def test_a_template_reads_columns_and_nothing_else(template: str) -> None:
     with pytest.raises(RequestError, match="prompt template"):
-        PromptTemplate(template)
+        TextTemplate(template, "prompt")

@@ -1,0 +1,1 @@
+"""Edit: source pictures and instructions in, pictures of the same products out."""

@@ -1,0 +1,46 @@
+"""The job that edits pictures, and the sections in which it says more than every job does."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from tasks.job import Job
+from tasks.job_sections import (
+    PictureMarketplace,
+    PictureOutput,
+    PictureSampling,
+    SourceSafety,
+    SourcesSection,
+)
+
+ASPECT = "Pixels; default: the checkpoint's area, in the aspect of the row's last picture."
+
+
+class EditedSampling(PictureSampling):
+    """How edited pictures are sampled, for rows that don't say."""
+
+    width: int | None = Field(default=None, ge=64, le=4096, multiple_of=16, description=ASPECT)
+    height: int | None = Field(default=None, ge=64, le=4096, multiple_of=16, description=ASPECT)
+
+
+class EditSources(SourcesSection):
+    """What edits are made from: pictures, and instructions."""
+
+    FIRST_FIELDS: ClassVar[tuple[str, ...]] = (*SourcesSection.FIRST_FIELDS, "instruction_template")
+
+    instruction_template: str | None = Field(
+        default=None,
+        description="Builds the instruction of rows that have none from other columns: 'put the {title} on marble'.",
+    )
+
+
+class EditJob(Job):
+    """A job that changes source pictures as instructions ask."""
+
+    sampling: EditedSampling = Field(default_factory=EditedSampling, title="Sampling")
+    safety: SourceSafety = Field(default_factory=SourceSafety, title="Safety")
+    marketplace: PictureMarketplace = Field(default_factory=PictureMarketplace, title="Marketplace")
+    sources: EditSources = Field(default_factory=EditSources, title="Sources")
+    output: PictureOutput = Field(default_factory=PictureOutput, title="Output")

@@ -1,0 +1,36 @@
+"""What an edit job says of how its pictures are made and stored; plain values, which lanes are sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tasks.results.finishing import Finishing
+from tasks.results.marking import Marking
+from tasks.sources.intake import Intake
+
+
+@dataclass(frozen=True)
+class EditSpec:
+    """What an edit job says."""
+
+    intake: Intake  # of source pictures and references
+    finishing: Finishing
+    resolution: int  # see `models.requests.EditDefaults`, as the following ones
+    vision_resolution: int
+    size_multiple: int  # of the width and height of what the VAE encodes, pixels
+
+    @property
+    def marking(self) -> Marking:
+        """How results are marked."""
+        return self.finishing.marking
+
+    @property
+    def form(self) -> tuple[str | int | None, ...]:
+        """Its part in the key of a row; at which sizes pictures are looked at is the checkpoint's."""
+        return "edit", *self.finishing.form
+
+    @property
+    def finish(self) -> dict[str, Any]:
+        """What is done after the model, by name: its part in the key of a row, where there is any."""
+        return self.finishing.additions

@@ -1,0 +1,51 @@
+"""An edit job with its models found, and its values resolved against what they can do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+
+from models.checkpoints.checkpoint import edit_defaults, pipeline_of
+from tasks.kinds.edit.edit_job import EditJob
+from tasks.kinds.edit.edit_spec import EditSpec
+from tasks.kinds.edit.instruction_rows import EditRowDefaults, InstructionRows, edit_row_defaults
+from tasks.kinds.found_models import find_models
+from tasks.kinds.job_finishing import finishing_of
+from tasks.kinds.job_kind import Resolved
+from tasks.kinds.job_originals import intake_of, opened_originals
+from tasks.ledger.plan import Rows
+from tasks.manifests.known_columns import EDITS
+from tasks.sources.intake import Intake
+from tasks.stores.store import Store
+
+
+def resolve_edits(job: EditJob, pipeline: str) -> Resolved:
+    """Find a job's checkpoint, which does the work of this pipeline, and its LoRAs, and resolve its values.
+
+    Raises:
+        RequestError, CheckpointError: see `tasks.kinds.job_kind.JobKind.resolve`.
+    """
+    models = find_models(job, pipeline)
+    known = models.known(edit_defaults(models.checkpoint))
+    defaults = edit_row_defaults(job, known, pipeline_of(models.checkpoint).most_pictures)
+    result_spec = EditSpec(
+        intake_of(job.manifest, job.sources),
+        finishing_of(job.output, job.marketplace),
+        defaults.resolution,
+        defaults.vision_resolution,
+        defaults.size_multiple,
+    )
+    return Resolved(
+        models=models,
+        result_spec=result_spec,
+        columns=EDITS,
+        template_columns=defaults.template.columns if defaults.template else None,
+        reader=partial(_rows, defaults, result_spec.intake),
+    )
+
+
+@contextmanager
+def _rows(defaults: EditRowDefaults, intake: Intake, store: Store | None) -> Iterator[Rows]:
+    with opened_originals(intake, store) as originals:
+        yield InstructionRows(defaults, originals)
