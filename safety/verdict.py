@@ -25,6 +25,9 @@ class Reason(StrEnum):
     LAYERS_MISMATCH = "layers_mismatch"
     EMPTY_LAYER = "empty_layer"
     COPIED_LAYER = "copied_layer"
+    PRODUCT_CHANGED = "product_changed"  # an edit's result shows another product, or the same one altered
+    NOT_CHANGED = "not_changed"  # an edit's result lacks what was asked for
+    MOVED = "moved"  # an edit's result has the product elsewhere, or larger or smaller
     CLASSIFIER_FAILED = "classifier_failed"
 
 

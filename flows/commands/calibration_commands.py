@@ -54,11 +54,25 @@ def calibrate(
     held_out: Annotated[
         float, typer.Option(min=0.1, max=0.9, help="Share of the examples that figures are of, and no choice.")
     ] = 0.5,
+    fidelity: Annotated[
+        str | None,
+        typer.Option(help="Instruction (a name or a file) whose limits are chosen, by pairs: source, result, label."),
+    ] = None,
     job: JOB_FILE = None,
     **fields: Any,
 ) -> None:
-    """Choose a policy's thresholds by labelled prompts and pictures, and write it with a page about its mistakes."""
+    """Choose a policy's thresholds by labelled prompts and pictures, and write it with a page about its mistakes.
+
+    With --fidelity, choose the limits of an edit's instruction by labelled pairs: kept, changed, moved, not_changed.
+    """
     base = load_job_to_check(job, **fields)
+    if fidelity is not None:
+        from flows.views.fidelity_limits import show_limits
+        from tasks.calibration.calibrate_fidelity import calibrate_fidelity
+
+        chosen = calibrate_fidelity(examples, fidelity, base, out, refused=false_positives, held_out=held_out)
+        show_limits(terminal, *chosen)
+        return
     from flows.views.calibrations import show_calibration
     from tasks.calibration.calibrate import calibrate
 

@@ -1,0 +1,54 @@
+"""The gate behind `packshot edit`: from a source, a result and an instruction to a verdict with its measures.
+
+verdict = judge_edit(source, result, Instruction.load("recolour"), {"colour": "red"})
+verdict.allowed, verdict.waits, verdict.reason      # done, review, or rejected as "product_changed", "moved", …
+verdict.scores                                      # judge again by `instruction.judge(scores)`, without pictures
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from safety.fidelity.frames import PairError
+from safety.fidelity.instruction import COLOUR, Instruction
+from safety.fidelity.measuring import PREFIX, Pair, measure, measure_wanted
+from safety.fidelity.product_mask import product_mask
+from safety.fidelity.text_reading import Reader, measure_text
+from safety.verdict import Verdict, ask
+
+NO_COMPARISON = f"{PREFIX}comparison"  # what a person is asked about where nothing could be compared
+
+
+def judge_edit(
+    source: np.ndarray,
+    result: np.ndarray,
+    instruction: Instruction,
+    values: Mapping[str, str],
+    mask: np.ndarray | None = None,
+    reader: Reader | None = None,
+) -> Verdict:
+    """Judge whether a result has what was asked for, and still the same product.
+
+    What can't be compared is left to a person, with a sentence that says why: a source without a product that stands
+    out, a mask of another shape, a picture of one pixel.
+
+    Args:
+        source: uint8 or uint16, [H, W], [H, W, 3] or [H, W, 4] with straight alpha.
+        result: the same, of any size.
+        instruction: what was asked for.
+        values: what was put into its text.
+        mask: where the source's product is, if that is known: see `safety.fidelity.product_mask`.
+        reader: what reads the texts of both, if that is installed: see `safety.fidelity.text_reading`.
+    """
+    try:
+        pair = Pair(source, result, product_mask(source, mask))
+        scores = measure(pair)
+        if COLOUR in instruction.fields:
+            scores |= measure_wanted(pair, values.get(COLOUR, ""))
+        if reader is not None:
+            scores |= measure_text(pair, reader)
+    except PairError as error:
+        return ask({NO_COMPARISON: 1.0}, f"A person has to compare the result with its source. {error}")
+    return instruction.judge(scores)

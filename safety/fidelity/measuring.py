@@ -1,0 +1,175 @@
+"""What is measured of a source and its result: plain numbers with names and units, for the catalogue's scores.
+
+    scores = measure(source, result, mask)            # {"fidelity_shift": 0.004, "fidelity_colour": 1.3, …}
+    scores |= measure_wanted(source, result, mask, "red")
+
+Everything is measured that any instruction judges by, so that other limits, or another instruction's, judge again what
+was measured once. What can't be told of a pair has no number.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import cv2
+import numpy as np
+
+from safety.fidelity.colour_names import ColourError, nearest_difference
+from safety.fidelity.comparison import Comparison
+from safety.fidelity.frames import Frame, eight_bits, framed, in_frame, opaque, resized
+from safety.fidelity.product_mask import COVERED, ProductMask
+from safety.fidelity.registration import Registration, aligned, register
+from safety.pictures.measures import measure_background
+
+METHOD = 1  # part of every digest: count it up when anything is measured in another way
+PREFIX = "fidelity_"  # of the measures' names among a picture's scores
+CHANGED = 7.0  # CIEDE2000: a cell that differs by more was changed, and isn't only noisy
+STEEPEST = 99.5  # percentile of a picture's slopes: its sharpest outlines
+LEAST_BLUR, DECODER_BLUR = 0.5, 0.8  # pixels: against noise, and what decoding takes from any picture's outlines
+WHITE_TOLERANCE = 8  # of 255
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What one number says."""
+
+    unit: str
+    words: str  # how a sentence names it
+    is_share: bool = False  # 0.031 is 3.1 %
+
+    def said(self, value: float) -> str:
+        """Return a value as a person reads it, with its unit."""
+        if self.is_share:
+            return f"{100 * value:.3g} % {self.unit}"
+        return f"{value:.3g} {self.unit}"
+
+
+CIEDE2000 = "(CIEDE2000)"
+CORRELATION = "(of 1)"
+MEASURES: Mapping[str, Measure] = {
+    "shift": Measure("of the frame's shorter side", "how far the product was moved", is_share=True),
+    "zoom": Measure("of its size", "how much the product was zoomed", is_share=True),
+    "outlines": Measure(CORRELATION, "the likeness of the product's outlines"),
+    "colour": Measure(CIEDE2000, "the difference of the product's colours"),
+    "colour_spot": Measure(CIEDE2000, "the difference of colours in one spot of the product"),
+    "tint": Measure(CIEDE2000, "the difference of the product's colours, whatever their lightness,"),
+    "tint_spot": Measure(CIEDE2000, "the difference of colours, whatever their lightness, in one spot of the product"),
+    "structure": Measure(CORRELATION, "the likeness of the product's structure"),
+    "structure_spot": Measure(CORRELATION, "the likeness of structure in one spot of the product"),
+    "recolouring": Measure(CIEDE2000, "what differs of the product beyond a change of colours"),
+    "redrawn_spot": Measure(CIEDE2000, "what differs of fine detail in one spot beyond a change of colours"),
+    "lost_outlines": Measure("of them", "how many outlines are gone in one spot of the product", is_share=True),
+    "covered": Measure("of the product", "what was under something that was taken away", is_share=True),
+    "uncovered_spot": Measure(CIEDE2000, "the difference in one spot of the product that nothing had covered"),
+    "beside": Measure(CIEDE2000, "the difference of what lies beside the product"),
+    "beside_spot": Measure(CORRELATION, "how much the structure of one spot beside the product changed"),
+    "light": Measure("(of 100)", "how unevenly the lightness changed"),
+    "sharpening": Measure("times", "how steep the sharpest outlines are, to those of the enlarged source,"),
+    "white": Measure("of the border", "what is white", is_share=True),
+    "text_kept": Measure(CORRELATION, "the likeness of the product's text"),  # see `safety.fidelity.text_reading`
+    "text_left": Measure("of its characters", "what is left of the text beside the product", is_share=True),
+    "wanted_colour": Measure(CIEDE2000, "the difference of what was recoloured from the wanted colour"),
+}
+"""All that is measured, by its name without the prefix."""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A source, its result, and where the product is: all that is compared of them, found once."""
+
+    source: np.ndarray
+    result: np.ndarray
+    mask: ProductMask
+
+    @cached_property
+    def frame(self) -> Frame:
+        """Both pictures at one size."""
+        return framed(self.source, self.result)
+
+    @cached_property
+    def product(self) -> np.ndarray:
+        """Where the product is in the frame: bool [H, W]."""
+        return in_frame(self.mask.cover, self.frame) >= COVERED
+
+    @cached_property
+    def registration(self) -> Registration:
+        """Where the result has the product."""
+        return register(self.frame, self.product)
+
+    @cached_property
+    def comparison(self) -> Comparison:
+        """The two, with the product in one place."""
+        frame = self.frame
+        return Comparison(frame.source, aligned(frame, self.registration), self.product, frame.shown)
+
+
+def measure(pair: Pair) -> dict[str, float]:
+    """Measure a pair: all of `MEASURES` but the wanted colour and texts, by their names with the prefix.
+
+    Raises:
+        PairError: if the pictures can't be compared.
+    """
+    found, side, compared = pair.registration, pair.frame.side, pair.comparison
+    differs, unlike = compared.difference, 1 - compared.structure
+    measured = {
+        "shift": float(np.hypot(*found.shift)) / side,
+        "zoom": max(found.zoom, 1 / found.zoom) - 1,
+        "outlines": found.likeness,
+        "colour": compared.mean(differs),
+        "colour_spot": compared.worst_spot(differs),
+        "tint": compared.mean(compared.tint_difference),
+        "tint_spot": compared.worst_spot(compared.tint_difference),
+        "structure": 1 - compared.mean(unlike),
+        "structure_spot": 1 - compared.worst_spot(unlike),
+        "recolouring": compared.mean(compared.unexplained),
+        "redrawn_spot": compared.worst_spot(compared.redrawn),
+        "lost_outlines": compared.lost_outlines(),
+        "covered": compared.covered_share,
+        "uncovered_spot": compared.uncovered.worst_spot(differs),
+        "beside": compared.beside_mean(differs),
+        "beside_spot": compared.beside_worst(unlike),
+        "light": compared.light_change,
+        "sharpening": sharpening(pair.source, pair.result),
+        "white": measure_background(pair.frame.result, white=True, tolerance=WHITE_TOLERANCE).share,
+    }
+    return {PREFIX + name: float(value) for name, value in measured.items() if value is not None and np.isfinite(value)}
+
+
+def measure_wanted(pair: Pair, colour: str) -> dict[str, float]:
+    """Measure how far what changed of the product is from a colour that was asked for; nothing of one unknown by name.
+
+    Of a product of which nothing changed, all is measured.
+    """
+    compared = pair.comparison
+    there = compared.product_cells > 0
+    changed = there & (compared.difference > CHANGED)
+    lab = np.median(compared.labs[1][changed if changed.any() else there], axis=0)
+    try:
+        return {f"{PREFIX}wanted_colour": nearest_difference(lab, colour)}
+    except ColourError:
+        return {}
+
+
+def sharpening(source: np.ndarray, result: np.ndarray) -> float | None:
+    """Return how much steeper a result's sharpest outlines are than those of its source, enlarged and decoded.
+
+    A decoder softens whatever it is given, so what it would leave of the enlarged source is what the result has to be
+    sharper than. None of a source that has no outline.
+    """
+    after = opaque(eight_bits(result, "The result"))
+    before = opaque(eight_bits(source, "The source"))
+    if before.shape[0] < after.shape[0]:
+        before = np.asarray(cv2.resize(before, (after.shape[1], after.shape[0]), interpolation=cv2.INTER_CUBIC))
+    before = resized(before, (after.shape[1], after.shape[0]))
+    was, now = _steepest(before, math.hypot(LEAST_BLUR, DECODER_BLUR)), _steepest(after, LEAST_BLUR)
+    return now / was if was > 0 else None
+
+
+def _steepest(pixels: np.ndarray, blur: float) -> float:
+    grey = cv2.GaussianBlur(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32), (0, 0), blur)
+    across, down = (cv2.Scharr(grey, cv2.CV_32F, *axis) for axis in ((1, 0), (0, 1)))
+    slopes = cv2.magnitude(across, down)
+    return float(slopes[slopes >= np.percentile(slopes, STEEPEST)].mean())
