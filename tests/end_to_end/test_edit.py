@@ -13,10 +13,13 @@ import pytest
 from PIL import Image
 
 from flows.edit import edit
+from models.doctor.checkpoint_check import check_model
 from models.engines.editor import PictureEditor
 from models.requests import EditRequest
 from safety.marks.provenance import DigitalSourceType, read_marks
 from tasks.kinds.edit.edit_job import EditJob
+from tasks.kinds.job_to_check import load_job_to_check
+from tasks.kinds.registry import kind_of
 from tasks.outcome import Retry
 from tasks.reports.summary import Summary
 from tasks.results.encoding import decode
@@ -192,15 +195,41 @@ def test_what_looks_at_jobs_models_and_manifests_knows_edits(
 ) -> None:
     rows = [row("good", source(1)), row("long", source(1), "a" * 30_000), row("empty", source(1), "")]
     address, store = manifest(rows), str(tmp_path / "store")
+    said = ("--model", edits, "--clip", another_clip, "--policy", ROAD)
 
-    checked = packshot("manifest", "check", address, "--model", edits, "--clip", another_clip, "--json")
+    checked = packshot("manifest", "check", address, *said, "--json")
     verified = packshot("models", "verify", edits)
-    told = packshot("edit", address, "--store", store, "--model", edits, "--clip", another_clip, "--dry-run")
-    asked = packshot("doctor", "--store", store, "--model", edits, "--clip", another_clip, "--device", "cpu")
+    told = packshot("edit", address, "--store", store, *said, "--dry-run")
+    job = load_job_to_check(None, model=edits)
+    finding, checkpoint = check_model(edits, None, kind_of(job).pipeline)
 
     assert (checked.code, json.loads(checked.out)["kind"]) == (1, "edit")
     assert "The instruction is empty." in checked.out
     assert "30000 characters" in checked.out
     assert (verified.code, "whole" in verified.out) == (0, True), verified
     assert "1 × 96×96, 2 steps" in told.out
-    assert f"{edits} is whole" in " ".join(asked.out.split())
+    assert isinstance(job, EditJob)
+    assert (finding.status, checkpoint and checkpoint.folder) == ("ok", Path(edits).resolve())
+
+
+def test_an_edit_by_a_ready_made_instruction_is_judged_beside_its_source(
+    run: Callable[..., Summary], store: Store, asked: list[list[EditRequest]]
+) -> None:
+    product = Image.new("RGB", (192, 192), "white")
+    product.paste((40, 80, 208), (50, 60, 140, 140))
+    rows = [
+        row("named", stored(product), None, instruction_name="recolour", colour="red"),
+        row("free", source(1), instruction_name=None, colour=None),
+    ]
+
+    run(rows, guidance=1.0)
+
+    found = catalogue(store)
+    assert found["free"]["status"] == "done"
+    assert found["named"]["prompt"].startswith("Change the colour of the product to red.")
+    assert found["named"]["reason"] in ("product_changed", "not_changed", "moved", "review")
+    assert any(name.startswith("fidelity_") for name, _ in found["named"]["scores"])
+    assert not any(name.startswith("fidelity_") for name, _ in found["free"]["scores"])
+    asked.clear()
+    run(rows, guidance=1.0)
+    assert asked == []
