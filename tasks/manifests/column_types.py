@@ -78,6 +78,10 @@ def of_any_value(kind: pa.DataType) -> pa.DataType:
         return pa.list_(_any_field(kind.value_field))
     if types.is_large_list(kind):
         return pa.large_list(_any_field(kind.value_field))
+    if types.is_list_view(kind):
+        return pa.list_view(_any_field(kind.value_field))
+    if types.is_large_list_view(kind):
+        return pa.large_list_view(_any_field(kind.value_field))
     if types.is_fixed_size_list(kind):
         return pa.list_(_any_field(kind.value_field), kind.list_size)
     return kind

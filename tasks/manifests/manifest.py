@@ -206,13 +206,26 @@ def _carried_type(name: str, column: str, files: Sequence[ManifestFile], kinds: 
 
 def _check_structure(file: ManifestFile, batch: pa.RecordBatch) -> None:
     """Refuse a batch whose bytes don't make up its columns. Values that a type shouldn't have are left to readers."""
-    for name, column in zip(batch.schema.names, batch.columns, strict=True):
+    try:
+        batch.validate(full=True)
+    except pa.ArrowInvalid:
+        for name, column in zip(batch.schema.names, batch.columns, strict=True):
+            if (damage := _damage(column)) is not None:
+                raise ManifestError(
+                    f"The manifest {file.shown} is damaged in its column {name!r}: {brief(damage)}"
+                ) from damage
+
+
+def _damage(column: pa.Array) -> pa.ArrowException | None:
+    """Say what is wrong with a column's structure, if anything is."""
+    try:
+        column.validate(full=True)
+    except pa.ArrowInvalid:
         try:
             column.view(of_any_value(column.type)).validate(full=True)
-        except pa.ArrowInvalid as error:
-            raise ManifestError(
-                f"The manifest {file.shown} is damaged in its column {name!r}: {brief(error)}"
-            ) from error
+        except pa.ArrowException as error:
+            return error
+    return None
 
 
 def _check_ids(files: Sequence[ManifestFile], name: str) -> None:

@@ -147,7 +147,7 @@ def unnamed_pigment(kind: str, random: Random) -> RGB:
 
 
 def nearest_colour(pigment: RGB) -> str:
-    """The named colour that a pigment is nearest to."""
+    """Return the named colour that a pigment is nearest to."""
     return min(COLOURS, key=lambda colour: math.dist(pigment, PIGMENTS[colour]))
 
 

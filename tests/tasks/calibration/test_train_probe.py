@@ -52,7 +52,7 @@ def test_a_probe_of_the_miniatures_captions_finds_weapons_in_new_ones(tmp_path: 
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
     fresh = captions(60, 3) + weapons(30, 4)
     prompts = [row["prompt"] for row in fresh]
-    verdicts = judge_vectors(prompt_vectors(prompts, find_checkpoint("miniature"), JOB, "QwenImagePipeline"), probe)
+    verdicts = judge_vectors(prompt_vectors(prompts, find_checkpoint("miniature"), JOB), probe)
     found = [not verdict.allowed for verdict, row in zip(verdicts, fresh, strict=True) if row["label"] == "weapon"]
     alarms = [not verdict.allowed for verdict, row in zip(verdicts, fresh, strict=True) if row["label"] == "safe"]
     assert sum(found) / len(found) > 0.8

@@ -258,6 +258,8 @@ def test_values_that_a_type_should_not_have_are_no_damage_however_deep_they_lie(
         pa.ListArray.from_arrays(ones, column),
         pa.LargeListArray.from_arrays(ones.cast(pa.int64()), column),
         pa.FixedSizeListArray.from_arrays(column, 1),
+        pa.ListViewArray.from_arrays(ones[:2], pa.array([1, 1], pa.int32()), column),
+        pa.LargeListViewArray.from_arrays(ones[:2].cast(pa.int64()), pa.array([1, 1]), column),
         pa.StructArray.from_arrays([column], ["a"]),
         pa.MapArray.from_arrays(ones, ["a", "b"], column),
         pa.ListArray.from_arrays(ones, pa.StructArray.from_arrays([column], ["a"])),
