@@ -38,8 +38,8 @@ logger = logging.getLogger(__name__)
 Draw = Callable[[Sequence[Row], Screened, "Admit | None"], Iterator[Sequence["Picture"]]]
 """Makes the pictures of rows of a shard, batch by batch; what `Admit` refuses is refused."""
 
-Compare = Callable[[tuple[np.ndarray, ...], np.ndarray], Verdict]
-"""Judges a picture, uint8 [H, W, 3], beside those that it was made from; what it measures are scores of the verdict."""
+Compare = Callable[[Row, tuple[np.ndarray, ...], np.ndarray], Verdict]
+"""Judges a row's picture, uint8 [H, W, 3], beside those that it was made from; what it measures are scores."""
 
 
 class PictureStages(Stages):
@@ -158,7 +158,7 @@ class PictureStages(Stages):
         if self.compare is None:
             return allow()
         try:
-            return self.compare(screened.sources[picture.row.id], picture.pixels)
+            return self.compare(picture.row, screened.sources[picture.row.id], picture.pixels)
         except Exception as error:
             logger.exception("A picture could not be compared with what it was made from.")
             return unjudged(Reason.CLASSIFIER_FAILED, "picture could not be compared with what it was made from", error)

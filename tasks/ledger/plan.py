@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from safety.verdict import Reason
 from tasks.ledger.kept import UNJUDGED
-from tasks.manifests.key import Maker, reseed
+from tasks.manifests.key import Maker, judged_with, reseed
 from tasks.manifests.manifest import Manifest
 from tasks.manifests.row import BadRow, PlannedPicture, Row, RowShape
 from tasks.manifests.variant_ids import shared_id
@@ -37,6 +37,8 @@ COLUMNS = pa.schema(
         pa.field("source", pa.string()),  # SHA-256 of its bytes
         pa.field("references", pa.list_(pa.struct([("image", pa.string()), ("source", pa.string())]))),  # others
         pa.field("layers", pa.int32()),
+        pa.field("instruction_name", pa.string()),  # of a ready-made one
+        pa.field("instruction_values", pa.map_(pa.string(), pa.string())),
         pa.field("key", pa.string()),
         pa.field("judged_by", pa.string()),
         pa.field("attempt", pa.int32()),
@@ -167,7 +169,7 @@ class Planner:
         self.plan_counts.rows += 1
         if isinstance(row, Row):
             try:
-                policy_fingerprint = self.policy_fingerprint(row.profile)
+                policy_fingerprint = judged_with(self.policy_fingerprint(row.profile), row.checks_digest)
             except ValueError as error:
                 row = BadRow(row.id, row.prompt, str(error))
         if isinstance(row, BadRow):
@@ -349,15 +351,18 @@ class Plan:
         names = [name for name in COLUMNS.names if name not in OF_OTHER_ROWS and name in known]
         table = self._read(columns=names, filters=[("shard", "=", number)])
         table = table.rename_columns([RENAMED.get(name, name) for name in table.column_names])
-        return [Row(**{**values, REFERENCES: _pictures(values.get(REFERENCES))}) for values in table.to_pylist()]
+        return [_row(values) for values in table.to_pylist()]
 
     def table(self) -> pa.Table:
         """Return every row, as Arrow."""
         return self._read()
 
 
-def _pictures(values: Sequence[dict[str, str]] | None) -> tuple[PlannedPicture, ...]:
-    return tuple(PlannedPicture(**value) for value in values or ())
+def _row(values: dict[str, Any]) -> Row:
+    """Return a row of the values of its columns; nested ones are none where a packshot of before wrote none."""
+    references = tuple(PlannedPicture(**value) for value in values.get(REFERENCES) or ())
+    said = dict(values.get("instruction_values") or ())
+    return Row(**{**values, REFERENCES: references, "instruction_values": said})
 
 
 def sources_in(plan: pa.Table) -> set[str]:

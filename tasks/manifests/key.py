@@ -77,6 +77,11 @@ def reseed(seed: int, attempt: int) -> int:
     return seed if attempt == 1 else int(digest(["reseed", seed, attempt])[:8], 16)
 
 
+def judged_with(policy_fingerprint: str, checks_digest: str) -> str:
+    """Name who judges a row's picture, with the checks that it alone has to pass, if there are any."""
+    return digest([policy_fingerprint, checks_digest])[:16] if checks_digest else policy_fingerprint
+
+
 def judgement(policy: str, clip: str, profile: str, others: Mapping[str, str]) -> str:
     """Name who judges a picture: digests of policy, CLIP, profile and other classifiers in one, 16 hex digits.
 

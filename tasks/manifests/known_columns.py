@@ -41,6 +41,7 @@ class Columns:
     further: tuple[str, ...] = ()  # pictures, too, that may not be there
     idle: tuple[str, ...] = ()  # pictures that nothing in the job reads: they may not be there
     templated: str | None = None  # the text that a job's template builds where there is none
+    instead: str | None = None  # the column in which rows name a text instead of having one
 
     @property
     def pictures(self) -> tuple[str, ...]:
@@ -90,11 +91,12 @@ PICTURES = Columns(
 )
 
 EDITS = Columns(
-    text=("id", "instruction", "negative_prompt", "profile"),
+    text=("id", "instruction", "instruction_name", "scene", "colour", "negative_prompt", "profile"),
     whole=("seed", "width", "height", "steps", "variants"),
     image=("image",),
     further=("image2", "image3"),
     templated="instruction",
+    instead="instruction_name",
 )
 
 

@@ -137,7 +137,8 @@ def _check_columns(schema: pa.Schema, name: str, columns: Columns, template_colu
                 "give one (--controlnet), or rename the column to carry it."
             )
     templated = columns.templated
-    if templated is not None and templated not in names and template_columns is None:
+    is_named = columns.instead is not None and columns.instead in names
+    if templated is not None and templated not in names and template_columns is None and not is_named:
         raise ManifestError(
             f"The manifest {name} has no column {templated!r}, and the job has no {templated}_template; "
             f"{there}{near.get(templated, '')}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tasks.errors import RequestError
@@ -46,6 +46,9 @@ class Row:
     source: str | None = None  # SHA-256 of that picture's bytes, hex
     references: tuple[PlannedPicture, ...] = ()  # further pictures, in the order of their columns
     layers: int = 0
+    instruction_name: str | None = None  # of the ready-made instruction whose checks its picture has to pass
+    instruction_values: Mapping[str, str] = field(default_factory=dict, hash=False)  # what was put into that one's text
+    checks_digest: str = ""  # names those checks, before it is planned
     key: str = ""  # of what is made of it: this and what follows is known when it is planned
     policy_fingerprint: str = ""  # names the policy, the classifiers and the profile
     attempt: int = 0  # its number

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -46,12 +46,12 @@ class TextTemplate:
         return "".join(text + (str(values[name]).strip() if name else "") for text, name, _, _ in self.parts)
 
 
-def extra_values(batch: pa.RecordBatch, template: TextTemplate | None) -> list[dict[str, Any]]:
-    """Return what a template reads of a batch, one dict a row; none where there is no template.
+def extra_values(batch: pa.RecordBatch, columns: Sequence[str]) -> list[dict[str, Any]]:
+    """Return what a job's texts are built from, of a batch, one dict a row; none where they are built from nothing.
 
     PROBLEM is in it where a value can't be written as text.
     """
-    read = {name: texts(name, batch.column(name)) for name in (template.columns if template else ())}
+    read = {name: texts(name, batch.column(name)) for name in columns}
     rows: list[dict[str, Any]] = [
         dict(zip(read, row, strict=True))
         for row in zip(*(one.values.to_pylist() for one in read.values()), strict=True)

@@ -210,3 +210,26 @@ def test_what_looks_at_jobs_models_and_manifests_knows_edits(
     assert "1 × 96×96, 2 steps" in told.out
     assert isinstance(job, EditJob)
     assert (finding.status, checkpoint and checkpoint.folder) == ("ok", Path(edits).resolve())
+
+
+def test_an_edit_by_a_ready_made_instruction_is_judged_beside_its_source(
+    run: Callable[..., Summary], store: Store, asked: list[list[EditRequest]]
+) -> None:
+    product = Image.new("RGB", (192, 192), "white")
+    product.paste((40, 80, 208), (50, 60, 140, 140))
+    rows = [
+        row("named", stored(product), None, instruction_name="recolour", colour="red"),
+        row("free", source(1), instruction_name=None, colour=None),
+    ]
+
+    run(rows, guidance=1.0)
+
+    found = catalogue(store)
+    assert found["free"]["status"] == "done"
+    assert found["named"]["prompt"].startswith("Change the colour of the product to red.")
+    assert found["named"]["reason"] in ("product_changed", "not_changed", "moved", "review")
+    assert any(name.startswith("fidelity_") for name, _ in found["named"]["scores"])
+    assert not any(name.startswith("fidelity_") for name, _ in found["free"]["scores"])
+    asked.clear()
+    run(rows, guidance=1.0)
+    assert asked == []

@@ -124,7 +124,7 @@ def reading(job: TintJob) -> ManifestReading:
     return ManifestReading(COLUMNS, None, lambda batch: bad_source_rows(batch, COLUMNS, ask))
 
 
-def compare(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
+def compare(_: Row, originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
     """Refuse what has left nothing of the original."""
     (original,) = originals
     of_original, of_picture = (np.ptp(pixels.astype(int), axis=(0, 1)).max() for pixels in (original, picture))

@@ -51,11 +51,15 @@ class LayeredSampling:
 
 @dataclass(frozen=True)
 class EditSampling:
-    """As `Sampling`, for the edit checkpoint; `resolution` squared is the area of its pictures, sources and results."""
+    """As `Sampling`, for the edit checkpoint; `resolution` squared is the area of its pictures, sources and results.
+
+    Its text encoder learned to count a picture's tokens one after another: see `models.requests.EditDefaults`.
+    """
 
     resolution: int = 256
     steps: int = 8
     guidance: float = 1.0
+    grid_positions: bool = False
 
 
 def new_vae(*, shallow: bool = False) -> AutoencoderKLQwenImage:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from pydantic import Field
 
@@ -33,6 +33,14 @@ class EditSources(SourcesSection):
     instruction_template: str | None = Field(
         default=None,
         description="Builds the instruction of rows that have none from other columns: 'put the {title} on marble'.",
+    )
+    instruction_name: str | None = Field(
+        default=None,
+        description="Ready-made instruction, with the checks that fit it, of rows that name none: a name in "
+        "safety/instructions, such as 'white-background', or a TOML file.",
+    )
+    instruction_language: Literal["en", "zh"] = Field(
+        default="en", description="The language in which models are told ready-made instructions."
     )
 
 

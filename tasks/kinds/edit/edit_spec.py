@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from safety.fidelity.instruction import Instruction
 from tasks.results.finishing import Finishing
 from tasks.results.marking import Marking
 from tasks.sources.intake import Intake
@@ -19,6 +21,7 @@ class EditSpec:
     resolution: int  # see `models.requests.EditDefaults`, as the following ones
     vision_resolution: int
     size_multiple: int  # of the width and height of what the VAE encodes, pixels
+    instructions: Mapping[str, Instruction] = field(default_factory=dict)  # ready-made ones, by name
 
     @property
     def marking(self) -> Marking:

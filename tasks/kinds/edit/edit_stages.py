@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +11,10 @@ import numpy as np
 from models.checkpoints.checkpoint import weight_files
 from models.files.read_ahead import reading_ahead
 from models.requests import ConditionPicture, EditPicture, EditRequest, SeenPicture, Shape, edit_size
+from safety.fidelity.fidelity_gate import judge_edit
+from safety.fidelity.instruction import Instruction
 from safety.marks.provenance import DigitalSourceType
+from safety.verdict import Verdict, allow
 from tasks.kinds.edit.edit_spec import EditSpec
 from tasks.lane.lane_resources import LaneResources, load_engine
 from tasks.lane.lane_spec import LaneSpec
@@ -57,6 +61,7 @@ class EditStages(PictureStages):
             source_type,
             intake=None,
             conditions=False,
+            compare=partial(compare_edit, result_spec.instructions),
             shows_prompts=False,
         )
         self.engine, self.result_spec = resources.engine, result_spec
@@ -93,6 +98,15 @@ class EditStages(PictureStages):
         requests = [edit_request(row, [pictures[id(encoded)] for encoded, _ in pairs[row.id]]) for row in rows]
         editor: PictureEditor = self.engine()
         return editor.edit(requests, admit=admit)
+
+
+def compare_edit(
+    instructions: Mapping[str, Instruction], row: Row, originals: tuple[np.ndarray, ...], picture: np.ndarray
+) -> Verdict:
+    """Judge an edit by the checks of its ready-made instruction; one in words of its own alone has none."""
+    if row.instruction_name is None:
+        return allow()
+    return judge_edit(originals[0], picture, instructions[row.instruction_name], row.instruction_values)
 
 
 def edit_request(row: Row, pictures: Sequence[EditPicture]) -> EditRequest:

@@ -33,7 +33,7 @@ def instruction_reading(job: EditJob, pipeline: str) -> ManifestReading:
     defaults = edit_row_defaults(job, known, most_pictures)
     return ManifestReading(
         columns=EDITS,
-        template_columns=defaults.template.columns if defaults.template else None,
+        template_columns=defaults.columns,
         bad_rows=partial(_bad_rows, defaults=defaults),
         check=partial(check_variant_ids, default=job.sampling.variants),
     )
@@ -42,7 +42,7 @@ def instruction_reading(job: EditJob, pipeline: str) -> ManifestReading:
 def _bad_rows(batch: pa.RecordBatch, defaults: EditRowDefaults) -> Iterator[BadRow]:
     rest = unsound(batch, sound_instructions(batch, defaults))
     values = known_values(rest, EDITS)
-    extra = extra_values(rest, defaults.template) or [{}] * len(values)
+    extra = extra_values(rest, defaults.columns or ()) or [{}] * len(values)
     for row, carried in zip(values, extra, strict=True):
         try:
             asked_of(row, carried, defaults)

@@ -35,12 +35,13 @@ def resolve_edits(job: EditJob, pipeline: str) -> Resolved:
         defaults.resolution,
         defaults.vision_resolution,
         defaults.size_multiple,
+        defaults.ready_made.instructions,
     )
     return Resolved(
         models=models,
         result_spec=result_spec,
         columns=EDITS,
-        template_columns=defaults.template.columns if defaults.template else None,
+        template_columns=defaults.columns,
         reader=partial(_rows, defaults, result_spec.intake),
     )
 

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from models.requests import EditDefaults, edit_size, is_stretched
 from tasks.kinds.edit.edit_job import EditJob
+from tasks.kinds.edit.ready_made import ReadyMade, ready_made_of
 from tasks.manifests.known_columns import EDITS
 from tasks.manifests.manifest import known_values
 from tasks.manifests.row import BadRow, PlannedPicture, Row, check_id, check_length, check_plain, check_read
@@ -33,9 +34,18 @@ class EditRowDefaults(RowDefaults):
     height: int
     variants: int
     template: TextTemplate | None
+    ready_made: ReadyMade
     resolution: int  # see `models.requests.EditDefaults`, as the next one
     vision_resolution: int
     most_pictures: int  # that the checkpoint looks at
+
+    @property
+    def columns(self) -> tuple[str, ...] | None:
+        """The columns that the job's template and its ready-made instruction read; None where it has neither."""
+        named = self.ready_made.columns
+        if self.template is None and named is None:
+            return None
+        return tuple(dict.fromkeys([*(self.template.columns if self.template else ()), *(named or ())]))
 
 
 @dataclass(frozen=True)
@@ -49,7 +59,7 @@ class InstructionRows:
         """Give the rows that a batch asks for, each with the number of its manifest row in the batch."""
         self.originals.begin()
         values = known_values(batch, EDITS)
-        extra = extra_values(batch, self.defaults.template) or [{}] * len(values)
+        extra = extra_values(batch, self.defaults.columns or ()) or [{}] * len(values)
         with ThreadPoolExecutor(READING_THREADS, "source") as pool:
             for index, rows in enumerate(pool.map(self._rows, values, extra)):
                 yield from ((index, row) for row in rows)
@@ -100,12 +110,17 @@ def asked_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Ed
     """
     check_id(values["id"])
     check_read(values)
+    ready_made = defaults.ready_made.named(values)
+    said = defaults.ready_made.values_of(ready_made, {**carried, **values}) if ready_made else {}
     instruction = values.get("instruction") or ""
     if not instruction.strip():
-        if defaults.template is None:
-            raise RowError(Problem("instruction", RowFault.EMPTY, "The instruction is empty."))
         check_read(carried)
-        instruction = defaults.template.fill({**carried, **values})
+        if defaults.template is not None:
+            instruction = defaults.template.fill({**carried, **values})
+        elif ready_made is not None:
+            instruction = defaults.ready_made.text_of(ready_made, said)
+        else:
+            raise RowError(Problem("instruction", RowFault.EMPTY, "The instruction is empty."))
     settings = sampled(values, defaults)
     for column, text in (("instruction", instruction), ("negative_prompt", settings["negative_prompt"])):
         check_length(column, text)
@@ -120,6 +135,13 @@ def asked_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Ed
     width = _named_side(values, "width", defaults.width, defaults.size_multiple)
     height = _named_side(values, "height", defaults.height, defaults.size_multiple)
     row = Row(id=values["id"], prompt=instruction, width=width, height=height, **settings)
+    if ready_made is not None:
+        row = replace(
+            row,
+            instruction_name=(values.get("instruction_name") or "").strip() or defaults.ready_made.default,
+            instruction_values=said,
+            checks_digest=ready_made.digest,
+        )
     return row, variants_of(values, defaults.variants)
 
 
@@ -185,6 +207,7 @@ def edit_row_defaults(job: EditJob, known: KnownCheckpoint[EditDefaults], most_p
         height=job.sampling.height or OF_THE_PICTURE,
         variants=job.sampling.variants,
         template=TextTemplate(template, "instruction") if template else None,
+        ready_made=ready_made_of(job),
         resolution=known.defaults.resolution,
         vision_resolution=known.defaults.vision_resolution,
         most_pictures=most_pictures,

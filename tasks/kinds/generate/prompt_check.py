@@ -37,7 +37,7 @@ def prompt_reading(job: GenerateJob, pipeline: str) -> ManifestReading:
 
 def _bad_rows(batch: pa.RecordBatch, defaults: Defaults) -> Iterator[BadRow]:
     rest = unsound(batch, sound_prompts(batch, defaults))
-    extra = extra_values(rest, defaults.template)
+    extra = extra_values(rest, defaults.template.columns if defaults.template else ())
     for index, values in enumerate(known_values(rest, PROMPTS)):
         first = next(rows_of(values, extra[index] if extra else {}, defaults))
         if isinstance(first, BadRow):

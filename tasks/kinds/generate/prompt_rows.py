@@ -37,7 +37,7 @@ class PromptRows:
 
     def read(self, batch: pa.RecordBatch) -> Iterator[tuple[int, Row | BadRow]]:
         """Give the rows that a batch asks for, each with the number of its manifest row in the batch."""
-        extra = extra_values(batch, self.defaults.template)
+        extra = extra_values(batch, self.defaults.template.columns if self.defaults.template else ())
         for index, values in enumerate(known_values(batch, PROMPTS)):
             for row in rows_of(values, extra[index] if extra else {}, self.defaults):
                 yield index, row

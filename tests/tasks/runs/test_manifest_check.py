@@ -82,7 +82,7 @@ def test_rows_that_are_called_sound_are_read_without_a_complaint(
     read = asked.template.columns if asked.template else None
     prompts = {name: array for name, array in columns.items() if name not in ("caption", "layers")}
     batch = batch_of(folder, prompts, PROMPTS, read)
-    extra = extra_values(batch, asked.template)
+    extra = extra_values(batch, asked.template.columns if asked.template else ())
     for index, (values, sound) in enumerate(
         zip(known_values(batch, PROMPTS), sound_prompts(batch, asked).to_pylist(), strict=True)
     ):

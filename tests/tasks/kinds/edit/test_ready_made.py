@@ -1,0 +1,124 @@
+"""Rows that name a ready-made instruction: what the model is told, and by which checks the result is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from safety.fidelity.instruction import Instruction
+from safety.verdict import Reason
+from tasks.errors import RequestError
+from tasks.kinds.edit.edit_stages import compare_edit
+from tasks.kinds.edit.instruction_rows import InstructionRows
+from tasks.ledger.plan import Plan, Planner, write_plan
+from tasks.manifests.fetch import fetch_manifest
+from tasks.manifests.key import Maker
+from tasks.manifests.known_columns import EDITS
+from tasks.manifests.manifest import open_manifest
+from tasks.manifests.row import Row
+from tasks.sources.decoder import Decoder
+from tasks.stores.opening import open_store
+from tests.kinds.mugs import parquet
+from tests.tasks.kinds.edit.test_instruction_rows import png, read, reader_of, said
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    with Decoder(workers=1) as decoder:
+        yield decoder
+
+
+def reader(tmp_path: Path, decoder: Decoder, **job: Any) -> InstructionRows:
+    return reader_of(tmp_path, decoder, open_store(str(tmp_path / "store")), **job)
+
+
+def product(colour: tuple[int, int, int], at: int = 60) -> np.ndarray:
+    """A square of a colour on white, with a darker band, [H, W, 3]."""
+    picture = np.full((256, 256, 3), 255, np.uint8)
+    picture[70:190, at : at + 120] = colour
+    picture[120:135, at : at + 120] = np.array(colour) // 2
+    return picture
+
+
+def test_a_row_or_its_job_names_an_instruction_whose_text_columns_fill(tmp_path: Path, decoder: Decoder) -> None:
+    image = png()
+    named = {"image": image, "instruction": None}
+    rows = read(
+        reader(tmp_path, decoder),
+        {**named, "instruction_name": "recolour", "colour": "dark green"},
+        {**named, "instruction_name": "white-background", "colour": None},
+        {**named, "instruction_name": "recolour", "colour": " "},
+        {**named, "instruction_name": "sparkle"},
+        {"image": image, "instruction": "paint it green", "instruction_name": "recolour", "colour": "green"},
+        {"image": image, "instruction": "paint it green", "instruction_name": None},
+    )
+    recolour, white, missing, unknown, own, free = rows
+    assert isinstance(recolour, Row)
+    assert recolour.prompt == Instruction.load("recolour").text({"colour": "dark green"})
+    assert (recolour.instruction_name, recolour.instruction_values) == ("recolour", {"colour": "dark green"})
+    assert "colour" in said(missing)
+    assert said(unknown).startswith("There is no ready-made instruction 'sparkle'; there are recolour, ")
+    assert [row.prompt for row in (own, free)] == ["paint it green"] * 2
+    assert [row.instruction_name for row in (white, own, free) if isinstance(row, Row)] == [
+        "white-background",
+        "recolour",
+        None,
+    ]
+    [chinese] = read(
+        reader(tmp_path, decoder, instruction_name="recolour", instruction_language="zh"), {**named, "colour": "红"}
+    )
+    assert chinese.prompt.startswith("把商品的颜色改成红")
+    with pytest.raises(RequestError, match="There is no instruction sparkle"):
+        reader(tmp_path, decoder, instruction_name="sparkle")
+
+
+def test_what_a_row_names_is_planned_and_names_who_judges_it(tmp_path: Path, decoder: Decoder) -> None:
+    table = {
+        "named": {
+            "image": png(),
+            "instruction_name": "recolour",
+            "colour": "red",
+            "instruction": "make it red",
+            "seed": 7,
+        },
+        "free": {"image": png(), "instruction_name": None, "colour": None, "instruction": "make it red", "seed": 7},
+    }
+    (tmp_path / "manifest.parquet").write_bytes(parquet(table))
+    address = str(tmp_path / "manifest.parquet")
+    planner = Planner(
+        rows=reader(tmp_path, decoder),
+        maker=Maker("checkpoint", "float32", ("edit",)),
+        policy_fingerprint=lambda _: "judges",
+        known=lambda ids: [None] * len(ids),
+        retry=frozenset(),
+        shard_rows=8,
+    )
+
+    write_plan(planner, open_manifest(address, fetch_manifest(address, tmp_path), EDITS), tmp_path / "plan.parquet")
+
+    rows = {row.id: row for row in Plan(tmp_path / "plan.parquet").shard(0)}
+    assert (rows["named"].instruction_name, rows["named"].instruction_values) == ("recolour", {"colour": "red"})
+    assert rows["free"].policy_fingerprint == "judges" != rows["named"].policy_fingerprint
+    assert replace(rows["free"], id="named").key == rows["named"].key
+
+
+def test_an_edit_is_judged_by_the_checks_of_the_instruction_that_its_row_names() -> None:
+    instructions = {"recolour": Instruction.load("recolour")}
+    row = Row("one", "make it red", " ", 1, 256, 256, 8, 1.0, "none", instruction_name="recolour")
+    row = replace(row, instruction_values={"colour": "red"})
+    source = product((40, 80, 208))
+
+    right = compare_edit(instructions, row, (source,), product((200, 32, 42)))
+    same = compare_edit(instructions, row, (source,), source)
+    moved = compare_edit(instructions, row, (source,), product((200, 32, 42), at=90))
+
+    assert right.allowed, right
+    assert same.reason == Reason.NOT_CHANGED
+    assert moved.reason in (Reason.MOVED, Reason.PRODUCT_CHANGED)
+    assert all(name.startswith("fidelity_") for name in right.scores)
+    assert compare_edit(instructions, replace(row, instruction_name=None), (source,), source).allowed
