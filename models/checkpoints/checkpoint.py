@@ -277,7 +277,10 @@ def _find(
             raise CheckpointError(f"{model} has the contents {actual}, not the revision {revision} that was asked for.")
         return Checkpoint(model, folder.resolve(), actual)
     if bundled:
-        raise CheckpointError(f"The miniature's weights are missing from {bundled}", "install packshot again.")
+        raise CheckpointError(
+            f"The miniature's weights are missing from {bundled}",
+            "name a checkpoint with --model, or install packshot again.",
+        )
     if not is_hub_id(model):
         raise CheckpointError(f"{model} is no folder and no hub id such as Qwen/Qwen-Image", "check the path.")
     commit = pinned(model, revision)
