@@ -13,7 +13,7 @@ import numpy as np
 
 from safety.fidelity.frames import PairError
 from safety.fidelity.instruction import COLOUR, Instruction
-from safety.fidelity.measuring import PREFIX, Pair, measure, measure_wanted
+from safety.fidelity.measuring import PREFIX, EditedPair, measure, measure_wanted
 from safety.fidelity.product_mask import product_mask
 from safety.fidelity.text_reading import Reader, measure_text
 from safety.verdict import Verdict, ask
@@ -43,7 +43,7 @@ def judge_edit(
         reader: what reads the texts of both, if that is installed: see `safety.fidelity.text_reading`.
     """
     try:
-        pair = Pair(source, result, product_mask(source, mask))
+        pair = EditedPair(source, result, product_mask(source, mask))
         scores = measure(pair)
         if COLOUR in instruction.fields:
             scores |= measure_wanted(pair, values.get(COLOUR, ""))

@@ -25,7 +25,7 @@ class PairError(ValueError):
 
 
 @dataclass(frozen=True)
-class Fit:
+class Framing:
     """Where a source lies in a frame: its pixels times `scale`, and moved by `offset`, both (x, y)."""
 
     scale: tuple[float, float]
@@ -45,7 +45,7 @@ class Frame:
     source: np.ndarray  # uint8 [H, W, 3], over white
     result: np.ndarray  # uint8 [H, W, 3], over white
     shown: np.ndarray  # bool [H, W]: where the frame shows something of the source
-    fit: Fit  # of the source's own pixels
+    fit: Framing  # of the source's own pixels
 
     @property
     def size(self) -> tuple[int, int]:
@@ -81,13 +81,13 @@ def framed(source: np.ndarray, result: np.ndarray) -> Frame:
     return Frame(placed, resized(after, size), shown, fit)
 
 
-def fit_of(source: tuple[int, int], frame: tuple[int, int]) -> Fit:
+def fit_of(source: tuple[int, int], frame: tuple[int, int]) -> Framing:
     """Return where a source of this width and height lies in a frame of that one."""
     across, down = frame[0] / source[0], frame[1] / source[1]
     if abs(math.log(across / down)) > STRETCH:
         across = down = min(across, down)
     left, top = (round((frame[0] - source[0] * across) / 2), round((frame[1] - source[1] * down) / 2))
-    return Fit((across, down), (float(left), float(top)))
+    return Framing((across, down), (float(left), float(top)))
 
 
 def in_frame(plane: np.ndarray, frame: Frame) -> np.ndarray:
@@ -148,7 +148,7 @@ def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR))
 
 
-def _placed(picture: np.ndarray, size: tuple[int, int], fit: Fit) -> tuple[np.ndarray, np.ndarray]:
+def _placed(picture: np.ndarray, size: tuple[int, int], fit: Framing) -> tuple[np.ndarray, np.ndarray]:
     part = _part(picture.shape[1::-1], size, fit)
     placed, shown = np.full((size[1], size[0], 3), WHITE, np.uint8), np.zeros((size[1], size[0]), bool)
     placed[part] = resized(picture, (part[1].stop - part[1].start, part[0].stop - part[0].start))
@@ -156,7 +156,7 @@ def _placed(picture: np.ndarray, size: tuple[int, int], fit: Fit) -> tuple[np.nd
     return placed, shown
 
 
-def _part(source: tuple[int, ...], size: tuple[int, int], fit: Fit) -> tuple[slice, slice]:
+def _part(source: tuple[int, ...], size: tuple[int, int], fit: Framing) -> tuple[slice, slice]:
     """Return the rows and columns of a frame that a source lies in."""
     (left, top), (across, down) = fit.offset, fit.scale
     width, height = max(1, round(source[0] * across)), max(1, round(source[1] * down))

@@ -40,7 +40,7 @@ class InstructionError(ValueError):
     """An instruction that can't be used; the message names the file and the field."""
 
 
-class Check(BaseModel):
+class MeasureLimit(BaseModel):
     """A limit of one measure: what is beyond it is rejected, and what is beyond `review` waits for a person."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -72,7 +72,7 @@ class Check(BaseModel):
         return value > limit if self.most is not None else value < limit
 
 
-class Sampling(BaseModel):
+class InstructionSampling(BaseModel):
     """How the model samples, where neither the row nor the job says it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -93,8 +93,8 @@ class Instruction(BaseModel):
     en: Annotated[str, Field(min_length=1, max_length=4000)]
     zh: Annotated[str, Field(min_length=1, max_length=4000)]
     keep_product: bool = False  # whether `keep = "product"` may lay the source's pixels over the result
-    sampling: Sampling = Sampling()
-    checks: Annotated[dict[str, Check], Field(min_length=1)]
+    sampling: InstructionSampling = InstructionSampling()
+    checks: Annotated[dict[str, MeasureLimit], Field(min_length=1)]
 
     @field_validator("en", "zh")
     @classmethod
@@ -104,7 +104,7 @@ class Instruction(BaseModel):
 
     @field_validator("checks")
     @classmethod
-    def _measures_are_known(cls, checks: dict[str, Check]) -> dict[str, Check]:
+    def _measures_are_known(cls, checks: dict[str, MeasureLimit]) -> dict[str, MeasureLimit]:
         for name in checks:
             if name not in MEASURES:
                 raise ValueError(f"there is no measure {name}; there are {', '.join(MEASURES)}")

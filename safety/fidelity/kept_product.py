@@ -15,7 +15,7 @@ import numpy as np
 
 from safety.fidelity.frames import PairError, eight_bits, fit_of, opaque
 from safety.fidelity.instruction import Instruction, InstructionError
-from safety.fidelity.measuring import Pair
+from safety.fidelity.measuring import EditedPair
 from safety.fidelity.product_mask import COVERED, ProductMask
 
 FEATHER = 0.004  # of the shorter side: over so many pixels inside of its outline the product fades into the scene
@@ -44,7 +44,7 @@ def keep_product(source: np.ndarray, result: np.ndarray, instruction: Instructio
             "file says keep_product = false."
         )
     before, after = eight_bits(source, "The source"), opaque(eight_bits(result, "The result"))
-    pair = Pair(source, result, mask)
+    pair = EditedPair(source, result, mask)
     if pair.registration.likeness < FOUND:
         raise PairError(
             f"The product wasn't found in the result: its outlines agree by {pair.registration.likeness:.2f} at best, "
@@ -73,7 +73,7 @@ def feathered(cover: np.ndarray) -> np.ndarray:
     return soft
 
 
-def _source_to_result(pair: Pair, size: tuple[int, int]) -> np.ndarray:
+def _source_to_result(pair: EditedPair, size: tuple[int, int]) -> np.ndarray:
     """Return the affine map from the source's pixels to the result's: float64 [2, 3]."""
     columns, rows = pair.source.shape[1], pair.source.shape[0]
     found, frame = pair.registration, pair.frame

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from safety.fidelity.instruction import REASONS, Check, Instruction
+from safety.fidelity.instruction import REASONS, Instruction, MeasureLimit
 from safety.fidelity.measuring import MEASURES, PREFIX
 from safety.probes.calibration import Figures, TooFew, choose, percent, safe_needed, wilson
 from safety.probes.held_out import is_held_out
@@ -54,8 +54,8 @@ class ChosenLimit:
     """A check with the limits that were chosen, and how it does alone on what was held out."""
 
     measure: str
-    before: Check
-    after: Check
+    before: MeasureLimit
+    after: MeasureLimit
     figures: Figures  # of the limit itself: wrong pairs that it finds, and right ones that it refuses
 
 
@@ -110,7 +110,7 @@ def choose_limits(
     return _judged(instruction, after, tuple(limits), judged_by, tuple(remarks))
 
 
-def _left_alone(name: str, check: Check, fewest: int, was_measured: bool) -> str:
+def _left_alone(name: str, check: MeasureLimit, fewest: int, was_measured: bool) -> str:
     words = MEASURES[name].words
     begins = f"{words[:1].upper()}{words[1:]} keeps its limits"
     if not was_measured:
@@ -121,7 +121,7 @@ def _left_alone(name: str, check: Check, fewest: int, was_measured: bool) -> str
     )
 
 
-def _sides(name: str, check: Check, pairs: Sequence[LabelledPair]) -> tuple[np.ndarray, np.ndarray]:
+def _sides(name: str, check: MeasureLimit, pairs: Sequence[LabelledPair]) -> tuple[np.ndarray, np.ndarray]:
     """Return what a check measured of right pairs, and of those that are wrong by its reason: high where it's worse."""
     sign, measured = (1.0 if check.most is not None else -1.0), PREFIX + name
     known = [pair for pair in pairs if measured in pair.scores]
@@ -131,7 +131,7 @@ def _sides(name: str, check: Check, pairs: Sequence[LabelledPair]) -> tuple[np.n
 
 
 def _chosen(
-    name: str, check: Check, sides: Sequence[tuple[np.ndarray, np.ndarray]], refused: float, asked: float
+    name: str, check: MeasureLimit, sides: Sequence[tuple[np.ndarray, np.ndarray]], refused: float, asked: float
 ) -> ChosenLimit:
     (right, wrong), (held_right, held_wrong) = sides
     sign = 1.0 if check.most is not None else -1.0

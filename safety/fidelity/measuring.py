@@ -77,7 +77,7 @@ MEASURES: Mapping[str, Measure] = {
 
 
 @dataclass(frozen=True)
-class Pair:
+class EditedPair:
     """A source, its result, and where the product is: all that is compared of them, found once."""
 
     source: np.ndarray
@@ -106,7 +106,7 @@ class Pair:
         return Comparison(frame.source, aligned(frame, self.registration), self.product, frame.shown)
 
 
-def measure(pair: Pair) -> dict[str, float]:
+def measure(pair: EditedPair) -> dict[str, float]:
     """Measure a pair: all of `MEASURES` but the wanted colour and texts, by their names with the prefix.
 
     Raises:
@@ -138,7 +138,7 @@ def measure(pair: Pair) -> dict[str, float]:
     return {PREFIX + name: float(value) for name, value in measured.items() if value is not None and np.isfinite(value)}
 
 
-def measure_wanted(pair: Pair, colour: str) -> dict[str, float]:
+def measure_wanted(pair: EditedPair, colour: str) -> dict[str, float]:
     """Measure how far what changed of the product is from a colour that was asked for; nothing of one unknown by name.
 
     Of a product of which nothing changed, all is measured.

@@ -18,7 +18,7 @@ from difflib import SequenceMatcher
 import numpy as np
 
 from safety.fidelity.frames import eight_bits, opaque, resized
-from safety.fidelity.measuring import PREFIX, Pair
+from safety.fidelity.measuring import PREFIX, EditedPair
 
 # The constants below decide measures: count `safety.fidelity.measuring.METHOD` up when one changes.
 CERTAIN = 0.8  # of 1: what is read with less is often texture
@@ -65,7 +65,7 @@ def text_reader() -> Reader | None:
     return read
 
 
-def measure_text(pair: Pair, reader: Reader) -> dict[str, float]:
+def measure_text(pair: EditedPair, reader: Reader) -> dict[str, float]:
     """Measure how much of the product's text was kept, and how much of the text beside it was left.
 
     `text_kept`: how alike what is read on the product is, before and after, 1 where it is the same. `text_left`: how

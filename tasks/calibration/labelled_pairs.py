@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from safety.fidelity.frames import PairError
 from safety.fidelity.instruction import COLOUR, Instruction
 from safety.fidelity.limits import LabelledPair, reasons_of
-from safety.fidelity.measuring import Pair, measure, measure_wanted
+from safety.fidelity.measuring import EditedPair, measure, measure_wanted
 from safety.fidelity.product_mask import product_mask
 from safety.probes.held_out import picture_key
 from tasks.errors import RequestError
@@ -110,7 +110,7 @@ def measured(pairs: PairsFile, instruction: Instruction, sources: Sources, decod
         source, result = (pixels_of(row, name, sources, decoder) for name in ("source", "result"))
         mask = None if row.mask is None else pixels_of(row, "mask", sources, decoder)
         try:
-            pair = Pair(source, result, product_mask(source, mask))
+            pair = EditedPair(source, result, product_mask(source, mask))
             scores = measure(pair)
         except PairError as error:
             raise RequestError(f"Row {row.row} of the pairs {pairs.name} can't be compared. {error}") from None

@@ -417,7 +417,12 @@ def make(folder: Path) -> None:
     if folder.is_dir():
         return
     make(folder.parent)
-    folder.mkdir(exist_ok=True)
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        if folder.exists() and not folder.is_dir():
+            raise
+        # Somebody made it at the same moment, and may have tidied it away since: whoever uses it sees that.
     sync(folder.parent)
 
 

@@ -96,6 +96,7 @@ def _obey(folder: Path) -> None:
         (folder / "hang").unlink()
     except FileNotFoundError:
         while (folder / "hold").exists() and not stop.is_set():
+            tell([])  # it gets on, as long as it waits
             time.sleep(SECONDS_BETWEEN_LOOKS)
     else:
         time.sleep(1000)

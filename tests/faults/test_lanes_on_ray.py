@@ -65,6 +65,7 @@ def cluster() -> Iterator[Any]:
 
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # for lanes that are tests' own
         head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": OBJECTS}
         started = NodesHere(initialize_head=True, head_node_args=head)
         yield started
@@ -206,7 +207,7 @@ def test_lanes_that_are_killed_and_nodes_that_join_and_leave_give_the_catalogue_
 def test_a_place_that_fails_three_times_is_left_out_and_named_and_a_lane_that_hangs_begins_again(
     simulated_job: Callable[..., GenerateJob], cluster: Any, node: Any
 ) -> None:
-    job = simulated_job(6, lanes="2", ray=cluster.address, stalled_minutes=4 / 60)
+    job = simulated_job(6, lanes="2", ray=cluster.address, stalled_minutes=8 / 60)
     orders = simulated.orders(job.store)
     (orders / f"fail.{node.node_id}").touch()
     (orders / "hang").touch()

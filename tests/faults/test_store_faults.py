@@ -545,6 +545,24 @@ def test_without_hard_links_the_first_writer_still_wins(tmp_path: Path, monkeypa
     assert content_of(FolderStore(tmp_path)) == contents[wins.index(True)]
 
 
+def test_a_folder_that_somebody_makes_and_tidies_away_at_the_same_moment_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    mkdir = Path.mkdir
+
+    def first_made_elsewhere(folder: Path, **options: bool) -> None:
+        made.append(folder)
+        if len(made) == 1:
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(folder))
+        mkdir(folder, **options)
+
+    monkeypatch.setattr(Path, "mkdir", first_made_elsewhere)
+    FolderStore(tmp_path / "store").put_once("a", b"content")
+    assert (tmp_path / "store" / "a").read_bytes() == b"content"
+    assert made.count(tmp_path / "store") == 2
+
+
 def test_two_probes_of_a_new_folder_at_once_dont_disturb_each_other(tmp_path: Path) -> None:
     with ThreadPoolExecutor(8) as threads:
         for turn in range(20):

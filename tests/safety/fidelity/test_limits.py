@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from safety.fidelity.instruction import Check, Instruction
+from safety.fidelity.instruction import Instruction, MeasureLimit
 from safety.fidelity.limits import ChosenLimits, LabelledPair, choose_limits, reasons_of
 from safety.fidelity.measuring import PREFIX
 from safety.probes.calibration import TooFew
@@ -11,8 +11,8 @@ INSTRUCTION = Instruction(
     en="Do it.",
     zh="去做。",
     checks={
-        "shift": Check(reason="moved", most=0.5, review=0.4),
-        "outlines": Check(reason="product_changed", least=0.1, review=0.2),
+        "shift": MeasureLimit(reason="moved", most=0.5, review=0.4),
+        "outlines": MeasureLimit(reason="product_changed", least=0.1, review=0.2),
     },
 )
 REFUSED, ASKED = 0.05, 0.15

@@ -4,7 +4,7 @@ import pytest
 from models.miniature.world.world import Alteration
 from safety.fidelity.fidelity_gate import judge_edit
 from safety.fidelity.instruction import Instruction
-from safety.fidelity.measuring import PREFIX, Pair
+from safety.fidelity.measuring import PREFIX, EditedPair
 from safety.fidelity.product_mask import ProductMask
 from safety.fidelity.text_reading import Reader, ReadText, measure_text, text_reader
 from safety.verdict import Reason
@@ -16,7 +16,7 @@ KEPT, LEFT = f"{PREFIX}text_kept", f"{PREFIX}text_left"
 def read(drawn):
     """Measures the texts of a pair in which these are read, on the shoe (128, 128) and in a corner (10, 10)."""
     source, result = drawn(after={"background": "grass"})
-    pair = Pair(source.picture, result.picture, ProductMask(source.product[..., 3], "mask"))
+    pair = EditedPair(source.picture, result.picture, ProductMask(source.product[..., 3], "mask"))
 
     def measured(before: list[ReadText], after: list[ReadText]) -> dict[str, float]:
         answers = iter([before, after])
