@@ -31,7 +31,7 @@ from tasks.lane.shard_queue import ShardSource
 from tasks.ledger.run import Run
 from tasks.outcome import Status
 from tasks.processes.stopping import Stopped, stop, stopping_in_order
-from tasks.progress import tell
+from tasks.progress import listener, tell
 from tasks.runs.lane import fetched_plan
 from tasks.runs.prepare import Prepared, RunRequest, prepare
 from tasks.stores.opening import open_store
@@ -92,11 +92,13 @@ def _obey(folder: Path) -> None:
         if failing.stat().st_size == MOST_LOSSES:
             (folder / "hold").unlink()
         raise DeviceLost("CUDA error: uncorrectable ECC error encountered")
+    hears = listener.get()
+    assert hears is not None
     try:
         (folder / "hang").unlink()
     except FileNotFoundError:
         while (folder / "hold").exists() and not stop.is_set():
-            tell([])  # it gets on, as long as it waits
+            hears([])  # it gets on, as long as it waits
             time.sleep(SECONDS_BETWEEN_LOOKS)
     else:
         time.sleep(1000)
