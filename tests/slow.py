@@ -2,8 +2,8 @@
 
 `pytest --name-slow` writes the file anew from what it runs: each test of more than `SECONDS` of the processor, whatever
 its parameters; the summary of every run names those that took six times as long and aren't in it. Tests that mostly
-wait come first, then those that share much, then slow ones, so that the others run beside them, and none is left for
-the end, when nothing does. What comes first stays in one process: others take over what would come last.
+wait, those that share much, and slow ones come first, each in processes of their own, so that the others run beside
+them, and none is left for the end, when nothing does: processes with nothing to do take over what would come last.
 """
 
 from __future__ import annotations
@@ -43,7 +43,29 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         )
         if is_slow and item.get_closest_marker("quick") is None:
             item.add_marker(pytest.mark.slow)
-    items.sort(key=lambda item: [item.get_closest_marker(mark) is None for mark in ("waits", "together", "slow")])
+    items[:] = in_order(items, int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))
+
+
+def in_order(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
+    """Tests in an order that is dealt out to processes in equal shares, one after another.
+
+    The first share begins with what waits, the second with what shares much, and the others with what is slow.
+    """
+
+    def marked(mark: str, some: list[pytest.Item]) -> list[pytest.Item]:
+        return [item for item in some if item.get_closest_marker(mark) is not None]
+
+    waits = marked("waits", items)
+    together = [item for item in marked("together", items) if item not in waits]
+    others = [item for item in items if item not in waits and item not in together]
+    others.sort(key=lambda item: item.get_closest_marker("slow") is None)
+    if processes < 3:
+        return [*waits, *together, *others]
+    share = len(items) // processes
+    fill, more = max(0, share - len(waits)), max(0, share - len(together))
+    rest, last, first = others[: -fill - more], others[-fill - more : -fill], others[-fill:]
+    dealt = (item for start in range(processes - 2) for item in rest[start :: processes - 2])
+    return [*waits, *first, *together, *last, *dealt]
 
 
 def name(nodeid: str) -> str:

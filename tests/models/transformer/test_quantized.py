@@ -136,7 +136,7 @@ def test_prompts_are_embedded_nearly_as_by_the_whole_text_encoder(scheme: Quanti
     ids = tokenize(whole, map(Conditioning, MIXED[:4]))
 
     with torch.inference_mode():
-        pairs = zip(embed(whole, ids).values(), embed(kept, ids).values(), strict=True)
+        pairs = zip(embed(whole, ids, {}).values(), embed(kept, ids, {}).values(), strict=True)
 
     errors = [relative(one, other) for other, one in pairs]
     assert 0 < max(errors) < most, errors
