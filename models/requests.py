@@ -209,9 +209,7 @@ class EditDefaults:
     """
 
     resolution: int  # of what is made, and of condition pictures as the VAE encodes them
-    vision_resolution: (
-        int  # of condition pictures, before the checkpoint's own processor shows them to the text encoder
-    )
+    vision_resolution: int  # of condition pictures, before the checkpoint's processor shows them to the text encoder
     grid_positions: bool  # the text encoder counts a picture's tokens by row and column, not one after another
     steps: int
     guidance: float
@@ -239,8 +237,6 @@ QWEN_IMAGE_LAYERED_DEFAULTS = LayersDefaults(
     cfg_normalize=True,
     source="Qwen-Image-Layered's model card (4 layers, resolution 640, 50 steps, true_cfg_scale 4.0, cfg_normalize)",
 )
-
-
 QWEN_IMAGE_EDIT_PLUS_DEFAULTS = EditDefaults(
     resolution=1024,
     vision_resolution=384,

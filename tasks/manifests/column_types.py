@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain
 
 import pyarrow as pa
@@ -42,17 +42,7 @@ def plain(kind: pa.DataType) -> pa.DataType:
     if isinstance(kind, pa.BaseExtensionType):
         stored = plain(kind.storage_type)
         return kind if stored.equals(kind.storage_type) else stored
-    if types.is_struct(kind):
-        return pa.struct([_plain_field(field) for field in kind])
-    if types.is_map(kind):
-        return pa.map_(_plain_field(kind.key_field), _plain_field(kind.item_field), kind.keys_sorted)
-    if types.is_list(kind):
-        return pa.list_(_plain_field(kind.value_field))
-    if types.is_large_list(kind):
-        return pa.large_list(_plain_field(kind.value_field))
-    if types.is_fixed_size_list(kind):
-        return pa.list_(_plain_field(kind.value_field), kind.list_size)
-    return kind
+    return _nested(kind, lambda field: pa.field(field.name, plain(field.type), field.nullable))
 
 
 def of_any_value(kind: pa.DataType) -> pa.DataType:
@@ -70,29 +60,27 @@ def of_any_value(kind: pa.DataType) -> pa.DataType:
         return pa.dictionary(kind.index_type, of_any_value(kind.value_type), kind.ordered)
     if isinstance(kind, pa.BaseExtensionType):
         return of_any_value(kind.storage_type)
+    return _nested(kind, lambda field: field.with_type(of_any_value(field.type)))
+
+
+def _nested(kind: pa.DataType, change: Callable[[pa.Field], pa.Field]) -> pa.DataType:
+    """Return a type with each field that it holds changed; one that holds none as it is."""
+    types = pa.types
     if types.is_struct(kind):
-        return pa.struct([_any_field(field) for field in kind])
+        return pa.struct([change(field) for field in kind])
     if types.is_map(kind):
-        return pa.map_(_any_field(kind.key_field), _any_field(kind.item_field), kind.keys_sorted)
+        return pa.map_(change(kind.key_field), change(kind.item_field), kind.keys_sorted)
     if types.is_list(kind):
-        return pa.list_(_any_field(kind.value_field))
+        return pa.list_(change(kind.value_field))
     if types.is_large_list(kind):
-        return pa.large_list(_any_field(kind.value_field))
+        return pa.large_list(change(kind.value_field))
     if types.is_list_view(kind):
-        return pa.list_view(_any_field(kind.value_field))
+        return pa.list_view(change(kind.value_field))
     if types.is_large_list_view(kind):
-        return pa.large_list_view(_any_field(kind.value_field))
+        return pa.large_list_view(change(kind.value_field))
     if types.is_fixed_size_list(kind):
-        return pa.list_(_any_field(kind.value_field), kind.list_size)
+        return pa.list_(change(kind.value_field), kind.list_size)
     return kind
-
-
-def _any_field(field: pa.Field) -> pa.Field:
-    return field.with_type(of_any_value(field.type))
-
-
-def _plain_field(field: pa.Field) -> pa.Field:
-    return pa.field(field.name, plain(field.type), field.nullable)
 
 
 def holding(kinds: Iterable[pa.DataType]) -> list[pa.DataType]:

@@ -104,6 +104,7 @@ TEXT_TO_IMAGE_STOCK, LAYERED_STOCK = QwenImagePipeline(**PARTS), QwenImageLayere
 EDIT_STOCK = QwenImageEditPipeline(**PARTS, processor=None)
 EDIT_PLUS_STOCK = QwenImageEditPlusPipeline(**PARTS, processor=None)
 PICTURE = "<|vision_start|><|image_pad|><|vision_end|>"
+OF_FRAMES = {"guidance_embeds": False, "use_layer3d_rope": False}
 TEXT_TO_IMAGE_RULES = PipelineRules(
     TEXT_TO_IMAGE,
     template=TEXT_TO_IMAGE_STOCK.prompt_template_encode,
@@ -111,7 +112,7 @@ TEXT_TO_IMAGE_RULES = PipelineRules(
     picture_text="",
     caption_prompts=None,
     shift=shift_by_what_is_made,
-    transformer_config={"guidance_embeds": False, "use_layer3d_rope": False},
+    transformer_config=OF_FRAMES,
 )
 LAYERED_RULES = PipelineRules(
     LAYERED,
@@ -129,7 +130,7 @@ EDIT_RULES = PipelineRules(
     picture_text=PICTURE,  # stands in the template, where there is one picture
     caption_prompts=None,
     shift=shift_by_what_is_made,
-    transformer_config={"guidance_embeds": False, "use_layer3d_rope": False},
+    transformer_config=OF_FRAMES,
 )
 EDIT_PLUS_RULES = PipelineRules(
     EDIT_PLUS,
@@ -138,7 +139,7 @@ EDIT_PLUS_RULES = PipelineRules(
     picture_text=f"Picture {{}}: {PICTURE}",  # in `_get_qwen_prompt_embeds`, where nothing gives it
     caption_prompts=None,
     shift=shift_by_what_is_made,
-    transformer_config={"guidance_embeds": False, "use_layer3d_rope": False},
+    transformer_config=OF_FRAMES,
 )
 
 QWEN_IMAGE = Architecture(
