@@ -32,4 +32,4 @@ def _same_weights(folder: Path, own: Path) -> bool:
 
 
 def _weights(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.safetensors"))
+    return sorted(file for file in folder.rglob("*.safetensors") if file.is_file())  # a link may lead nowhere
