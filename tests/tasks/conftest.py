@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from tasks.kinds.generate.prompt_rows import Defaults, PromptRows
 from tasks.ledger.plan import Known, Planner
 from tasks.manifests.key import Maker
 from tasks.rows.text_template import TextTemplate
+from tasks.sources.decoder import Decoder
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.simulation import actors
@@ -90,4 +91,17 @@ def any_store(request: pytest.FixtureRequest, tmp_path: Path, whole_runs: None) 
 def folder(tmp_path: Path, whole_runs: None) -> Store:
     """An empty store in a folder, for whole runs."""
     del whole_runs
+    return open_store(str(tmp_path / "store"))
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    """What reads pictures, in processes of its own."""
+    with Decoder(workers=2) as decoder:
+        yield decoder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store in a folder."""
     return open_store(str(tmp_path / "store"))

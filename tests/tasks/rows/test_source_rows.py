@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from tasks.rows.originals import KEPT, OriginalReference, Originals, kept_path
 from tasks.rows.source_rows import SourceRows, bad_source_rows
 from tasks.sources.decoder import Decoder
 from tasks.sources.intake import Intake
-from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 
 
@@ -39,17 +38,6 @@ def fitted(row: Row, original: OriginalReference) -> Row:
     if original.width > 2 * original.height:
         raise RowError(Problem("image", RowFault.ASPECT, "The picture is too wide."))
     return replace(row, width=original.width, height=original.height)
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[Decoder]:
-    with Decoder(workers=1) as decoder:
-        yield decoder
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "store"))
 
 
 @pytest.fixture

@@ -16,15 +16,9 @@ from tasks.ledger.faults import read_faults
 from tasks.ledger.plan import COLUMNS, Plan
 from tasks.ledger.run import Run
 from tasks.outcome import CATALOGUE_SCHEMA, LEDGER
-from tasks.stores.opening import open_store
 from tasks.stores.store import Store, StoreError
 
 RUN = Run("0123456789ab")
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "store"))
 
 
 def parquet(schema: pa.Schema) -> bytes:

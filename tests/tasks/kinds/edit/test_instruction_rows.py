@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -33,7 +32,6 @@ from tasks.rows.originals import KEPT, Originals, kept_path
 from tasks.rows.row_defaults import KnownCheckpoint
 from tasks.sources.decoder import Decoder
 from tasks.sources.intake import Intake
-from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 
 CHECKPOINT = KnownCheckpoint(EditDefaults(256, 384, True, 8, 2.0, "a test"), size_multiple=32, fewest_steps=2)
@@ -43,17 +41,6 @@ def png(colour: str = "red", width: int = 96, height: int = 96) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (width, height), colour).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[Decoder]:
-    with Decoder(workers=2) as decoder:
-        yield decoder
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "store"))
 
 
 @pytest.fixture

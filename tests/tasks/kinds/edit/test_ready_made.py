@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,12 +24,6 @@ from tasks.sources.decoder import Decoder
 from tasks.stores.opening import open_store
 from tests.kinds.mugs import parquet
 from tests.tasks.kinds.edit.test_instruction_rows import png, read, reader_of, said
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[Decoder]:
-    with Decoder(workers=1) as decoder:
-        yield decoder
 
 
 def reader(tmp_path: Path, decoder: Decoder, **job: Any) -> InstructionRows:

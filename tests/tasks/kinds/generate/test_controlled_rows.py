@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +27,6 @@ from tasks.results.finishing import Finishing
 from tasks.rows.originals import KEPT, Originals, kept_path
 from tasks.sources.decoder import Decoder
 from tasks.sources.intake import Intake
-from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.tasks.conftest import defaults
 
@@ -40,17 +38,6 @@ def png(colour: str) -> bytes:
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8), colour).save(buffer, "PNG")
     return buffer.getvalue()
-
-
-@pytest.fixture(scope="module")
-def decoder() -> Iterator[Decoder]:
-    with Decoder(workers=1) as decoder:
-        yield decoder
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Store:
-    return open_store(str(tmp_path / "store"))
 
 
 @pytest.fixture
