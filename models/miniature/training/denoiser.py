@@ -7,7 +7,7 @@ and one mask for all heads. `difference` measures that it gives what the library
 import copy
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +58,22 @@ class DrawingLesson:
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
         return self.height // PIXELS, self.width // PIXELS
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one shape to learn from."""
+
+    latents: Tensor  # clean and packed, [B, P, 4 * channels]
+    embeds: Tensor  # of the prompts, [B, T, width]
+    mask: Tensor  # True for the prompts' tokens, [B, T]
+    grid: tuple[int, int]  # rows and columns of tokens of a picture
+    source: Tensor | None = None  # packed latents of a picture seen without noise, [B, rows * columns, 4 * channels]
+
+    @property
+    def tokens(self) -> int:
+        """How many picture tokens a row has."""
+        return self.latents.shape[1] + (0 if self.source is None else self.source.shape[1])
 
 
 def latents_of(vae: AutoencoderKLQwenImage, pictures: Tensor) -> Tensor:
@@ -239,41 +255,79 @@ def difference(denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pictures: int = 1)
     return float(torch.stack([in_text, (ours - theirs).abs().max()]).max())  # not a number where either isn't
 
 
-def flow_loss(
-    transformer: QwenImageTransformer2DModel,
-    latents: Tensor,
-    embeds: Tensor,
-    mask: Tensor,
-    grid: tuple[int, int],
-    block: Block,
-    source: Tensor | None = None,
-) -> Tensor:
+def flow_loss(transformer: QwenImageTransformer2DModel, batch: Batch, block: Block) -> Tensor:
     """Return the mean square error of the velocity at random shares of noise.
 
     Args:
         transformer: the model.
-        latents: clean packed latents, [B, P, 4 * channels].
-        embeds: prompt embeds, [B, T, width].
-        mask: True for the prompts' tokens, [B, T].
-        grid: rows and columns of tokens of a picture.
+        batch: what it learns from.
         block: the blocks' forward pass.
-        source: packed latents of a picture that is seen without noise, [B, rows * columns, 4 * channels].
     """
-    device = latents.device
-    latents = latents.float()
+    device = batch.latents.device
+    latents = batch.latents.float()
     noise = torch.randn_like(latents)
     sigma = _sigmas(len(latents), device)
     noisy = torch.lerp(latents, noise, sigma[:, None, None])
-    shown = noisy if source is None else torch.cat([noisy, source.float()], 1)
+    shown = noisy if batch.source is None else torch.cat([noisy, batch.source.float()], 1)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        found = velocity(transformer, shown, embeds.float(), mask, sigma, grid, block)[:, : latents.shape[1]]
-    return (found.float() - (noise - latents)).square().mean()
+        found = velocity(transformer, shown, batch.embeds.float(), batch.mask, sigma, batch.grid, block)
+    return (found[:, : latents.shape[1]].float() - (noise - latents)).square().mean()
 
 
 def _sigmas(rows: int, device: torch.device) -> Tensor:
     """Shares of noise [rows]: three of four logit-normal (Stable Diffusion 3, arXiv 2403.03206), the rest uniform."""
     normal = torch.sigmoid(torch.randn(rows, device=device) + 0.2)
     return torch.where(torch.rand(rows, device=device) < 0.25, torch.rand(rows, device=device), normal)
+
+
+def one_by_one(loss: Callable[[Batch], Tensor], batch: Batch, parameters: Sequence[nn.Parameter]) -> Tensor:
+    """Leave a batch's gradients at the parameters, each kernel launched by itself; returns the batch's loss."""
+    for each in parameters:
+        each.grad = torch.zeros_like(each) if each.grad is None else each.grad.zero_()
+    found = loss(batch)
+    torch.autograd.backward(found)
+    return found.detach()
+
+
+class Recorded:
+    """The forward and backward pass of one shape of batch as a CUDA graph, replayed in one launch."""
+
+    def __init__(self, loss: Callable[[Batch], Tensor], batch: Batch, parameters: Sequence[nn.Parameter]) -> None:
+        """Record a pass.
+
+        Args:
+            loss: of a batch.
+            batch: of the shape that is recorded; others of this shape can follow.
+            parameters: where each pass leaves its gradients.
+        """
+        source = None if batch.source is None else batch.source.clone()
+        self._batch = Batch(batch.latents.clone(), batch.embeds.clone(), batch.mask.clone(), batch.grid, source)
+        gradients = []
+        for each in parameters:
+            each.grad = torch.zeros_like(each) if each.grad is None else each.grad
+            gradients.append(each.grad)
+        aside = torch.cuda.Stream()
+        aside.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(aside):
+            for _ in range(3):  # what libraries set up at their first calls can't be recorded
+                torch.autograd.backward(loss(self._batch))
+        torch.cuda.current_stream().wait_stream(aside)
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph):
+            torch._foreach_zero_(gradients)
+            found = loss(self._batch)
+            torch.autograd.backward(found)
+            self._loss = found.detach()
+
+    def learn(self, batch: Batch) -> Tensor:
+        """Leave a batch's gradients at the parameters; returns its loss."""
+        self._batch.latents.copy_(batch.latents)
+        self._batch.embeds.copy_(batch.embeds)
+        self._batch.mask.copy_(batch.mask)
+        if self._batch.source is not None and batch.source is not None:
+            self._batch.source.copy_(batch.source)
+        self._graph.replay()
+        return self._loss.clone()
 
 
 class Course:
@@ -322,6 +376,7 @@ class Course:
         )
         self._compiled: Block = torch.compile(block_forward, dynamic=False) if self.cuda else block_forward
         self._lengths: set[tuple[int, int]] = set()
+        self._recorded: dict[tuple[int, ...], Recorded] = {}
 
     def compile(self, lengths: set[tuple[int, int]]) -> None:
         """Compile the blocks for these numbers of picture and text tokens, before training's clock starts."""
@@ -334,8 +389,8 @@ class Course:
             latents = torch.randn(rows, tokens, self.transformer.config.in_channels, device=device)
             mask = torch.ones(rows, length, dtype=torch.bool, device=device)
             told = torch.randn(rows, length, TEXT_WIDTH, dtype=torch.bfloat16, device=device)
-            loss = flow_loss(self.transformer, latents, told, mask, (2, tokens // 2), self._compiled)
-            torch.autograd.backward(loss)
+            batch = Batch(latents, told, mask, (2, tokens // 2))
+            torch.autograd.backward(flow_loss(self.transformer, batch, self._compiled))
         self.transformer.zero_grad(set_to_none=True)
         torch.cuda.synchronize()
         self.stage.say(f"compiled for {len(lengths)} lengths in {time.monotonic() - began:.0f} s")
@@ -344,17 +399,44 @@ class Course:
         """Return how many rows of so many picture and text tokens make up a batch."""
         return BATCH_TOKENS // (tokens + length) // 16 * 16 if self.cuda else 4
 
-    def block(self, tokens: int, length: int) -> Block:
-        """Return the blocks' forward pass for so many picture and text tokens."""
-        return self._compiled if (tokens, length) in self._lengths else block_forward
+    def learn(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Leave a batch's gradients at the parameters; returns its loss.
+
+        Batches of the shapes that were compiled are recorded as CUDA graphs and replayed: their kernels are so small
+        that a GPU is busy two fifths of the time when each is launched by itself.
+        """
+        if not self.cuda or (batch.tokens, batch.mask.shape[1]) not in self._lengths:
+            return one_by_one(lambda drawn: flow_loss(self.transformer, drawn, block_forward), batch, parameters)
+        shape = (*batch.latents.shape, batch.tokens, *batch.grid, batch.mask.shape[1])
+        if shape not in self._recorded:
+            self._recorded[shape] = self._record(batch, parameters)
+        return self._recorded[shape].learn(batch)
+
+    def _record(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> Recorded:
+        """Record one shape of batch, and say how far its gradients are from those of kernels launched one by one."""
+
+        def loss(drawn: Batch) -> Tensor:
+            return flow_loss(self.transformer, drawn, self._compiled)
+
+        recorded, drawn = Recorded(loss, batch, parameters), torch.cuda.get_rng_state()
+        recorded.learn(batch)
+        replayed = [each.grad.clone() for each in parameters if each.grad is not None]
+        torch.cuda.set_rng_state(drawn)
+        one_by_one(loss, batch, parameters)
+        launched = [each.grad for each in parameters if each.grad is not None]
+        apart = sum(float((one - other).square().sum()) for one, other in zip(replayed, launched, strict=True))
+        whole = sum(float(each.square().sum()) for each in launched)
+        share = (apart / whole) ** 0.5
+        self.stage.say(f"recorded {batch.tokens} and {batch.mask.shape[1]} tokens, gradients off by {share:.1e}")
+        return recorded
 
     def run(
-        self, loss: Callable[[], Tensor], probe: Callable[[QwenImageTransformer2DModel], str]
+        self, draw: Callable[[], Batch], probe: Callable[[QwenImageTransformer2DModel], str]
     ) -> QwenImageTransformer2DModel:
         """Train to the end of the stage; returns the moving average.
 
         Args:
-            loss: draws a batch and gives its loss.
+            draw: draws a batch.
             probe: says in a line how good the moving average is; asked every two minutes.
         """
         pairs = zip(self.transformer.parameters(), self.average.parameters(), strict=True)
@@ -364,16 +446,13 @@ class Course:
         for count in self.stage.iterations():
             for group in self.optimizer.param_groups:
                 group["lr"] = self.stage.rate(self.peak_rate, warm=200)
-            found = loss()
-            self.optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(found)
+            found = self.learn(draw(), parameters)
             norm = nn.utils.clip_grad_norm_(parameters, 1.0)
             self.optimizer.step()
             if count % EMA_EVERY == 0:
                 kept = min(EMA**EMA_EVERY, (count + 1) / (count + 40))
                 with torch.no_grad():
-                    for old, new in zip(averaged, parameters, strict=True):
-                        old.lerp_(new, 1 - kept)
+                    torch._foreach_lerp_(averaged, parameters, 1 - kept)
             self.stage.report(loss=found, norm=norm)
             if self.stage.elapsed - probed > PROBE_EVERY:
                 probed = self.stage.elapsed
@@ -411,7 +490,7 @@ def train_denoiser(
     course.stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")
     taught = drawing_lessons(drawings, split, reader, vae)
     course.stage.say("encoded all drawings and captions")
-    average = course.run(lambda: drawing_loss(course, taught), lambda average: probe(Denoiser(reader, average)))
+    average = course.run(lambda: drawing_batch(course, taught), lambda average: probe(Denoiser(reader, average)))
     return Denoiser(reader, average)
 
 
@@ -430,11 +509,10 @@ def drawing_lessons(
     ]
 
 
-def drawing_loss(course: Course, taught: list[DrawingLesson]) -> Tensor:
-    """Draw a batch of drawings of one shape with captions of about one length; its loss."""
+def drawing_batch(course: Course, taught: list[DrawingLesson]) -> Batch:
+    """Draw a batch of drawings of one shape with captions of about one length."""
     (lesson,) = random.choices(taught, [SHAPES[each.width, each.height] for each in taught])
     bucket = lesson.prompts.pick()
     tokens, length = lesson.latents.shape[1], LENGTHS[bucket]
     chosen, embeds, mask = lesson.prompts.draw(course.rows(tokens, length), bucket, EMPTIED)
-    block = course.block(tokens, length)
-    return flow_loss(course.transformer, lesson.latents[chosen], embeds, mask, lesson.grid, block)
+    return Batch(lesson.latents[chosen], embeds, mask, lesson.grid)

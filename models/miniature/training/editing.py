@@ -22,12 +22,12 @@ from models.miniature.networks.tokenizer import EDIT_OPENING, PICTURE_END
 from models.miniature.training.denoiser import (
     COMPILED,
     PIXELS,
+    Batch,
     Course,
     Denoiser,
     difference,
+    drawing_batch,
     drawing_lessons,
-    drawing_loss,
-    flow_loss,
     latents_of,
 )
 from models.miniature.training.sight import encode_seen, patches_of, see, seen_size
@@ -134,8 +134,8 @@ def _padded(embeds: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
     return torch.nn.functional.pad(embeds[:, :LENGTH], (0, 0, 0, max(0, short))).bfloat16(), lengths
 
 
-def edit_loss(course: Course, taught: list[EditLesson]) -> Tensor:
-    """Draw a batch of one shape; its loss."""
+def edit_batch(course: Course, taught: list[EditLesson]) -> Batch:
+    """Draw a batch of one shape."""
     (lesson,) = random.choices(taught, [EDIT_SHAPES[each.width, each.height] for each in taught])
     tokens = 2 * lesson.latents.shape[1]
     rows, device = course.rows(tokens, LENGTH), lesson.latents.device
@@ -146,13 +146,11 @@ def edit_loss(course: Course, taught: list[EditLesson]) -> Tensor:
     lengths = torch.where(emptied, lesson.empty_length, lesson.lengths[chosen])
     source = lesson.latents[which].float()
     level = SOURCE_NOISE * torch.rand(rows, 1, 1, device=device)
-    return flow_loss(
-        course.transformer,
+    return Batch(
         lesson.latents[lesson.targets[chosen]],
         embeds,
         torch.arange(LENGTH, device=device) < lengths[:, None],
         lesson.grid,
-        course.block(tokens, LENGTH),
         source + level * torch.randn_like(source),
     )
 
@@ -195,8 +193,8 @@ def train_editing(
     drawn = drawing_lessons(drawings, tokenizer, text_encoder, lambda: vae)
     course.stage.say("encoded all drawings and captions")
 
-    def loss() -> Tensor:
-        return drawing_loss(course, drawn) if random.random() < DRAWN else edit_loss(course, taught)
+    def draw() -> Batch:
+        return drawing_batch(course, drawn) if random.random() < DRAWN else edit_batch(course, taught)
 
-    average = course.run(loss, lambda average: probe(Denoiser(text_encoder, average)))
+    average = course.run(draw, lambda average: probe(Denoiser(text_encoder, average)))
     return Denoiser(text_encoder, average)

@@ -17,7 +17,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from models.miniature.datasets.layered_drawings import FRAMES, LAYERED_SHAPES, Layers, frames
 from models.miniature.networks.architecture import new_layered_transformer
-from models.miniature.training.denoiser import Course, Denoiser, difference, flow_loss, latents_of
+from models.miniature.training.denoiser import Batch, Course, Denoiser, difference, latents_of
 from models.miniature.training.prompts import Prompts, prepare
 
 PIXELS = 16  # a token's side: 8 a latent, and tokens fold 2 x 2 latents
@@ -58,8 +58,8 @@ def lesson_of(
     return LayerLesson(layers.width, layers.height, torch.cat(latents), prompts)
 
 
-def layered_loss(course: Course, taught: list[LayerLesson]) -> Tensor:
-    """Draw a batch of one shape and one number of layers; its loss."""
+def layered_batch(course: Course, taught: list[LayerLesson]) -> Batch:
+    """Draw a batch of one shape and one number of layers."""
     (lesson,) = random.choices(taught, [LAYERED_SHAPES[each.width, each.height] for each in taught])
     (asked,) = random.choices(list(ASKED), list(ASKED.values()))
     wanted = FRAMES[asked]
@@ -68,13 +68,11 @@ def layered_loss(course: Course, taught: list[LayerLesson]) -> Tensor:
     latents = lesson.latents[chosen]
     source = latents[:, 0].float()
     level = SOURCE_NOISE * torch.rand(len(source), 1, 1, device=source.device)
-    return flow_loss(
-        course.transformer,
+    return Batch(
         latents[:, wanted].flatten(1, 2),
         embeds,
         mask,
         lesson.grid,
-        course.block(tokens, LENGTH),
         source + level * torch.randn_like(source),
     )
 
@@ -109,5 +107,5 @@ def train_layered(
     coder = vae()
     taught = [lesson_of(coder, each, tokenizer, text_encoder) for each in layers]
     course.stage.say("encoded all layers and captions")
-    average = course.run(lambda: layered_loss(course, taught), lambda average: probe(Denoiser(text_encoder, average)))
+    average = course.run(lambda: layered_batch(course, taught), lambda average: probe(Denoiser(text_encoder, average)))
     return Denoiser(text_encoder, average)

@@ -27,7 +27,7 @@ from models.miniature.networks.architecture import (
 from models.miniature.networks.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE
 from models.miniature.training.denoiser import Course, Denoiser, difference
 from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pixels_of
-from models.miniature.training.editing import LENGTH, Conditioner, EditLesson, edit_loss, lesson_of
+from models.miniature.training.editing import LENGTH, Conditioner, EditLesson, edit_batch, lesson_of
 from models.miniature.training.export import EDIT, export_edit
 from models.miniature.training.sight import patches_of, sight_difference
 
@@ -176,7 +176,7 @@ def test_training_goes_on_where_it_stopped(
     before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
     course = Course("edit", transformer, 1e-9, tmp_path, float("inf"), 1e-3)
     course.stage.seconds = 3.0
-    course.run(lambda: edit_loss(course, [lesson]), lambda _: "")
+    course.run(lambda: edit_batch(course, [lesson]), lambda _: "")
     changed = {name for name, weight in transformer.named_parameters() if (weight != before[name]).any()}
     same = {name for name, _ in transformer.named_parameters()} - changed
     # Nothing comes of the last block's text but keys and values, so that the rest of it isn't learned.
