@@ -37,6 +37,7 @@ SAID_BY_THE_KEY = (
     "loras",
     "scheduler",
     "step_cache",
+    "condition_cache",
     "snap_white",
     "pad_square",
     "flatten",

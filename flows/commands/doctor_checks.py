@@ -155,7 +155,11 @@ def _placement(job: Job) -> Sequence[Finding]:
         device=job.hardware.device,
         precision=job.model.precision,
         options=OptimizationOptions(
-            job.hardware.fused, job.hardware.attention, job.model.precision == "float8", job.model.step_cache
+            job.hardware.fused,
+            job.hardware.attention,
+            job.model.precision == "float8",
+            job.model.step_cache,
+            job.values().get("condition_cache", 1),  # of jobs that edit
         ),
         wanted=job.hardware.placement,
         gpu_memory=job.hardware.gpu_memory,

@@ -29,6 +29,7 @@ EXAMINED = (
     "precision",
     "attention",
     "step_cache",
+    "condition_cache",
     "fused",
     "placement",
     "gpu_memory",

@@ -247,6 +247,21 @@ def sees_pictures(checkpoint: Checkpoint) -> bool:
     return pipeline_of(checkpoint).most_pictures > 0
 
 
+def check_condition_cache(checkpoint: Checkpoint, every: int) -> None:
+    """Refuse to compute condition pictures at every so many steps alone where they are another step by step.
+
+    Raises:
+        CheckpointError: if `every` is more than 1, and the transformer doesn't modulate condition pictures as at
+            timestep 0.
+    """
+    if every > 1 and not read_json(checkpoint.folder / "transformer" / "config.json").get("zero_cond_t"):
+        raise CheckpointError(
+            f"condition_cache is {every}, but the transformer of {checkpoint.name} modulates condition pictures anew "
+            "at every step, without zero_cond_t",
+            "leave condition_cache out, or use a checkpoint such as Qwen/Qwen-Image-Edit-2511.",
+        )
+
+
 def _find(
     model: str,
     bundled: Path | None,

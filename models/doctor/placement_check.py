@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from models.checkpoints.checkpoint import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint, check_condition_cache
 from models.devices.device import find_precision
 from models.doctor.gpu import usable
 from models.doctor.host import HostFacts, judge_host, read_host
@@ -41,6 +41,10 @@ def check_placement(
         options: those of the job but float8, which its precision says.
         changed: whether LoRAs are merged.
     """
+    try:
+        check_condition_cache(checkpoint, options.condition_cache)
+    except CheckpointError as error:
+        return [Finding.refused("placement", error, "", "request")]
     found = usable(device)
     if found is None:
         return []

@@ -9,7 +9,7 @@ from typing import ClassVar, NamedTuple, Protocol, Self
 import diffusers
 import torch
 
-from models.checkpoints.checkpoint import Checkpoint
+from models.checkpoints.checkpoint import Checkpoint, check_condition_cache
 from models.checkpoints.lora import Lora
 from models.checkpoints.schedule import Scheduler
 from models.devices.attention import Attention
@@ -149,6 +149,7 @@ class Engine:
         fused: bool = True,
         attention: Attention = "auto",
         step_cache: float | None = None,
+        condition_cache: int = 1,
         batch: int | None = None,
         memory_fraction: float = 0.9,
         gpu_memory: int | None = None,
@@ -168,7 +169,7 @@ class Engine:
                 stored), `float32`, `bfloat16`, `float16`; `float8`: bfloat16, but the transformer's image tokens are
                 multiplied in float8; or a `models.files.quantization_schemes.QuantizationScheme`: bfloat16, but weights
                 are kept compressed.
-            fused, attention, step_cache: see `models.loading.optimization_options`.
+            fused, attention, step_cache, condition_cache: see `models.loading.optimization_options`.
             batch: the most rows that go through the device together; None for as many as do it good.
             memory_fraction: how much of the GPU's free memory may be used.
             gpu_memory: bytes of the GPU's memory that this process may use; None for all of it.
@@ -182,10 +183,11 @@ class Engine:
         Raises:
             CheckpointError: if the checkpoint, a LoRA, the device or the precision won't do.
         """
+        check_condition_cache(checkpoint, condition_cache)
         found = find_device(device)
         precision = kept_precision(precision, checkpoint.folder)
         dtype, scheme = find_precision(precision, found), scheme_for(precision, checkpoint.folder)
-        options = OptimizationOptions(fused, attention, precision == "float8", step_cache)
+        options = OptimizationOptions(fused, attention, precision == "float8", step_cache, condition_cache)
         placed, plan = choose_placement(
             checkpoint,
             found,

@@ -41,6 +41,11 @@ class Placement:
     homes: tuple[str, ...] = ()  # the device of each block, where they are on several
 
     @property
+    def blocks_here(self) -> int:
+        """How many blocks are used on the device, or on the first of several."""
+        return self.homes.count(self.homes[0]) if self.homes else self.blocks
+
+    @property
     def resident_blocks(self) -> frozenset[int] | None:
         """Positions of the blocks that stay, among those that don't; None where nothing is in host memory."""
         if self.kind == "resident":
@@ -60,7 +65,7 @@ class Placement:
         if self.kind == "resident":
             return sizes.whole
         if self.homes:
-            return sizes.rest + sizes.text_rest + self.homes.count(self.homes[0]) * sizes.block
+            return sizes.rest + sizes.text_rest + self.blocks_here * sizes.block
         streamed = self.blocks - self.staying
         return sizes.rest + sizes.text_rest + (self.staying + min(SLOTS, streamed)) * sizes.block
 
@@ -81,6 +86,7 @@ class Room:
     drawing: int  # of the batch that hides the transfers
     least: int  # of one row
     encoding: int  # of a batch of prompts, beside the layers of the text encoder that are there
+    kept: int = 0  # of `drawing`, what each block keeps from step to step, where it is used
 
     def beside(self, placement: Placement, sizes: Sizes, drawing: int) -> int:
         """Return what work takes beside the weights of a placement, if drawing takes `drawing`."""
@@ -104,7 +110,8 @@ def place(sizes: Sizes, room: Room, budget: int) -> Placement:
     raise CheckpointError(
         f"The model needs {needed / GIB:.1f} GiB of the GPU's memory even if it is streamed block by block, and "
         f"{budget / GIB:.1f} GiB may be used",
-        "free some, draw smaller pictures, use a larger GPU, or device cpu.",
+        f"free some, draw smaller pictures, {'leave condition_cache out, ' if room.kept else ''}use a larger GPU, or "
+        "device cpu.",
     )
 
 
@@ -126,10 +133,11 @@ def balance(sizes: Sizes, room: Room, budgets: Mapping[str, int]) -> Placement |
         budgets: bytes that may be used of each device, the first of which has everything but most of the blocks.
     """
     first, *others = budgets
+    drawing = room.drawing - sizes.blocks * room.kept
     beside = Placement("balanced", sizes.blocks, sizes.blocks, (first,))
-    fixed = beside.weights(sizes) - sizes.block + room.beside(beside, sizes, room.drawing)
-    free = {first: budgets[first] - fixed, **{name: budgets[name] - room.drawing - sizes.table for name in others}}
-    places = {name: max(bytes_ // max(sizes.block, 1), 0) for name, bytes_ in free.items()}
+    fixed = beside.weights(sizes) - sizes.block + room.beside(beside, sizes, drawing)
+    free = {first: budgets[first] - fixed, **{name: budgets[name] - drawing - sizes.table for name in others}}
+    places = {name: max(bytes_ // max(sizes.block + room.kept, 1), 0) for name, bytes_ in free.items()}
     total = sum(places.values())
     if total < sizes.blocks or not places[first]:
         return None

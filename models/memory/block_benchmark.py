@@ -24,7 +24,8 @@ from models.loading.optimization_options import OptimizationOptions, open_predic
 from models.loading.placement import RESIDENT
 from models.memory.measure import Cost, measure_decoding, measure_step, warm_up
 from models.requests import Workload
-from models.transformer.predictor import Predictor
+from models.sampling.latents import token_size
+from models.transformer.predictor import Predictor, tokens_of
 from models.transformer.quantized import compress
 from models.transformer.weight_stream import WeightStream
 
@@ -44,6 +45,7 @@ class BlockBenchmark:
     beside: Mapping[int, Cost]  # what a step takes beside its blocks, by rows; their bytes are of both
     decoding: Cost  # of a row
     bus: float  # bytes a second, from pinned host memory to the device
+    kept: int = 0  # bytes that each block keeps of a row from step to step, beside all that
 
     def step_seconds(self, blocks: int, rows: int) -> float:
         """Return the seconds of one step of so many rows through so many blocks that are on the device."""
@@ -58,9 +60,10 @@ class BlockBenchmark:
         blocks = ", ".join(f"{1000 * seconds:.2f} ms for {rows}" for rows, seconds in self.block.items())
         return f"a block takes {blocks} of {self.workload.shape}; {self.bus / 1e9:.1f} GB/s come to the device"
 
-    def bytes(self, rows: int) -> int:
-        """Return the bytes that so many rows take beside the weights."""
-        return int(max(_line({r: float(c.bytes) for r, c in self.beside.items()})(rows), self.decoding.bytes))
+    def bytes(self, rows: int, blocks: int) -> int:
+        """Return the bytes that so many rows take beside the weights on a device that so many blocks are used on."""
+        beside = _line({r: float(c.bytes) for r, c in self.beside.items()})(rows)
+        return int(max(beside + blocks * self.kept * rows, self.decoding.bytes))
 
 
 def benchmark_block(
@@ -98,17 +101,20 @@ def benchmark_block(
         costs[rows] = few, more
         if device.type != "cuda":
             break
+    kept = _kept(sample, predictor, workload)
     measure_decoding(sample, workload.shape)
     decoding = measure_decoding(sample, workload.shape)
+    block = {rows: max(more.seconds - few.seconds, 0.0) / (MORE - FEW) for rows, (few, more) in costs.items()}
     found = BlockBenchmark(
         workload,
-        block={rows: max(more.seconds - few.seconds, 0.0) / (MORE - FEW) for rows, (few, more) in costs.items()},
+        block=block,
         beside={
-            rows: Cost(more.bytes, max(few.seconds - FEW * (more.seconds - few.seconds) / (MORE - FEW), 0.0))
+            rows: Cost(more.bytes - MORE * kept * rows, max(few.seconds - FEW * block[rows], 0.0))
             for rows, (few, more) in costs.items()
         },
         decoding=decoding,
         bus=_bus(device),
+        kept=kept,
     )
     del sample, predictor
     gc.collect()
@@ -145,6 +151,12 @@ def _sample(
         placement=RESIDENT,
         scheme=scheme,
     )
+
+
+def _kept(sample: Components, predictor: Predictor, workload: Workload) -> int:
+    """Bytes that each block keeps of a row from step to step."""
+    tokens = sum(tokens_of([token_size(sample, *size)]) for size in workload.condition_sizes)
+    return predictor.kept_bytes(tokens, branches=2 if workload.shape.guidance > 1 else 1)
 
 
 def _cost(sample: Components, predictor: Predictor, workload: Workload, rows: int, blocks: int) -> Cost:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -39,6 +39,8 @@ def warm_up(device: torch.device, work: Callable[[], object]) -> None:
 def measure_step(components: Components, predictor: Predictor, workload: Workload, tokens: int, rows: int) -> Cost:
     """Denoise so many rows, with prompts of `tokens` tokens, for one step.
 
+    Where steps are unlike one another, as many are made as the predictor takes turns, and their mean is returned.
+
     Raises:
         torch.OutOfMemoryError: if they don't fit.
     """
@@ -47,9 +49,10 @@ def measure_step(components: Components, predictor: Predictor, workload: Workloa
     noise = draw_noise(components, shape, [0] * rows)
     pictures = [_blank_pictures(components, workload, noise) for _ in range(rows)] if workload.condition_sizes else None
     control = noise if components.controlnet else None
+    steps = min(predictor.period, shape.steps)
     with _Watch(components.device) as watch:
-        denoise(components, predictor, shape, noise, texts, pictures, control, steps=1)
-    return watch.cost
+        denoise(components, predictor, shape, noise, texts, pictures, control, steps=steps)
+    return replace(watch.cost, seconds=watch.cost.seconds / steps)
 
 
 def measure_steps(components: Components, predictor: Predictor, workload: Workload, tokens: int, rows: int) -> Cost:

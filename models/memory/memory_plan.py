@@ -59,7 +59,8 @@ class MemoryPlan:
         self._usable = int(budget / MARGIN)
         a_row = benchmark.step_seconds(1, 2) - benchmark.step_seconds(1, 1) or benchmark.step_seconds(1, 1)
         rows = min(most, rows_that_hide(sizes.block, benchmark.bus, a_row))
-        self.room = Room(benchmark.bytes(rows), benchmark.bytes(1), encoding)
+        drawing, least = (benchmark.bytes(count, sizes.blocks) for count in (rows, 1))
+        self.room = Room(drawing, least, encoding, rows * benchmark.kept)
         self.candidates = [self._candidate(placement) for placement in placements(sizes, self.room, self._usable)]
         if len(budgets) > 1:
             usable = {name: int(each / MARGIN) for name, each in budgets.items()}
@@ -104,7 +105,7 @@ class MemoryPlan:
         return Candidate(placement, rows, found.bytes, found.seconds)
 
     def _bytes(self, placement: Placement, rows: int) -> int:
-        beside = self.room.beside(placement, self.sizes, self.benchmark.bytes(rows))
+        beside = self.room.beside(placement, self.sizes, self.benchmark.bytes(rows, placement.blocks_here))
         return placement.weights(self.sizes) + beside
 
     def _step_seconds(self, placement: Placement, rows: int) -> float:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate, groupby
 
@@ -18,11 +18,20 @@ class TokenSequence:
     image: int  # image tokens: of what is made, then of the row's condition pictures
     text_rotary: int = 0  # where its text's positions begin in the table of rotary embeddings
     image_rotary: int = 0  # the same of its image tokens
+    conditions: int = 0  # tokens of its condition pictures
+    conditions_start: int = 0  # where a condition cache has them: see `models.transformer.condition_cache`
+    recalled: bool = False  # whether their keys and values come from there, and they aren't among the image tokens
 
     @property
-    def lengths(self) -> tuple[int, int]:
-        """How many tokens it has of each stream."""
-        return self.text, self.image
+    def lengths(self) -> tuple[int, int, int]:
+        """How many tokens it has of each stream, and of those that are attended to alone."""
+        return self.text, self.image, self.conditions if self.recalled else 0
+
+    def recalling(self) -> TokenSequence:
+        """Return the sequence without its condition pictures' tokens, whose keys and values are recalled."""
+        if not self.conditions:
+            return self
+        return replace(self, image=self.image - self.conditions, recalled=True)
 
 
 @dataclass(frozen=True)
@@ -32,20 +41,27 @@ class Group:
     count: int  # sequences
     text_tokens: int  # of each
     image_tokens: int  # of each
+    recalled_tokens: int  # of each, that are attended to alone
     start: int  # its first row in the joint buffer
     image_start: int  # its first image token
 
     @property
+    def attending(self) -> int:
+        """Tokens of each sequence that attend to others, and come first."""
+        return self.text_tokens + self.image_tokens
+
+    @property
     def length(self) -> int:
         """Joint tokens of each sequence."""
-        return self.text_tokens + self.image_tokens
+        return self.attending + self.recalled_tokens
 
 
 @dataclass(frozen=True)
 class Packing:
     """Three buffers: the text tokens of all sequences, their image tokens, and both together for attention.
 
-    In the joint buffer every sequence is whole: its text, then its image.
+    In the joint buffer every sequence is whole: its text, then its image, with its condition pictures at the end also
+    where these are recalled and no image tokens.
     """
 
     sequences: tuple[TokenSequence, ...]  # attention's calls are fewest where those of equal lengths are neighbours
@@ -72,9 +88,11 @@ class Packing:
     def groups(self) -> list[Group]:
         """All sequences, as attention takes them."""
         groups = []
-        for (text, image), same in groupby(range(len(self.sequences)), lambda place: self.sequences[place].lengths):
+        for lengths, same in groupby(range(len(self.sequences)), lambda place: self.sequences[place].lengths):
+            text, image, recalled = lengths
             first, *others = same
-            groups.append(Group(1 + len(others), text, image, self._joint_starts[first], self._image_starts[first]))
+            starts = self._joint_starts[first], self._image_starts[first]
+            groups.append(Group(1 + len(others), text, image, recalled, *starts))
         return groups
 
     @cached_property
@@ -108,6 +126,16 @@ class Packing:
             return None
         numbers = self._counted([0] * len(self.sequences), self.image_lengths)
         return (numbers >= self.made).int()
+
+    @cached_property
+    def made_tokens(self) -> torch.Tensor:
+        """The image tokens of what each sequence makes, one sequence after another [sequences · made]."""
+        return ranges([self.made_range(place) for place in range(len(self.sequences))], self.device)
+
+    def conditions_range(self, place: int) -> tuple[int, int]:
+        """Return the first joint row of a sequence's condition pictures, and the one after its last."""
+        end = self._joint_starts[place + 1]
+        return end - self.sequences[place].conditions, end
 
     def text_range(self, place: int) -> tuple[int, int]:
         """Return the first text token of a sequence, and the one after its last."""

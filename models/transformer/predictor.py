@@ -49,6 +49,18 @@ class Predictor(Protocol):
     def schedule_bytes(self) -> int:
         """What it keeps of noise schedules on the device."""
 
+    @property
+    def period(self) -> int:
+        """After so many steps what they take begins anew: a step is what it takes on average of them."""
+
+    def kept_bytes(self, condition_tokens: int, branches: int) -> int:
+        """Return what each block keeps on the device from step to step, for a row.
+
+        Args:
+            condition_tokens: of the row's condition pictures.
+            branches: of guidance.
+        """
+
     def blocks_on_device(self) -> Iterator[torch.Tensor]:
         """Give what its blocks take of the device's memory beside the transformer's own parameters."""
 

@@ -59,7 +59,12 @@ class LaneResources:
 
 
 def load_engine(
-    engine: type[AnyEngine], spec: LaneSpec, *, controlnet: Checkpoint | None = None, controlnet_scale: float = 1.0
+    engine: type[AnyEngine],
+    spec: LaneSpec,
+    *,
+    condition_cache: int = 1,
+    controlnet: Checkpoint | None = None,
+    controlnet_scale: float = 1.0,
 ) -> AnyEngine:
     """Load a bulk engine as a lane was told to; see `models.engines.engine.Engine.load`."""
     return engine.load(
@@ -69,6 +74,7 @@ def load_engine(
         fused=spec.hardware.fused,
         attention=spec.hardware.attention,
         step_cache=spec.step_cache,
+        condition_cache=condition_cache,
         batch=spec.hardware.batch,
         memory_fraction=spec.hardware.memory_fraction,
         gpu_memory=spec.hardware.gpu_memory,

@@ -17,6 +17,7 @@ from models.doctor.checkpoint_check import check_model
 from models.engines.editor import PictureEditor
 from models.requests import EditRequest
 from safety.marks.provenance import DigitalSourceType, read_marks
+from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
 from tasks.kinds.job_to_check import load_job_to_check
 from tasks.kinds.registry import kind_of
@@ -119,6 +120,39 @@ def test_pictures_are_edited_together_and_a_rerun_edits_what_changed_alone(
     assert [[one.instruction for one in call] for call in asked] == [["make it blue", "this beside that"]]
     after = catalogue(store)
     assert {name for name, one in after.items() if one["key"] != found[name]["key"]} == {"square", "both"}
+
+
+def test_condition_pictures_computed_at_every_second_step_make_rows_again_and_once_alone(
+    run: Callable[..., Summary], store: Store, asked: list[list[EditRequest]]
+) -> None:
+    rows = [row("one", source(1)), row("other", source(2))]
+    run(rows, steps=4)
+    exact = catalogue(store)
+
+    assert run(rows, steps=4, condition_cache=2).rendered == 2
+
+    near = catalogue(store)
+    for name in ("one", "other"):
+        assert near[name]["status"] == "done"
+        assert near[name]["key"] != exact[name]["key"]
+        assert near[name]["sha256"] != exact[name]["sha256"]
+    asked.clear()
+    assert run(rows, steps=4, condition_cache=2).rendered == run(rows, steps=4, condition_cache=1).rendered == 0
+    assert asked == []
+    assert {name: one["key"] for name, one in catalogue(store).items()} == {
+        name: one["key"] for name, one in exact.items()
+    }
+
+
+def test_a_condition_cache_is_refused_before_any_work_where_condition_pictures_change_with_the_step(
+    run: Callable[..., Summary], store: Store, tmp_path: Path
+) -> None:
+    older = save_edit(tmp_path / "older", zero_cond_t=False, resolution=96)
+    with pytest.raises(RequestError, match="without zero_cond_t; leave condition_cache out"):
+        run([row("one", source(1))], model=str(older), condition_cache=2)
+    with pytest.raises(ValueError, match="condition_cache needs the fused transformer; leave fused on"):
+        run([row("one", source(1))], condition_cache=2, fused=False)
+    assert not Path(store.uri).exists() or not any(Path(store.uri).iterdir())
 
 
 def test_what_an_instruction_or_any_picture_of_a_row_shows_is_screened(

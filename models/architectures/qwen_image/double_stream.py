@@ -7,7 +7,7 @@ the residual stream's addition goes with the norm that follows, across the borde
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,6 +32,9 @@ from models.transformer.packing import Packing, ranges
 from models.transformer.quantized import Compressed, CompressedLinear, dequantized, product_of
 
 Rotary = tuple[torch.Tensor, torch.Tensor]  # cosines and sines, float32 [positions, width / 2]
+Exchange = Callable[[torch.Tensor, Packing], None]
+"""Takes the queries, keys and values of all joint tokens, rotated, before they are attended to: see
+`models.transformer.condition_cache.ConditionCache.exchange`."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,7 @@ def advance(
     following: tuple[Modulation, Modulation] | None,
     last: tuple[torch.Tensor, torch.Tensor],
     control: torch.Tensor | None = None,
+    exchange: Exchange | None = None,
 ) -> None:
     """Take both streams through one block.
 
@@ -159,8 +163,9 @@ def advance(
             does; None for the last, after whose attention nobody reads the text any more.
         last: shift and scale of the norm after the last block, see `StepModulations`.
         control: what a ControlNet adds to the image stream of each row after this block [B, N, D].
+        exchange: keeps keys and values of condition pictures, and puts back those that aren't computed.
     """
-    attended = _attend(streams, block)
+    attended = _attend(streams, block, exchange)
     image, mod, kinds = streams.image, image_modulation, streams.packing.image_kinds
     middle = modulated_norm(
         image,
@@ -190,8 +195,8 @@ def advance(
     streams.text_in = modulated_norm(text, next_mod.shift, next_mod.scale, block.eps, update=update)
 
 
-def _attend(streams: Streams, block: Block) -> list[torch.Tensor]:
-    """Joint attention → of each group of sequences [its joint tokens, D]."""
+def _attend(streams: Streams, block: Block, exchange: Exchange | None) -> list[torch.Tensor]:
+    """Joint attention → of each group of sequences [its attending tokens, D]."""
     packing = streams.packing
     image_qkv = block.image.qkv(streams.image_in).unflatten(1, (3, block.heads, -1))
     text_qkv = block.text.qkv(streams.text_in).unflatten(1, (3, block.heads, -1))
@@ -202,12 +207,15 @@ def _attend(streams: Streams, block: Block) -> list[torch.Tensor]:
     ):
         weights = stream.query_weight, stream.key_weight
         rotated(qkv, stream.qkv.bias, joint, *weights, block.qk_eps, rotary, positions, places)
+    if exchange is not None:
+        exchange(joint, packing)
     attended = []
     for group in packing.groups:
         mine = joint[group.start : group.start + group.count * group.length]
         query, key, value = mine.unflatten(0, (group.count, group.length)).permute(2, 0, 3, 1, 4)
-        out = functional.scaled_dot_product_attention(query, key, value)  # [count, heads, length, width]
-        attended.append(out.transpose(1, 2).reshape(len(mine), -1))
+        query = query[:, :, : group.attending]
+        out = functional.scaled_dot_product_attention(query, key, value)  # [count, heads, attending, width]
+        attended.append(out.transpose(1, 2).reshape(group.count * group.attending, -1))
     return attended
 
 
@@ -221,7 +229,7 @@ def _image_out(packing: Packing, product: LinearProduct, attended: Sequence[torc
             cut_quantized(joint, group.count, group.text_tokens, out=mine)
         else:
             assert isinstance(plain, Plain)
-            each = joint.unflatten(0, (group.count, group.length))[:, group.text_tokens :]
+            each = joint.unflatten(0, (group.count, group.attending))[:, group.text_tokens :]
             plain.of_each(each, mine.unflatten(0, (group.count, group.image_tokens)))
     return product(images) if isinstance(images, Quantized) else images
 
@@ -230,7 +238,7 @@ def _text_of(packing: Packing, attended: Sequence[torch.Tensor]) -> torch.Tensor
     """What attention gave the text tokens [text tokens, D]."""
     return torch.cat(
         [
-            joint.unflatten(0, (group.count, group.length))[:, : group.text_tokens].flatten(0, 1)
+            joint.unflatten(0, (group.count, group.attending))[:, : group.text_tokens].flatten(0, 1)
             for group, joint in zip(packing.groups, attended, strict=True)
         ]
     )

@@ -55,6 +55,15 @@ class Padded(Predictor):
         """See `Predictor`: nothing is kept."""
         return 0
 
+    @property
+    def period(self) -> int:
+        """See `Predictor`: every step is like any other."""
+        return 1
+
+    def kept_bytes(self, condition_tokens: int, branches: int) -> int:  # noqa: ARG002 as the others
+        """See `Predictor`: nothing."""
+        return 0
+
     def blocks_on_device(self) -> Iterator[torch.Tensor]:
         """See `Predictor`: its blocks are the transformer's own."""
         return iter(())

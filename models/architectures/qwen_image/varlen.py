@@ -24,6 +24,7 @@ from models.architectures.qwen_image.blocks import Blocks, replaced
 from models.architectures.qwen_image.double_stream import Block, Streams, advance, enter
 from models.architectures.qwen_image.modulations import STEPS_AT_ONCE, Modulations, StepModulations
 from models.devices.attention import Attention, backends
+from models.transformer.condition_cache import ConditionCache, kept_bytes
 from models.transformer.fused import modulated_norm, plain
 from models.transformer.packing import Packing, TokenSequence, ranges
 from models.transformer.predictor import Conditions, Grid, Pictures, Predictor, Size, grid_of, tokens_of
@@ -45,6 +46,7 @@ class Varlen(Predictor):
         float8: bool = False,
         attention: Attention = "auto",
         step_cache: float | None = None,
+        condition_cache: int = 1,
         device: torch.device | None = None,
         resident: Collection[int] | None = None,
         homes: Sequence[torch.device] = (),
@@ -55,12 +57,13 @@ class Varlen(Predictor):
             float8: multiply the image stream's tokens in float8; its weights are then given up for those.
             attention: the kernel that is tried first; `auto` is cuDNN's, the fastest on Hopper.
             step_cache: see `models.transformer.step_cache`; None to take every row through every block.
+            condition_cache: see `models.transformer.condition_cache`; 1 to compute condition pictures at every step.
             device: where the blocks are used; where the transformer is by default.
             resident: the blocks that stay on `device`, where the others are streamed from host memory. None: all stay
                 where they are. Their modulations' weights are brought there when they are needed, wherever they are.
             homes: where each of the resident blocks stays and is used, if not on `device`.
         """
-        self.transformer, self.step_cache = transformer, step_cache
+        self.transformer, self.step_cache, self.condition_cache = transformer, step_cache, condition_cache
         self.asked = 0  # rows times steps so far that a step cache could have skipped
         self.computed = 0  # of them, those that went through all blocks
         self.backends = list(backends(attention).values())
@@ -99,6 +102,18 @@ class Varlen(Predictor):
     def blocks_on_device(self) -> Iterator[torch.Tensor]:
         """See `Predictor`."""
         return self.blocks.stream.on_device()
+
+    @property
+    def period(self) -> int:
+        """See `Predictor`: condition pictures are computed once in so many steps."""
+        return self.condition_cache
+
+    def kept_bytes(self, condition_tokens: int, branches: int) -> int:
+        """See `Predictor`: the keys and values of condition pictures."""
+        model = self.transformer
+        if self.condition_cache == 1:
+            return 0
+        return kept_bytes(condition_tokens, model.inner_dim, model.proj_out.weight.dtype.itemsize, branches)
 
     @property
     def schedule_bytes(self) -> int:
@@ -141,9 +156,21 @@ class VarlenConditions(Conditions):
         self.text = model.txt_in(model.txt_norm(torch.cat(ordered).to(device)))
         rotary = _Rotary(model, grids, max(map(len, ordered)), device)
         self.image_rotary, self.text_rotary = rotary.image, rotary.text
+        made = tokens_of(grid)
+        kept_at = accumulate((lengths[row] - made for _, row in order), initial=0)
         self.packing = Packing(
-            tuple(TokenSequence(len(texts[row][branch]), lengths[row], *rotary.starts[row]) for branch, row in order),
-            tokens_of(grid),
+            tuple(
+                TokenSequence(
+                    len(texts[row][branch]),
+                    lengths[row],
+                    text_rotary=rotary.starts[row][0],
+                    image_rotary=rotary.starts[row][1],
+                    conditions=lengths[row] - made,
+                    conditions_start=start,
+                )
+                for (branch, row), start in zip(order, kept_at, strict=False)
+            ),
+            made,
             device,
             model.config.zero_cond_t,
         )
@@ -151,27 +178,48 @@ class VarlenConditions(Conditions):
             torch.cat([picture.latents for picture in of_row]) if of_row else None for of_row in pictures or ()
         ]
         self.modulations = varlen.modulations(timesteps)
-        row_of = [row for _, row in order]
+        self.row_of = [row for _, row in order]
+        looking = [row for row in range(self.rows) if lengths[row] > made]
+        keeps = looking and min(varlen.condition_cache, len(timesteps)) > 1
+        self.kept = ConditionCache(varlen.condition_cache, looking) if keeps else None
         self.cache = None
+        # What a step cache judges and adds up: all image tokens, or what is made, where the others come and go.
+        self._judged = self._packing_of(frozenset()) if self.kept else self.packing
         if varlen.step_cache is not None:
-            self.cache = StepCache(varlen.step_cache, row_of, self.packing.image_lengths, len(timesteps))
-        self._row_of = torch.tensor(row_of, device=device)
-        starts = [0, *accumulate(lengths)]
-        self._token_of = ranges([(starts[row], starts[row + 1]) for row in row_of], device)
+            self.cache = StepCache(varlen.step_cache, self.row_of, self._judged.image_lengths, len(timesteps))
+        self._rows_of = torch.tensor(self.row_of, device=device)
+        self._row_starts = [0, *accumulate(lengths)]
         places = {sequence: place for place, sequence in enumerate(order)}
-        self._made = ranges([self.packing.made_range(places[sequence]) for sequence in sequences], device)
+        self._places = torch.tensor([places[sequence] for sequence in sequences], device=device)
+        self._entering: dict[frozenset[int], tuple[Packing, torch.Tensor]] = {}
         self._packings: dict[tuple[torch.device, Packing], Packing] = {}  # by where they go, and come from
         self._last_said: tuple[tuple[int, torch.device], StepModulations] | None = None
 
     def predict(self, step: int, latents: torch.Tensor, control: Sequence[torch.Tensor] | None = None) -> torch.Tensor:
         """See `Conditions`."""
         model = self.varlen.transformer
-        image = model.img_in(self._seen(latents))[self._token_of]
+        packing, token_of = self._enters(step)
+        image = model.img_in(self._seen(latents))[token_of]
         with torch.cuda.device_of(latents), sdpa_kernel(self.varlen.backends, set_priority=True):
-            normed = self._through(step, image, control)
-        predicted: torch.Tensor = model.proj_out(normed)[self._made]
-        of_rows: torch.Tensor = predicted.unflatten(0, (self.branches, self.rows, -1))
+            normed = self._through(step, packing, image, control)
+        predicted: torch.Tensor = model.proj_out(normed).unflatten(0, (len(self._places), -1))[self._places]
+        of_rows: torch.Tensor = predicted.unflatten(0, (self.branches, self.rows))
         return of_rows
+
+    def _enters(self, step: int) -> tuple[Packing, torch.Tensor]:
+        """What goes through the blocks at a step, and which of the tokens of rows each of its image tokens is."""
+        due = self.kept.due(step) if self.kept else frozenset(range(self.rows))
+        if due not in self._entering:
+            packing = self._packing_of(due) if self.kept else self.packing
+            starts = [self._row_starts[row] for row in self.row_of]
+            spans = [(start, start + image) for start, image in zip(starts, packing.image_lengths, strict=True)]
+            self._entering[due] = packing, ranges(spans, packing.device)
+        return self._entering[due]
+
+    def _packing_of(self, due: frozenset[int]) -> Packing:
+        """The packing of a step that computes these rows' condition pictures, and recalls those of the others."""
+        rows = zip(self.row_of, self.packing.sequences, strict=True)
+        return replace(self.packing, sequences=tuple(one if row in due else one.recalling() for row, one in rows))
 
     def _seen(self, latents: torch.Tensor) -> torch.Tensor:
         """The latents of all rows, each with those of its condition pictures after its own [tokens of rows, C]."""
@@ -180,14 +228,20 @@ class VarlenConditions(Conditions):
         rows = zip(latents, self.pictures, strict=True)
         return torch.cat([part for row in rows for part in row if part is not None])
 
-    def _through(self, step: int, image: torch.Tensor, control: Sequence[torch.Tensor] | None) -> torch.Tensor:
-        """Take image tokens [image tokens, D] through all blocks and the norm after the last."""
-        blocks, modulations = self.varlen.blocks, self._said(step, self.packing.device)
+    def _through(
+        self, step: int, packing: Packing, image: torch.Tensor, control: Sequence[torch.Tensor] | None
+    ) -> torch.Tensor:
+        """Take image tokens [image tokens, D] through all blocks → what is made after the norm that follows the last.
+
+        Returns:
+            of one sequence after another [sequences · made, D].
+        """
+        blocks, modulations = self.varlen.blocks, self._said(step, packing.device)
         streams = enter(
             modulations.image[0],
             modulations.text[0],
-            packing=self.packing,
-            rows=self._row_of,
+            packing=packing,
+            rows=self._rows_of,
             rotary=(self.image_rotary, self.text_rotary),
             image=image,
             text=self.text.clone(),
@@ -195,28 +249,41 @@ class VarlenConditions(Conditions):
             quantize=blocks.quantizes,
         )
         if self.cache is None:
-            return plain(self._onwards(step, streams, control, 0).image_in)
+            streams = self._onwards(step, streams, control, 0)
+            self._remember_conditions(step, range(len(self.row_of)))
+            return plain(streams.image_in)[packing.made_tokens]
         before = streams.image.clone()
         streams = self._advance(step, streams, 0, control)
         after = streams.image.clone()
-        first = after - before
+        first = self._to_judge(packing, after - before)
         due = self.cache.due(step, first)
         self.varlen.asked += self.rows
-        self.varlen.computed += len({self.cache.row_of[sequence] for sequence in due})
-        if len(due) == len(self.packing.sequences):
+        self.varlen.computed += len({self.row_of[sequence] for sequence in due})
+        if len(due) == len(packing.sequences):
             streams = self._onwards(step, streams, control, 1)
-            self.cache.remember(due, first, streams.image - after)
-            return plain(streams.image_in)
-        recalled = after + self.cache.recalled()
+            self.cache.remember(due, first, self._to_judge(packing, streams.image - after))
+            self._remember_conditions(step, due)
+            return plain(streams.image_in)[packing.made_tokens]
+        recalled = self._to_judge(packing, after) + self.cache.recalled()
         normed = plain(modulated_norm(recalled, modulations.last_shift, modulations.last_scale, blocks.eps))
         if due:
             some = streams.only(due)
             at_first = some.image.clone()
             some = self._onwards(step, some, control, 1)
-            self.cache.remember(due, first, some.image - at_first)
-            computed = ranges([self.packing.image_range(place) for place in due], normed.device)
-            normed[computed] = plain(some.image_in)
-        return normed
+            self.cache.remember(due, first, self._to_judge(some.packing, some.image - at_first))
+            self._remember_conditions(step, due)
+            computed = ranges([self._judged.image_range(place) for place in due], normed.device)
+            normed[computed] = self._to_judge(some.packing, plain(some.image_in))
+        return normed[self._judged.made_tokens]
+
+    def _to_judge(self, packing: Packing, tokens: torch.Tensor) -> torch.Tensor:
+        """What a step cache judges and adds up, of image tokens [image tokens, D]."""
+        return tokens[packing.made_tokens] if self.kept else tokens
+
+    def _remember_conditions(self, step: int, sequences: Sequence[int]) -> None:
+        """Count the condition pictures of sequences that went through all blocks as computed, if they were."""
+        if self.kept:
+            self.kept.computed(step, self.kept.due(step) & {self.row_of[sequence] for sequence in sequences})
 
     def _onwards(self, step: int, streams: Streams, control: Sequence[torch.Tensor] | None, first: int) -> Streams:
         """Take streams through the blocks from `first` on and, on the image stream, the norm after the last one."""
@@ -239,6 +306,7 @@ class VarlenConditions(Conditions):
                 following=(said.image[following], said.text[following]) if following < count else None,
                 last=(said.last_shift, said.last_scale),
                 control=added,
+                exchange=partial(self.kept.exchange, index) if self.kept else None,
             )
         return streams
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from tasks.job import Job
 from tasks.job_sections import (
+    ModelSection,
     PictureMarketplace,
     PictureOutput,
     PictureSampling,
@@ -16,6 +17,18 @@ from tasks.job_sections import (
 )
 
 ASPECT = "Pixels; default: the checkpoint's area, in the aspect of the row's last picture."
+
+
+class EditModel(ModelSection):
+    """What edits pictures."""
+
+    condition_cache: int = Field(
+        default=1,
+        ge=1,
+        le=500,
+        description="Compute what the model makes of a row's own pictures at every so many steps only, such as 2: "
+        "approximate, for Edit-2511.",
+    )
 
 
 class EditedSampling(PictureSampling):
@@ -47,8 +60,15 @@ class EditSources(SourcesSection):
 class EditJob(Job):
     """A job that changes source pictures as instructions ask."""
 
+    model: EditModel = Field(default_factory=EditModel, title="Model")
     sampling: EditedSampling = Field(default_factory=EditedSampling, title="Sampling")
     safety: SourceSafety = Field(default_factory=SourceSafety, title="Safety")
     marketplace: PictureMarketplace = Field(default_factory=PictureMarketplace, title="Marketplace")
     sources: EditSources = Field(default_factory=EditSources, title="Sources")
     output: PictureOutput = Field(default_factory=PictureOutput, title="Output")
+
+    @model_validator(mode="after")
+    def _caches_conditions_where_they_are_apart(self) -> Self:
+        if not self.hardware.fused and self.model.condition_cache > 1:
+            raise ValueError("condition_cache needs the fused transformer; leave fused on")
+        return self

@@ -22,6 +22,7 @@ class EditSpec:
     vision_resolution: int
     size_multiple: int  # of the width and height of what the VAE encodes, pixels
     instructions: Mapping[str, Instruction] = field(default_factory=dict)  # ready-made ones, by name
+    condition_cache: int = 1  # see `models.transformer.condition_cache`
 
     @property
     def marking(self) -> Marking:
@@ -35,5 +36,6 @@ class EditSpec:
 
     @property
     def finish(self) -> dict[str, Any]:
-        """What is done after the model, by name: its part in the key of a row, where there is any."""
-        return self.finishing.additions
+        """What is done after the model, and of the model's work left out, by name: its part in the key of a row."""
+        left_out = {"condition_cache": self.condition_cache} if self.condition_cache > 1 else {}
+        return left_out | self.finishing.additions

@@ -36,10 +36,11 @@ Looked = tuple[np.ndarray, np.ndarray]
 
 def open_editor(spec: LaneSpec) -> PictureEditor:
     """Load the model."""
+    assert isinstance(spec.result_spec, EditSpec)
     with reading_ahead(weight_files(spec.checkpoint)):
         from models.engines.editor import PictureEditor  # imports torch and diffusers, which takes seconds
 
-        return load_engine(PictureEditor, spec)
+        return load_engine(PictureEditor, spec, condition_cache=spec.result_spec.condition_cache)
 
 
 def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> EditStages:

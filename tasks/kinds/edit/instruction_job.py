@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from models.checkpoints.checkpoint import edit_defaults, pipeline_of
+from models.checkpoints.checkpoint import check_condition_cache, edit_defaults, pipeline_of
 from tasks.kinds.edit.edit_job import EditJob
 from tasks.kinds.edit.edit_spec import EditSpec
 from tasks.kinds.edit.instruction_rows import EditRowDefaults, InstructionRows, edit_row_defaults
@@ -27,6 +27,7 @@ def resolve_edits(job: EditJob, pipeline: str) -> Resolved:
         RequestError, CheckpointError: see `tasks.kinds.job_kind.JobKind.resolve`.
     """
     models = find_models(job, pipeline)
+    check_condition_cache(models.checkpoint, job.model.condition_cache)
     known = models.known(edit_defaults(models.checkpoint))
     defaults = edit_row_defaults(job, known, pipeline_of(models.checkpoint).most_pictures)
     result_spec = EditSpec(
@@ -36,6 +37,7 @@ def resolve_edits(job: EditJob, pipeline: str) -> Resolved:
         defaults.vision_resolution,
         defaults.size_multiple,
         defaults.ready_made.instructions,
+        job.model.condition_cache,
     )
     return Resolved(
         models=models,

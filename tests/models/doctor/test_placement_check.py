@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from models.checkpoints.checkpoint import find_checkpoint
+from models.checkpoints.checkpoint import Checkpoint, find_checkpoint
 from models.doctor.host import HostFacts
 from models.doctor.placement_check import check_placement, judge_plan
 from models.files.safetensors_files import CheckpointError
@@ -73,3 +73,22 @@ def test_on_a_cpu_everything_is_in_host_memory() -> None:
     )
     assert finding.status == "ok"
     assert "How long a picture takes isn't known before one was drawn here" in finding.found
+
+
+def test_a_condition_cache_is_refused_where_condition_pictures_change_with_the_step(tiny: Checkpoint) -> None:
+    (finding,) = check_placement(
+        tiny,
+        device="cpu",
+        precision="auto",
+        options=OptimizationOptions(condition_cache=2),
+        wanted="auto",
+        gpu_memory=None,
+        memory_fraction=0.9,
+        batch=None,
+        changed=False,
+        controlnet=None,
+    )
+
+    assert (finding.status, finding.fault) == ("failed", "request")
+    assert "without zero_cond_t" in finding.found
+    assert finding.do.startswith("Leave condition_cache out")

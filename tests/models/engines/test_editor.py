@@ -18,8 +18,10 @@ from PIL import Image
 from models.checkpoints.checkpoint import Checkpoint, CheckpointError, edit_defaults, find_checkpoint
 from models.checkpoints.lora import find_loras
 from models.engines.editor import PictureEditor
+from models.engines.engine import workload_of
 from models.loading.optimization_options import OptimizationOptions
 from models.loading.prompt_encoder import load_prompt_encoder
+from models.memory.measure import measure_step
 from models.memory.placement_choice import sizes_of
 from models.pipelines import EDIT_PLUS
 from models.requests import (
@@ -311,6 +313,57 @@ def test_a_step_cache_and_a_lora_do_to_edits_what_they_do_to_pictures(plus: Chec
 
     assert max(distance(*pair) for pair in zip(exact, cached, strict=True)) <= LEVELS
     assert min(distance(*pair) for pair in zip(exact, merged, strict=True)) > LEVELS
+
+
+def test_condition_pictures_that_are_computed_at_every_second_step_change_results_a_little(plus: Checkpoint) -> None:
+    steps = replace(SHAPE, steps=8)
+
+    def made(every: int, **options: Any) -> list[Pixels]:
+        editor = PictureEditor.load(plus, device="cpu", condition_cache=every, **options)
+        return run(editor, [replace(one, shape=steps) for one in requests(editor, ASKED)])
+
+    plain = PictureEditor.load(plus, device="cpu")
+    exact = run(plain, [replace(one, shape=steps) for one in requests(plain, ASKED)])
+
+    second = made(2)
+
+    assert all(np.array_equal(*pair) for pair in zip(exact, made(1), strict=True))
+    apart = [distance(*pair) for pair in zip(exact, second, strict=True)]
+    assert min(apart) > 0
+    assert max(apart) <= 12
+    streamed = made(2, placement="streamed")
+    assert max(distance(*pair) for pair in zip(second, streamed, strict=True)) <= LEVELS
+
+
+def test_a_row_is_the_same_alone_and_among_others_with_both_caches_and_without_guidance(plus: Checkpoint) -> None:
+    ours = PictureEditor.load(plus, device="cpu", condition_cache=3, step_cache=0.3)
+    for guidance in (1.0, 4.0):
+        asked = [replace(one, shape=Shape(64, 48, 8, guidance)) for one in requests(ours, ASKED)]
+        together = run(ours, asked)
+        assert max(distance(run(ours, [row])[0], together[at]) for at, row in enumerate(asked)) <= LEVELS
+
+
+def test_condition_pictures_that_change_with_the_step_are_not_kept(tmp_path: Path, plus: Checkpoint) -> None:
+    older = find_checkpoint(
+        str(save_edit(tmp_path / "edit", zero_cond_t=False)), pipeline=PictureEditor.pipeline, hashed=False
+    )
+    with pytest.raises(CheckpointError, match=r"condition_cache is 2, but the transformer of .* without zero_cond_t"):
+        PictureEditor.load(older, device="cpu", condition_cache=2)
+    with pytest.raises(CheckpointError, match="A condition cache needs the fused transformer, but fused is off"):
+        PictureEditor.load(plus, device="cpu", condition_cache=2, fused=False)
+    assert PictureEditor.load(older, device="cpu", condition_cache=1).options.condition_cache == 1
+
+
+def test_what_a_step_takes_is_measured_over_one_that_computes_condition_pictures_and_those_that_do_not(
+    plus: Checkpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = PictureEditor.load(plus, device="cpu", condition_cache=3)
+    sizes = break_forward(ours, monkeypatch, lambda _: None)
+
+    cost = measure_step(ours.components, ours.predictor, workload_of(requests(ours, ASKED)[0]), 8, 2)
+
+    assert sizes == [2] * 3
+    assert cost.seconds > 0
 
 
 def test_eyes_and_head_count_in_memory_as_far_as_they_are_loaded(plus: Checkpoint) -> None:

@@ -15,7 +15,7 @@ from tests.models.loading.test_placement import QWEN_IMAGE
 ENCODING = int(0.65 * GIB)
 
 
-def benchmark(*, bus: float = 50e9, block: float = 0.004) -> BlockBenchmark:
+def benchmark(*, bus: float = 50e9, block: float = 0.004, kept: int = 0) -> BlockBenchmark:
     """As one H200 has it: a step of a row takes 0.25 s, and 0.4 GiB beside what the first one takes."""
     return BlockBenchmark(
         Workload(Shape(1024, 1024, 50, 4.0)),
@@ -23,6 +23,7 @@ def benchmark(*, bus: float = 50e9, block: float = 0.004) -> BlockBenchmark:
         beside={rows: Cost(int((0.3 + 0.4 * rows) * GIB), 0.01) for rows in (1, 2, 4)},
         decoding=Cost(int(0.6 * GIB), 0.02),
         bus=bus,
+        kept=kept,
     )
 
 
@@ -81,6 +82,34 @@ def test_gpus_that_are_too_small_together_share_nothing() -> None:
     assert balance(QWEN_IMAGE, Room(GIB, GIB, GIB), {"cuda:0": 8 * GIB, "cuda:1": 12 * GIB}) is None
 
 
+def test_what_blocks_keep_of_a_row_takes_memory_with_every_block_and_row() -> None:
+    kept = int(0.1 * GIB)
+    for placement in (Placement("staged", 60, 60), Placement("streamed", 60, 10)):
+        without, beside = (plan(40, kept=each).forecast(placement, 4) for each in (0, kept))
+        assert beside.bytes - without.bytes == pytest.approx(MARGIN * 60 * 4 * kept)
+        assert beside.seconds == without.seconds
+    assert plan(48).taken().rows > plan(48, kept=kept).taken().rows >= 1
+    assert plan(48, kept=kept).taken().bytes <= 48 * GIB
+
+
+def test_what_blocks_keep_is_where_they_are_where_several_gpus_share_them() -> None:
+    gpus, kept = {"cuda:0": 16 * GIB, "cuda:1": 24 * GIB}, int(0.05 * GIB)
+
+    balanced = MemoryPlan(QWEN_IMAGE, benchmark(bus=2e9, kept=kept), gpus, ENCODING, most=2).taken()
+
+    assert balanced.placement.kind == "balanced"
+    assert balanced.bytes <= gpus["cuda:0"]
+    mine = balanced.placement.homes.count("cuda:0")
+    other = (60 - mine) * (QWEN_IMAGE.block + balanced.rows * kept) + QWEN_IMAGE.table + int(1.1 * GIB)
+    assert mine > 10
+    assert other <= gpus["cuda:1"]
+
+
+def test_a_gpu_without_room_for_what_is_kept_is_refused_with_what_to_do() -> None:
+    with pytest.raises(CheckpointError, match="leave condition_cache out"):
+        plan(7, kept=int(0.1 * GIB)).taken()
+
+
 def test_candidates_that_do_not_fit_say_what_they_would_need() -> None:
     resident, staged, streamed = plan(7).candidates
     assert (resident.rows, resident.seconds, staged.rows) == (0, None, 0)
@@ -95,7 +124,7 @@ def test_a_gpu_without_room_for_a_block_is_refused() -> None:
 def test_a_trial_of_one_size_alone_tells_of_others() -> None:
     one = BlockBenchmark(Workload(Shape(64, 64, 2, 1.0)), {1: 0.01}, {1: Cost(100, 0.0)}, Cost(50, 0.0), 1e9)
     assert one.step_seconds(10, 3) == pytest.approx(0.3)
-    assert (one.bytes(1), one.bytes(3)) == (100, 300)
+    assert (one.bytes(1, 10), one.bytes(3, 10)) == (100, 300)
 
 
 def test_sizes_add_up() -> None:

@@ -1,6 +1,7 @@
 """The varlen transformer against diffusers' own forward, in float32."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
@@ -305,3 +306,107 @@ def test_the_first_quarter_of_the_steps_is_never_sat_out() -> None:
         computed.append(model.computed - before)
 
     assert computed == [3, 3, 0, 0, 0, 0, 0, 0]
+
+
+# The condition cache
+
+STEPS = torch.linspace(1, 0.1, 6)
+
+
+def alongside(
+    every: int, rows: Sequence[int] = (0, 1, 2), steps: torch.Tensor = STEPS, **options: Any
+) -> VarlenConditions:
+    """Rows with other condition pictures, whose tokens are computed at every so many steps."""
+    model, of_texts = Varlen(transformer(zero_cond_t=True), condition_cache=every, **options), texts()
+    return model.condition([of_texts[row] for row in rows], [(1, 4, 6)], steps, [SEEN[row] for row in rows])
+
+
+def through(conditions: VarlenConditions, rows: Sequence[int] = (0, 1, 2), moves: float = 0.1) -> torch.Tensor:
+    """What is predicted at every step, of noise that moves a little from step to step [steps, branches, rows, N, C]."""
+    start, towards = latents(3, 24)[list(rows)], latents(3, 24, seed=9)[list(rows)]
+    return torch.stack([conditions.predict(step, start + moves * step * towards) for step in range(len(STEPS))])
+
+
+def test_condition_pictures_that_are_computed_at_every_step_change_no_bit() -> None:
+    without = Varlen(transformer(zero_cond_t=True)).condition(texts(), [(1, 4, 6)], STEPS, SEEN)
+
+    assert torch.equal(through(alongside(1)), through(without))
+
+
+def test_a_step_that_computes_condition_pictures_is_exact_and_one_between_is_near() -> None:
+    exact, approximate = through(alongside(1)), through(alongside(2))
+
+    apart = [relative(one, other) for one, other in zip(approximate, exact, strict=True)]
+
+    assert max(apart[::2]) < 1e-6
+    assert min(apart[1::2]) > 1e-4
+    assert max(apart[1::2]) < 0.02
+
+
+def test_condition_pictures_drift_further_the_rarer_they_are_computed() -> None:
+    exact = through(alongside(1))
+    drifts = [relative(through(alongside(every)), exact) for every in (2, 3, 6)]
+
+    assert drifts == sorted(drifts)
+    assert drifts[-1] < 0.05
+
+
+def test_what_changes_nothing_leaves_what_was_kept_exact() -> None:
+    conditions, noise = alongside(6), latents(3, 24)
+    first = conditions.predict(1, noise)
+
+    assert relative(conditions.predict(1, noise), first) < 1e-6
+
+
+def test_a_row_without_condition_pictures_is_exact_beside_rows_whose_pictures_are_kept() -> None:
+    exact, approximate = through(alongside(1)), through(alongside(3))
+
+    assert relative(approximate[:, :, 1], exact[:, :, 1]) < 1e-6
+    assert alongside(3, [1]).kept is None
+
+
+@pytest.mark.parametrize("step_cache", [None, 0.05])
+def test_a_row_is_the_same_alone_and_beside_others_whose_condition_pictures_are_kept(step_cache: float | None) -> None:
+    together = through(alongside(2, step_cache=step_cache))
+    for row in range(3):
+        alone = through(alongside(2, [row], step_cache=step_cache), [row])
+        assert relative(alone[:, :, 0], together[:, :, row]) < 1e-5
+
+
+def test_condition_pictures_of_a_row_that_sits_a_step_out_are_computed_when_it_is_next_computed() -> None:
+    conditions = alongside(2, steps=torch.full((6,), 0.5), step_cache=0.05)
+    still, moving = latents(3, 24), latents(3, 24, seed=9)
+    computed = []
+    for step, noise in enumerate((still, still, still, moving, moving, moving)):
+        before = conditions.kept.due(step)
+        conditions.predict(step, noise)
+        computed.append(sorted(before - conditions.kept.due(step)))
+
+    # Steps 0 and 1 are never sat out; at step 2 the pictures are due, but only at step 3 does anything change.
+    assert computed == [[0, 2], [], [], [0, 2], [], []]
+
+
+def test_steps_that_nothing_sits_out_are_those_of_the_condition_cache_alone() -> None:
+    assert relative(through(alongside(2, step_cache=0.0)), through(alongside(2))) < 1e-6
+
+
+def test_in_float8_condition_pictures_are_kept_as_they_were_computed() -> None:
+    exact, kept = through(alongside(1, float8=True)), through(alongside(2, float8=True))
+
+    assert relative(kept[::2], exact[::2]) < 1e-6
+    assert 1e-4 < relative(kept[1::2], exact[1::2]) < 0.02
+
+
+@pytest.mark.parametrize("resident", [[], [0, 2]])
+def test_blocks_that_are_streamed_keep_condition_pictures_as_those_that_stay(resident: list[int]) -> None:
+    assert relative(through(alongside(2, resident=resident)), through(alongside(2))) < 1e-6
+
+
+def test_the_bytes_of_what_is_kept_are_those_that_are_predicted() -> None:
+    conditions = alongside(2)
+    conditions.predict(0, latents(3, 24))
+
+    tokens = [sum(picture.size[1] * picture.size[2] for picture in of_row) for of_row in SEEN]
+    predicted = sum(conditions.varlen.kept_bytes(count, 2) for count in tokens)
+    assert {block.nbytes for block in conditions.kept._blocks} == {predicted}
+    assert Varlen(transformer(zero_cond_t=True)).kept_bytes(24, 2) == 0
