@@ -22,6 +22,7 @@ class EditSpec:
     vision_resolution: int
     size_multiple: int  # of the width and height of what the VAE encodes, pixels
     instructions: Mapping[str, Instruction] = field(default_factory=dict)  # ready-made ones, by name
+    reads_texts: bool = False  # those on sources and results are compared, where an instruction's checks ask for it
 
     @property
     def marking(self) -> Marking:

@@ -36,6 +36,7 @@ def resolve_edits(job: EditJob, pipeline: str) -> Resolved:
         defaults.vision_resolution,
         defaults.size_multiple,
         defaults.ready_made.instructions,
+        defaults.reads_texts,
     )
     return Resolved(
         models=models,
