@@ -90,6 +90,24 @@ def fit_of(source: tuple[int, int], frame: tuple[int, int]) -> Framing:
     return Framing((across, down), (float(left), float(top)))
 
 
+def no_larger(source: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Return a source, [H, W] or [H, W, C], at the size that it has in a frame of this width and height, or its own.
+
+    It is never enlarged: where it is smaller than in the frame, it stays as it is. Alpha is straight.
+    """
+    rows, columns = source.shape[:2]
+    scale = fit_of((columns, rows), size).scale
+    if min(scale) >= 1:
+        return source
+    smaller = (max(1, round(columns * scale[0])), max(1, round(rows * scale[1])))
+    if source.ndim == 2 or source.shape[2] != 4:
+        return resized(source, smaller)
+    cover = source[..., 3:].astype(np.float32)
+    alpha = resized(source[..., 3].astype(np.float32), smaller)[..., None]
+    colour = resized(source[..., :3] * cover, smaller) / np.maximum(alpha, 1e-3)
+    return (np.concatenate([colour, alpha], axis=2) + 0.5).clip(0, 255).astype(source.dtype)
+
+
 def in_frame(plane: np.ndarray, frame: Frame) -> np.ndarray:
     """Bring what lies over the source, [H, W] of uint8, into the frame: uint8 [H, W], 0 outside of the source."""
     placed = np.zeros(frame.shown.shape, np.uint8)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping
 from pathlib import Path
 from string import Formatter
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import to_json
@@ -25,6 +25,7 @@ from safety.verdict import Reason, Verdict, allow, ask, refuse
 SHIPPED = Path(__file__).parents[1] / "instructions"
 LONGEST_VALUE = 500  # characters of what is put into an instruction
 COLOUR = "colour"  # the field that says which colour is wanted
+TEXTS = frozenset({"text_kept", "text_left"})  # measures that take what reads texts
 REASONS: Mapping[str, str] = {
     "product_changed": "The product isn't the same as in its source",
     "moved": "The product isn't where it was",
@@ -73,13 +74,18 @@ class MeasureLimit(BaseModel):
 
 
 class InstructionSampling(BaseModel):
-    """How the model samples, where neither the row nor the job says it."""
+    """How the model samples, where neither the row nor the job says it; what isn't given is left to the checkpoint."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    steps: Annotated[int, Field(gt=0, le=1000)] = 40  # the model cards' of Qwen-Image-Edit, 2509 and 2511
-    guidance: Annotated[float, Field(ge=1, le=20)] = 4.0  # the same
-    negative_prompt: str = " "  # the same
+    steps: Annotated[int, Field(gt=0, le=500)] | None = None
+    guidance: Annotated[float, Field(ge=1, le=20)] | None = None
+    negative_prompt: str | None = None
+
+    @property
+    def said(self) -> dict[str, Any]:
+        """What is given, by name."""
+        return {name: value for name, value in self if value is not None}
 
 
 class Instruction(BaseModel):
@@ -153,6 +159,11 @@ class Instruction(BaseModel):
     def fields(self) -> frozenset[str]:
         """The names of what has to be put into the text: `{"scene"}`."""
         return placeholders(self.en)
+
+    @property
+    def compares_texts(self) -> bool:
+        """Whether the texts in source and result are compared, where something reads them."""
+        return not TEXTS.isdisjoint(self.checks)
 
     def text(self, values: Mapping[str, str], language: Language = "en") -> str:
         """Return what the model is told.

@@ -1,6 +1,7 @@
 """The source's own product laid back over an edited result: exact by construction, where only the scene was to change.
 
-    pixels = keep_product(source, result, instruction, mask)      # uint8 [H, W, 3], of the result's size
+    check_keeps(instruction)                            # refuses one that means to change the product
+    pixels = keep_product(source, result, mask)         # uint8 [H, W, 3], of the result's size
 
 The shadow is left to the model. Where the result has the source's size and its product in place, the product's core is
 the source's pixels, byte for byte; elsewhere they are scaled once.
@@ -15,15 +16,30 @@ import numpy as np
 
 from safety.fidelity.frames import PairError, eight_bits, fit_of, opaque
 from safety.fidelity.instruction import Instruction, InstructionError
+from safety.fidelity.measuring import METHOD as MEASURED
 from safety.fidelity.measuring import EditedPair
 from safety.fidelity.product_mask import COVERED, ProductMask
 
+METHOD = f"1 {MEASURED}"  # part of the key of what is made so: count its first number up when pixels change
 FEATHER = 0.004  # of the shorter side: over so many pixels inside of its outline the product fades into the scene
 FOUND = 0.55  # correlation of outlines: another product in its place has 0.5 at most, an altered label 0.7
 AS_LARGE = 0.004  # a product that was zoomed by less has its size, and is moved by whole pixels, which changes none
 
 
-def keep_product(source: np.ndarray, result: np.ndarray, instruction: Instruction, mask: ProductMask) -> np.ndarray:
+def check_keeps(instruction: Instruction) -> None:
+    """Refuse an instruction that means to change the product: nothing of its result would be left.
+
+    Raises:
+        InstructionError: with a sentence.
+    """
+    if not instruction.keep_product:
+        raise InstructionError(
+            f'keep = "product" can\'t be used with the instruction {instruction.name}, which changes the product: its '
+            "file says keep_product = false."
+        )
+
+
+def keep_product(source: np.ndarray, result: np.ndarray, mask: ProductMask) -> np.ndarray:
     """Return a result with the source's own product: uint8 [H, W, 3].
 
     The product goes where the model put it, and keeps the source's pixels where that is where it was.
@@ -31,18 +47,11 @@ def keep_product(source: np.ndarray, result: np.ndarray, instruction: Instructio
     Args:
         source: as `safety.fidelity.fidelity_gate.judge_edit` takes it.
         result: the same.
-        instruction: what was asked for.
         mask: where the source's product is.
 
     Raises:
-        InstructionError: if the instruction means to change the product.
         PairError: if the pictures can't be compared, or the result shows the product nowhere.
     """
-    if not instruction.keep_product:
-        raise InstructionError(
-            f'keep = "product" can\'t be used with the instruction {instruction.name}, which changes the product: its '
-            "file says keep_product = false."
-        )
     before, after = eight_bits(source, "The source"), opaque(eight_bits(result, "The result"))
     pair = EditedPair(source, result, mask)
     if pair.registration.likeness < FOUND:

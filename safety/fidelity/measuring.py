@@ -24,7 +24,7 @@ from safety.fidelity.product_mask import COVERED, ProductMask
 from safety.fidelity.registration import Registration, aligned, register
 from safety.pictures.measures import measure_background
 
-METHOD = 1  # part of every digest: count it up when anything is measured in another way
+METHOD = 2  # part of every digest: count it up when anything is measured in another way
 PREFIX = "fidelity_"  # of the measures' names among a picture's scores
 CHANGED = 7.0  # CIEDE2000: a cell that differs by more was changed, and isn't only noisy
 STEEPEST = 99.5  # percentile of a picture's slopes: its sharpest outlines

@@ -2,6 +2,8 @@
 
 mask = product_mask(source)                  # the source's alpha, else its plain background
 mask = product_mask(source, given=plane)     # a column's mask, or the alpha of a layer that holds the product
+plane = given_mask(picture)                  # a mask picture as a plane, or the sentence that says why it is none
+plane = product_layer(layers)                # the alpha of the layer that holds the product
 mask.cover, mask.origin                      # uint8 [H, W], "alpha"
 """
 
@@ -63,6 +65,31 @@ def product_mask(source: np.ndarray, given: np.ndarray | None = None) -> Product
     if picture.shape[2] == 4 and picture[..., 3].min() < COVERED:
         return _checked(ProductMask(np.ascontiguousarray(picture[..., 3]), "alpha"), "The source's alpha")
     return _checked(ProductMask(on_plain_ground(opaque(picture)), "background"), "What stands out from the background")
+
+
+def given_mask(picture: np.ndarray) -> np.ndarray:
+    """Return where a mask picture shows a product: uint8 [H, W], 0 beside it and 255 on it.
+
+    Args:
+        picture: as `product_mask` takes one.
+
+    Raises:
+        PairError: if it shows no product, or nothing beside it; or is no picture that can be compared.
+    """
+    return _checked(ProductMask(_plane(eight_bits(picture, "The mask")), "mask"), "The mask").cover
+
+
+def product_layer(layers: np.ndarray) -> np.ndarray | None:
+    """Return the alpha of the layer that holds the product: uint8 [H, W]; None if none of them does.
+
+    It is the largest of those that cover a part of the frame: the background covers all of it, and shadows nothing.
+
+    Args:
+        layers: uint8 [N, H, W, 4], bottom to top, straight alpha.
+    """
+    shares = [(float((layer[..., 3] >= COVERED).mean()), number) for number, layer in enumerate(layers)]
+    parts = [(share, number) for share, number in shares if LEAST_SHARE <= share <= MOST_SHARE]
+    return np.ascontiguousarray(layers[max(parts)[1]][..., 3]) if parts else None
 
 
 def on_plain_ground(pixels: np.ndarray) -> np.ndarray:
@@ -164,15 +191,19 @@ def _without_specks(product: np.ndarray) -> np.ndarray:
 
 
 def _given(given: np.ndarray, source: np.ndarray) -> np.ndarray:
-    mask = eight_bits(given, "The mask")
-    plane = mask[..., 3] if mask.shape[2] == 4 and mask[..., 3].min() < WHITE else mask[..., :3].max(axis=2)
+    plane = _plane(eight_bits(given, "The mask"))
     (height, width), (rows, columns) = source.shape[:2], plane.shape
     if abs(math.log(columns * height / (rows * width))) > STRETCH:
         raise PairError(
             f"The mask is {columns} × {rows} pixels, and its picture {width} × {height}: give one of the picture's "
             "aspect."
         )
-    return resized(np.ascontiguousarray(plane), (width, height))
+    return resized(plane, (width, height))
+
+
+def _plane(mask: np.ndarray) -> np.ndarray:
+    is_cut_out = mask.shape[2] == 4 and mask[..., 3].min() < WHITE
+    return np.ascontiguousarray(mask[..., 3] if is_cut_out else mask[..., :3].max(axis=2))
 
 
 def _checked(mask: ProductMask, what: str) -> ProductMask:

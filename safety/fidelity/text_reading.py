@@ -14,6 +14,7 @@ import importlib.util
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from difflib import SequenceMatcher
+from threading import Lock
 
 import numpy as np
 
@@ -38,9 +39,17 @@ Reader = Callable[[np.ndarray], list[ReadText]]
 """Reads a picture, uint8 [H, W, 3]."""
 
 
+def reads_texts() -> bool:
+    """Say whether the extra is installed, without importing it."""
+    return all(importlib.util.find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))
+
+
 def text_reader() -> Reader | None:
-    """Open what reads texts, on one core; None where the extra isn't installed."""
-    if importlib.util.find_spec("rapidocr") is None or importlib.util.find_spec("onnxruntime") is None:
+    """Open what reads texts, on one core; None where the extra isn't installed.
+
+    One picture is read at a time: RapidOCR (3.10) keeps a picture's settings in itself while it reads.
+    """
+    if not reads_texts():
         return None
     from rapidocr import RapidOCR
 
@@ -52,8 +61,11 @@ def text_reader() -> Reader | None:
         }
     )
 
+    reading = Lock()
+
     def read(pixels: np.ndarray) -> list[ReadText]:
-        found = engine(np.ascontiguousarray(pixels[..., ::-1]))  # as OpenCV orders channels
+        with reading:
+            found = engine(np.ascontiguousarray(pixels[..., ::-1]))  # as OpenCV orders channels
         if found.boxes is None:
             return []
         middles = np.asarray(found.boxes).mean(axis=1)

@@ -44,7 +44,6 @@ def screen(
         masters,
         judges=judges,
         conditions=stages.conditions,
-        keeps_stored=stages.compares,
         decisions=decisions,
         pool=pool,
         recorder=recorder,
@@ -80,7 +79,6 @@ def screen_originals(
     *,
     judges: Judges,
     conditions: bool,
-    keeps_stored: bool,
     decisions: Decisions,
     pool: Executor,
     recorder: OutcomeRecorder,
@@ -89,7 +87,6 @@ def screen_originals(
 
     Args:
         conditions: whether the pictures are what others are drawn after, of which less counts.
-        keeps_stored: whether the pictures of stored rows are kept, beside those of rows to render.
         read: as `Stages.read_originals` gives it, for each row of the shard.
         masters: of the rows that have one, by their ids.
     """
@@ -105,12 +102,11 @@ def screen_originals(
     histories = decisions_on(rows, decisions, pool)
     screened = sort_rows(shard, rows, verdicts, histories, masters, kept, recorder=recorder)
     screened.ended.extend(failed)
-    wanted = {row.id for row in screened.to_render}
-    if keeps_stored:
-        wanted |= {found.row.id for found in screened.found}
-    screened.sources.update((one.row.id, one.pictures) for one in opened if one.row.id in wanted)
     to_render = {row.id for row in screened.to_render}
+    passed = to_render | {found.row.id for found in screened.found}
+    screened.sources.update((one.row.id, one.pictures) for one in opened if one.row.id in to_render)
     screened.seen.update((one.row.id, one.seen) for one in opened if one.seen and one.row.id in to_render)
+    screened.compared.update((one.row.id, one.compared) for one in opened if one.compared and one.row.id in passed)
     return screened
 
 

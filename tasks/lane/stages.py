@@ -33,6 +33,7 @@ class RowOriginals:
     row: Row
     pictures: tuple[np.ndarray, ...] = ()
     seen: tuple[np.ndarray, ...] = ()  # the same ones as the model's text encoder sees them, if it does
+    compared: tuple[np.ndarray, ...] = ()  # what its result is judged beside, if it is: only its kind knows the order
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Screened:
     approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
     sources: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # by id, of `to_render`
     seen: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # by id, of `to_render`, as `RowOriginals`
+    compared: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # by id, of rows that passed, likewise
     probed: dict[str, Verdict] = field(default_factory=dict)  # what a probe says of rows that passed it, by id
 
 
@@ -83,7 +85,6 @@ class Stages(Protocol):
 
     shelf: Shelf[Any]
     conditions: bool  # the pictures that rows are made from are drawn after, such as edges: less counts of them
-    compares: bool  # results are judged beside what they are made from, so that stored rows keep it in memory, too
 
     def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read what the rows are made from beside their texts; `masters` are those of stored rows, by their ids."""

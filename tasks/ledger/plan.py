@@ -22,6 +22,7 @@ from tasks.manifests.variant_ids import shared_id
 from tasks.outcome import RENAMED, Status
 from tasks.stores.stored_table import naming, read_table
 
+PICTURE = pa.struct([("image", pa.string()), ("source", pa.string())])  # its address, and SHA-256 of its bytes
 COLUMNS = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -35,10 +36,12 @@ COLUMNS = pa.schema(
         pa.field("profile", pa.string()),
         pa.field("image", pa.string()),  # the address of a source picture, or of a control picture
         pa.field("source", pa.string()),  # SHA-256 of its bytes
-        pa.field("references", pa.list_(pa.struct([("image", pa.string()), ("source", pa.string())]))),  # others
+        pa.field("references", pa.list_(PICTURE)),  # others
+        pa.field("mask", PICTURE),  # where the product of the source picture is
         pa.field("layers", pa.int32()),
         pa.field("instruction_name", pa.string()),  # of a ready-made one
         pa.field("instruction_values", pa.map_(pa.string(), pa.string())),
+        pa.field("keep_digest", pa.string()),  # how the source's own product is laid over the picture, if it is
         pa.field("key", pa.string()),
         pa.field("judged_by", pa.string()),
         pa.field("attempt", pa.int32()),
@@ -50,7 +53,7 @@ COLUMNS = pa.schema(
     ]
 )
 OF_OTHER_ROWS = ("problem", "reason", "retryable", "kept_because")  # columns that tell a shard's rows nothing
-REFERENCES = "references"
+REFERENCES, MASK = "references", "mask"
 REMEDY = "restore it, or remove that run's folder, and the same command plans anew; what was made stays"
 CARRIED = "carried:"  # before the name of a column that the manifest carries to the catalogue
 PLANNED_FROM = b"planned_from"  # in the metadata: the catalogue's version that the plan was made from
@@ -224,6 +227,8 @@ def _values(rows: Sequence[Row | BadRow | KeptRow], column: pa.Field) -> pa.Arra
     values = [getattr(row, name, None) for row in rows]
     if name == REFERENCES:
         values = [[asdict(one) for one in pictures] if pictures else None for pictures in values]
+    if name == MASK:
+        values = [asdict(picture) if picture else None for picture in values]
     return pa.array(values, column.type)
 
 
@@ -361,8 +366,9 @@ class Plan:
 def _row(values: dict[str, Any]) -> Row:
     """Return a row of the values of its columns; nested ones are none where a packshot of before wrote none."""
     references = tuple(PlannedPicture(**value) for value in values.get(REFERENCES) or ())
+    mask = PlannedPicture(**values[MASK]) if values.get(MASK) else None
     said = dict(values.get("instruction_values") or ())
-    return Row(**{**values, REFERENCES: references, "instruction_values": said})
+    return Row(**{**values, REFERENCES: references, MASK: mask, "instruction_values": said})
 
 
 def sources_in(plan: pa.Table) -> set[str]:
@@ -371,6 +377,8 @@ def sources_in(plan: pa.Table) -> set[str]:
     if REFERENCES in plan.column_names:
         further = pc.list_flatten(plan.column(REFERENCES))
         sources |= set(pc.struct_field(further, "source").to_pylist())
+    if MASK in plan.column_names:
+        sources |= set(pc.struct_field(plan.column(MASK), "source").drop_null().to_pylist())
     return sources
 
 

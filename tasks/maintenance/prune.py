@@ -29,7 +29,7 @@ from tasks.catalogue.catalogue import Catalogue, outcomes_in, read_catalogue, wi
 from tasks.catalogue.catalogue_edit import PRUNING, CatalogueEdit, named
 from tasks.catalogue.retire import SHOWABLE
 from tasks.errors import RequestError
-from tasks.ledger.plan import PLANNED_FROM, REFERENCES, sources_in
+from tasks.ledger.plan import MASK, PLANNED_FROM, REFERENCES, sources_in
 from tasks.ledger.run import Run
 from tasks.outcome import Retry, Status
 from tasks.processes.process import Process, this_process
@@ -38,7 +38,7 @@ from tasks.stores.store import ListedObject, Store
 from tasks.stores.stored_table import naming, read_table
 
 KEPT_FOR = timedelta(days=30)
-NEEDED = ("key", "source", REFERENCES)  # columns of a plan that say what its run needs
+NEEDED = ("key", "source", REFERENCES, MASK)  # columns of a plan that say what its run needs
 OURS = re.compile(r"(?:masters|images|layers|quarantine|sources)/([0-9a-f]{2})/(\1[0-9a-f]{62})(-[0-9a-f]+)?([./].+)?")
 """How an object is called that was made for a key, or that is the source picture of this hash."""
 WHOLE_MASTER = 2  # objects of a picture's master: there can't be a stray one beside them

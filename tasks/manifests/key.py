@@ -62,6 +62,8 @@ class Maker:
         additions = self.additions | ({"label": label} if label else {})
         if row.references:
             additions["references"] = [reference.source for reference in row.references]
+        if row.keep_digest:
+            additions["keep_product"] = row.keep_digest
         if additions:
             made_from.append(additions)
         return digest([KEY_VERSION, self.checkpoint, self.precision, *self.form, *made_from])

@@ -39,6 +39,7 @@ class Columns:
     real: tuple[str, ...] = ("guidance",)
     image: tuple[str, ...] = ()  # text or bytes; every one must be there
     further: tuple[str, ...] = ()  # pictures, too, that may not be there
+    masks: tuple[str, ...] = ()  # pictures that say where something is on others: they may not be there
     idle: tuple[str, ...] = ()  # pictures that nothing in the job reads: they may not be there
     templated: str | None = None  # the text that a job's template builds where there is none
     instead: str | None = None  # the column in which rows name a text instead of having one
@@ -46,7 +47,7 @@ class Columns:
     @property
     def pictures(self) -> tuple[str, ...]:
         """The columns of pictures that the job reads."""
-        return (*self.image, *self.further)
+        return (*self.image, *self.further, *self.masks)
 
     @property
     def known(self) -> tuple[str, ...]:
@@ -91,10 +92,11 @@ PICTURES = Columns(
 )
 
 EDITS = Columns(
-    text=("id", "instruction", "instruction_name", "scene", "colour", "negative_prompt", "profile"),
+    text=("id", "instruction", "instruction_name", "scene", "colour", "keep", "negative_prompt", "profile"),
     whole=("seed", "width", "height", "steps", "variants"),
     image=("image",),
     further=("image2", "image3"),
+    masks=("mask",),
     templated="instruction",
     instead="instruction_name",
 )

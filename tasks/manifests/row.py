@@ -45,10 +45,12 @@ class Row:
     image: str | None = None  # the address of a source picture, or of a control picture
     source: str | None = None  # SHA-256 of that picture's bytes, hex
     references: tuple[PlannedPicture, ...] = ()  # further pictures, in the order of their columns
+    mask: PlannedPicture | None = None  # where the product of its first picture is, where that decides anything
     layers: int = 0
     instruction_name: str | None = None  # of the ready-made instruction whose checks its picture has to pass
     instruction_values: Mapping[str, str] = field(default_factory=dict, hash=False)  # what was put into that one's text
     checks_digest: str = ""  # names those checks, before it is planned
+    keep_digest: str = ""  # names how its source's own product is laid over its picture; empty where it isn't
     key: str = ""  # of what is made of it: this and what follows is known when it is planned
     policy_fingerprint: str = ""  # names the policy, the classifiers and the profile
     attempt: int = 0  # its number
@@ -60,6 +62,16 @@ class Row:
         if self.image is None or self.source is None:
             return ()
         return PlannedPicture(self.image, self.source), *self.references
+
+    @property
+    def originals(self) -> tuple[PlannedPicture, ...]:
+        """All pictures that something of it is decided by: those that it is made from, and a mask."""
+        return self.pictures if self.mask is None else (*self.pictures, self.mask)
+
+    @property
+    def keeps_product(self) -> bool:
+        """Whether its source's own product is laid over its picture."""
+        return bool(self.keep_digest)
 
     @property
     def shape(self) -> RowShape:

@@ -10,7 +10,8 @@ import numpy as np
 from safety.pictures.fixes import METHOD, pad_square, snap_white
 
 FLATTEN, PAD_SQUARE, SNAP_WHITE = "flatten", "pad_square", "snap_white"
-FIXES = (FLATTEN, SNAP_WHITE, PAD_SQUARE)
+KEEP_PRODUCT = "keep_product"  # the source's own product, laid over an edited picture
+FIXES = (KEEP_PRODUCT, FLATTEN, SNAP_WHITE, PAD_SQUARE)
 """The names of all fixes, as a job's options, the catalogue and a picture's history have them."""
 
 

@@ -56,7 +56,7 @@ class Originals:
 
     def keep(self, row: Row) -> None:
         """Put the pictures that the manifest holds of a row where lanes can read them, once for all rows of a batch."""
-        for picture in row.pictures:
+        for picture in row.originals:
             held = self._held.pop(picture.source, None)
             if self.store is not None and held is not None:
                 self.store.adopt_or_put(kept_path(picture.source), held)

@@ -5,17 +5,23 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from random import Random
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from flows.edit import edit
 from models.doctor.checkpoint_check import check_model
-from models.engines.editor import PictureEditor
+from models.engines.editor import Picture, PictureEditor
+from models.miniature.world.world import Alteration, Scene, draw_alike
 from models.requests import EditRequest
+from safety.fidelity.frames import no_larger
+from safety.fidelity.kept_product import feathered
 from safety.marks.provenance import DigitalSourceType, read_marks
 from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
@@ -267,3 +273,155 @@ def test_an_edit_by_a_ready_made_instruction_is_judged_beside_its_source(
     asked.clear()
     run(rows, guidance=1.0)
     assert asked == []
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch, asked: list[list[EditRequest]]) -> dict[int, np.ndarray]:
+    """What is made in place of a model's pictures, by seed: no model that ships paints a scene around a product."""
+    paintings: dict[int, np.ndarray] = {}
+
+    def edits(editor: PictureEditor, requests: list[EditRequest], **more: Any) -> Any:
+        del editor, more
+        asked.append([*requests])
+        for index, one in enumerate(requests):
+            yield [Picture(index, paintings[one.seed], None, 0.1)]
+
+    monkeypatch.setattr(PictureEditor, "edit", edits)
+    return paintings
+
+
+SHOE = Scene("sneaker", "red", "plain", "plain", "table", "medium", "centre", "none")
+
+
+def painted() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A shoe on a table, the same with its alpha, and what a model might paint of it, which smears it; 256 pixels."""
+    lawn = replace(SHOE, background="grass")
+    source, result = draw_alike([SHOE, lawn], Random(3), [Alteration(label="ACME")] * 2)
+    smeared = np.random.default_rng(1).normal(0, 6, result.picture.shape) + result.picture
+    cut_out = np.dstack([source.picture, source.product[..., 3]])
+    return source.picture, cut_out, smeared.clip(0, 255).astype(np.uint8)
+
+
+def test_a_row_that_keeps_its_product_is_stored_with_the_sources_own_pixels(
+    run: Callable[..., Summary], store: Store, asked: list[list[EditRequest]], stand_in: dict[int, np.ndarray]
+) -> None:
+    picture, cut_out, made = painted()
+    mask = cut_out[..., 3]
+    large = cv2.resize(picture, (640, 640), interpolation=cv2.INTER_CUBIC)
+    large_mask = cv2.resize(mask, (640, 640), interpolation=cv2.INTER_LINEAR)
+    _, other = draw_alike([SHOE, replace(SHOE, kind="teapot", background="grass")], Random(3), [Alteration()] * 2)
+    stand_in |= dict.fromkeys(range(1, 7), made) | {7: other.picture}
+    pictures = {"masked": picture, "clear": cut_out, "large": large, "left": picture, "plain": picture, "lost": picture}
+    rows = [
+        row(name, stored(Image.fromarray(pixels)), "put it on grass", seed=seed, keep="product", mask=None)
+        for seed, (name, pixels) in enumerate(pictures.items(), 1)
+    ]
+    shape = stored(Image.fromarray(mask))
+    rows = [one | {"instruction_name": None, "scene": None, "width": 256, "height": 256} for one in rows]
+    rows[0] |= {"mask": shape, "instruction_name": "scene", "scene": "a lawn", "instruction": None}
+    rows[2] |= {"mask": stored(Image.fromarray(large_mask))}
+    rows[3] |= {"keep": None}
+    rows[5] |= {"mask": shape, "seed": 7}
+
+    run(rows)
+
+    found = catalogue(store)
+    ends = {name: one["reason"] or one["status"] for name, one in found.items()}
+    assert ends == {
+        **dict.fromkeys(("clear", "large", "left"), "done"),
+        "masked": ends["masked"],  # whatever the policy for tests says of colours
+        "plain": "bad_value",
+        "lost": "product_changed",
+    }
+    assert ends["masked"] in ("done", "review"), found["masked"]["message"]
+    shown = {name: decode(Path(one["uri"]).read_bytes()) for name, one in found.items() if one["uri"]}
+    core = feathered(mask) == 255
+    assert core.sum() > 0.8 * (mask >= 128).sum()
+    assert [np.array_equal(shown[name][core], picture[core]) for name in ("masked", "clear")] == [True, True]
+    scaled, soft = no_larger(large, (256, 256)), feathered(no_larger(large_mask, (256, 256)))
+    assert np.array_equal(shown["large"][soft == 255], scaled[soft == 255])
+    beside = mask == 0
+    assert np.array_equal(shown["masked"][beside], made[beside])  # the shadow with it
+    assert [np.array_equal(shown[name], it) for name, it in (("left", made), ("lost", other.picture))] == [True, True]
+    assert {name for name, one in found.items() if one["fixes"] == ["keep_product"]} == {"masked", "clear", "large"}
+    assert found["left"]["fixes"] == found["lost"]["fixes"] == []
+    types = {name: read_marks(Path(found[name]["uri"]).read_bytes()).source_type for name in shown}
+    composite = DigitalSourceType.COMPOSITE_WITH_TRAINED_ALGORITHMIC_MEDIA
+    trained = DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA
+    assert types == {
+        **dict.fromkeys(("masked", "clear", "large"), composite),
+        **dict.fromkeys(("left", "lost"), trained),
+    }
+    assert found["plain"]["message"].startswith("keep: No product was found: ")
+    assert "Give a mask" in found["plain"]["message"]
+
+    asked.clear()
+    run(rows)
+    assert asked == []
+    rows[2] |= {"mask": stored(Image.fromarray(np.maximum(large_mask, 1)))}
+    run(rows)
+    assert [[one.seed for one in call] for call in asked] == [[3]]
+
+
+def test_the_gate_goes_by_a_rows_mask_or_its_sources_alpha(
+    run: Callable[..., Summary], store: Store, asked: list[list[EditRequest]], stand_in: dict[int, np.ndarray]
+) -> None:
+    picture, cut_out, made = painted()
+    stand_in |= dict.fromkeys(range(1, 7), made)
+    mask = cut_out[..., 3]
+    half = mask.copy()
+    half[:, :128] = 0
+    shapes = {"masked": mask, "part": half, "empty": np.zeros_like(mask), "all": np.full_like(mask, 255)}
+    rows = [
+        row(name, stored(Image.fromarray(picture)), mask=stored(Image.fromarray(it))) for name, it in shapes.items()
+    ]
+    rows += [row("clear", stored(Image.fromarray(cut_out)), mask=None)]
+    rows += [row("bare", stored(Image.fromarray(picture)), mask=None)]
+    named = {"instruction": None, "instruction_name": "scene", "scene": "a lawn", "width": 256, "height": 256}
+    rows = [{**one, **named, "seed": seed} for seed, one in enumerate(rows, 1)]
+
+    run(rows)
+
+    found = catalogue(store)
+    outlines = {name: dict(one["scores"]).get("fidelity_outlines") for name, one in found.items()}
+    assert outlines["masked"] > 0.7
+    assert outlines["clear"] > 0.7
+    assert outlines["part"] != outlines["masked"]
+    assert dict(found["masked"]["scores"])["fidelity_text_kept"] > 0.9  # read by the extra ocr
+    assert {name: found[name]["reason"] for name in ("empty", "all", "bare")} == {
+        "empty": "bad_value",
+        "all": "bad_value",
+        "bare": "review",
+    }
+    assert found["empty"]["message"].startswith("The mask shows no product at all")
+    assert found["all"]["message"].startswith("The mask shows 100 % of the picture as the product")
+    assert "No product was found" in found["bare"]["message"]
+
+    asked.clear()
+    rows[1] |= {"mask": stored(Image.fromarray(mask))}
+    run(rows)
+    assert asked == []  # judged again by another mask, and not made again
+    assert dict(catalogue(store)["part"]["scores"])["fidelity_outlines"] == outlines["masked"]
+
+
+def test_another_limit_of_an_instruction_judges_again_and_makes_nothing(
+    run: Callable[..., Summary],
+    store: Store,
+    asked: list[list[EditRequest]],
+    stand_in: dict[int, np.ndarray],
+    tmp_path: Path,
+) -> None:
+    _, cut_out, made = painted()
+    stand_in[1] = made
+    own = tmp_path / "own.toml"
+    own.write_text('en = "Do it."\nzh = "做。"\n[checks]\nbeside = { reason = "not_changed", least = 2.0 }\n')
+    rows = [row("one", stored(Image.fromarray(cut_out)), None, seed=1, width=256, height=256)]
+
+    run(rows, instruction_name=str(own))
+    before = catalogue(store)["one"]
+    own.write_text(own.read_text().replace("2.0", "99.0"))
+    run(rows, instruction_name=str(own))
+
+    after = catalogue(store)["one"]
+    assert (before["status"], after["reason"], len(asked)) == ("done", "not_changed", 1)
+    assert (after["key"], after["scores"]) == (before["key"], before["scores"])

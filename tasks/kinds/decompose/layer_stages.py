@@ -39,7 +39,7 @@ Seen = tuple[str, int, int]
 class LayerStages(Stages):
     """Source pictures in, layers out."""
 
-    conditions, compares = False, False  # a source lies beside its layers in their master
+    conditions = False
 
     def __init__(self, resources: LaneResources, result_spec: LayerSpec, source_type: DigitalSourceType) -> None:
         """`source_type` says how the layers come about."""

@@ -57,6 +57,15 @@ class EditSources(SourcesSection):
     )
 
 
+class EditOutput(PictureOutput):
+    """How edited pictures are stored and committed, and what they keep of their sources."""
+
+    keep: Literal["none", "product"] = Field(
+        default="none",
+        description="With 'product', the source's own product is laid over each result, for rows that don't say.",
+    )
+
+
 class EditJob(Job):
     """A job that changes source pictures as instructions ask."""
 
@@ -65,7 +74,7 @@ class EditJob(Job):
     safety: SourceSafety = Field(default_factory=SourceSafety, title="Safety")
     marketplace: PictureMarketplace = Field(default_factory=PictureMarketplace, title="Marketplace")
     sources: EditSources = Field(default_factory=EditSources, title="Sources")
-    output: PictureOutput = Field(default_factory=PictureOutput, title="Output")
+    output: EditOutput = Field(default_factory=EditOutput, title="Output")
 
     @model_validator(mode="after")
     def _caches_conditions_where_they_are_apart(self) -> Self:

@@ -23,6 +23,7 @@ class EditSpec:
     size_multiple: int  # of the width and height of what the VAE encodes, pixels
     instructions: Mapping[str, Instruction] = field(default_factory=dict)  # ready-made ones, by name
     condition_cache: int = 1  # see `models.transformer.condition_cache`
+    reads_texts: bool = False  # those on sources and results are compared, where an instruction's checks ask for it
 
     @property
     def marking(self) -> Marking:

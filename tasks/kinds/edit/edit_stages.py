@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.checkpoints.checkpoint import weight_files
 from models.files.read_ahead import reading_ahead
+from models.loading.loaded_once import loaded_once
 from models.requests import ConditionPicture, EditPicture, EditRequest, SeenPicture, Shape, edit_size
 from safety.fidelity.fidelity_gate import judge_edit
+from safety.fidelity.frames import PairError, no_larger
 from safety.fidelity.instruction import Instruction
+from safety.fidelity.kept_product import keep_product
+from safety.fidelity.product_mask import given_mask, product_mask
+from safety.fidelity.text_reading import Reader, text_reader
 from safety.marks.provenance import DigitalSourceType
+from safety.pictures.layers import WHITE, over
 from safety.verdict import Verdict, allow
 from tasks.kinds.edit.edit_spec import EditSpec
 from tasks.lane.lane_resources import LaneResources, load_engine
@@ -30,8 +36,17 @@ if TYPE_CHECKING:
     from models.engines.editor import PictureEditor
     from models.engines.engine import Admit, Picture
 
-Looked = tuple[np.ndarray, np.ndarray]
-"""A picture as the VAE encodes it and as the text encoder sees it, both uint8 [H, W, 3]."""
+Size = tuple[int, int]
+"""Width and height, in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Looked:
+    """A picture at the sizes at which it is looked at."""
+
+    encoded: np.ndarray  # by the VAE: uint8 [H, W, 3]
+    seen: np.ndarray  # by the text encoder: likewise
+    compared: np.ndarray | None  # with a result, no larger than it is there: [H, W, 3], or [H, W, 4] with what is clear
 
 
 def open_editor(spec: LaneSpec) -> PictureEditor:
@@ -62,35 +77,87 @@ class EditStages(PictureStages):
             source_type,
             intake=None,
             conditions=False,
-            compare=partial(compare_edit, result_spec.instructions),
+            compare=self._compare,
+            keep=keep_on_edit,
             shows_prompts=False,
         )
         self.engine, self.result_spec = resources.engine, result_spec
-        self.reader = resources.original_reader(result_spec.intake, keeps_alpha=False)
+        self.reader = resources.original_reader(result_spec.intake, keeps_alpha=True)
+
+    @loaded_once
+    def text_reader(self) -> Reader:
+        """Return what reads the texts on pictures, loaded when some are to be compared.
+
+        Raises:
+            ModuleNotFoundError: if it was installed where the run was planned, and isn't here.
+        """
+        reader = text_reader()
+        if reader is None:
+            raise ModuleNotFoundError("The run compares texts, and the extra packshot[ocr] isn't installed here.")
+        return reader
 
     def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read each picture of a shard once, and keep it at the sizes at which the model looks at it."""
         del masters  # what was made says nothing of what it was made from
+        sizes = {row.pictures[0]: (row.width, row.height) for row in rows if is_compared(row)}  # a shard's are one
+        masks = {row.mask: (row.width, row.height) for row in rows if row.mask is not None}
         distinct = list(dict.fromkeys(picture for row in rows for picture in row.pictures))
-        found = dict(zip(distinct, self.pool.map(self._look, distinct), strict=True))
-        return [self._originals(row, found) for row in rows]
+        looked = self.pool.map(lambda picture: self._look(picture, sizes.get(picture)), distinct)
+        found = dict(zip(distinct, looked, strict=True))
+        planes = dict(zip(masks, self.pool.map(lambda mask: self._mask(mask, masks[mask]), masks), strict=True))
+        return list(self.pool.map(lambda row: self._originals(row, found, planes), rows))
 
-    def _look(self, picture: PlannedPicture) -> Looked | SourceError:
-        return self.reader.reduced(picture, self._at_both_sizes)
+    def _look(self, picture: PlannedPicture, compared: Size | None) -> Looked | SourceError:
+        return self.reader.reduced(picture, lambda pixels: self._at_its_sizes(pixels, compared))
 
-    def _at_both_sizes(self, pixels: np.ndarray) -> Looked:
+    def _at_its_sizes(self, pixels: np.ndarray, compared: Size | None) -> Looked:
         height, width = pixels.shape[:2]
-        spec = self.result_spec
+        spec, opaque = self.result_spec, over(pixels, WHITE)
         encoded = edit_size(width, height, spec.resolution, spec.size_multiple)
-        return resized_to(pixels, encoded), resized_to(pixels, edit_size(width, height, spec.vision_resolution, 1))
+        whole = None
+        if compared is not None:
+            whole = no_larger(pixels if pixels[..., 3].min() < WHITE else opaque, compared)
+        return Looked(
+            resized_to(opaque, encoded), resized_to(opaque, edit_size(width, height, spec.vision_resolution, 1)), whole
+        )
 
-    def _originals(self, row: Row, found: Mapping[PlannedPicture, Looked | SourceError]) -> RowOriginals | Outcome:
-        looked = [found[picture] for picture in row.pictures]
-        for one in looked:
-            if isinstance(one, SourceError):
+    def _mask(self, mask: PlannedPicture, size: Size) -> np.ndarray | SourceError:
+        """Return where a mask shows the product, no larger than that is in the result: uint8 [H, W]."""
+
+        def reduce(pixels: np.ndarray) -> np.ndarray | PairError:
+            try:
+                return no_larger(given_mask(pixels), size)
+            except PairError as error:
+                return error
+
+        found = self.reader.reduced(mask, reduce)
+        if isinstance(found, PairError):
+            return SourceError("bad_value", str(found))
+        return found.of("mask") if isinstance(found, SourceError) else found
+
+    def _originals(
+        self,
+        row: Row,
+        found: Mapping[PlannedPicture, Looked | SourceError],
+        masks: Mapping[PlannedPicture, np.ndarray | SourceError],
+    ) -> RowOriginals | Outcome:
+        looked: list[Looked] = []
+        for picture in row.pictures:
+            if isinstance(one := found[picture], SourceError):
                 return self.reader.failed(row, one)
-        encoded, seen = zip(*looked, strict=True)
-        return RowOriginals(row, encoded, seen)
+            looked.append(one)
+        pictures, seen = tuple(one.encoded for one in looked), tuple(one.seen for one in looked)
+        if not is_compared(row) or (source := looked[0].compared) is None:
+            return RowOriginals(row, pictures, seen)
+        mask = masks[row.mask] if row.mask is not None else None
+        if isinstance(mask, SourceError):
+            return self.reader.failed(row, mask)
+        if row.keeps_product:
+            try:
+                product_mask(source, mask)
+            except PairError as error:
+                return self.reader.failed(row, SourceError("bad_value", f"keep: {error}"))
+        return RowOriginals(row, pictures, seen, (source,) if mask is None else (source, mask))
 
     def _edit(self, rows: Sequence[Row], screened: Screened, admit: Admit | None) -> Iterator[Sequence[Picture]]:
         pairs = {row.id: [*zip(screened.sources[row.id], screened.seen[row.id], strict=True)] for row in rows}
@@ -100,14 +167,54 @@ class EditStages(PictureStages):
         editor: PictureEditor = self.engine()
         return editor.edit(requests, admit=admit)
 
+    def _compare(self, row: Row, originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
+        spec = self.result_spec
+        return compare_edit(
+            spec.instructions, row, originals, picture, (lambda: self.text_reader) if spec.reads_texts else lambda: None
+        )
+
+
+def is_compared(row: Row) -> bool:
+    """Say whether a row's picture is looked at beside its source: it is judged so, or shows its product."""
+    return row.instruction_name is not None or row.keeps_product
+
 
 def compare_edit(
-    instructions: Mapping[str, Instruction], row: Row, originals: tuple[np.ndarray, ...], picture: np.ndarray
+    instructions: Mapping[str, Instruction],
+    row: Row,
+    originals: tuple[np.ndarray, ...],
+    picture: np.ndarray,
+    reader: Callable[[], Reader | None] = lambda: None,
 ) -> Verdict:
-    """Judge an edit by the checks of its ready-made instruction; one in words of its own alone has none."""
+    """Judge an edit by the checks of its ready-made instruction; one in words of its own alone has none.
+
+    Args:
+        instructions: by name.
+        row: whose picture it is.
+        originals: its source and, if it has one, its mask.
+        picture: what was made of it.
+        reader: gives what reads texts, where the checks ask for them.
+    """
     if row.instruction_name is None:
         return allow()
-    return judge_edit(originals[0], picture, instructions[row.instruction_name], row.instruction_values)
+    instruction, (source, *masks) = instructions[row.instruction_name], originals
+    return judge_edit(
+        source,
+        picture,
+        instruction,
+        row.instruction_values,
+        mask=masks[0] if masks else None,
+        reader=reader() if instruction.compares_texts else None,
+    )
+
+
+def keep_on_edit(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> np.ndarray | None:
+    """Return an edit with its source's own product over it; None where that isn't found on it."""
+    source, *masks = originals
+    try:
+        return keep_product(source, picture, product_mask(source, masks[0] if masks else None))
+    except PairError:
+        return None
 
 
 def edit_request(row: Row, pictures: Sequence[EditPicture]) -> EditRequest:

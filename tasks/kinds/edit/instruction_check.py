@@ -12,7 +12,7 @@ from models.checkpoints.checkpoint import declared_pipeline, edit_defaults
 from models.pipelines import PIPELINES
 from models.requests import QWEN_IMAGE_EDIT_PLUS_DEFAULTS
 from tasks.kinds.edit.edit_job import EditJob
-from tasks.kinds.edit.instruction_rows import EditRowDefaults, asked_of, edit_row_defaults
+from tasks.kinds.edit.instruction_rows import SEEN, EditRowDefaults, asked_of, edit_row_defaults
 from tasks.kinds.job_kind import ManifestReading
 from tasks.kinds.known_checkpoint import known_checkpoint
 from tasks.manifests.known_columns import EDITS, texts
@@ -64,7 +64,15 @@ def sound_instructions(batch: pa.RecordBatch, defaults: EditRowDefaults) -> pa.A
     for name in {"instruction", "negative_prompt", *(defaults.template.columns if defaults.template else ())}:
         if name in batch.schema.names:
             sound = pc.and_(sound, pc.invert(matches(texts(name, batch.column(name)).values, CONTROL_TOKEN.pattern)))
-    if defaults.most_pictures < len(EDITS.pictures):  # whoever has them is looked at
+    if "instruction_name" in batch.schema.names:  # unknown ones fail their rows
+        named = batch.column("instruction_name")
+        known = pc.is_in(named, value_set=pa.array([*defaults.ready_made.instructions], named.type))
+        sound = pc.and_(sound, pc.or_(known, pc.is_null(named)))
+    if "keep" in batch.schema.names:
+        sound = pc.and_(sound, pc.is_null(batch.column("keep")))
+    if defaults.keep == "product" and "instruction_name" in batch.schema.names:  # which may change the product
+        sound = pc.and_(sound, pc.is_null(batch.column("instruction_name")))
+    if defaults.most_pictures < len(SEEN):  # whoever has them is looked at
         for name in {*EDITS.further} & {*batch.schema.names}:
             sound = pc.and_(sound, pc.is_null(batch.column(name)))
     return sound

@@ -38,6 +38,7 @@ def resolve_edits(job: EditJob, pipeline: str) -> Resolved:
         defaults.size_multiple,
         defaults.ready_made.instructions,
         job.model.condition_cache,
+        defaults.reads_texts,
     )
     return Resolved(
         models=models,

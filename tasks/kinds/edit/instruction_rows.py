@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
 from models.requests import EditDefaults, edit_size, is_stretched
+from safety.fidelity.instruction import Instruction, InstructionError
+from safety.fidelity.kept_product import METHOD, check_keeps
+from safety.fidelity.text_reading import reads_texts
+from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
 from tasks.kinds.edit.ready_made import ReadyMade, ready_made_of
+from tasks.manifests.key import digest
 from tasks.manifests.known_columns import EDITS
 from tasks.manifests.manifest import known_values
 from tasks.manifests.row import BadRow, PlannedPicture, Row, check_id, check_length, check_plain, check_read
@@ -22,6 +27,10 @@ from tasks.rows.row_variants import LARGEST, SMALLEST, check_sides, side_of, var
 from tasks.rows.text_template import TextTemplate, extra_values
 from tasks.sources.source_error import SourceError
 
+SEEN = (*EDITS.image, *EDITS.further)
+"""The columns of the pictures that a model looks at, in their order."""
+(MASK,) = EDITS.masks
+KEPT = ("product", "none")  # what the column `keep` may say
 OF_THE_PICTURE = 0
 """A side of a row that nobody has named: its picture's aspect decides it."""
 
@@ -38,6 +47,16 @@ class EditRowDefaults(RowDefaults):
     resolution: int  # see `models.requests.EditDefaults`, as the next one
     vision_resolution: int
     most_pictures: int  # that the checkpoint looks at
+    keep: str = "none"  # one of `KEPT`
+    reads_texts: bool = False  # see `tasks.kinds.edit.edit_spec.EditSpec`
+    said: frozenset[str] = frozenset()  # what the job itself says of sampling, by name: instructions say no other
+
+    def with_sampling(self, instruction: Instruction | None) -> Self:
+        """Return the same, where the job leaves something open with what a ready-made instruction says of it."""
+        if instruction is None:
+            return self
+        open_to = {name: value for name, value in instruction.sampling.said.items() if name not in self.said}
+        return replace(self, **open_to) if open_to else self
 
     @property
     def columns(self) -> tuple[str, ...] | None:
@@ -46,6 +65,29 @@ class EditRowDefaults(RowDefaults):
         if self.template is None and named is None:
             return None
         return tuple(dict.fromkeys([*(self.template.columns if self.template else ()), *(named or ())]))
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What a manifest row asks for, as far as that takes no picture."""
+
+    row: Row  # with the sides that somebody named
+    variants: int
+    instruction: Instruction | None  # the ready-made one whose checks its results have to pass
+    keeps_product: bool
+
+    def decided_by(self, mask: OriginalReference | None, defaults: EditRowDefaults) -> Row:
+        """Return the row with all that its mask, if it has one, and the product's own pixels decide of it."""
+        named, row = mask.source if mask else None, self.row
+        if self.keeps_product:
+            row = replace(row, keep_digest=digest([METHOD, named]))
+        if self.instruction is not None:
+            texts = defaults.reads_texts and self.instruction.compares_texts
+            checks = self.instruction.digest
+            row = replace(row, checks_digest=digest([checks, named, texts]) if named or texts else checks)
+        if mask is not None and (self.keeps_product or self.instruction is not None):
+            row = replace(row, mask=PlannedPicture(mask.address, mask.source))
+        return row
 
 
 @dataclass(frozen=True)
@@ -71,39 +113,58 @@ class InstructionRows:
     def _rows(self, values: Mapping[str, Any], carried: Mapping[str, Any]) -> list[Row | BadRow]:
         text = values.get("instruction") or ""
         try:
-            row, variants = asked_of(values, carried, self.defaults)
-            text = row.prompt
+            asked = asked_of(values, carried, self.defaults)
+            text = asked.row.prompt
             looks = {column: self._look(column, values[column]) for column in given(values)}
-            row = fitted(row, looks, self.defaults)
+            mask = self._mask(values, looks)
+            row = fitted(asked.decided_by(mask, self.defaults), looks, self.defaults)
         except RowError as error:
             return [BadRow.of(values["id"], text, error)]
         except SourceError as error:
             return [unread(values["id"], text, error)]
         first, *references = (PlannedPicture(one.address, one.source) for one in looks.values())
         made = replace(row, image=first.image, source=first.source, references=tuple(references))
-        return [*varied(made, variants)]
+        return [*varied(made, asked.variants)]
+
+    def _mask(self, values: Mapping[str, Any], looks: Mapping[str, OriginalReference]) -> OriginalReference | None:
+        """Return the mask of a row, if it has one, which lies over its first picture.
+
+        Raises:
+            SourceError: if it can't be read.
+            RowError: if it has another size.
+        """
+        if not _says(values, MASK):
+            return None
+        mask, (under, *_) = self._look(MASK, values[MASK]), looks.values()
+        if (mask.width, mask.height) != (under.width, under.height):
+            sentence = (
+                f"The mask is {mask.width} × {mask.height} pixels, and its picture {under.width} × {under.height}: "
+                "give one of the picture's own size."
+            )
+            raise RowError(Problem(MASK, RowFault.ASPECT, sentence))
+        return mask
 
     def _look(self, column: str, value: Any) -> OriginalReference:
         try:
             return self.originals.look(column, value)
         except SourceError as error:
-            if column not in EDITS.further:
+            if column in EDITS.image:
                 raise
             raise error.of(column) from None
 
 
 def given(values: Mapping[str, Any]) -> list[str]:
-    """Return the columns of pictures that a row says something in; the first one always counts."""
-
-    def says(column: str) -> bool:
-        value = values.get(column)
-        return any(value.values()) if isinstance(value, dict) else bool(value)
-
-    return [*EDITS.image, *(column for column in EDITS.further if says(column))]
+    """Return the columns of pictures to look at that a row says something in; the first one always counts."""
+    return [*EDITS.image, *(column for column in EDITS.further if _says(values, column))]
 
 
-def asked_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: EditRowDefaults) -> tuple[Row, int]:
-    """Return what a row asks for without its pictures, with the sides that somebody named, and how many it wants.
+def _says(values: Mapping[str, Any], column: str) -> bool:
+    value = values.get(column)
+    return any(value.values()) if isinstance(value, dict) else bool(value)
+
+
+def asked_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: EditRowDefaults) -> Asked:
+    """Return what a row asks for, without its pictures.
 
     Raises:
         RowError: with a sentence, if a value is wrong.
@@ -121,7 +182,7 @@ def asked_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Ed
             instruction = defaults.ready_made.text_of(ready_made, said)
         else:
             raise RowError(Problem("instruction", RowFault.EMPTY, "The instruction is empty."))
-    settings = sampled(values, defaults)
+    settings = sampled(values, defaults.with_sampling(ready_made))
     for column, text in (("instruction", instruction), ("negative_prompt", settings["negative_prompt"])):
         check_length(column, text)
         check_plain(column, text)
@@ -140,9 +201,26 @@ def asked_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Ed
             row,
             instruction_name=(values.get("instruction_name") or "").strip() or defaults.ready_made.default,
             instruction_values=said,
-            checks_digest=ready_made.digest,
         )
-    return row, variants_of(values, defaults.variants)
+    return Asked(row, variants_of(values, defaults.variants), ready_made, _keeps(values, ready_made, defaults))
+
+
+def _keeps(values: Mapping[str, Any], instruction: Instruction | None, defaults: EditRowDefaults) -> bool:
+    """Say whether the source's own product is to be laid over a row's result.
+
+    Raises:
+        RowError: if its instruction means to change the product, or the row says something else.
+    """
+    said = (values.get("keep") or "").strip().lower() or defaults.keep
+    if said not in KEPT:
+        sentence = f"The keep is {said[:60]!r}; it should be {' or '.join(KEPT)}."
+        raise RowError(Problem("keep", RowFault.OUT_OF_RANGE, sentence))
+    if said == "product" and instruction is not None:
+        try:
+            check_keeps(instruction)
+        except InstructionError as error:
+            raise RowError(Problem("keep", RowFault.OUT_OF_RANGE, str(error))) from error
+    return said == "product"
 
 
 def _named_side(values: Mapping[str, Any], name: str, default: int, multiple: int) -> int:
@@ -197,9 +275,18 @@ def edit_row_defaults(job: EditJob, known: KnownCheckpoint[EditDefaults], most_p
     """Return the job's values over the checkpoint's own, within what the checkpoint can do.
 
     Raises:
-        RequestError: if no row could be edited with them, or the instruction template is wrong.
+        RequestError: if no row could be edited with them, the instruction template is wrong, or the job's own
+            instruction changes the product that it wants to keep.
     """
-    common = row_defaults(job, known)
+    common, sampling, ready_made = row_defaults(job, known), job.sampling, ready_made_of(job)
+    if job.output.keep == "product" and ready_made.default is not None:
+        try:
+            check_keeps(ready_made.instructions[ready_made.default])
+        except InstructionError as error:
+            raise RequestError(f"The job is wrong: {error}") from error
+    said = {name for name in ("steps", "guidance") if getattr(sampling, name) is not None}
+    if sampling.negative_prompt != type(sampling).model_fields["negative_prompt"].default:
+        said.add("negative_prompt")
     check_sides(job.sampling.width, job.sampling.height, common.size_multiple)
     template = job.sources.instruction_template
     return EditRowDefaults(
@@ -207,9 +294,12 @@ def edit_row_defaults(job: EditJob, known: KnownCheckpoint[EditDefaults], most_p
         height=job.sampling.height or OF_THE_PICTURE,
         variants=job.sampling.variants,
         template=TextTemplate(template, "instruction") if template else None,
-        ready_made=ready_made_of(job),
+        ready_made=ready_made,
         resolution=known.defaults.resolution,
         vision_resolution=known.defaults.vision_resolution,
         most_pictures=most_pictures,
+        keep=job.output.keep,
+        reads_texts=reads_texts(),
+        said=frozenset(said),
         **vars(common),
     )

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from safety.fidelity.frames import PairError, eight_bits, fit_of, framed, in_frame, opaque
+from safety.fidelity.frames import PairError, eight_bits, fit_of, framed, in_frame, no_larger, opaque
 
 
 def grey(height: int, width: int, level: int = 128) -> np.ndarray:
@@ -69,3 +69,20 @@ def test_what_is_transparent_is_seen_over_white():
 def test_what_is_no_picture_to_compare_is_said_in_a_sentence(picture: np.ndarray, words: str):
     with pytest.raises(PairError, match=words):
         framed(picture, grey(64, 64))
+
+
+def test_a_source_is_never_larger_than_a_frame_has_it_and_never_enlarged():
+    assert no_larger(grey(300, 400), (192, 144)).shape == (144, 192, 3)
+    assert no_larger(grey(300, 400), (192, 192)).shape == (144, 192, 3)
+    small = grey(60, 80)
+    assert no_larger(small, (192, 144)) is small
+    assert no_larger(np.zeros((300, 400), np.uint8), (192, 144)).shape == (144, 192)
+
+
+def test_what_a_transparent_pixel_hides_doesnt_show_in_a_smaller_picture():
+    source = np.zeros((64, 64, 4), np.uint8)
+    source[:, 31:] = (200, 100, 50, 255)
+    smaller = no_larger(source, (32, 32))
+    assert smaller.dtype == np.uint8
+    assert smaller[0, 15].tolist() == [200, 100, 50, 128]
+    assert smaller[0, 20].tolist() == [200, 100, 50, 255]

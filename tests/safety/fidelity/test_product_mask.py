@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from safety.fidelity.frames import PairError
-from safety.fidelity.product_mask import product_mask
+from safety.fidelity.product_mask import given_mask, product_layer, product_mask
 
 
 def overlap(cover: np.ndarray, other: np.ndarray) -> float:
@@ -80,3 +80,34 @@ def test_a_lively_background_needs_a_mask(drawn):
 def test_an_empty_picture_has_no_product():
     with pytest.raises(PairError, match="no product at all"):
         product_mask(np.full((64, 64, 3), 255, np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("level", "words"), [(0, "shows no product at all"), (255, "shows 100 % of the picture as the product")]
+)
+def test_a_mask_of_nothing_or_of_all_is_told_before_there_is_a_result(level: int, words: str):
+    with pytest.raises(PairError, match=f"The mask {words}"):
+        given_mask(np.full((60, 60, 3), level, np.uint8))
+
+
+def test_a_mask_picture_becomes_a_plane():
+    picture = np.zeros((60, 80, 4), np.uint8)
+    picture[..., 3] = 255
+    picture[10:40, 20:50, :3] = 255
+    plane = given_mask(picture)
+    assert plane.shape == (60, 80)
+    assert (plane == 255).sum() == 30 * 30
+
+
+def test_the_product_is_the_largest_layer_that_leaves_a_part_of_the_frame(drawn):
+    source, _ = drawn(before={"background": "grass"})
+    height, width = source.picture.shape[:2]
+    ground = np.dstack([source.picture, np.full((height, width), 255, np.uint8)])
+    shadow = source.product // np.array([1, 1, 1, 3], np.uint8)
+    sticker = np.zeros_like(ground)
+    sticker[4:20, 4:20] = 255
+    layers = np.stack([ground, shadow, source.product, sticker])
+    plane = product_layer(layers)
+    assert plane is not None
+    assert np.array_equal(plane, source.product[..., 3])
+    assert product_layer(layers[:2]) is None

@@ -105,7 +105,7 @@ def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
 def end(stages: PictureStages, thing: Made | StoredRow) -> Outcome:
     """Classify one row and store it, as `classify` and `keep` do."""
     (reading,) = stages.judges.screen(["a red mug"])
-    screened = Screened(0, [], [], [], {"mug": reading.kept}, sources={"mug": (drawn(),)})
+    screened = Screened(0, [], [], [], {"mug": reading.kept}, compared={"mug": (drawn(),)})
     judged = stages.classify([thing], screened)
     (outcome,) = kept(judged, screened, stages=stages, pool=stages.pool, recorder=stages.recorder)
     return outcome
@@ -237,7 +237,8 @@ def test_a_picture_that_cannot_be_signed_fails_alone_and_may_do_later(
 def test_a_picture_that_cannot_be_compared_with_what_it_was_made_from_is_refused(
     stages_of: Callable[..., PictureStages],
 ) -> None:
-    def fails(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
+    def fails(row: Row, originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
+        assert row.id == "mug"
         assert originals[0].shape == picture.shape
         raise RuntimeError("out of registers")
 
@@ -248,3 +249,31 @@ def test_a_picture_that_cannot_be_compared_with_what_it_was_made_from_is_refused
     assert "compared with what it was made from" in str(outcome.message)
     stages.compare = lambda *_: allow({"likeness": 0.5})
     assert end(stages, found(stages, "none")).scores["likeness"] == 0.5
+
+
+def test_a_row_whose_product_cannot_be_laid_over_its_picture_is_stored_and_refused_whoever_judges_it(
+    stages_of: Callable[..., PictureStages],
+) -> None:
+    stages = stages_of("png")
+    stages.keep = lambda *_: None
+    row = replace(planned(), keep_digest="kept")
+    outcome = end(stages, Made(row, drawn(), 1.0))
+    again = end(stages, replace(found(stages, "none"), row=row))
+    assert (outcome.status, outcome.reason, outcome.fixes) == ("rejected", "product_changed", [])
+    assert outcome.marks == ["digital_source_type"]
+    assert str(outcome.message).startswith("The product wasn't found in the result")
+    assert (again.reason, again.sha256) == (outcome.reason, outcome.sha256)
+
+
+def test_where_laying_a_product_over_its_picture_goes_wrong_its_row_fails_alone(
+    stages_of: Callable[..., PictureStages],
+) -> None:
+    def fails(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> np.ndarray:
+        raise RuntimeError(f"out of registers for {len(originals)} of {picture.shape}")
+
+    stages = stages_of("png")
+    stages.keep = fails
+    outcome = end(stages, Made(replace(planned(), keep_digest="kept"), drawn(), 1.0))
+    assert (outcome.status, outcome.reason, outcome.retryable) == ("failed", "internal", True)
+    assert outcome.message == "The source's product could not be laid over the picture: RuntimeError."
+    assert end(stages, Made(planned(), drawn(), 1.0)).status == "done"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from tasks.manifests.key import Maker
 from tasks.manifests.known_columns import EDITS
 from tasks.manifests.manifest import known_values, open_manifest
 from tasks.manifests.manifest_file import ManifestError
-from tasks.manifests.row import BadRow, Row
+from tasks.manifests.row import BadRow, PlannedPicture, Row
 from tasks.manifests.row_error import RowError
 from tasks.results.encoding import Encoding
 from tasks.results.finishing import Finishing
@@ -57,7 +58,7 @@ def reader_of(folder: Path, decoder: Decoder, store: Store, most: int = 3, **job
 def batch_of(*rows: dict[str, Any]) -> pa.RecordBatch:
     whole = [{"id": f"r{number}", "instruction": "make it blue", **row} for number, row in enumerate(rows)]
     names = dict.fromkeys(name for row in whole for name in row)
-    texts = {"instruction": pa.large_string()}
+    texts = {"instruction": pa.large_string(), "instruction_name": pa.large_string()}
     return pa.RecordBatch.from_pydict(
         {name: pa.array([row.get(name) for row in whole], texts.get(name)) for name in names}
         | {"packshot:problem": pa.nulls(len(whole))}
@@ -196,6 +197,76 @@ def test_what_is_wrong_with_a_row_is_said_in_a_sentence_and_is_no_other_rows_tro
     assert [size(row) for row in rows[11:]] == [(256, 256), (256, 256)]
 
 
+def test_a_mask_is_a_picture_of_its_pictures_own_size_in_every_form(reader: InstructionRows, tmp_path: Path) -> None:
+    mask, named = png("white"), {"instruction_name": "scene", "scene": "oak"}
+    (tmp_path / "mask.png").write_bytes(mask)
+    held, address = read(reader, {"image": png(), "mask": mask, **named}, {"image": png(), "mask": b"", **named})
+    [other] = read(reader, {"image": png(), "mask": "mask.png", **named})
+    [both] = read(reader, {"image": png(), "mask": {"bytes": None, "path": "mask.png"}, **named})
+    assert [row.mask for row in (held, address, other, both) if isinstance(row, Row)] == [
+        PlannedPicture(KEPT + hashlib.sha256(mask).hexdigest(), hashlib.sha256(mask).hexdigest()),
+        None,
+        PlannedPicture("mask.png", hashlib.sha256(mask).hexdigest()),
+        PlannedPicture("mask.png", hashlib.sha256(mask).hexdigest()),
+    ]
+    Image.new("1", (16_000, 4_100)).save(tmp_path / "bomb.png")
+    bomb = (tmp_path / "bomb.png").read_bytes()
+    bad = read(
+        reader,
+        {"image": png(), "mask": png(width=64)},
+        {"image": png(), "mask": "gone.png"},
+        {"image": png(), "mask": mask[:40]},
+        {"image": png(), "mask": bomb},
+    )
+    assert said(bad[0]) == ("The mask is 64 × 96 pixels, and its picture 96 × 96: give one of the picture's own size.")
+    assert [said(row).startswith("mask: ") for row in bad[1:4]] == [True] * 3
+    [free] = read(reader, {"image": png(), "mask": mask})
+    assert isinstance(free, Row)
+
+
+def test_a_mask_is_part_of_what_it_decides_alone(reader: InstructionRows) -> None:
+    whole, named = {"image": png(), "instruction": "a"}, {"instruction_name": "scene", "scene": "oak"}
+    masks = [{}, {"mask": png("white")}, {"mask": png("grey")}]
+    free = read(reader, *({**whole, **mask} for mask in masks))
+    judged = read(reader, *({**whole, **named, **mask} for mask in masks))
+    kept = read(reader, *({**whole, **mask, "keep": "product"} for mask in masks))
+    keys = [{key(row) for row in rows} for rows in (free, judged, kept)]
+    assert list(map(len, keys)) == [1, 1, 3]
+    checks = [{row.checks_digest for row in rows if isinstance(row, Row)} for rows in (free, judged, kept)]
+    assert list(map(len, checks)) == [1, 3, 1]
+    assert [row.mask for row in free if isinstance(row, Row)] == [None] * 3
+
+
+def test_a_row_keeps_its_product_where_it_or_its_job_says_so_and_its_instruction_allows_it(
+    reader: InstructionRows, tmp_path: Path, decoder: Decoder, store: Store
+) -> None:
+    rows = [
+        {"image": png()},
+        {"image": png(), "keep": "product"},
+        {"image": png(), "keep": " None "},
+        {"image": png(), "keep": "all"},
+        {"image": png(), "instruction_name": "white-background"},
+        {"image": png(), "instruction_name": "recolour", "colour": "red"},
+        {"image": png(), "instruction_name": "recolour", "colour": "red", "keep": "none"},
+    ]
+    refused = (
+        'keep = "product" can\'t be used with the instruction recolour, which changes the product: its file says '
+        "keep_product = false."
+    )
+    keeping = reader_of(tmp_path, decoder, store, keep="product")
+    told = [
+        [one.keeps_product if isinstance(one, Row) else said(one) for one in read(by, *rows)]
+        for by in (reader, keeping)
+    ]
+    wrong = "The keep is 'all'; it should be product or none."
+    assert told == [
+        [False, True, False, wrong, False, False, False],
+        [True, True, False, wrong, True, refused, False],
+    ]
+    with pytest.raises(RequestError, match="can't be used with the instruction relight"):
+        reader_of(tmp_path, decoder, store, keep="product", instruction_name="relight")
+
+
 def test_a_checkpoint_that_looks_at_one_picture_takes_no_references(
     tmp_path: Path, decoder: Decoder, store: Store
 ) -> None:
@@ -217,6 +288,9 @@ def test_rows_that_are_surely_right_are_those_that_a_run_takes(tmp_path: Path, d
         {"title": None, "steps": 1},
         {"title": "lamp", "instruction": None, "variants": 65},
         {"title": "lamp", "instruction": None},
+        {"title": "lamp", "instruction_name": "sparkle"},
+        {"title": "lamp", "instruction_name": "relight"},
+        {"title": "lamp", "keep": "all"},
     )
     right = []
     for values in known_values(rows, EDITS):
@@ -227,14 +301,16 @@ def test_rows_that_are_surely_right_are_those_that_a_run_takes(tmp_path: Path, d
         except RowError:
             right.append(False)
     assert sound_instructions(rows, reader.defaults).to_pylist() == right
-    assert right == [True, False, False, False, False, False, False, True]
+    assert right == [True, False, False, False, False, False, False, True, False, True, False]
 
 
 def test_all_pictures_of_a_row_are_planned_kept_and_read_back(
     reader: InstructionRows, store: Store, tmp_path: Path
 ) -> None:
     red, blue = png("red"), png("blue")
+    mask = png("white")
     table = {"id": ["one", "two"], "image": [red, blue], "image2": [blue, None], "instruction": ["a", "b"]}
+    table |= {"mask": [None, mask], "keep": [None, "product"]}
     pq.write_table(pa.table(table), tmp_path / "manifest.parquet")
     address = str(tmp_path / "manifest.parquet")
     manifest = open_manifest(address, fetch_manifest(address, tmp_path), EDITS)
@@ -250,13 +326,16 @@ def test_all_pictures_of_a_row_are_planned_kept_and_read_back(
     write_plan(planner, manifest, tmp_path / "plan.parquet")
 
     one, two = Plan(tmp_path / "plan.parquet").shard(0)
-    [expected, _] = read(reader, {"image": red, "image2": blue}, {"image": blue})
+    [expected, kept] = read(reader, {"image": red, "image2": blue}, {"image": blue, "mask": mask, "keep": "product"})
     assert isinstance(expected, Row)
+    assert isinstance(kept, Row)
     assert one.pictures == expected.pictures
     assert (len(one.pictures), len(two.pictures)) == (2, 1)
+    assert (one.mask, one.keep_digest, two.mask, two.keep_digest) == (None, "", kept.mask, kept.keep_digest)
     assert one.references[0].image == KEPT + one.references[0].source
     sources = sources_in(Plan(tmp_path / "plan.parquet").table())
-    assert sources == {picture.source for picture in one.pictures}
+    assert sources == {picture.source for row in (one, two) for picture in row.originals}
+    assert len(sources) == 3
     assert all(store.read(kept_path(source)) for source in sources)
     assert replace(one, references=()) != one
 

@@ -70,6 +70,28 @@ def test_a_row_or_its_job_names_an_instruction_whose_text_columns_fill(tmp_path:
         reader(tmp_path, decoder, instruction_name="sparkle")
 
 
+def test_an_instructions_own_sampling_is_taken_where_neither_row_nor_job_says_more(
+    tmp_path: Path, decoder: Decoder
+) -> None:
+    own = tmp_path / "own.toml"
+    checks = '[checks]\nbeside = { reason = "not_changed", least = 2.0 }'
+    own.write_text(f'en = "Do it."\nzh = "做。"\n[sampling]\nsteps = 6\nguidance = 1.5\n{checks}')
+    named = {"image": png(), "instruction": None, "instruction_name": str(own)}
+
+    def sampled(row: dict[str, Any], **job: Any) -> tuple[int, float, str]:
+        [one] = read(reader(tmp_path, decoder, instruction_name=str(own), **job), row)
+        assert isinstance(one, Row), one
+        return one.steps, one.guidance, one.negative_prompt
+
+    assert sampled(named) == (6, 1.5, " ")
+    assert sampled({**named, "steps": 3}) == (3, 1.5, " ")
+    assert sampled(named, steps=5, negative_prompt="blurry") == (5, 1.5, "blurry")
+    assert sampled({**named, "instruction_name": "relight"}) == (8, 2.0, " ")  # the checkpoint's own
+    own.write_text(own.read_text().replace("guidance = 1.5", 'negative_prompt = "dull"'))
+    assert sampled(named) == (6, 2.0, "dull")
+    assert sampled(named, negative_prompt="blurry") == (6, 2.0, "blurry")
+
+
 def test_what_a_row_names_is_planned_and_names_who_judges_it(tmp_path: Path, decoder: Decoder) -> None:
     table = {
         "named": {
