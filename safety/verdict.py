@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from typing import Literal
 
 
 class Reason(StrEnum):
@@ -32,6 +33,29 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
+class ScoreLimit:
+    """What a score was held to: rejected above `most` or below `least`, and left to a person beyond `review`."""
+
+    most: float | None = None
+    least: float | None = None
+    review: float | None = None
+
+    def finds(self, value: float) -> Literal["within", "asks", "beyond"]:
+        """Say where a score is: within its limits, beyond what a person is asked about, or beyond the limit itself."""
+        if self._is_past(value, self.most if self.most is not None else self.least):
+            return "beyond"
+        return "asks" if self._is_past(value, self.review) else "within"
+
+    def _is_past(self, value: float, limit: float | None) -> bool:
+        return limit is not None and (value > limit if self.most is not None else value < limit)
+
+    def overshoot(self, value: float) -> float:
+        """Return how far a score is beyond its limit, as a share of it; below 0 within."""
+        limit = self.most if self.most is not None else self.least or 0.0
+        return (value - limit if self.most is not None else limit - value) / max(abs(limit), 1e-6)
+
+
+@dataclass(frozen=True)
 class Verdict:
     """One answer: allowed, or refused with a reason from the list and a sentence for a person.
 
@@ -46,6 +70,8 @@ class Verdict:
     """The concepts for which a person must look, and how far each is over its limit, the furthest first."""
     failed: bool = False
     """The check itself failed, and nothing else spoke against it: it is refused, but nothing is known of it."""
+    limits: Mapping[str, ScoreLimit] = field(default_factory=dict)
+    """What scores were held to, by their names, where it stands beside them in the catalogue."""
 
     def __post_init__(self) -> None:
         if self.allowed != (self.reason is None) or self.allowed != (self.message is None):
@@ -86,17 +112,19 @@ def strictest(verdicts: Iterable[Verdict]) -> Verdict:
     """Fold several verdicts into one: a block beats a review, and a review beats an allowance.
 
     The first block counts, and one that a check failed of only where no check blocks; reviews are put together, so that
-    a person answers all of them at once. The scores of all are kept.
+    a person answers all of them at once. The scores and limits of all are kept.
     """
     verdicts = list(verdicts)
     scores = {name: score for verdict in verdicts for name, score in verdict.scores.items()}
+    limits = {name: limit for verdict in verdicts for name, limit in verdict.limits.items()}
     blocks = sorted((one for one in verdicts if not one.allowed and not one.waits), key=lambda one: one.failed)
     waiting = [verdict for verdict in verdicts if verdict.waits]
     if blocks:
         first = blocks[0]
-        return Verdict(False, first.reason, first.message, scores, failed=first.failed and not waiting)
+        failed = first.failed and not waiting
+        return Verdict(False, first.reason, first.message, scores, failed=failed, limits=limits)
     if waiting:
         messages = dict.fromkeys(verdict.message or "" for verdict in waiting)
         over = sorted(pair for verdict in waiting for pair in verdict.asks.items())  # of a name the largest stays
-        return ask(dict(over), " ".join(messages), scores)
-    return allow(scores)
+        return replace(ask(dict(over), " ".join(messages), scores), limits=limits)
+    return replace(allow(scores), limits=limits)

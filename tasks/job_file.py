@@ -23,6 +23,8 @@ PATH_FIELDS = (
     "clip",
     "policy",
     "profile",
+    "instructions",
+    "instruction_name",
     "c2pa_certificate",
     "c2pa_key",
 )

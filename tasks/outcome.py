@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
 import pyarrow as pa
+
+from safety.verdict import ScoreLimit
 
 
 class Status(StrEnum):
@@ -53,6 +56,8 @@ class Outcome:
     `tasks.manifests.key.judgement`): when one of them changes, the stored picture is judged again. `uri` and
     `layer_uris` are those of the master; the catalogue of a row that is done has those of its publication.
     `seconds` is the row's share of the time its batch took to render.
+    `limits` is what some of the scores were held to, and `source_uris` is where the pictures lie that an edit was made
+    from, as the model was given them: the source, and then the references.
     `asks` is for which concepts a person must look, with how far each is over its limit, and `reviewed_by` and
     `reviewed_at` say whose decision it is that the outcome rests on.
     `keeps` says that the row couldn't be looked at, which changes nothing that is known of it (see
@@ -78,6 +83,7 @@ class Outcome:
     retryable: bool = False
     uri: str | None = None
     layer_uris: list[str] = field(default_factory=list)
+    source_uris: list[str] = field(default_factory=list)
     width: int | None = None
     height: int | None = None
     format: str | None = None
@@ -85,6 +91,7 @@ class Outcome:
     sha256: str | None = None
     caption: str | None = None
     scores: dict[str, float] = field(default_factory=dict)
+    limits: Mapping[str, ScoreLimit] = field(default_factory=dict)
     asks: dict[str, float] = field(default_factory=dict)
     reviewed_by: str | None = None
     reviewed_at: datetime | None = None
@@ -98,6 +105,9 @@ class Outcome:
     changed_in: int | None = None
 
 
+LIMIT = pa.struct([(name, pa.float32()) for name in ("most", "least", "review")])
+"""A `safety.verdict.ScoreLimit`."""
+
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),
@@ -108,6 +118,7 @@ SCHEMA = pa.schema(
         pa.field("key", pa.string(), nullable=False),
         pa.field("uri", pa.string()),
         pa.field("layer_uris", pa.list_(pa.string())),
+        pa.field("source_uris", pa.list_(pa.string())),
         pa.field("width", pa.int32()),
         pa.field("height", pa.int32()),
         pa.field("format", pa.string()),
@@ -118,6 +129,7 @@ SCHEMA = pa.schema(
         pa.field("caption", pa.string()),
         pa.field("model", pa.string()),
         pa.field("scores", pa.map_(pa.string(), pa.float32())),
+        pa.field("limits", pa.map_(pa.string(), LIMIT)),
         pa.field("asks", pa.map_(pa.string(), pa.float32())),
         pa.field("reviewed_by", pa.string()),
         pa.field("reviewed_at", pa.timestamp("us", tz="UTC")),
@@ -146,7 +158,10 @@ CATALOGUE_SCHEMA = pa.schema(
 LEDGER = SCHEMA.append(pa.field("keeps", pa.bool_(), nullable=False))
 """The columns of a ledger."""
 
-ADDED = ("asks", "reviewed_by", "reviewed_at", "fixes", "marks", "fingerprint", "planned_from", "changed_in")
+ADDED = (
+    *("source_uris", "limits", "asks", "reviewed_by", "reviewed_at", "fixes", "marks", "fingerprint"),
+    *("planned_from", "changed_in"),
+)
 """Columns that tables of before lack: empty there."""
 RENAMED = {"judged_by": "policy_fingerprint"}
 """Columns that had another name. A packshot of before misses them, so it refuses a catalogue that it would misread."""
@@ -175,4 +190,5 @@ def outcome_table(outcomes: list[Outcome]) -> pa.Table:
     columns = {name: [getattr(outcome, name) for outcome in outcomes] for name in LEDGER.names}
     for name in ("scores", "asks"):
         columns[name] = [list(pairs.items()) for pairs in columns[name]]
+    columns["limits"] = [[(name, asdict(limit)) for name, limit in limits.items()] for limits in columns["limits"]]
     return pa.table({name: pa.array(columns[name], LEDGER.field(name).type) for name in LEDGER.names}, schema=LEDGER)

@@ -209,7 +209,7 @@ def _shared(hours: Sequence[float], lanes: int | None) -> str:
 def _title(summary: Summary) -> str:
     parts = [f"{summary.ended} of {summary.rows} rows" if not summary.complete else f"{summary.rows} rows"]
     if summary.rendered:
-        parts.append(f"{summary.rendered} rendered at {summary.pictures_a_minute:g} a minute")
+        parts.append(f"{summary.rendered} {summary.made} at {summary.pictures_a_minute:g} a minute")
     else:
         parts.append("nothing to render")
     if summary.kept:

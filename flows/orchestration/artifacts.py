@@ -33,7 +33,7 @@ def summary_text(summary: Summary) -> str:
     why = ["", "| outcome | reason | rows |", "| --- | --- | ---: |", *causes] if causes else []
     told = [*summary.used, *filter(None, [summary.expected]), *summary.upkeep]
     used = ["", *(f"- {sentence}" for sentence in told)] if told else []
-    head = f"**{summary.rows} rows**, {summary.rendered} rendered"
+    head = f"**{summary.rows} rows**, {summary.rendered} {summary.made}"
     asks = ["", f"{summary.waiting} of them wait for review."] if summary.waiting else []
     notices = [line for sentence in (*summary.notices, *summary.warnings) for line in ("", sentence)]
     return "\n".join([head, "", *table, *why, *asks, *notices, *used])

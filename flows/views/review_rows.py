@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.text import Text
 
+from safety.fidelity.measure_names import PREFIX
 from tasks.ledger.decision import DONE, Answer
 from tasks.review.decide import Answered, Waiting
 
@@ -27,18 +28,23 @@ def show_waiting(console: Console, rows: Sequence[Waiting], store: str) -> None:
         return
     for row in rows:
         console.print(Text.assemble((row.id, "bold yellow"), f"  {_what(row)}"), soft_wrap=True)
-        near = ", ".join(f"{name.replace('_', ' ')} by {over:.3f}" for name, over in row.concepts.items())
+        concepts = {name: over for name, over in row.concepts.items() if not name.startswith(PREFIX)}
+        near = ", ".join(f"{name.replace('_', ' ')} by {over:.3f}" for name, over in concepts.items())
+        why = row.message if len(concepts) < len(row.concepts) else ""
         text = row.text if len(row.text) <= SHOWN else f"{row.text[:SHOWN]} …"
-        for name, value in (("over", near), ("prompt", text), ("picture", row.uri)):
+        pictures = zip(("source", *("reference" for _ in row.source_uris[1:])), row.source_uris, strict=False)
+        for name, value in (("over", near), ("why", why), ("prompt", text), *pictures, ("picture", row.uri)):
             if value:
-                console.print(Text.assemble((f"  {name:9}", "dim"), value), soft_wrap=True)
+                console.print(Text.assemble((f"  {name:10}", "dim"), value), soft_wrap=True)
     console.print()
     one = rows[0].id
     console.print(
         Text(
             f"{len(rows)} {'row waits' if len(rows) == 1 else 'rows wait'} for review. To answer:\n"
             f"  packshot review approve {one} --store {store}\n"
-            f"  packshot review reject {one} --store {store} --note 'why'"
+            f"  packshot review reject {one} --store {store} --note 'why'\n"
+            "To see them on one page, edits beside their sources:\n"
+            f"  packshot report --store {store}"
         ),
         soft_wrap=True,
     )

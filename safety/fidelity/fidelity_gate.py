@@ -13,7 +13,8 @@ import numpy as np
 
 from safety.fidelity.frames import PairError
 from safety.fidelity.instruction import COLOUR, Instruction
-from safety.fidelity.measuring import PREFIX, EditedPair, measure, measure_wanted
+from safety.fidelity.measure_names import PREFIX
+from safety.fidelity.measuring import EditedPair, measure, measure_wanted
 from safety.fidelity.product_mask import product_mask
 from safety.fidelity.text_reading import Reader, measure_text
 from safety.verdict import Verdict, ask

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from string import Formatter
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -18,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic_core import to_json
 
 from safety.deciding import deciding
-from safety.fidelity.measuring import MEASURES, METHOD, PREFIX
+from safety.fidelity.measure_names import MEASURES, PREFIX
+from safety.fidelity.measuring import METHOD
 from safety.toml_file import TomlError, problems_of, read_toml
-from safety.verdict import Reason, Verdict, allow, ask, refuse
+from safety.verdict import Reason, ScoreLimit, Verdict, allow, ask, refuse
 
 SHIPPED = Path(__file__).parents[1] / "instructions"
 LONGEST_VALUE = 500  # characters of what is put into an instruction
@@ -192,9 +194,17 @@ class Instruction(BaseModel):
 
         What couldn't be measured is left to a person: nobody knows whether it keeps to its limit.
 
+        The verdict has the limit of every check.
+
         Args:
             scores: by their names with the prefix; others, and those that no check asks for, decide nothing.
         """
+        limits = {
+            PREFIX + name: ScoreLimit(check.most, check.least, check.review) for name, check in self.checks.items()
+        }
+        return replace(self._judged(scores), limits=limits)
+
+    def _judged(self, scores: Mapping[str, float]) -> Verdict:
         mine = {name: value for name, value in scores.items() if name.startswith(PREFIX)}
         beyond = {name: check for name, check in self.checks.items() if self._is_beyond(mine, name, check.limit)}
         for reason, what in REASONS.items():

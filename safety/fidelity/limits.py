@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from safety.fidelity.instruction import REASONS, Instruction, MeasureLimit
-from safety.fidelity.measuring import MEASURES, PREFIX
+from safety.fidelity.measure_names import MEASURES, PREFIX
 from safety.probes.calibration import Figures, TooFew, choose, percent, safe_needed, wilson
 from safety.probes.held_out import is_held_out
 

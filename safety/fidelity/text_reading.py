@@ -19,7 +19,8 @@ from threading import Lock
 import numpy as np
 
 from safety.fidelity.frames import eight_bits, opaque, resized
-from safety.fidelity.measuring import PREFIX, EditedPair
+from safety.fidelity.measure_names import PREFIX
+from safety.fidelity.measuring import EditedPair
 
 # The constants below decide measures: count `safety.fidelity.measuring.METHOD` up when one changes.
 CERTAIN = 0.8  # of 1: what is read with less is often texture

@@ -13,7 +13,7 @@ from PIL import Image
 
 from safety.fidelity.instruction import Instruction, InstructionError, file_of
 from safety.fidelity.limits import ChosenLimits, LabelledPair, choose_limits
-from safety.fidelity.measuring import MEASURES
+from safety.fidelity.measure_names import MEASURES
 from safety.pictures.layers import WHITE, over
 from safety.probes.calibration import TooFew, percent, percents
 from tasks.calibration.labelled_pairs import PairsFile, measured, open_pairs, pixels_of

@@ -113,11 +113,14 @@ class Catalogue:
     def bytes_a_row(self) -> float | None:
         """Return the mean room that a row's master takes, in bytes; None when nothing is stored yet.
 
-        Of layers the catalogue knows the size of the composite alone: the source and each layer count as much.
+        Of layers the catalogue knows the size of the composite alone: the source and each layer count as much, and so
+        does each picture that an edit was made from.
         """
         sizes = self.table.column("bytes")
-        layers = pc.fill_null(pc.list_value_length(self.table.column("layer_uris")), 0)
-        objects = pc.if_else(pc.greater(layers, 0), pc.add(layers, 2), 1)
+        layers, sources = (
+            pc.fill_null(pc.list_value_length(self.table.column(name)), 0) for name in ("layer_uris", "source_uris")
+        )
+        objects = pc.if_else(pc.greater(layers, 0), pc.add(layers, 2), pc.add(sources, 1))
         mean = pc.mean(pc.multiply(sizes, objects)).as_py()
         return None if mean is None else float(mean)
 

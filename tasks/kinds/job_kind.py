@@ -79,5 +79,7 @@ class JobKind(Generic[AnyJob]):
     """Loads what makes results, on a lane's device."""
     open_stages: Callable[[LaneResources], Stages]
     """Opens what the stages of a lane do with rows; the engine isn't loaded before they ask for it."""
+    made: str = "rendered"
+    """What a run says of the results that it made."""
     controlnet_of: Callable[[AnyJob], tuple[str, str | None] | None] = lambda _: None
     """The ControlNet that a job names, and its revision."""

@@ -58,6 +58,7 @@ class OutcomeRecorder:
             retryable=verdict.reason in UNJUDGED,
             keeps=verdict.failed,
             scores={name: float(score) for name, score in verdict.scores.items()},
+            limits=verdict.limits,
             asks=dict(verdict.asks),
             reviewed_by=decision.by if decision else None,
             reviewed_at=decision.at if decision else None,

@@ -24,11 +24,12 @@ from tasks.lane.probing import ProbeAdmission
 from tasks.lane.stages import Classified, Made, Rendered, RowOriginals, Screened, Stages, StoredRow
 from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome
-from tasks.results.encoding import decode
+from tasks.results.encoding import decode, reference_copy
 from tasks.results.finishing import Finishing
 from tasks.results.marking import Marker
-from tasks.results.master import Master
+from tasks.results.master import ORIGINALS, Master
 from tasks.results.retouching import FIXES, KEEP_PRODUCT
+from tasks.results.shelf import StoredPicture
 from tasks.sources.intake import Intake
 
 if TYPE_CHECKING:
@@ -114,7 +115,7 @@ class PictureStages(Stages):
                 if isinstance(kept, Outcome):
                     return kept
                 return self._read(thing.row, self._finished(thing, kept), thing.seconds, None)
-            return self._read(thing.row, self.shelf.read(thing.master), 0.0, thing.master)
+            return self._read(thing.row, self.shelf.read(thing.master).picture, 0.0, thing.master)
         except CredentialsError as error:
             return self.recorder.failure(thing.row, FailureReason.UNSIGNED, str(error), retryable=True)
         except ValueError as error:
@@ -162,7 +163,7 @@ class PictureStages(Stages):
             # A marketplace looks at the product; and a classifier would take the label for a promotion.
             pixels, marks = without_label(pixels, box), (*marks, Mark.VISIBLE_LABEL)
         fixes = tuple(name for name in FIXES if name in marked.edits)
-        return Made(row, pixels, seconds, master, contents=data, file=file, fixes=fixes, marks=marks)
+        return Made(row, pixels, seconds, master, contents=StoredPicture(data), file=file, fixes=fixes, marks=marks)
 
     def _judged(self, picture: Made, meaning: Verdict, screened: Screened) -> Made:
         """Return a picture with the verdict on it, and what it is told from others by."""
@@ -174,6 +175,9 @@ class PictureStages(Stages):
             self._compared(picture, screened),
             screened.probed.get(picture.row.id, allow()),
         ]
+        if self.compare is not None and picture.master is None:
+            beside = beside_edit(screened.sources[picture.row.id])
+            picture = replace(picture, contents=replace(picture.contents, beside=beside))
         return replace(picture, fingerprint=fingerprint(picture.pixels), verdict=strictest(verdicts))
 
     def _demanded(self, picture: Made, meaning: Verdict) -> list[Verdict]:
@@ -212,3 +216,8 @@ def _kept(picture: Made) -> Verdict:
         Reason.PRODUCT_CHANGED,
         "The product wasn't found in the result, so its own pixels couldn't be laid over it (keep = product).",
     )
+
+
+def beside_edit(originals: Sequence[np.ndarray]) -> dict[str, bytes]:
+    """Return what an edited picture was made from, as its master has it, so that people can compare the two."""
+    return {name: reference_copy(pixels) for name, pixels in zip(ORIGINALS, originals, strict=False)}

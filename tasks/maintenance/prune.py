@@ -274,7 +274,7 @@ def _without_addresses(table: pa.Table, left: dict[str, set[str]]) -> pa.Table:
     gone = pc.and_(gone, pc.not_equal(table.column("status"), Status.DONE))
     places = pc.indices_nonzero(gone).to_pylist()
     rows = outcomes_in(table.take(pa.array(places, pa.int64())))
-    nowhere: dict[str, Any] = {"uri": None, "layer_uris": [], "changed_in": None}
+    nowhere: dict[str, Any] = {"uri": None, "layer_uris": [], "source_uris": [], "changed_in": None}
     return with_rows(table, {place: row | nowhere for place, row in zip(places, rows, strict=True)})
 
 

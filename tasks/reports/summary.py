@@ -49,6 +49,7 @@ class Summary:
     to_judge: int  # rows of them that keep what they had because they couldn't be judged again
     faults: tuple[str, ...]  # that lanes went on from, in sentences
     causes: tuple[Cause, ...]
+    made: str  # what is said of such a picture: "rendered", "edited"
     rendered: int  # pictures made by this run, by all commands that worked on it
     kept: int  # rows whose outcome an earlier run had settled
     left: int  # rows of the catalogue that left the manifest and are still published, or wait to be
@@ -145,6 +146,7 @@ def summarise(
     faults: Sequence[str] = (),
     warnings: Sequence[str] = (),
     expectation: Expectation | None = None,
+    made: str = "rendered",
 ) -> Summary:
     """Sum up the part of the catalogue that a run's plan is about."""
     of_run = mine.filter(pc.equal(mine.column("run"), run or ""))
@@ -166,6 +168,7 @@ def summarise(
         to_judge=pc.sum(still_to_judge(mine)).as_py() or 0,
         faults=tuple(faults),
         causes=_causes(mine),
+        made=made,
         rendered=len(seconds),
         kept=mine.num_rows - of_run.num_rows,
         left=left,

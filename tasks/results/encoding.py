@@ -14,6 +14,7 @@ from safety.marks.provenance import save_arguments
 from safety.pictures.picture_file import EXTENSIONS, FORMATS
 
 PNG_LEVEL = 1  # of zlib: a fifth of the default's time for 1024² at about the same size of a generated picture
+REFERENCE_QUALITY = 92  # no artefact is taken for a change of the product
 MAX_PIXELS = 64_000_000  # of a stored picture that is read back
 
 
@@ -53,6 +54,13 @@ class Encoding:
             case "webp":
                 image.save(buffer, "WEBP", quality=self.quality, lossless=self.lossless, **mark)
         return buffer.getvalue()
+
+
+def reference_copy(pixels: np.ndarray) -> bytes:
+    """Return a picture, uint8 [height, width, 3], as a JPEG that people compare others with."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels, "RGB").save(buffer, "JPEG", quality=REFERENCE_QUALITY, subsampling=0)
+    return buffer.getvalue()
 
 
 def decode(data: bytes) -> np.ndarray:

@@ -20,6 +20,7 @@ from tasks.stores.store import Conflict, Damaged, Missing, Store, sha256_of
 
 PICTURE = "picture"  # the name of a picture's one object, before its extension
 COMPOSITE, SOURCE, PSD = "composite.png", "source.png", "layers.psd"
+ORIGINALS = ("source.jpg", "image2.jpg", "image3.jpg")  # beside an edited picture: what it was made from
 PRIVATE = (SOURCE,)  # parts that are never published: somebody's photograph, as far as anybody knows
 CONTENT_TYPES = {".psd": "image/vnd.adobe.photoshop", ".webp": "image/webp"}  # that Python doesn't know everywhere
 
@@ -37,7 +38,7 @@ class MasterPart:
 
 @dataclass(frozen=True)
 class Master:
-    """What was made for a key: a picture, or layers with what a person needs beside them."""
+    """What was made for a key: a picture or layers, with what a person needs beside them."""
 
     key: str
     kind: Kind
@@ -48,6 +49,11 @@ class Master:
     def main(self) -> MasterPart:
         """The picture itself, or the composite of the layers."""
         return self.parts[COMPOSITE] if self.kind == "layers" else next(iter(self.parts.values()))
+
+    @property
+    def originals(self) -> list[MasterPart]:
+        """What an edited picture was made from, the source first; nothing beside any other picture."""
+        return [self.parts[name] for name in ORIGINALS if name in self.parts]
 
     @property
     def layers(self) -> list[MasterPart]:

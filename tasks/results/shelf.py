@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from tasks.results.encoding import Encoding
@@ -36,8 +38,16 @@ class Shelf(Protocol[Contents]):
         """Return what an outcome says of a master: its addresses, format, size in bytes and SHA-256."""
 
 
-class PictureShelf(Shelf[bytes]):
-    """Pictures, one object each."""
+@dataclass(frozen=True)
+class StoredPicture:
+    """A picture as its master has it: its bytes, and those of what lies beside it, by name."""
+
+    picture: bytes
+    beside: Mapping[str, bytes] = field(default_factory=dict)
+
+
+class PictureShelf(Shelf[StoredPicture]):
+    """Pictures, one object each, and beside an edited one what it was made from."""
 
     def __init__(self, store: Store, encoding: Encoding, *, from_before: bool = False) -> None:
         """`from_before` says that the store may hold pictures that have no masters yet."""
@@ -50,13 +60,14 @@ class PictureShelf(Shelf[bytes]):
             self.store, key, extension=self.encoding.extension, layered=False, from_before=self.from_before
         )
 
-    def read(self, master: Master) -> bytes:
-        """Return what a master holds, as every `Shelf` does."""
-        return self.masters.read(master, next(iter(master.parts)))
+    def read(self, master: Master) -> StoredPicture:
+        """Return what a master holds, as every `Shelf` does; what lies beside the picture isn't read."""
+        return StoredPicture(self.masters.read(master, next(iter(master.parts))))
 
-    def keep(self, key: str, contents: bytes) -> tuple[Master, bool]:
+    def keep(self, key: str, contents: StoredPicture) -> tuple[Master, bool]:
         """Make a master of results, as every `Shelf` does."""
-        return self.masters.keep_or_find(key, "images", {f"{PICTURE}.{self.encoding.extension}": contents})
+        named = {f"{PICTURE}.{self.encoding.extension}": contents.picture, **contents.beside}
+        return self.masters.keep_or_find(key, "images", named)
 
     def said(self, master: Master) -> dict[str, Any]:
         """Return what an outcome says of a master, as every `Shelf` does."""
@@ -68,6 +79,7 @@ def addressed(store: Store, master: Master) -> dict[str, Any]:
     return {
         "uri": store.uri_of(master.main.path),
         "layer_uris": [store.uri_of(part.path) for part in master.layers],
+        "source_uris": [store.uri_of(part.path) for part in master.originals],
         "bytes": master.main.bytes,
         "sha256": master.main.sha256,
     }

@@ -46,6 +46,7 @@ class Waiting:
     text: str  # its prompt, or the caption of its source picture
     uri: str | None  # its picture, or the composite of its layers
     layer_uris: tuple[str, ...]
+    source_uris: tuple[str, ...]  # of an edit: what its picture is to be compared with
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ def _waiting(table: pa.Table) -> list[Waiting]:
             text_of(row),
             row["uri"],
             tuple(row["layer_uris"] or ()),
+            tuple(row["source_uris"] or ()),
         )
         for row in rows
     ]

@@ -140,6 +140,7 @@ def sum_up(
         unread=prepared.unread,
         warnings=prepared.warnings,
         expectation=prepared.expectation,
+        made=kind_named(prepared.spec.kind).made,
         faults=[*(told_by_lanes(store, run) if had_work else []), *untold, *_changed_since(prepared)],
     )
 

@@ -11,6 +11,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
+from tasks.kinds.registry import all_kinds
+
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -163,3 +165,15 @@ def test_anybody_may_read_what_is_published_and_nothing_else() -> None:
 
 def _list(thing: str | list[str]) -> list[str]:
     return [thing] if isinstance(thing, str) else thing
+
+
+def test_every_kind_of_job_has_a_deployment_whose_job_it_accepts() -> None:
+    deployments = yaml.safe_load((DEPLOY / "prefect.yaml").read_text())["deployments"]
+    by_kind = {deployment["entrypoint"].partition(":")[2]: deployment for deployment in deployments}
+    assert {*by_kind} == {kind.name for kind in all_kinds()}
+    for kind in all_kinds():
+        deployment = by_kind[kind.name]
+        assert (ROOT / deployment["entrypoint"].partition(":")[0]).is_file()
+        job = kind.job(**deployment["parameters"]["job"])
+        assert job.store.startswith("out/")
+        assert deployment["concurrency_limit"] == {"limit": 1, "collision_strategy": "CANCEL_NEW"}

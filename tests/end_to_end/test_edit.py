@@ -270,6 +270,10 @@ def test_an_edit_by_a_ready_made_instruction_is_judged_beside_its_source(
     assert found["named"]["reason"] in ("product_changed", "not_changed", "moved", "review")
     assert any(name.startswith("fidelity_") for name, _ in found["named"]["scores"])
     assert not any(name.startswith("fidelity_") for name, _ in found["free"]["scores"])
+    assert dict(found["named"]["limits"])["fidelity_wanted_colour"]["most"] == 18.0
+    assert [len(found[name]["source_uris"]) for name in ("named", "free")] == [1, 1]
+    kept = decode(Path(found["named"]["source_uris"][0]).read_bytes())  # as the model was given it
+    assert np.abs(kept[40:60, 30:50].astype(int) - (40, 80, 208)).mean() < 4
     asked.clear()
     run(rows, guidance=1.0)
     assert asked == []

@@ -1,8 +1,9 @@
 import pickle
+from dataclasses import replace
 
 import pytest
 
-from safety.verdict import Reason, Verdict, allow, ask, fail, refuse, strictest
+from safety.verdict import Reason, ScoreLimit, Verdict, allow, ask, fail, refuse, strictest
 
 
 def test_a_refusal_cannot_be_made_without_a_reason_and_a_sentence():
@@ -77,3 +78,16 @@ def test_a_verdict_travels_between_processes():
     verdict = refuse(Reason.CONCEPT, "no", {"weapon": 0.5})
     assert pickle.loads(pickle.dumps(verdict)) == verdict
     assert verdict.reason == "concept"  # what the catalogue stores
+
+
+def test_a_score_is_within_its_limits_or_asks_or_is_beyond_by_a_share_of_the_limit():
+    most, least = ScoreLimit(most=4.0, review=3.0), ScoreLimit(least=0.5)
+    assert [most.finds(value) for value in (3.0, 3.5, 4.5)] == ["within", "asks", "beyond"]
+    assert [least.finds(value) for value in (0.5, 0.25)] == ["within", "beyond"]
+    assert (most.overshoot(5.0), most.overshoot(3.0), least.overshoot(0.25)) == (0.25, -0.25, 0.5)
+
+
+def test_what_scores_were_held_to_is_kept_whatever_the_answer_is():
+    limited = replace(allow({"colour": 3.0}), limits={"colour": ScoreLimit(most=4.0)})
+    for other in (allow(), ask({"weapon": 0.1}, "A person must look."), refuse(Reason.BLANK, "empty")):
+        assert strictest([limited, other]).limits == limited.limits

@@ -35,7 +35,7 @@ from tasks.manifests.row import BadRow, Row
 from tasks.processes.process import Owner, Process
 from tasks.results.encoding import Encoding
 from tasks.results.master import Master
-from tasks.results.shelf import PictureShelf
+from tasks.results.shelf import PictureShelf, StoredPicture
 from tasks.review.decide import answer_for
 from tasks.review.reviews import ends_waiting
 from tasks.runs.finish import collect, settle
@@ -223,12 +223,18 @@ class Stages:
     def classify(self, batch: Rendered, screened: object) -> Classified:
         del screened
         found = [thing for thing in batch if isinstance(thing, StoredRow)]
-        return [self._judged(one.row, self.shelf.read(one.master), 0.0, one.master) for one in found]
+        return [self._judged(one.row, self.shelf.read(one.master).picture, 0.0, one.master) for one in found]
 
     def _judged(self, row: Row, picture: bytes, seconds: float, master: Master | None = None) -> Made:
         looks = "00" * 56 if self.command.unlike else None
         return Made(
-            row, PIXELS, seconds, master, contents=picture, fingerprint=looks, verdict=self.command.judge(row.id)
+            row,
+            PIXELS,
+            seconds,
+            master,
+            contents=StoredPicture(picture),
+            fingerprint=looks,
+            verdict=self.command.judge(row.id),
         )
 
 

@@ -14,7 +14,7 @@ from tasks.catalogue.row_versions import Merged, merge
 from tasks.outcome import Outcome, outcome_table
 from tasks.results.encoding import Encoding
 from tasks.results.publication import PUBLISHED
-from tasks.results.shelf import PictureShelf
+from tasks.results.shelf import PictureShelf, StoredPicture
 from tasks.stores.store import Store
 
 Settle = Callable[[pa.Table, pa.Table], pa.Table]
@@ -46,7 +46,7 @@ def commit(
 def kept(store: Store, key: str, picture: bytes | None = None) -> dict[str, Any]:
     """Make a picture's master; return what an outcome says of it."""
     shelf = PictureShelf(store, Encoding("png", 92))
-    return shelf.said(shelf.keep(key, picture or f"picture {key}".encode())[0])
+    return shelf.said(shelf.keep(key, StoredPicture(picture or f"picture {key}".encode()))[0])
 
 
 def published(store: Store) -> set[str]:

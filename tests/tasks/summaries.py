@@ -34,6 +34,7 @@ def summary_of(
         to_judge=to_judge,
         faults=(),
         causes=(),
+        made="rendered",
         rendered=0,
         kept=0,
         left=0,

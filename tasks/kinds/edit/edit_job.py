@@ -52,6 +52,11 @@ class EditSources(SourcesSection):
         description="Ready-made instruction, with the checks that fit it, of rows that name none: a name in "
         "safety/instructions, such as 'white-background', or a TOML file.",
     )
+    instructions: str | None = Field(
+        default=None,
+        description="Folder of ready-made instructions of your own, a TOML file each: rows name them as the files are "
+        "called, and one that is called like a shipped one takes its place.",
+    )
     instruction_language: Literal["en", "zh"] = Field(
         default="en", description="The language in which models are told ready-made instructions."
     )

@@ -51,6 +51,7 @@ EDIT = JobKind(
     text_column="prompt",
     source_type=DigitalSourceType.TRAINED_ALGORITHMIC_MEDIA,
     gives_pictures=True,
+    made="edited",
     resolve=_resolve,
     reading=_reading,
     open_engine=_open_engine,

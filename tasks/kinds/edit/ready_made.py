@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from safety.fidelity.instruction import Instruction, InstructionError, Language, shipped
@@ -59,16 +60,25 @@ class ReadyMade:
 
 
 def ready_made_of(job: EditJob) -> ReadyMade:
-    """Return the instructions that a job's rows may ask for: all shipped ones, and the job's own.
+    """Return the instructions that a job's rows may ask for: all shipped ones, those of its folder, and its own.
 
     Raises:
-        RequestError: if the job's own can't be read.
+        RequestError: if the folder or the job's own can't be read.
     """
-    own = job.sources.instruction_name
+    own, folder = job.sources.instruction_name, job.sources.instructions
     try:
         instructions = {name: Instruction.load(name) for name in shipped()}
-        if own:
+        if folder:
+            instructions |= {file.stem: Instruction.load(str(file)) for file in _files_of(folder)}
+        if own and own not in instructions:
             instructions[own] = Instruction.load(own)
     except InstructionError as error:
         raise RequestError(str(error)) from error
     return ReadyMade(instructions, own, job.sources.instruction_language)
+
+
+def _files_of(folder: str) -> list[Path]:
+    files = sorted(Path(folder).expanduser().glob("*.toml"))
+    if not files:
+        raise RequestError(f"The folder of instructions {folder} has no TOML file: name one that has, or none.")
+    return files

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from models.miniature.world.world import Alteration
 from safety.fidelity.fidelity_gate import judge_edit
 from safety.fidelity.instruction import Instruction, shipped
-from safety.fidelity.measuring import MEASURES, PREFIX
+from safety.fidelity.measure_names import MEASURES, PREFIX
 from safety.verdict import Reason, Verdict
 
 LIVELY = {"background": "table"}

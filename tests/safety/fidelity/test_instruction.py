@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from safety.fidelity.instruction import LONGEST_VALUE, SHIPPED, Instruction, InstructionError, shipped
-from safety.fidelity.measuring import PREFIX
-from safety.verdict import Reason
+from safety.fidelity.measure_names import PREFIX
+from safety.verdict import Reason, ScoreLimit
 
 MINE = """
 en = "Put it on {surface}."
@@ -171,3 +171,9 @@ def test_a_changed_limit_judges_the_same_scores_again(mine: Path):
 def test_every_shipped_file_is_read_in_utf8_with_a_source():
     for file in SHIPPED.glob("*.toml"):
         assert Instruction.load(file.stem).source
+
+
+def test_a_verdict_says_what_every_measure_was_held_to():
+    verdict = Instruction.load("white-background").judge({PREFIX + "white": 0.95, PREFIX + "colour": 1.0})
+    assert verdict.limits[PREFIX + "white"] == ScoreLimit(least=0.9, review=0.97)
+    assert verdict.limits[PREFIX + "colour"] == ScoreLimit(most=5.0, review=3.5)

@@ -3,7 +3,7 @@ import pytest
 
 from safety.fidelity.instruction import Instruction, MeasureLimit
 from safety.fidelity.limits import ChosenLimits, LabelledPair, choose_limits, reasons_of
-from safety.fidelity.measuring import PREFIX
+from safety.fidelity.measure_names import PREFIX
 from safety.probes.calibration import TooFew
 
 INSTRUCTION = Instruction(

@@ -4,7 +4,8 @@ import pytest
 from models.miniature.world.world import Alteration
 from safety.fidelity.fidelity_gate import judge_edit
 from safety.fidelity.instruction import Instruction
-from safety.fidelity.measuring import PREFIX, EditedPair
+from safety.fidelity.measure_names import PREFIX
+from safety.fidelity.measuring import EditedPair
 from safety.fidelity.product_mask import ProductMask
 from safety.fidelity.text_reading import Reader, ReadText, measure_text, text_reader
 from safety.verdict import Reason

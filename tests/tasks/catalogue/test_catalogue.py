@@ -121,7 +121,7 @@ def test_a_row_that_a_newer_plan_left_as_it_was_is_not_overwritten_by_an_older_o
 def test_a_row_of_the_catalogue_is_the_outcome_that_was_committed_with_its_versions(store: Store) -> None:
     ended = outcome("a", status=Status.REJECTED)
     (row,) = outcomes_in(commit(store, plan(id=["a"]), [ended], planned_from=7))
-    row |= {name: dict(row[name]) for name in ("scores", "asks")}
+    row |= {name: dict(row[name]) for name in ("scores", "limits", "asks")}
     assert Outcome(**row) == replace(ended, planned_from=7, changed_in=read_catalogue(store).state.version)
 
 

@@ -34,6 +34,7 @@ from tasks.results.encoding import Encoding, decode
 from tasks.results.finishing import Finishing
 from tasks.results.marking import Marking
 from tasks.results.retouching import Retouching
+from tasks.results.shelf import StoredPicture
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.certificates import certificate
@@ -171,7 +172,7 @@ def test_a_fix_that_changes_nothing_is_not_recorded(stages_of: Callable[..., Pic
 def test_a_stored_picture_that_lost_its_marks_is_refused(stages_of: Callable[..., PictureStages], kind: str) -> None:
     stages = stages_of(kind, marking=Marking(CODE))
     bare = stages.encoding.encode(drawn(), b"<x/>")  # as a picture service of the shop's would write it
-    stages.shelf.keep(KEY, bare)
+    stages.shelf.keep(KEY, StoredPicture(bare))
 
     outcome = end(stages, found(stages, "china"))
 
@@ -187,7 +188,7 @@ def test_what_another_process_made_meanwhile_is_judged_in_place_of_ones_own(
 ) -> None:
     stages = stages_of("png", marking=Marking(CODE))
     theirs = stages.encoding.encode(drawn((0, 0, 0)), b"<x/>")
-    stages.shelf.keep(KEY, theirs)
+    stages.shelf.keep(KEY, StoredPicture(theirs))
     outcome = end(stages, Made(planned(), drawn(), 1.0))
     assert stored(store, outcome) == theirs
     assert (outcome.status, outcome.reason) == ("rejected", "unmarked")

@@ -14,15 +14,19 @@ import numpy as np
 import pyarrow as pa
 import pytest
 from PIL import Image
+from rich.console import Console
 
+from flows.commands.terminal import show_summary
+from flows.orchestration.artifacts import summary_text
 from models.memory.usage import Usage
 from safety.marks.provenance import xmp_packet
+from safety.verdict import ScoreLimit
 from tasks.kinds.decompose.decompose_kind import DECOMPOSE
 from tasks.ledger.run import Run, write_json
 from tasks.outcome import Outcome, Status, outcome_table
 from tasks.reports.report import SHOWN, render_report
 from tasks.reports.summary import Summary, summarise
-from tasks.results.encoding import Encoding
+from tasks.results.encoding import Encoding, reference_copy
 from tasks.results.layer_shelf import LayeredPicture, LayerShelf
 from tasks.results.marking import Marking
 from tasks.results.publication import addresses, publication_of, publish
@@ -82,6 +86,26 @@ def layered(store: Store, name: str, *, place: str = "layers", with_psd: bool = 
         prompt="",
         **{"caption": "a red square", "scores": {"layers_psnr": 31.25}, **values},
     )
+
+
+def edited(store: Store, name: str, *, references: int = 0, **values: Any) -> Outcome:
+    """A row of an edit whose pictures are in the store: a grey source, a lighter result, and references."""
+    pictures = {"picture.png": 220, "source.jpg": 120, **{f"image{n}.jpg": 60 for n in range(2, 2 + references)}}
+    for file, grey in pictures.items():
+        pixels = np.full((40, 80, 3), grey, np.uint8)
+        data = reference_copy(pixels) if file.endswith("jpg") else Encoding("png", 1).encode(pixels, xmp_packet())
+        store.put_once(f"masters/na/{name}/{file}", data)
+    first, *beside = (store.uri_of(f"masters/na/{name}/{file}") for file in pictures)
+    return outcome(name, uri=first, source_uris=beside, width=80, height=40, **{"prompt": "on white", **values})
+
+
+def compared(colour: float, **values: Any) -> dict[str, Any]:
+    """What was measured of an edit, and what it was held to."""
+    return {
+        "scores": {"weapon": 0.1, "fidelity_colour": colour, "fidelity_shift": 0.01, "fidelity_light": 1.0},
+        "limits": {"fidelity_shift": ScoreLimit(most=0.035), "fidelity_colour": ScoreLimit(most=5.0, review=3.5)},
+        **values,
+    }
 
 
 def thumbnails(html: str) -> dict[str, Image.Image]:
@@ -286,3 +310,75 @@ def test_what_waits_for_review_comes_first_with_what_asks_and_how_near_it_is(sto
     ]
     assert "nothing was made yet" in waiting
     assert f"packshot review approve ID … --store {store.uri}" in waiting
+
+
+@pytest.mark.parametrize("place", ["folder", "s3"])
+def test_an_edit_stands_beside_its_source_with_its_references_and_what_was_measured(
+    request: pytest.FixtureRequest, tmp_path: Path, place: str
+) -> None:
+    store = open_store(str(tmp_path / "s") if place == "folder" else request.getfixturevalue("s3_store_uri"))
+    html = page(store, outcome_table([edited(store, "mug", references=2, **compared(4.0))]))
+    shown = {name: picture.convert("RGB").getpixel((9, 9)) for name, picture in thumbnails(html).items()}
+    assert list(shown) == ["source", "result", "picture 2", "picture 3"]
+    assert [abs(shown[name][0] - grey) < 4 for name, grey in (("source", 120), ("result", 220), ("picture 3", 60))] == [
+        True,
+        True,
+        True,
+    ]
+    assert re.findall(r'<a href="([^"]+)"><img', html)[:2] == [
+        f"../../masters/na/mug/{file}" for file in ("source.jpg", "picture.png")
+    ]
+    lines = re.findall(r'<tr class="(\w+)"><td>(.+?) <span[^>]+>(.+?)</span>', html)
+    assert lines == [  # the furthest beyond its limit first; what nothing was held to isn't told
+        ("asks", "the difference of the product&#39;s colours", "(CIEDE2000)"),
+        ("within", "how far the product was moved", "of the frame&#39;s shorter side"),
+    ]
+    assert re.findall(r'number">([^<]*)</td>', html) == ["4", "at most 5", "above 3.5", "1 %", "at most 3.5 %", ""]
+    assert "<details>" in html  # closed: it passed
+
+
+def test_of_refused_edits_the_worst_comes_first_with_its_measures_in_view(store: Store) -> None:
+    refused = {"status": Status.REJECTED, "reason": "product_changed", "message": "The product isn't the same."}
+    rows = [
+        edited(store, "near", **compared(5.5, **refused)),
+        outcome("blank", status=Status.REJECTED, reason="blank", message="Nothing is on it."),
+        edited(store, "far", **compared(9.0, **refused)),
+    ]
+    html = page(store, outcome_table(rows))
+    assert re.findall(r'class="id">(\w+)<', html) == ["far", "near", "blank"]
+    assert html.count("<details open>") == 2
+    assert html.count('<tr class="beyond">') == 2
+
+
+def test_a_waiting_edit_says_what_was_measured_and_not_by_how_much_a_concept_is_over(store: Store) -> None:
+    said = "A person has to compare the result with its source: it differs."
+    waits = {"status": Status.REJECTED, "reason": "review", "asks": {"fidelity_colour": 0.1}, "message": said}
+    html = page(store, outcome_table([edited(store, "mug", **compared(4.0, **waits))]))
+    waiting = html.partition("Waiting for review")[2]
+    assert re.findall(r'class="why">([^<]+)<', waiting) == [said]
+    assert waiting.count("<img") == 2
+
+
+def test_an_edit_in_words_of_its_own_is_shown_without_measures_and_without_what_is_gone(store: Store) -> None:
+    row = edited(store, "mug")
+    store.delete("masters/na/mug/source.jpg")
+    html = page(store, outcome_table([row]))
+    assert list(thumbnails(html)) == ["result"]
+    assert html.count("gone</div>") == 1
+    assert "<details" not in html
+
+
+def test_a_run_of_edits_says_how_many_were_edited_for_review_and_rejected_for_which_reason(store: Store) -> None:
+    refused = [
+        outcome(
+            name, status=Status.REJECTED, reason=name, message=f"{name}!", asks={"a": 1.0} if name == "review" else {}
+        )
+        for name in ("product_changed", "not_changed", "moved", "review")
+    ]
+    rows = outcome_table([*refused, outcome("fine", seconds=2.0)])
+    found = replace(summary(store, rows), made="edited")
+    show_summary(Console(file=(terminal := io.StringIO()), width=200), found)
+    for text in (terminal.getvalue(), summary_text(found), render_report(store, rows, found, up="")):
+        assert "1 edited" in text
+        assert all(reason in text for reason in ("product_changed", "not_changed", "moved", "review"))
+    assert "1 row waits for a person" in terminal.getvalue()

@@ -92,6 +92,29 @@ def test_an_instructions_own_sampling_is_taken_where_neither_row_nor_job_says_mo
     assert sampled(named, negative_prompt="blurry") == (6, 2.0, "blurry")
 
 
+def test_a_folder_adds_instructions_and_takes_the_place_of_shipped_ones(tmp_path: Path, decoder: Decoder) -> None:
+    own = tmp_path / "instructions"
+    own.mkdir()
+    checks = "[checks]\nshift = { reason = 'moved', most = 0.5 }\n"
+    (own / "recolour.toml").write_text(f"en = 'dye it {{colour}}'\nzh = '染成{{colour}}'\n{checks}", "utf-8")
+    (own / "sparkle.toml").write_text(f"en = 'make it sparkle'\nzh = '让它闪耀'\n{checks}", "utf-8")
+    named = {"image": png(), "instruction": None, "colour": "red"}
+
+    dyed, sparkling, white = read(
+        reader(tmp_path, decoder, instructions=str(own)),
+        {**named, "instruction_name": "recolour"},
+        {**named, "instruction_name": "sparkle"},
+        {**named, "instruction_name": "white-background"},
+    )
+    [default] = read(reader(tmp_path, decoder, instructions=str(own), instruction_name="sparkle"), named)
+
+    assert [one.prompt for one in (dyed, sparkling, default)] == ["dye it red", "make it sparkle", "make it sparkle"]
+    assert isinstance(white, Row)
+    assert white.prompt == Instruction.load("white-background").text({})
+    with pytest.raises(RequestError, match="has no TOML file"):
+        reader(tmp_path, decoder, instructions=str(tmp_path))
+
+
 def test_what_a_row_names_is_planned_and_names_who_judges_it(tmp_path: Path, decoder: Decoder) -> None:
     table = {
         "named": {
