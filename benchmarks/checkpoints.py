@@ -16,9 +16,9 @@ import diffusers
 import torch
 from diffusers import QwenImageTransformer2DModel
 from safetensors.torch import save_file
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+from transformers import Qwen2_5_VLForConditionalGeneration
 
-from benchmarks.full_size import FULL, TINY, byte_tokenizer, new_vae
+from benchmarks.full_size import FULL, TINY, byte_tokenizer, new_processor, new_vae, text_encoder_config
 from models.loading.component import loading
 from models.miniature.networks.architecture import new_scheduler
 
@@ -32,6 +32,7 @@ def write_checkpoint(
     layers: int | None = None,
     tiny: bool = False,
     layered: bool = False,
+    edits: bool = False,
     hollow: bool = False,
     durable: bool = True,
 ) -> list[Path]:
@@ -39,6 +40,7 @@ def write_checkpoint(
 
     Args:
         layered: a Qwen-Image-Layered instead of a Qwen-Image.
+        edits: a Qwen-Image-Edit-2511 instead.
         hollow: weights are zeros that take no room on the disk.
         durable: wait until the disk has them for sure.
         blocks, layers: of the transformer and of the text encoder; as many as Qwen-Image's by default.
@@ -48,9 +50,11 @@ def write_checkpoint(
     shard_bytes = 100_000 if tiny else SHARD_BYTES
     with loading(), torch.device("meta"):
         config = {**sizes["transformer"], **({"num_layers": blocks} if blocks else {})}
-        transformer = QwenImageTransformer2DModel(**config, use_layer3d_rope=layered, use_additional_t_cond=layered)
+        transformer = QwenImageTransformer2DModel(
+            **config, use_layer3d_rope=layered, use_additional_t_cond=layered, zero_cond_t=edits
+        )
         text = {**sizes["text"], **({"num_hidden_layers": layers} if layers else {})}
-        text_config = Qwen2_5_VLConfig(text_config=text, vision_config=sizes["vision"])
+        text_config = text_encoder_config(text, sizes["vision"])
         text_encoder = Qwen2_5_VLForConditionalGeneration(text_config)
     transformer.save_config(folder / "transformer")
     text_config.architectures = [type(text_encoder).__name__]
@@ -61,15 +65,20 @@ def write_checkpoint(
     with loading():
         new_vae(vae, torch.device("cpu"), dtype).save_pretrained(folder / "vae")
     byte_tokenizer().save_pretrained(folder / "tokenizer")
+    if edits:
+        new_processor(byte_tokenizer()).save_pretrained(folder / "processor")
+        if tiny:
+            (folder / "sampling_config.json").write_text(json.dumps({"resolution": 64, "vision_resolution": 96}))
     new_scheduler().save_pretrained(folder / "scheduler")
     index = {
-        "_class_name": "QwenImageLayeredPipeline" if layered else "QwenImagePipeline",
+        "_class_name": f"QwenImage{'Layered' if layered else 'EditPlus' if edits else ''}Pipeline",
         "_diffusers_version": diffusers.__version__,
         "scheduler": ["diffusers", "FlowMatchEulerDiscreteScheduler"],
         "text_encoder": ["transformers", "Qwen2_5_VLForConditionalGeneration"],
         "tokenizer": ["transformers", "Qwen2Tokenizer"],
         "transformer": ["diffusers", "QwenImageTransformer2DModel"],
         "vae": ["diffusers", "AutoencoderKLQwenImage"],
+        **({"processor": ["transformers", "Qwen2VLProcessor"]} if edits else {}),
     }
     (folder / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
     files = sorted(folder.rglob("*.safetensors"))

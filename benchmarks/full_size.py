@@ -1,4 +1,4 @@
-"""Qwen-Image and Qwen-Image-Layered at their full size, or at a toy one, with random weights.
+"""Qwen-Image, Qwen-Image-Layered and Qwen-Image-Edit at full size, or at a toy one, with random weights.
 
 Speed and memory don't depend on the values of weights, so the full size needs no checkpoint.
 """
@@ -11,20 +11,42 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKLQwenImage, QwenImageLayeredPipeline, QwenImagePipeline, QwenImageTransformer2DModel
-from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
+from diffusers import (
+    AutoencoderKLQwenImage,
+    QwenImageEditPlusPipeline,
+    QwenImageLayeredPipeline,
+    QwenImagePipeline,
+    QwenImageTransformer2DModel,
+)
+from transformers import (
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen2VLImageProcessor,
+    Qwen2VLProcessor,
+    Qwen2VLVideoProcessor,
+)
 
 from models.architectures.architecture_registry import architecture_of, rules_of
 from models.architectures.qwen_image.single_frame import single_frame
 from models.loading.component import loading
 from models.loading.components import Components
 from models.loading.placement import RESIDENT
+from models.loading.prompt_encoder import Eyes
 from models.miniature.networks.architecture import new_scheduler
 
 TEMPLATE = "." * 34 + "{}....."  # 34 tokens to drop and five to keep, as Qwen-Image's own, at one token a byte
+EDIT_TEMPLATE = "." * 64 + "{}....."  # the same of the pipeline that edits
+PICTURE_TOKENS = {  # by the name of their setting in a text encoder's configuration
+    "vision_start_token_id": "<|vision_start|>",
+    "vision_end_token_id": "<|vision_end|>",
+    "image_token_id": "<|image_pad|>",
+    "video_token_id": "<|video_pad|>",
+}
 
 FULL: dict[str, Any] = {
     "transformer": {},  # diffusers' defaults are Qwen-Image's sizes
@@ -58,7 +80,14 @@ TINY: dict[str, Any] = {
         "vocab_size": 512,
         "rope_parameters": {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]},
     },
-    "vision": {"depth": 1, "hidden_size": 32, "intermediate_size": 32, "num_heads": 2, "out_hidden_size": 32},
+    "vision": {
+        "depth": 1,
+        "hidden_size": 32,
+        "intermediate_size": 32,
+        "num_heads": 2,
+        "out_hidden_size": 32,
+        "fullatt_block_indexes": [0],
+    },
 }
 
 
@@ -81,6 +110,30 @@ def new_pipeline(*, tiny: bool = False, layered: bool = False, device: torch.dev
     return pipeline
 
 
+def new_edit_pipeline(*, tiny: bool = False) -> Any:
+    """A `QwenImageEditPlusPipeline` as Edit-2511 has it, built like those of `new_pipeline`."""
+    sizes = TINY if tiny else FULL
+    device, dtype = torch.device("cpu" if tiny else "cuda:0"), torch.float32 if tiny else torch.bfloat16
+    tokenizer = byte_tokenizer()
+    with loading():
+        pipeline = QwenImageEditPlusPipeline(
+            scheduler=new_scheduler(),
+            vae=new_vae(sizes["vae"], device, dtype),
+            text_encoder=new_text_encoder(sizes, device, dtype),
+            tokenizer=tokenizer,
+            processor=new_processor(tokenizer),
+            transformer=new_transformer({**sizes["transformer"], "zero_cond_t": True}, device, dtype),
+        )
+    pipeline.prompt_template_encode = EDIT_TEMPLATE
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
+
+
+def new_processor(tokenizer: Qwen2Tokenizer) -> Qwen2VLProcessor:
+    """What shows pictures to a text encoder."""
+    return Qwen2VLProcessor(Qwen2VLImageProcessor(), tokenizer, Qwen2VLVideoProcessor())
+
+
 def new_vae(config: dict[str, Any], device: torch.device, dtype: torch.dtype) -> AutoencoderKLQwenImage:
     """A VAE with random weights."""
     return AutoencoderKLQwenImage(**config).to(device, dtype).eval().requires_grad_(False)
@@ -94,10 +147,17 @@ def new_text_encoder(
     torch.set_default_dtype(dtype)
     try:
         with device:
-            config = Qwen2_5_VLConfig(text_config=sizes["text"], vision_config=sizes["vision"])
+            config = text_encoder_config(sizes["text"], sizes["vision"])
             return Qwen2_5_VLForConditionalGeneration(config).eval().requires_grad_(False)
     finally:
         torch.set_default_dtype(before)
+
+
+def text_encoder_config(text: dict[str, Any], vision: dict[str, Any]) -> Qwen2_5_VLConfig:
+    """The configuration of a text encoder whose tokenizer is `byte_tokenizer`."""
+    tokenizer = byte_tokenizer()
+    ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in PICTURE_TOKENS.items()}
+    return Qwen2_5_VLConfig(text_config=text, vision_config=vision, **ids)
 
 
 def new_transformer(
@@ -109,10 +169,11 @@ def new_transformer(
     rope = type(transformer.pos_embed)  # its tables are plain tensors, and would stay on meta
     transformer = transformer.to(dtype).to_empty(device=device)
     transformer.pos_embed = rope(theta=10000, axes_dim=list(transformer.config.axes_dims_rope), scale_rope=True)
+    deviation = 0.02 * (3072 / transformer.inner_dim) ** 0.5  # as much comes out of a toy's products as goes in
     for name, parameter in transformer.named_parameters():
         parameter.requires_grad_(False)
         if parameter.ndim > 1:
-            parameter.normal_(0, 0.02)
+            parameter.normal_(0, deviation)
         else:
             parameter.fill_(1.0 if name.endswith("weight") else 0.0)
     return transformer.eval()
@@ -123,22 +184,35 @@ def byte_tokenizer() -> Qwen2Tokenizer:
     from tokenizers import pre_tokenizers
 
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    return Qwen2Tokenizer(vocab={letter: index for index, letter in enumerate(alphabet)}, merges=[])
+    vocab = {letter: index for index, letter in enumerate(alphabet)}
+    return Qwen2Tokenizer(vocab=vocab, merges=[], extra_special_tokens=[*PICTURE_TOKENS.values()], padding_side="right")
 
 
 def components_of(pipeline: Any) -> Components:
-    """A pipeline's weights in packshot's hands; only the VAE is a copy."""
+    """A pipeline's weights in packshot's hands; only the VAE is a copy. Texts stand in the pipeline's own template."""
+    architecture, rules = architecture_of(type(pipeline).__name__), rules_of(type(pipeline).__name__)
+    eyes = None
+    if isinstance(pipeline, QwenImageEditPlusPipeline):
+        shows = pipeline.processor.image_processor
+        eyes = Eyes(
+            vision_tower=architecture.vision_tower(pipeline.text_encoder),
+            image_processor=shows,
+            token=architecture.picture_token(pipeline.text_encoder),
+            merged=shows.merge_size,
+            by_grid=False,  # as stock counts
+        )
     return Components(
         tokenizer=pipeline.tokenizer,
         text_encoder=pipeline.text_encoder.model.language_model,
         transformer=pipeline.transformer,
         vae=single_frame(copy.deepcopy(pipeline.vae)),
         scheduler=pipeline.scheduler,
-        architecture=architecture_of(type(pipeline).__name__),
-        rules=rules_of(type(pipeline).__name__),
+        architecture=architecture,
+        rules=replace(rules, template=pipeline.prompt_template_encode),
         device=pipeline.transformer.device,
         dtype=pipeline.transformer.dtype,
         placement=RESIDENT,
+        eyes=eyes,
     )
 
 

@@ -19,7 +19,7 @@ import logging
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -106,31 +106,36 @@ def watching_host() -> Iterator[list[float]]:
         thread.join()
 
 
+@dataclass(frozen=True)
+class Work:
+    """What an engine does under every cap."""
+
+    engine: Any  # the class
+    draws: Callable[[Any, Workload], Draw]
+    step_flop: Callable[[Any, Workload], float]  # floating-point operations of one step of a workload
+    shrinks: bool = False  # whether memory is taken away in the middle of a run, in the end
+
+
 class Caps:
     """One checkpoint under one cap after another."""
 
-    def __init__(self, checkpoint: Checkpoint, workloads: list[Workload], *, layered: bool, tiny: bool) -> None:
-        self.checkpoint, self.workloads, self.layered, self.tiny = checkpoint, workloads, layered, tiny
+    def __init__(self, checkpoint: Checkpoint, workloads: list[Workload], work: Work, *, tiny: bool) -> None:
+        self.checkpoint, self.workloads, self.work, self.tiny = checkpoint, workloads, work, tiny
         self.cases: list[Case] = []
         self.reference: list[Any] = []
 
     def open(self, cap: float, placement: WantedPlacement) -> tuple[Any, float]:
         """The engine, and the most host memory that opening it took, in GiB."""
-        engine_class = Decomposer if self.layered else Generator
         gpu_memory = int(cap * GIB)
         began = time.perf_counter()
         with watching_host() as host:
-            engine = engine_class.load(
+            engine = self.work.engine.load(
                 self.checkpoint, device="cpu" if self.tiny else "cuda", gpu_memory=gpu_memory, placement=placement
             )
         opened = time.perf_counter()
         fill(engine)
         print(f"  opened in {opened - began:.1f} s, filled in {time.perf_counter() - opened:.1f} s", flush=True)
         return engine, host[0]
-
-    def draws(self, engine: Any, workload: Workload) -> Draw:
-        """See `benchmarks.generate` and `benchmarks.decompose`."""
-        return (decompose if self.layered else generate).packshot_draws(engine, workload)
 
     def run(self, cap: float, placement: WantedPlacement = "auto") -> None:
         """One case."""
@@ -141,10 +146,10 @@ class Caps:
             engine.predictor.modulations(whole).at(0, whole.device)
         results = []
         for workload in self.workloads:
-            flop = step_flop(engine, workload)
-            results.append(measure(name, self.draws(engine, workload), workload, step_flop=flop)[0])
+            flop = self.work.step_flop(engine, workload)
+            results.append(measure(name, self.work.draws(engine, workload), workload, step_flop=flop)[0])
         # A batch of one: other batches round otherwise.
-        drawn, _ = self.draws(engine, replace(self.workloads[0], rows=1))(COMPARED_STEPS)
+        drawn, _ = self.work.draws(engine, replace(self.workloads[0], rows=1))(COMPARED_STEPS)
         if not self.cases:
             assert engine.placement.kind == "resident"
             self.reference = drawn
@@ -177,7 +182,7 @@ class Caps:
         if case.usage and case.usage.predicted_bytes and case.usage.peak_bytes:
             most, peak = case.usage.predicted_bytes / GIB, case.usage.peak_bytes / GIB
             print(f"  its summary: {most:.2f} GiB predicted of the shapes drawn, {peak:.2f} measured", flush=True)
-        if cap == min(CAPS) and not self.tiny:
+        if self.work.shrinks and cap == min(CAPS) and not self.tiny:
             self.shrink(engine)
         del engine
         forget()
@@ -246,16 +251,17 @@ def main() -> None:
     layered, tiny = arguments.layered, arguments.tiny
     if layered:
         workloads = [Workload(640, 2, layers=4), Workload(1024, 1, layers=4)]
+        work = Work(Decomposer, decompose.packshot_draws, step_flop)
     else:
         workloads = [Workload(1024, 4, mixed=True)]
+        work = Work(Generator, generate.packshot_draws, step_flop, shrinks=True)
     if tiny:
         workloads = [replace(workload, size=64, rows=2) for workload in workloads]
     print(HEADER)
     with tempfile.TemporaryDirectory(prefix="packshot-hollow-") as folder:
         write_checkpoint(Path(folder), tiny=tiny, layered=layered, hollow=True)
-        pipeline = Decomposer.pipeline if layered else Generator.pipeline
-        checkpoint = find_checkpoint(folder, pipeline=pipeline, hashed=False)
-        caps = Caps(checkpoint, workloads, layered=layered, tiny=tiny)
+        checkpoint = find_checkpoint(folder, pipeline=work.engine.pipeline, hashed=False)
+        caps = Caps(checkpoint, workloads, work, tiny=tiny)
         caps.run(EVERYTHING, "resident" if tiny else "auto")
         placement: WantedPlacement = "streamed" if tiny else "balanced" if arguments.balanced else "auto"
         for cap in arguments.only or (LAYERED_CAPS if layered else BALANCED_CAPS if arguments.balanced else CAPS):

@@ -19,12 +19,21 @@ def tell(file: Path | None, *, on_cpu: bool, modules: tuple[ModuleType, ...] = (
     Args:
         modules: whose versions count beside torch's, diffusers' and transformers'.
     """
-    versions = {module.__name__: module.__version__ for module in (torch, diffusers, transformers, *modules)}
-    device = device_name(on_cpu=on_cpu)
-    print(device, *(f"{name} {version}" for name, version in versions.items()), sep=", ")
+    versions = _versions(modules)
+    print(device_name(on_cpu=on_cpu), *(f"{name} {version}" for name, version in versions.items()), sep=", ")
     if file:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(json.dumps({"device": device, "versions": versions, **measured}, indent=2) + "\n")
+        save(file, on_cpu=on_cpu, modules=modules, **measured)
+
+
+def save(file: Path, *, on_cpu: bool, modules: tuple[ModuleType, ...] = (), **measured: Any) -> None:
+    """Write what was measured so far, with the device and the versions."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    what = {"device": device_name(on_cpu=on_cpu), "versions": _versions(modules), **measured}
+    file.write_text(json.dumps(what, indent=2) + "\n")
+
+
+def _versions(modules: tuple[ModuleType, ...]) -> dict[str, str]:
+    return {module.__name__: module.__version__ for module in (torch, diffusers, transformers, *modules)}
 
 
 def device_name(*, on_cpu: bool) -> str:

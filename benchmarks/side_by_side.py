@@ -28,11 +28,13 @@ class Workload:
     guidance: float = 4.0
     steps: int = 50
     layers: int = 0  # that pictures are taken apart into
+    pictures: int = 0  # that each row is edited from
     whole: bool = False  # whether whole pictures are timed
 
     def __str__(self) -> str:
         prompts = "mixed" if self.mixed else "equal"
         extra = f"{self.layers} layers" if self.layers else ("no CFG" if self.guidance <= 1 else "")
+        extra += f"+{self.pictures}" if self.pictures else ""
         return f"{self.size:5}² {self.rows:4} {prompts:7} {self.steps:5} {extra:8}"
 
 
@@ -82,6 +84,7 @@ def measure(
     step_flop: float,
     counted: Callable[[], tuple[int, int]] | None = None,
     reference: Sequence[Any] = (),
+    timed_steps: tuple[int, int] = TIMED_STEPS,
 ) -> tuple[Result, list[Any]]:
     """Time one workload: whole pictures, or two runs of few steps from which whole pictures are computed.
 
@@ -89,10 +92,11 @@ def measure(
         step_flop: floating-point operations of one step of the workload.
         counted: how many steps a cache was asked for and how many were computed, so far.
         reference: stock's pictures, to compare with.
+        timed_steps: of the two runs.
     """
     draw(FEWEST_STEPS)  # kernels, caches, and packshot's own measurement of memory
     if not workload.whole:
-        draw(TIMED_STEPS[-1])  # modulations, which are made once for each schedule
+        draw(timed_steps[-1])  # modulations, which are made once for each schedule
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats()
@@ -101,7 +105,7 @@ def measure(
         if workload.whole:
             seconds, pictures, batches = _timed(draw, workload.steps)
         else:
-            few, more = TIMED_STEPS
+            few, more = timed_steps
             short, _, _ = _timed(draw, few)
             long, pictures, batches = _timed(draw, more)
             step = (long - short) / (more - few)
