@@ -22,6 +22,7 @@ from flows.command import command_line
 from safety.pictures.profile import Profile
 from safety.policy.policy import FILE_FIELDS, Policy
 from tasks.job import DecomposeJob, GenerateJob
+from tasks.kinds.edit.edit_job import EditJob
 
 Command = TyperCommand | TyperGroup
 
@@ -191,7 +192,14 @@ def benchmark_flags() -> Iterator[str]:
 
 
 def test_every_setting_in_backticks_is_one_of_a_job_a_policy_or_a_profile(pages: list[Page]) -> None:
-    known = fields_of(GenerateJob) | fields_of(DecomposeJob) | fields_of(Profile) | fields_of(Policy) | {*FILE_FIELDS}
+    known = (
+        fields_of(GenerateJob)
+        | fields_of(DecomposeJob)
+        | fields_of(EditJob)
+        | fields_of(Profile)
+        | fields_of(Policy)
+        | {*FILE_FIELDS}
+    )
     named = [(page.file.name, *found) for page in pages for span in page.spans if (found := SETTING.findall(span))]
     assert len(named) > 10
     for page, setting in named:

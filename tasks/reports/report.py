@@ -58,7 +58,7 @@ class Strip:
 
 
 @dataclass(frozen=True)
-class Pair:
+class SideBySide:
     """A row's source and its result side by side, with the references that it was made with."""
 
     figures: tuple[Figure, ...]  # the source and the result
@@ -88,7 +88,7 @@ class RowCard:
     prompt: str  # or the caption of a source picture
     thumbnail: str | None  # a data: address
     strip: Strip | None  # instead of a thumbnail, of a row with layers
-    pair: Pair | None  # instead of a thumbnail, of a row that was edited
+    pair: SideBySide | None  # instead of a thumbnail, of a row that was edited
     measures: tuple[MeasuredLine, ...]  # of a row that was compared with its source, the furthest beyond first
     size: str | None
     seed: int | None
@@ -196,13 +196,13 @@ def _strip(store: Store, row: dict[str, Any], up: str) -> Strip:
     )
 
 
-def _pair(store: Store, row: dict[str, Any], up: str) -> Pair:
+def _pair(store: Store, row: dict[str, Any], up: str) -> SideBySide:
     """Return what a row was edited from beside what came of it."""
     source, *references = [_path(store, uri) for uri in row["source_uris"]]
     named = [("source", source, PAIRED), ("result", _path(store, row["uri"]), PAIRED)]
     named += [(f"picture {number}", path, REFERENCE) for number, path in enumerate(references, 2)]
     figures = [Figure(name, _thumbnail(store, path, side), up + path) for name, path, side in named]
-    return Pair(tuple(figures[:2]), tuple(figures[2:]))
+    return SideBySide(tuple(figures[:2]), tuple(figures[2:]))
 
 
 def _measured(row: dict[str, Any]) -> Iterator[MeasuredLine]:

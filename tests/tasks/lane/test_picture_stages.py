@@ -106,7 +106,7 @@ def drawn(ground: tuple[int, int, int] = (255, 255, 255)) -> np.ndarray:
 def end(stages: PictureStages, thing: Made | StoredRow) -> Outcome:
     """Classify one row and store it, as `classify` and `keep` do."""
     (reading,) = stages.judges.screen(["a red mug"])
-    screened = Screened(0, [], [], [], {"mug": reading.kept}, compared={"mug": (drawn(),)})
+    screened = Screened(0, [], [], [], {"mug": reading.kept}, sources={"mug": (drawn(),)}, compared={"mug": (drawn(),)})
     judged = stages.classify([thing], screened)
     (outcome,) = kept(judged, screened, stages=stages, pool=stages.pool, recorder=stages.recorder)
     return outcome
