@@ -86,7 +86,12 @@ class PictureStages(Stages):
         del masters  # what was drawn says nothing of what it was drawn from
         if self.originals is None:
             return [RowOriginals(row) for row in rows]
-        return list(self.pool.map(self.originals.read, rows))
+        opened = self.pool.map(self.originals.read, rows)
+        return [self._beside(one) if isinstance(one, RowOriginals) else one for one in opened]
+
+    def _beside(self, originals: RowOriginals) -> RowOriginals:
+        """Return a row's pictures with what its result is judged beside: these very pictures."""
+        return originals if self.compare is None else replace(originals, compared=originals.pictures)
 
     def render(self, screened: Screened) -> Iterator[Rendered]:
         """Draw what is to be drawn."""
