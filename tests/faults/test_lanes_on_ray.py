@@ -216,7 +216,8 @@ def test_a_place_that_fails_three_times_is_left_out_and_named_and_a_lane_that_ha
     (said,) = progress.left_out.values()
     assert "it failed 3 times, the last time because CUDA error: uncorrectable ECC error" in said
     assert [place.node for place in progress.left_out] == [node.node_id]
-    assert sorted(history.restarts for history in histories) == [1, 2]
+    # Two for the place that failed, one for the lane that hung: of which lane, is up to where Ray begins it again.
+    assert sum(history.restarts for history in histories) == 3
     assert sum(history.rows for history in histories) == len(ledgers(job.store)) == 6
 
 
