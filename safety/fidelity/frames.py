@@ -76,6 +76,11 @@ def framed(source: np.ndarray, result: np.ndarray) -> Frame:
     side = min(SIDE, math.sqrt(height * width), math.sqrt(rows * columns))
     down_to = side / math.sqrt(height * width)
     size = (max(1, round(width * down_to)), max(1, round(height * down_to)))
+    if min(size) < LEAST_SIDE:
+        raise PairError(
+            f"The source is {columns} × {rows} pixels and the result {width} × {height}: in one frame both are "
+            f"{size[0]} × {size[1]}, too small to compare; it takes {LEAST_SIDE} on either side."
+        )
     fit = fit_of((columns, rows), size)
     placed, shown = _placed(before, size, fit)
     return Frame(placed, resized(after, size), shown, fit)

@@ -54,7 +54,13 @@ pytestmark = pytest.mark.together
 
 ROWS = [{"id": f"r{n:02}", "colour": ("red", "blue", "green")[n % 3], "image": mug()} for n in range(16)]
 SECONDS = 120.0  # however busy the machine is
-OF_TIME = ("seconds", "finished_at", "uri", "run")  # what differs from one run of the same rows to another
+OF_TIME = (
+    "seconds",
+    "finished_at",
+    "uri",
+    "source_uris",
+    "run",
+)  # what differs from one run of the same rows to another
 OBJECTS = 80 << 20  # bytes, the least that Ray keeps for what travels
 
 

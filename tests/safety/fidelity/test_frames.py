@@ -86,3 +86,8 @@ def test_what_a_transparent_pixel_hides_doesnt_show_in_a_smaller_picture():
     assert smaller.dtype == np.uint8
     assert smaller[0, 15].tolist() == [200, 100, 50, 128]
     assert smaller[0, 20].tolist() == [200, 100, 50, 255]
+
+
+def test_two_pictures_that_are_large_enough_alone_may_be_too_small_in_one_frame() -> None:
+    with pytest.raises(PairError, match="in one frame both are 39 × 7, too small to compare"):
+        framed(np.zeros((16, 16, 3), np.uint8), np.zeros((16, 96, 3), np.uint8))
