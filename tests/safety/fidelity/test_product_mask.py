@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from safety.fidelity.frames import PairError
-from safety.fidelity.product_mask import given_mask, product_layer, product_mask
+from safety.fidelity.product_mask import given_mask, product_mask
 
 
 def overlap(cover: np.ndarray, other: np.ndarray) -> float:
@@ -97,17 +97,3 @@ def test_a_mask_picture_becomes_a_plane():
     plane = given_mask(picture)
     assert plane.shape == (60, 80)
     assert (plane == 255).sum() == 30 * 30
-
-
-def test_the_product_is_the_largest_layer_that_leaves_a_part_of_the_frame(drawn):
-    source, _ = drawn(before={"background": "grass"})
-    height, width = source.picture.shape[:2]
-    ground = np.dstack([source.picture, np.full((height, width), 255, np.uint8)])
-    shadow = source.product // np.array([1, 1, 1, 3], np.uint8)
-    sticker = np.zeros_like(ground)
-    sticker[4:20, 4:20] = 255
-    layers = np.stack([ground, shadow, source.product, sticker])
-    plane = product_layer(layers)
-    assert plane is not None
-    assert np.array_equal(plane, source.product[..., 3])
-    assert product_layer(layers[:2]) is None
