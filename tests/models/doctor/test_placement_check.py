@@ -58,12 +58,13 @@ def test_where_nothing_fits_nothing_is_planned() -> None:
         judge_plan(plan(2), "auto", ROOMY)
 
 
-def test_on_a_cpu_everything_is_in_host_memory() -> None:
+def checked_on_cpu(checkpoint: Checkpoint, options: OptimizationOptions) -> Finding:
+    """The one thing that is said of a checkpoint on the CPU."""
     (finding,) = check_placement(
-        find_checkpoint("miniature"),
+        checkpoint,
         device="cpu",
         precision="auto",
-        options=OptimizationOptions(),
+        options=options,
         wanted="auto",
         gpu_memory=None,
         memory_fraction=0.9,
@@ -71,24 +72,17 @@ def test_on_a_cpu_everything_is_in_host_memory() -> None:
         changed=False,
         controlnet=None,
     )
+    return finding
+
+
+def test_on_a_cpu_everything_is_in_host_memory() -> None:
+    finding = checked_on_cpu(find_checkpoint("miniature"), OptimizationOptions())
     assert finding.status == "ok"
     assert "How long a picture takes isn't known before one was drawn here" in finding.found
 
 
 def test_a_condition_cache_is_refused_where_condition_pictures_change_with_the_step(tiny: Checkpoint) -> None:
-    (finding,) = check_placement(
-        tiny,
-        device="cpu",
-        precision="auto",
-        options=OptimizationOptions(condition_cache=2),
-        wanted="auto",
-        gpu_memory=None,
-        memory_fraction=0.9,
-        batch=None,
-        changed=False,
-        controlnet=None,
-    )
-
+    finding = checked_on_cpu(tiny, OptimizationOptions(condition_cache=2))
     assert (finding.status, finding.fault) == ("failed", "request")
     assert "without zero_cond_t" in finding.found
     assert finding.do.startswith("Leave condition_cache out")
