@@ -94,8 +94,7 @@ def on_plain_ground(pixels: np.ndarray) -> np.ndarray:
     if ground.share < PLAIN:
         raise PairError(
             f"No product was found: {100 * ground.share:.0f} % of the picture's border has one colour, where a plain "
-            f"background has {100 * PLAIN:.0f} % or more. Give a mask, a picture with alpha, or a model that finds the "
-            "product."
+            f"background has {100 * PLAIN:.0f} % or more. Give a mask, or a picture with alpha."
         )
     height, width = pixels.shape[:2]
     scale = min(1.0, WORKING / math.sqrt(height * width))
