@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import io
 
-import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageMath
 
 ORIENTATION = 0x0112  # Exif 2.3, section 4.6.4
 TURNS = {
@@ -76,12 +75,12 @@ def split(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def _from_16_bits(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Return grey of 16 bits, rounded to 8; Pillow (13) would clip it."""
-    values = np.asarray(image).astype(np.uint32)
+    values = image.convert("I")
     transparent = image.info.get("transparency")
     alpha = None
     if isinstance(transparent, int):
-        alpha = Image.fromarray(np.where(values == transparent, 0, 255).astype(np.uint8), "L")
-    return Image.fromarray(((values * 255 + 32_767) // 65_535).astype(np.uint8), "L"), alpha
+        alpha = ImageMath.lambda_eval(lambda given: (given["values"] != transparent) * 255, values=values).convert("L")
+    return values.point(lambda value: value / 257 + 0.5).convert("L"), alpha
 
 
 def to_srgb(color: Image.Image, profile: bytes | None) -> Image.Image:
