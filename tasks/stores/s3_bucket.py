@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import mimetypes
 import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
 from botocore.exceptions import BotoCoreError, ClientError
 
 from tasks.stores.dialect import Dialect
-from tasks.stores.s3_connection import connect, endpoint_of
+from tasks.stores.s3_connection import S3Connection
 from tasks.stores.s3_error import (
     ABSENT,
     CONDITION_FAILED,
@@ -72,18 +71,16 @@ class S3Bucket:
         patience: float = PATIENCE,
         read_timeout: float = READ_TIMEOUT,
         dialect: Dialect | None = None,
+        connection: S3Connection | None = None,
     ) -> None:
         self.bucket = bucket
         self.prefix = prefix
         self.patience = patience
         self.read_timeout = read_timeout
         self._dialect = dialect or Dialect()  # Amazon's, until another one is learned
-        self._has_answered = dialect is not None  # somebody, somewhere, learned it there
+        # Who knows a dialect knows that somebody, somewhere, learned it there.
+        self._connection = connection or S3Connection(read_timeout, has_answered=dialect is not None)
         self._served = 0.0  # when the store did something for us last, monotonic
-        self._endpoint = "S3"
-        self._connected: S3Client | None = None
-        self._connects_first = False  # the connection is one for an address where nobody has answered yet
-        self._connecting = threading.Lock()
 
     @property
     def uri(self) -> str:
@@ -136,7 +133,7 @@ class S3Bucket:
                 token = self._send(client, path, data, {**request, **headers}, condition)
             except ClientError as error:
                 if headers and refuses_header(error):
-                    raise knows_no_conditions(error, self._endpoint) from None
+                    raise knows_no_conditions(error, self._connection.endpoint) from None
                 raise
             self._dialect = dataclasses.replace(self._dialect, checksum=False)  # the signature covers the content, too
             return token
@@ -242,30 +239,22 @@ class S3Bucket:
         Of a store that is busy it begins anew each time that another request of this process was served.
         """
         begun, patience = time.monotonic(), self.patience if patience is None else patience
-        pause = 0.1
+        way, pause = self._connection, 0.1
         while True:
             try:
-                answer = attempt(self._client())
-                self._has_answered, self._served = True, time.monotonic()
+                answer = attempt(way.client())
+                way.has_answered, self._served = True, time.monotonic()
                 return answer
             except (BotoCoreError, ClientError, Garbled) as error:
-                self._has_answered = self._has_answered or not isinstance(error, BotoCoreError)
+                way.has_answered = way.has_answered or not isinstance(error, BotoCoreError)
                 wait = random.uniform(0, pause)
-                least = patience if self._has_answered else min(patience, FIRST_PATIENCE)
+                least = patience if way.has_answered else min(patience, FIRST_PATIENCE)
                 since = min(max(begun, self._served), begun + QUEUEING * least) if is_busy(error) else begun
                 if not passes(error) or time.monotonic() + wait > since + least:
                     where = self.uri_of(path) if path else self.uri
-                    raise sentence(error, doing=doing, where=where, endpoint=self._endpoint) from None
+                    raise sentence(error, doing=doing, where=where, endpoint=way.endpoint) from None
             time.sleep(wait)
             pause = min(2 * pause, LONGEST_PAUSE)
-
-    def _client(self) -> "S3Client":
-        with self._connecting:
-            if self._connected is None or self._connects_first == self._has_answered:
-                self._connects_first = not self._has_answered
-                self._connected = connect(self.read_timeout, is_first=self._connects_first)
-                self._endpoint = endpoint_of(self._connected)
-            return self._connected
 
 
 def is_version(found: str | None, expected: str | None) -> bool:

@@ -5,6 +5,7 @@ AWS_ENDPOINT_URL_S3 and so on.
 import contextlib
 import functools
 import logging
+import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -29,16 +30,46 @@ CONNECT_TIMEOUT = 10.0  # seconds
 FIRST_CONNECT_TIMEOUT, FIRST_READ_TIMEOUT = 5.0, 10.0  # where nobody has answered yet
 
 
-def connect(read_timeout: float, *, is_first: bool = False) -> "S3Client":
-    """Give a client that waits `read_timeout` seconds for a byte. No request is made to S3 yet.
+class S3Connection:
+    """The way to S3 of those who wait equally long for a byte; safe to use from many threads."""
 
-    With `is_first`, its requests are tried once, and it waits but briefly: nobody has answered at that address before.
+    def __init__(self, read_timeout: float, *, has_answered: bool) -> None:
+        """Make no request yet. With `has_answered`, somebody has answered at that address before."""
+        self.read_timeout, self.has_answered = read_timeout, has_answered
+        self.endpoint = "S3"  # until a client knows its address, without credentials
+        self._clients: dict[bool, S3Client] = {}  # one for an address where nobody has answered yet, and one for others
+        self._session: boto3.session.Session | None = None
+        self._connecting = threading.Lock()
 
-    Raises:
-        StoreError: the endpoint is no address, or a file can't be read that the settings name.
-        BotoCoreError: another setting is wrong, or the credentials can't be had.
-        ClientError: the server of the credentials is too busy to give them.
-    """
+    def client(self) -> "S3Client":
+        """Return a client; where nobody has answered yet, its requests are tried once, and it waits but briefly.
+
+        Raises:
+            StoreError: the endpoint is no address, or a file can't be read that the settings name.
+            BotoCoreError: another setting is wrong, or the credentials can't be had.
+            ClientError: the server of the credentials is too busy to give them.
+        """
+        with self._connecting:
+            is_first = not self.has_answered
+            if is_first not in self._clients:
+                self._session = self._session or _session()
+                self._clients[is_first] = _client(self._session, self.read_timeout, is_first)
+                address = urlsplit(self._clients[is_first].meta.endpoint_url)
+                self.endpoint = f"{address.scheme}://{address.netloc.rpartition('@')[2]}"
+            return self._clients[is_first]
+
+
+def _session() -> boto3.session.Session:
+    """Read AWS's settings, and see that the credentials can be had."""
+    session = botocore.session.Session()
+    session.register_component("data_loader", loader())
+    session.register_component("credential_provider", _Provider(session.get_component("credential_provider")))
+    if (credentials := session.get_credentials()) is not None:
+        credentials.get_frozen_credentials()  # which botocore leaves to the first request
+    return boto3.session.Session(botocore_session=session)
+
+
+def _client(session: boto3.session.Session, read_timeout: float, is_first: bool) -> "S3Client":
     config = Config(
         signature_version="s3v4",
         # Adaptive: told to slow down, a client asks for less, and for more again as it is served, as each lane's does.
@@ -52,13 +83,8 @@ def connect(read_timeout: float, *, is_first: bool = False) -> "S3Client":
         response_checksum_validation="when_required",
         s3={"payload_signing_enabled": True},
     )
-    session = botocore.session.Session()
-    session.register_component("data_loader", loader())
-    session.register_component("credential_provider", _Provider(session.get_component("credential_provider")))
-    if (credentials := session.get_credentials()) is not None:
-        credentials.get_frozen_credentials()  # which botocore leaves to the first request
     try:
-        client: S3Client = boto3.session.Session(botocore_session=session).client("s3", config=config)
+        client: S3Client = session.client("s3", config=config)
     except ValueError:
         raise StoreError("AWS_ENDPOINT_URL isn't an address", "write it as https://host:port.") from None
     return client
@@ -133,9 +159,3 @@ def _credentials_in_sentences() -> Iterator[None]:
 def loader() -> Loader:
     """Give what reads the description of S3, once a process: that takes ten times as long as all else in connecting."""
     return botocore.session.Session().get_component("data_loader")
-
-
-def endpoint_of(client: "S3Client") -> str:
-    """Give the server's address without credentials."""
-    address = urlsplit(client.meta.endpoint_url)
-    return f"{address.scheme}://{address.netloc.rpartition('@')[2]}"

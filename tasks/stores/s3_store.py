@@ -14,6 +14,7 @@ from botocore.exceptions import ClientError
 from models.files.whole_file import appearing_whole
 from tasks.stores.dialect import Dialect
 from tasks.stores.s3_bucket import PATIENCE, READ_TIMEOUT, in_base64, is_version, receive
+from tasks.stores.s3_connection import S3Connection
 from tasks.stores.s3_error import ABSENT, Unreplaceable, code_of
 from tasks.stores.s3_parts import S3Parts
 from tasks.stores.s3_probe import learn
@@ -55,8 +56,11 @@ class S3Store(S3Parts, Store):
         patience: float = PATIENCE,
         read_timeout: float = READ_TIMEOUT,
         dialect: Dialect | None = None,
+        connection: S3Connection | None = None,
     ) -> None:
-        super().__init__(bucket, prefix, patience=patience, read_timeout=read_timeout, dialect=dialect)
+        super().__init__(
+            bucket, prefix, patience=patience, read_timeout=read_timeout, dialect=dialect, connection=connection
+        )
         self.allow_unsafe = allow_unsafe
         self._has_learned = dialect is not None
         self._learning = threading.Lock()
@@ -211,20 +215,22 @@ class S3Store(S3Parts, Store):
         self._persist("delete", path, attempt)
 
     def probe(self, passed: Callable[[Step], object] = lambda _: None) -> None:
+        read_timeout = min(self.read_timeout, PROBE_READ_TIMEOUT)
+        way = S3Connection(read_timeout, has_answered=self._connection.has_answered)
+
         def opened(dialect: Dialect) -> Store:
-            store = S3Store(
+            return S3Store(
                 self.bucket,
                 self.prefix,
                 allow_unsafe=self.allow_unsafe,
                 patience=min(self.patience, PROBE_PATIENCE),
-                read_timeout=min(self.read_timeout, PROBE_READ_TIMEOUT),
+                read_timeout=read_timeout,
                 dialect=dialect,
+                connection=way,
             )
-            store._has_answered = self._has_answered
-            return store
 
         self._dialect = learn(opened, passed, unsafe=self.allow_unsafe)
-        self._has_answered = True
+        self._connection.has_answered = True
         self._has_learned = True
 
     def keeps_versions(self) -> bool:

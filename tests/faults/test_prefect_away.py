@@ -7,10 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from prefect.client.orchestration import get_client
 from prefect.settings import PREFECT_API_URL, temporary_settings
@@ -54,8 +54,9 @@ class Server:
     def is_there(self) -> bool:
         assert self.process.poll() is None
         try:
-            return httpx.get(f"{self.address}/health", timeout=5).is_success
-        except httpx.HTTPError:
+            with urllib.request.urlopen(f"{self.address}/health", timeout=5) as answer:
+                return bool(answer.status == 200)
+        except OSError:
             return False
 
     def kill(self) -> None:

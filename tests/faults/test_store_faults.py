@@ -420,7 +420,7 @@ def test_a_listing_goes_on_from_page_to_page(
     paths = [f"masters/{folder}{number}" for folder in ("", "ab/", "cd/") for number in range(3)]
     for path in paths:
         bucket.put_once(path, b"picture")
-    connected = bucket._client()
+    connected = bucket._connection.client()
     few = functools.partial(connected.list_objects_v2, MaxKeys=2)
     monkeypatch.setattr(connected, "list_objects_v2", few)
     proxy.inject(lost_reply, method="GET", times=4)
@@ -876,7 +876,8 @@ def renewed_every_time(monkeypatch: pytest.MonkeyPatch, s3_store_uri: str) -> st
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
     for window in ("_advisory_refresh_timeout", "_mandatory_refresh_timeout"):
-        monkeypatch.setattr(botocore.credentials.RefreshableCredentials, window, 10**8)
+        monkeypatch.setattr(botocore.credentials.RefreshableCredentials, window, 10**11)
+    monkeypatch.setattr(botocore.credentials.CachedCredentialFetcher, "_is_expired", lambda *_: True)
     return s3_store_uri
 
 
