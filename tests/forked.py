@@ -30,7 +30,7 @@ PRELOADED = (
     "models.engines.generator",
     "models.clip.clip",
     "models.engines.decomposer",
-    "safety.policy.policy",
+    "tests.warmed",
     "pyarrow.dataset",
     "boto3",
     "rich",

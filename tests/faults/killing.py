@@ -58,6 +58,7 @@ PRELOADED = [
     "models.clip.clip",
     "tasks.review.decide",
     "tests.faults.killing",
+    "tests.warmed",
     "fastapi",  # which Prefect imports with a process's first run
 ]
 
