@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import prefect
 from prefect.logging.handlers import APILogHandler
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import PREFECT_API_URL, PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
 from flows.orchestration.ending import ending
 from flows.orchestration.prefect_settings import LOOPBACK, ServerError, environment_of_our_own, nobodys_settings
@@ -31,6 +31,11 @@ START_SECONDS = 120  # of a server that lives and doesn't answer yet: a first st
 STOP_SECONDS = 5
 KEPT_LINES, SHOWN_LINES = 200, 3  # of what a server says that didn't start, where none of them names an error
 DATABASE = "prefect.db"
+
+
+UNWATCHED = {PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+"""Heartbeats tell a server's automations that a run still lives; a server that ends with the run has none, and for what
+sends them Prefect (3.8.8) waits up to a second at the end of each run."""
 
 
 @contextlib.contextmanager
@@ -53,7 +58,7 @@ def prefect_server() -> Iterator[str]:
         temporary_folder() as folder,
         own_server(folder) as own,
         nobodys_settings(folder),
-        temporary_settings({PREFECT_API_URL: own}),
+        temporary_settings({PREFECT_API_URL: own, **UNWATCHED}),
         _needed(own),
     ):
         try:

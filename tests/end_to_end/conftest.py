@@ -16,6 +16,7 @@ import pytest
 from prefect.settings import PREFECT_API_SSL_CERT_FILE, PREFECT_API_URL, temporary_settings
 
 from flows.generate import generate
+from flows.orchestration.server import UNWATCHED
 from tasks.job import GenerateJob
 from tasks.outcome import Retry
 from tasks.reports.summary import Summary
@@ -31,12 +32,15 @@ SMALL = {"width": 128, "height": 128, "steps": 3, "guidance": 1.0, "policy": ROA
 
 @pytest.fixture(scope="module", autouse=True)
 def prefect_api(prefect_address: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Have the runs of this process, and of those that it starts, use the tests' own Prefect server."""
+    """Have the runs of this process, and of those that it starts, use the tests' own Prefect server.
+
+    Those of this process end without the wait that `UNWATCHED` speaks of; commands end as a person's do.
+    """
     home = tmp_path_factory.mktemp("prefect")
     trusted = home / "certificate.pem"
     trusted.write_text(first_certificate())
     settings = {PREFECT_API_URL: prefect_address, PREFECT_API_SSL_CERT_FILE: str(trusted)}
-    with pytest.MonkeyPatch.context() as environment, temporary_settings(settings):
+    with pytest.MonkeyPatch.context() as environment, temporary_settings({**settings, **UNWATCHED}):
         environment.setenv("PREFECT_HOME", str(home))
         environment.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
         for setting, value in settings.items():
