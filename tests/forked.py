@@ -37,6 +37,7 @@ PRELOADED = (
     "pydantic_settings",  # this and what follows is Prefect's
     "jsonschema",
     "httpx",
+    "fastapi",
     "griffe",
 )
 FORKER = "PACKSHOT_TESTS_FORKER"  # the variable that names the process from which others are to be forked, too

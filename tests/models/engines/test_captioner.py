@@ -54,21 +54,22 @@ def sources() -> list[np.ndarray]:
     return [picture(width, height, seed) for seed, (width, height) in enumerate(SIZES)]
 
 
-@pytest.mark.parametrize("use_en_prompt", [True, False])
+@pytest.mark.parametrize(("use_en_prompt", "pictures"), [(True, 3), (False, 1)])
 def test_a_caption_is_the_one_that_diffusers_would_write_without_chance(
     decomposer: Decomposer,
     stock_layered: QwenImageLayeredPipeline,
     sources: list[np.ndarray],
     use_en_prompt: bool,
+    pictures: int,
 ) -> None:
-    written = write(decomposer, sources[:3], use_en_prompt=use_en_prompt)
+    written = write(decomposer, sources[:pictures], use_en_prompt=use_en_prompt)
 
     for one, source in zip(written, sources, strict=False):
         height, width = source.shape[:2]
         shown = Image.fromarray(source).resize(layers_size(width, height, 64, 16), Image.Resampling.LANCZOS)
         assert one.text
         assert one.text == stock_layered.get_image_caption(shown, use_en_prompt, torch.device("cpu"))
-    assert len({one.text for one in written}) == 3
+    assert len({one.text for one in written}) == pictures
 
 
 @pytest.mark.usefixtures("short")
