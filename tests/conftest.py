@@ -132,13 +132,26 @@ def prefect_address(prefect_home: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """Address of an S3 server on this machine; it lives as long as the tests."""
+    from moto import backends
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from werkzeug.serving import WSGIRequestHandler, make_server
 
     class Quiet(WSGIRequestHandler):
+        wbufsize = 1 << 16  # bytes: an answer's headers leave with what follows them
+
+        def run_wsgi(self) -> None:
+            if self.headers.get("Expect", "").lower() == "100-continue":
+                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+                self.wfile.flush()  # which werkzeug leaves out
+                del self.headers["Expect"]
+            super().run_wsgi()
+
         def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
             pass
 
+    modules = tuple(backends.list_of_moto_modules())
+    monkeypatch = pytest.MonkeyPatch()
+    monkeypatch.setattr(backends, "list_of_moto_modules", lambda: modules)  # which looks into 200 folders a request
     application = one_write_at_a_time(DomainDispatcherApplication(create_backend_app))
     server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
@@ -147,6 +160,7 @@ def s3_server() -> Iterator[str]:
     server.shutdown()
     server.server_close()
     thread.join()
+    monkeypatch.undo()
 
 
 @pytest.fixture(scope="session")

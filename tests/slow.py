@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Generator
+from itertools import chain, groupby
 from pathlib import Path
 
 import pytest
@@ -64,8 +65,15 @@ def in_order(items: list[pytest.Item], processes: int) -> list[pytest.Item]:
     share = len(items) // processes
     fill, more = max(0, share - len(waits)), max(0, share - len(together))
     rest, last, first = others[: -fill - more], others[-fill - more : -fill], others[-fill:]
-    dealt = (item for start in range(processes - 2) for item in rest[start :: processes - 2])
-    return [*waits, *first, *together, *last, *dealt]
+    return [*waits, *first, *together, *last, *chain.from_iterable(dealt(rest, processes - 2))]
+
+
+def dealt(items: list[pytest.Item], shares: int) -> list[list[pytest.Item]]:
+    """Deal tests out, those of one file that are alike slow to one share: what they share is made there alone."""
+    hands: list[list[pytest.Item]] = [[] for _ in range(shares)]
+    for _, alike in groupby(items, lambda item: (item.path, item.get_closest_marker("slow") is None)):
+        min(hands, key=len).extend(alike)
+    return hands
 
 
 def name(nodeid: str) -> str:
