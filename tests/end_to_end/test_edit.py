@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,9 +33,10 @@ from tasks.outcome import Retry
 from tasks.reports.summary import Summary
 from tasks.results.encoding import decode
 from tasks.stores.store import Store
-from tests.end_to_end.conftest import ROAD, catalogue
+from tests.end_to_end.conftest import ROAD, catalogue, command
 from tests.flows.conftest import Ended, packshot
 from tests.models.conftest import picture, save_edit
+from tests.waiting import wait_for
 
 __all__ = ["packshot"]  # a fixture
 
@@ -126,6 +129,39 @@ def test_pictures_are_edited_together_and_a_rerun_edits_what_changed_alone(
     assert [[one.instruction for one in call] for call in asked] == [["make it blue", "this beside that"]]
     after = catalogue(store)
     assert {name for name, one in after.items() if one["key"] != found[name]["key"]} == {"square", "both"}
+
+
+def test_edits_that_are_killed_go_on_with_nothing_made_twice_and_nothing_lost(
+    run: Callable[..., Summary],
+    manifest: Callable[..., str],
+    store: Store,
+    asked: list[list[EditRequest]],
+    edits: str,
+    another_clip: str,
+) -> None:
+    rows = [row(f"r{n}", source(n // 2), f"make it number {n}", seed=n) for n in range(12)]  # two share a picture
+    job = {**SMALL, "model": edits, "clip": another_clip, "batch": 1, "shard-rows": 4, "guidance": 1.0}
+    flags = [word for name, value in job.items() for word in (f"--{name}", str(value))]
+    kept = Path(store.uri, "masters")
+    process = command("edit", manifest(rows), "--store", store.uri, *flags)
+    wait_for(lambda: process.poll() is not None or len([*kept.rglob("*.json")]) >= 5, 200)
+    process.send_signal(signal.SIGKILL)
+    said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+    before = {file: file.stat().st_mtime_ns for file in kept.rglob("*.*")}
+    made = {file.stem for file in before if file.suffix == ".json"}
+    assert 5 <= len(made) < len(rows)
+
+    summary = run(rows, batch=1, shard_rows=4, guidance=1.0)
+
+    found = catalogue(store)
+    assert [found[one["id"]]["status"] for one in rows] == ["done"] * len(rows), summary.causes
+    left = {one["seed"] for one in found.values() if one["key"] not in made}
+    assert sorted(one.seed for call in asked for one in call) == sorted(left)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    for one in found.values():
+        assert hashlib.sha256(Path(one["uri"]).read_bytes()).hexdigest() == one["sha256"]
+        assert Path(one["source_uris"][0]).is_file()
 
 
 def test_condition_pictures_computed_at_every_second_step_make_rows_again_and_once_alone(
