@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -401,6 +402,72 @@ def test_a_row_that_keeps_its_product_is_stored_with_the_sources_own_pixels(
     rows[2] |= {"mask": stored(Image.fromarray(np.maximum(large_mask, 1)))}
     run(rows)
     assert [[one.seed for one in call] for call in asked] == [[3]]
+
+
+def test_a_source_of_one_pixel_or_of_one_to_thirty_ends_its_own_row_where_a_product_is_to_be_found_on_it(
+    run: Callable[..., Summary],
+    store: Store,
+    asked: list[list[EditRequest]],
+    stand_in: dict[int, np.ndarray],
+    edits: str,
+    tmp_path: Path,
+) -> None:
+    patient = Path(shutil.copytree(edits, tmp_path / "patient"))  # at its resolution 1 : 30 is looked at as it is
+    settings = json.loads((patient / "sampling_config.json").read_text())
+    (patient / "sampling_config.json").write_text(json.dumps(settings | {"resolution": 176, "vision_resolution": 96}))
+    _, cut_out, made = painted()
+    dot, strip, tall = (Image.new("RGB", size, "red") for size in ((1, 1), (240, 8), (20, 600)))
+    half = Image.fromarray(np.repeat([[0] * 10 + [255] * 10], 600, axis=0).astype(np.uint8))
+    (tmp_path / "named").mkdir()
+    own = (
+        'en = "Do it."\nzh = "做。"\nkeep_product = true\n[checks]\nbeside = { reason = "not_changed", least = 2.0 }\n'
+    )
+    (tmp_path / "named" / "own.toml").write_text(own)
+    kept, named = {"keep": "product"}, {"instruction_name": "own"}
+    shapes: dict[str, tuple[Image.Image, Image.Image | None, dict[str, Any]]] = {
+        "good": (Image.fromarray(cut_out), None, {**kept, **named}),
+        "free": (dot, None, {}),
+        "free strip": (strip, None, {}),
+        "unasked": (tall, half, {}),
+        "kept dot": (dot, None, kept),
+        "kept strip": (strip, None, kept),
+        "masked dot": (dot, Image.new("L", (1, 1), 255), kept),
+        "masked strip": (tall, half, kept),
+        "named dot": (dot, None, named),
+        "named strip": (strip, None, named),
+        "named and masked": (tall, half, named),
+        "no mask of its": (strip, half, {**kept, **named}),
+    }
+    rows = [
+        {
+            **row(name.replace(" ", "-"), stored(pixels), "put it on grass", width=256, height=256, seed=seed),
+            "mask": shape and stored(shape),
+            "keep": None,
+            "instruction_name": None,
+            **said,
+        }
+        for seed, (name, (pixels, shape, said)) in enumerate(shapes.items())
+    ]
+    stand_in |= dict.fromkeys(range(len(rows)), made)
+
+    summary = run(rows, model=str(patient), instructions=str(tmp_path / "named"))
+
+    found = {name.replace("-", " "): one for name, one in catalogue(store).items()}
+    assert {name: one["reason"] or one["status"] for name, one in found.items()} == {
+        **dict.fromkeys(("good", "free", "free strip", "unasked"), "done"),
+        **dict.fromkeys(("named dot", "named strip"), "review"),
+        **dict.fromkeys(("kept dot", "kept strip", "masked dot", "masked strip"), "bad_value"),
+        **dict.fromkeys(("named and masked", "no mask of its"), "bad_value"),
+    }, summary.causes
+    told = {name: one["message"] for name, one in found.items()}
+    assert told["kept dot"].startswith("keep: The source is 1 × 1 pixels, too small to compare")
+    assert told["kept strip"].startswith("keep: The source is 240 × 8 pixels, too small to compare")
+    assert told["masked dot"].startswith("The mask is 1 × 1 pixels, too small to compare")
+    assert told["masked strip"].startswith("The mask is 20 × 600 pixels, too long to compare")
+    assert told["named dot"].startswith("A person has to compare the result with its source. The source is 1 × 1")
+    assert "give one of the picture's own size" in told["no mask of its"]
+    assert len(asked) == 1
+    assert len(asked[0]) == 6  # what can't be kept isn't made
 
 
 def test_the_gate_goes_by_a_rows_mask_or_its_sources_alpha(
