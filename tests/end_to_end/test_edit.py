@@ -7,6 +7,7 @@ import io
 import json
 import shutil
 import signal
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,11 +19,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flows.commands.doctor_checks import checks_of
 from flows.edit import edit
+from models.checkpoints.checkpoint import find_checkpoint
 from models.doctor.checkpoint_check import check_model
+from models.engines.decomposer import Decomposer
 from models.engines.editor import Picture, PictureEditor
 from models.miniature.world.world import Alteration, Scene, draw_alike
-from models.requests import EditRequest
+from models.requests import EditRequest, LayersRequest
 from safety.fidelity.frames import no_larger
 from safety.fidelity.kept_product import feathered
 from safety.marks.provenance import DigitalSourceType, read_marks
@@ -41,6 +45,8 @@ from tests.waiting import wait_for
 
 __all__ = ["packshot"]  # a fixture
 
+OWN = 'en = "Do it."\nzh = "做。"\nkeep_product = true\n[checks]\nbeside = { reason = "not_changed", least = 2.0 }\n'
+"""An instruction with a name that keeps the product, and a check that reads no texts."""
 SMALL = {"policy": ROAD, "steps": 2, "guidance": 4.0, "batch": 4}
 
 
@@ -276,8 +282,10 @@ def test_what_looks_at_jobs_models_and_manifests_knows_edits(
 
     checked = packshot("manifest", "check", address, *said, "--json")
     verified = packshot("models", "verify", edits)
-    told = packshot("edit", address, "--store", store, *said, "--dry-run")
+    told = packshot("edit", address, "--store", store, *said, "--mask-model", "miniature", "--dry-run")
+    wrong = packshot("edit", address, "--store", store, *said, "--mask-model", edits, "--dry-run")
     job = load_job_to_check(None, model=edits)
+    (looks_at_models,) = (one.look for one in checks_of(job.with_values(mask_model=edits)) if one.name == "checkpoint")
     finding, checkpoint = check_model(edits, None, kind_of(job).pipeline)
 
     assert (checked.code, json.loads(checked.out)["kind"]) == (1, "edit")
@@ -285,6 +293,11 @@ def test_what_looks_at_jobs_models_and_manifests_knows_edits(
     assert "30000 characters" in checked.out
     assert (verified.code, "whole" in verified.out) == (0, True), verified
     assert "1 × 96×96, 2 steps" in told.out
+    assert "with the mask_model miniature@" in told.out
+    assert (wrong.code, "give a checkpoint such as Qwen/Qwen-Image-Layered" in wrong.err) == (2, True), wrong
+    assert [(one.name, one.status) for one in looks_at_models() if one.name == "mask model"] == [
+        ("mask model", "failed")
+    ]
     assert isinstance(job, EditJob)
     assert (finding.status, checkpoint and checkpoint.folder) == ("ok", Path(edits).resolve())
 
@@ -511,6 +524,67 @@ def test_the_gate_goes_by_a_rows_mask_or_its_sources_alpha(
     assert dict(catalogue(store)["part"]["scores"])["fidelity_outlines"] == outlines["masked"]
 
 
+def test_a_layered_model_finds_each_product_once_that_nothing_else_tells_and_is_gone_before_the_first_edit(
+    run: Callable[..., Summary],
+    store: Store,
+    asked: list[list[EditRequest]],
+    stand_in: dict[int, np.ndarray],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picture, cut_out, made = painted()
+    mask = cut_out[..., 3]
+    taken_apart: list[int] = []
+    models: list[weakref.ref[Decomposer]] = []
+    take_apart, paint = Decomposer.decompose, PictureEditor.edit
+
+    def decompose(decomposer: Decomposer, requests: list[LayersRequest], **more: Any) -> Any:
+        taken_apart.append(len(requests))
+        models.append(weakref.ref(decomposer))
+        return take_apart(decomposer, requests, **more)
+
+    def edits_alone(editor: PictureEditor, requests: list[EditRequest], **more: Any) -> Any:
+        assert [model() for model in models] == [None] * len(models)
+        return paint(editor, requests, **more)
+
+    monkeypatch.setattr(Decomposer, "decompose", decompose)
+    monkeypatch.setattr(PictureEditor, "edit", edits_alone)
+    (tmp_path / "named").mkdir()
+    (tmp_path / "named" / "own.toml").write_text(OWN)
+    stand_in |= dict.fromkeys(range(1, 6), made)
+    cut, bare = stored(Image.fromarray(cut_out)), stored(Image.fromarray(picture))
+    rows = [
+        row("found", bare, seed=1, keep="product"),
+        row("judged", bare, seed=2, instruction_name="own"),
+        row("free", stored(Image.fromarray(made)), seed=3),
+        row("clear", cut, seed=4, keep="product"),
+        row("masked", bare, seed=5, keep="product", mask=stored(Image.fromarray(mask))),
+    ]
+    rows = [{"keep": None, "mask": None, "instruction_name": None, "width": 256, "height": 256, **one} for one in rows]
+    job = {"mask_model": "miniature", "instructions": str(tmp_path / "named"), "shard_rows": 2}
+
+    summary = run(rows, **job)
+
+    found = catalogue(store)
+    assert {name: one["reason"] or one["status"] for name, one in found.items()} == {
+        **dict.fromkeys(("found", "judged", "free", "clear", "masked"), "done")
+    }, summary.causes
+    assert taken_apart == [1]
+    (file,) = Path(store.uri).glob("runs/*/masks/*.png")
+    plane = np.asarray(Image.open(file))
+    both, either = (plane >= 128) & (mask >= 128), (plane >= 128) | (mask >= 128)
+    assert both.sum() / either.sum() >= 0.9
+    core = feathered(plane) == 255
+    assert np.array_equal(decode(Path(found["found"]["uri"]).read_bytes())[core], picture[core])
+    assert dict(found["judged"]["scores"])["fidelity_beside"] > 2
+    document = json.loads((file.parents[1] / "job.json").read_text())
+    assert document["mask_model_revision"] == find_checkpoint("miniature", pipeline=Decomposer.pipeline).revision
+
+    asked.clear()
+    run(rows, **job)
+    assert (asked, taken_apart) == ([], [1])
+
+
 def test_another_limit_of_an_instruction_judges_again_and_makes_nothing(
     run: Callable[..., Summary],
     store: Store,
@@ -521,7 +595,7 @@ def test_another_limit_of_an_instruction_judges_again_and_makes_nothing(
     _, cut_out, made = painted()
     stand_in[1] = made
     own = tmp_path / "own.toml"
-    own.write_text('en = "Do it."\nzh = "做。"\n[checks]\nbeside = { reason = "not_changed", least = 2.0 }\n')
+    own.write_text(OWN)
     rows = [row("one", stored(Image.fromarray(cut_out)), None, seed=1, width=256, height=256)]
 
     run(rows, instruction_name=str(own))
