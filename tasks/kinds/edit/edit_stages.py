@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ from models.loading.loaded_once import loaded_once
 from models.requests import ConditionPicture, EditPicture, EditRequest, SeenPicture, Shape, edit_size
 from safety.fidelity.fidelity_gate import judge_edit
 from safety.fidelity.frames import PairError, no_larger
-from safety.fidelity.instruction import Instruction
+from safety.fidelity.instruction import Instruction, shipped
 from safety.fidelity.kept_product import keep_product
 from safety.fidelity.product_mask import given_mask, is_untold, product_mask
 from safety.fidelity.text_reading import Reader, text_reader
@@ -24,6 +24,7 @@ from safety.verdict import Verdict, allow
 from tasks.kinds.edit.comparing import Size, compared_source, is_compared
 from tasks.kinds.edit.edit_spec import EditSpec
 from tasks.kinds.edit.mask_finder import MaskFinder
+from tasks.kinds.edit.ready_made import own_words
 from tasks.lane.lane_resources import LaneResources, load_engine
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.original_reader import resized_to
@@ -82,6 +83,7 @@ class EditStages(PictureStages):
         )
         self.engine, self.result_spec = resources.engine, result_spec
         self.reader = resources.original_reader(result_spec.intake, keeps_alpha=True)
+        self.shipped = [Instruction.load(name) for name in shipped()]
         mask_model = result_spec.mask_model
         self.mask_finder = MaskFinder(resources, mask_model, self.reader) if mask_model else None
 
@@ -149,9 +151,11 @@ class EditStages(PictureStages):
             if isinstance(one := found[picture], SourceError):
                 return self.reader.failed(row, one)
             looked.append(one)
+        words = own_words(row, self.result_spec.instructions, self.shipped)
         pictures, seen = tuple(one.encoded for one in looked), tuple(one.seen for one in looked)
+        originals = RowOriginals(row, pictures, seen, own_words=words)
         if not is_compared(row) or (source := looked[0].compared) is None:
-            return RowOriginals(row, pictures, seen)
+            return originals
         mask = masks[row.mask] if row.mask is not None else self._found(row, source)
         if isinstance(mask, SourceError):
             return self.reader.failed(row, mask)
@@ -160,7 +164,7 @@ class EditStages(PictureStages):
                 product_mask(source, mask)
             except PairError as error:
                 return self.reader.failed(row, SourceError("bad_value", f"keep: {error}"))
-        return RowOriginals(row, pictures, seen, (source,) if mask is None else (source, mask))
+        return replace(originals, compared=(source,) if mask is None else (source, mask))
 
     def _found(self, row: Row, source: np.ndarray) -> np.ndarray | SourceError | None:
         """Return where a model found the product of a row that nothing else tells, uint8 [H, W]; None if none did."""
