@@ -570,19 +570,21 @@ def test_a_layered_model_finds_each_product_once_that_nothing_else_tells_and_is_
         **dict.fromkeys(("found", "judged", "free", "clear", "masked"), "done")
     }, summary.causes
     assert taken_apart == [1]
-    (file,) = Path(store.uri).glob("runs/*/masks/*.png")
+    (file,) = Path(store.uri).glob("sources/*/*.mask-*.png")
     plane = np.asarray(Image.open(file))
     both, either = (plane >= 128) & (mask >= 128), (plane >= 128) | (mask >= 128)
     assert both.sum() / either.sum() >= 0.9
     core = feathered(plane) == 255
     assert np.array_equal(decode(Path(found["found"]["uri"]).read_bytes())[core], picture[core])
     assert dict(found["judged"]["scores"])["fidelity_beside"] > 2
-    document = json.loads((file.parents[1] / "job.json").read_text())
+    document = json.loads(Path(store.uri, "runs", summary.run, "job.json").read_text())
     assert document["mask_model_revision"] == find_checkpoint("miniature", pipeline=Decomposer.pipeline).revision
 
     asked.clear()
+    (tmp_path / "named" / "own.toml").write_text(OWN.replace("2.0", "99.0"))
     run(rows, **job)
-    assert (asked, taken_apart) == ([], [1])
+    assert (asked, taken_apart) == ([], [1])  # what was found lies beside the source
+    assert catalogue(store)["judged"]["reason"] == "not_changed"
 
 
 def test_another_limit_of_an_instruction_judges_again_and_makes_nothing(

@@ -26,6 +26,7 @@ from tasks.manifests.key import digest
 from tasks.manifests.row import PlannedPicture, Row
 from tasks.processes.stopping import Stopped, stop
 from tasks.progress import remark
+from tasks.rows.originals import kept_path
 
 if TYPE_CHECKING:
     from models.engines.decomposer import Decomposer, Picture
@@ -41,7 +42,7 @@ def finding_of(mask_model: Checkpoint) -> str:
 
 
 class MaskFinder:
-    """Finds products on pictures, and keeps where they are in the run's folder, so that no picture is looked at twice.
+    """Finds products on pictures, and keeps where they are beside those, so that no picture is looked at twice.
 
     All pictures of a run are looked at before the first one is edited: the two models are never on the device at once.
     """
@@ -50,6 +51,7 @@ class MaskFinder:
         """`checkpoint` is that of the layered model."""
         self.resources, self.checkpoint, self.reader = resources, checkpoint, reader
         self.sampling, self.multiple = layers_defaults(checkpoint), size_multiple(checkpoint)
+        self._name = digest([finding_of(checkpoint), resources.spec.precision])[:16]
         self._has_looked = False
 
     def of(self, picture: PlannedPicture, size: Size) -> np.ndarray | None:
@@ -156,7 +158,7 @@ class MaskFinder:
         self.resources.store.adopt_or_put(self._path(picture), buffer.getvalue(), content_type="image/png")
 
     def _path(self, picture: PlannedPicture) -> str:
-        return Run(self.resources.spec.run).path(f"masks/{picture.source}.png")
+        return f"{kept_path(picture.source)}.mask-{self._name}.png"
 
 
 def _going_on(batches: Iterator[list[Picture]]) -> Iterator[list[Picture]]:
