@@ -32,11 +32,14 @@ from safety.fidelity.kept_product import feathered
 from safety.marks.provenance import DigitalSourceType, read_marks
 from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
+from tasks.kinds.edit.mask_finder import finding_of
 from tasks.kinds.job_to_check import load_job_to_check
 from tasks.kinds.registry import kind_of
+from tasks.manifests.key import digest
 from tasks.outcome import Retry
 from tasks.reports.summary import Summary
 from tasks.results.encoding import decode
+from tasks.rows.originals import kept_path
 from tasks.stores.store import Store
 from tests.end_to_end.conftest import ROAD, catalogue, command
 from tests.flows.conftest import Ended, packshot
@@ -564,13 +567,19 @@ def test_a_layered_model_finds_each_product_once_that_nothing_else_tells_and_is_
     monkeypatch.setattr(Decomposer, "decompose", decompose)
     monkeypatch.setattr(PictureEditor, "edit", edits_alone)
     stand_in |= dict.fromkeys(range(1, 6), made)
-    cut, bare = stored(Image.fromarray(cut_out)), stored(Image.fromarray(picture))
+    cut, bare, grass = (stored(Image.fromarray(pixels)) for pixels in (cut_out, picture, made))
+    mask_model = find_checkpoint("miniature", pipeline=Decomposer.pipeline)
+    known = (
+        f"{kept_path(hashlib.sha256(grass).hexdigest())}.mask-{digest([finding_of(mask_model), 'float32'])[:16]}.png"
+    )
+    store.put_once(known, stored(Image.new("L", (256, 256))))  # another run took it apart, and found no product
     rows = [
         row("found", bare, seed=1, keep="product"),
         row("judged", bare, seed=2, instruction_name="own"),
-        row("free", stored(Image.fromarray(made)), seed=3),
+        row("free", grass, seed=3),
         row("clear", cut, seed=4, keep="product"),
         row("masked", bare, seed=5, keep="product", mask=stored(Image.fromarray(mask))),
+        row("none", grass, seed=6, keep="product"),
     ]
     rows = [{"keep": None, "mask": None, "instruction_name": None, "width": 256, "height": 256, **one} for one in rows]
     job = {"mask_model": "miniature", "instructions": own_instructions, "shard_rows": 2}
@@ -579,10 +588,12 @@ def test_a_layered_model_finds_each_product_once_that_nothing_else_tells_and_is_
 
     found = catalogue(store)
     assert {name: one["reason"] or one["status"] for name, one in found.items()} == {
-        **dict.fromkeys(("found", "judged", "free", "clear", "masked"), "done")
+        **dict.fromkeys(("found", "judged", "free", "clear", "masked"), "done"),
+        "none": "bad_value",
     }, summary.causes
+    assert found["none"]["message"].endswith("and miniature finds none, either. Give a mask.")
     assert taken_apart == [1]
-    (file,) = Path(store.uri).glob("sources/*/*.mask-*.png")
+    (file,) = {*Path(store.uri).glob("sources/*/*.mask-*.png")} - {Path(store.uri, known)}
     plane = np.asarray(Image.open(file))
     both, either = (plane >= 128) & (mask >= 128), (plane >= 128) | (mask >= 128)
     assert both.sum() / either.sum() >= 0.9
@@ -590,7 +601,7 @@ def test_a_layered_model_finds_each_product_once_that_nothing_else_tells_and_is_
     assert np.array_equal(decode(Path(found["found"]["uri"]).read_bytes())[core], picture[core])
     assert dict(found["judged"]["scores"])["fidelity_beside"] > 2
     document = json.loads(Path(store.uri, "runs", summary.run, "job.json").read_text())
-    assert document["mask_model_revision"] == find_checkpoint("miniature", pipeline=Decomposer.pipeline).revision
+    assert document["mask_model_revision"] == mask_model.revision
 
     asked.clear()
     Path(own_instructions, "own.toml").write_text(OWN.replace("2.0", "99.0"))
