@@ -25,6 +25,7 @@ from models.checkpoints.checkpoint import find_checkpoint
 from models.doctor.checkpoint_check import check_model
 from models.engines.decomposer import Decomposer
 from models.engines.editor import Picture, PictureEditor
+from models.failure import Failure
 from models.miniature.world.world import Alteration, Scene, draw_alike
 from models.requests import EditRequest, LayersRequest
 from safety.fidelity.frames import no_larger
@@ -556,9 +557,12 @@ def test_a_layered_model_finds_each_product_once_that_nothing_else_tells_and_is_
     take_apart, paint = Decomposer.decompose, PictureEditor.edit
 
     def decompose(decomposer: Decomposer, requests: list[LayersRequest], **more: Any) -> Any:
+        if requests[0].shape.width != requests[0].shape.height:
+            yield [Picture(0, None, Failure("out_of_memory", "There was no room.", True), 0.0)]
+            return
         taken_apart.append(len(requests))
         models.append(weakref.ref(decomposer))
-        return take_apart(decomposer, requests, **more)
+        yield from take_apart(decomposer, requests, **more)
 
     def edits_alone(editor: PictureEditor, requests: list[EditRequest], **more: Any) -> Any:
         assert [model() for model in models] == [None] * len(models)
@@ -580,6 +584,7 @@ def test_a_layered_model_finds_each_product_once_that_nothing_else_tells_and_is_
         row("clear", cut, seed=4, keep="product"),
         row("masked", bare, seed=5, keep="product", mask=stored(Image.fromarray(mask))),
         row("none", grass, seed=6, keep="product"),
+        row("failed", stored(Image.fromarray(picture[64:192])), seed=6, keep="product"),
     ]
     rows = [{"keep": None, "mask": None, "instruction_name": None, "width": 256, "height": 256, **one} for one in rows]
     job = {"mask_model": "miniature", "instructions": own_instructions, "shard_rows": 2}
@@ -590,8 +595,10 @@ def test_a_layered_model_finds_each_product_once_that_nothing_else_tells_and_is_
     assert {name: one["reason"] or one["status"] for name, one in found.items()} == {
         **dict.fromkeys(("found", "judged", "free", "clear", "masked"), "done"),
         "none": "bad_value",
+        "failed": "internal",
     }, summary.causes
-    assert found["none"]["message"].endswith("and miniature finds none, either. Give a mask.")
+    assert found["none"]["message"].endswith("and miniature found none, either. Give a mask.")
+    assert (found["failed"]["retryable"], found["none"]["retryable"]) == (True, False)
     assert taken_apart == [1]
     (file,) = {*Path(store.uri).glob("sources/*/*.mask-*.png")} - {Path(store.uri, known)}
     plane = np.asarray(Image.open(file))

@@ -31,7 +31,7 @@ from tasks.lane.original_reader import resized_to
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import RowOriginals, Screened
 from tasks.manifests.row import PlannedPicture, Row
-from tasks.outcome import Outcome
+from tasks.outcome import FailureReason, Outcome
 from tasks.results.master import Master
 from tasks.sources.source_error import SourceError
 
@@ -159,6 +159,8 @@ class EditStages(PictureStages):
         mask = masks[row.mask] if row.mask is not None else self._found(row, source)
         if isinstance(mask, SourceError):
             return self.reader.failed(row, mask)
+        if isinstance(mask, Outcome):
+            return mask
         if row.keeps_product:
             try:
                 product_mask(source, mask)
@@ -166,8 +168,11 @@ class EditStages(PictureStages):
                 return self.reader.failed(row, SourceError("bad_value", f"keep: {error}"))
         return replace(originals, compared=(source,) if mask is None else (source, mask))
 
-    def _found(self, row: Row, source: np.ndarray) -> np.ndarray | SourceError | None:
-        """Return where a model found the product of a row that nothing else tells, uint8 [H, W]; None if none did."""
+    def _found(self, row: Row, source: np.ndarray) -> np.ndarray | SourceError | Outcome | None:
+        """Return where a model found the product of a row that nothing else tells, uint8 [H, W]; None if none did.
+
+        A row that is to keep its product ends where there is none to keep.
+        """
         finder = self.mask_finder
         if finder is None or not is_untold(source):
             return None
@@ -176,9 +181,12 @@ class EditStages(PictureStages):
             return plane
         if not row.keeps_product:
             return None
-        does = "finds none, either" if plane is not None else "failed to look for it"
-        sentence = f"keep: No product was found by itself, and {finder.checkpoint.name} {does}. Give a mask."
-        return SourceError("bad_value", sentence, retryable=plane is None)
+        name = finder.checkpoint.name
+        if plane is None:
+            sentence = f"keep: Nothing tells where the product is, and {name} failed to look for it."
+            return self.recorder.failure(row, FailureReason.INTERNAL, sentence, retryable=True)
+        sentence = f"keep: Nothing tells where the product is, and {name} found none, either. Give a mask."
+        return SourceError("bad_value", sentence)
 
     def _edit(self, rows: Sequence[Row], screened: Screened, admit: Admit | None) -> Iterator[Sequence[Picture]]:
         pairs = {row.id: [*zip(screened.sources[row.id], screened.seen[row.id], strict=True)] for row in rows}
