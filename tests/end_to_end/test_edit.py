@@ -150,18 +150,18 @@ def test_edits_that_are_killed_go_on_with_nothing_made_twice_and_nothing_lost(
     edits: str,
     another_clip: str,
 ) -> None:
-    rows = [row(f"r{n}", source(n // 2), f"make it number {n}", seed=n) for n in range(12)]  # two share a picture
+    rows = [row(f"r{n}", source(n // 2), f"make it number {n}", seed=n) for n in range(20)]  # two share a picture
     job = {**SMALL, "model": edits, "clip": another_clip, "batch": 1, "shard-rows": 4, "guidance": 1.0}
     flags = [word for name, value in job.items() for word in (f"--{name}", str(value))]
     kept = Path(store.uri, "masters")
     process = command("edit", manifest(rows), "--store", store.uri, *flags)
-    wait_for(lambda: process.poll() is not None or len([*kept.rglob("*.json")]) >= 5, 200)
+    wait_for(lambda: process.poll() is not None or len([*kept.rglob("*.json")]) >= 3, 200)
     process.send_signal(signal.SIGKILL)
     said = process.communicate()
     assert process.returncode == -signal.SIGKILL, said
     before = {file: file.stat().st_mtime_ns for file in kept.rglob("*.*")}
     made = {file.stem for file in before if file.suffix == ".json"}
-    assert 5 <= len(made) < len(rows)
+    assert 3 <= len(made) < len(rows)
 
     summary = run(rows, batch=1, shard_rows=4, guidance=1.0)
 
