@@ -20,6 +20,7 @@ PATH_FIELDS = (
     "model",
     "loras",
     "controlnet",
+    "mask_model",
     "clip",
     "policy",
     "profile",

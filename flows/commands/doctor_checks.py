@@ -10,10 +10,13 @@ from functools import partial
 from pathlib import Path
 
 from models.finding import Finding
+from models.pipelines import LAYERED
 from tasks.doctor.examine import Check
 from tasks.job import Job
 from tasks.job_sections import NO_CLIP
 from tasks.kinds.registry import kind_of
+
+MASK_MODEL = "mask model"
 
 
 def checks_of(job: Job) -> list[Check]:
@@ -86,6 +89,10 @@ def _checkpoint(job: Job) -> Sequence[Finding]:
         controlnet, revision = named
         if place := _at_hand("ControlNet", controlnet, findings):
             findings.append(check_controlnet(place, revision, checkpoint))
+    if named := kind_of(job).mask_model_of(job):
+        mask_model, revision = named
+        if place := _at_hand(MASK_MODEL, mask_model, findings):
+            findings.append(check_model(place, revision, LAYERED.name, name=MASK_MODEL)[0])
     return [*findings, *_clip(job)]
 
 

@@ -23,6 +23,8 @@ EXAMINED = (
     "loras",
     "controlnet",
     "controlnet_revision",
+    "mask_model",
+    "mask_model_revision",
     "clip",
     "clip_revision",
     "device",

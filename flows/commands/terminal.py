@@ -164,6 +164,8 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
     for (width, height, steps, guidance, layers), rows in sorted(plan_counts.shapes.items()):
         into = f" into {layers} layers" if layers else ""
         console.print(f"  {rows} × {width}×{height}{into}, {steps} steps, guidance {guidance:g}", highlight=False)
+    for model in estimate.beside:
+        console.print(f"  with the {model}", highlight=False)
     console.print(_duration(estimate), soft_wrap=True, highlight=False)
     if estimate.bytes_a_row is None:
         console.print("How much room that takes isn't known: this store's catalogue has no picture yet.")

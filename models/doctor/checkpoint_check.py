@@ -19,21 +19,23 @@ from models.pipelines import PIPELINES, does_work_of
 Found = TypeVar("Found")
 
 
-def check_model(model: str, revision: str | None, pipeline: str) -> tuple[Finding, Checkpoint | None]:
-    """Say whether a job's checkpoint can be opened, and return it if so."""
+def check_model(
+    model: str, revision: str | None, pipeline: str, *, name: str = "checkpoint"
+) -> tuple[Finding, Checkpoint | None]:
+    """Say whether a job's checkpoint, or another model of a name, can be opened, and return it if so."""
     kind = declared_pipeline(model, revision)
     if kind is not None and not does_work_of(pipeline, kind):
         remedy = PIPELINES[pipeline].remedy
         do = f"{remedy[0].upper()}{remedy[1:]}."
         found = f"{model} is a {kind} where a {pipeline} is needed."
-        return Finding.failed("checkpoint", found, do, "request"), None
+        return Finding.failed(name, found, do, "request"), None
 
     def find() -> tuple[Checkpoint, str]:
         checkpoint = find_checkpoint(model, revision, pipeline=pipeline, hashed=False)
         called = "The miniature" if model == "miniature" else model
         return checkpoint, f"{called} is whole: {_size(checkpoint.folder)} of weights."
 
-    return _look("checkpoint", f"{model} at {revision}", find)
+    return _look(name, f"{model} at {revision}", find)
 
 
 def check_loras(entries: Sequence[str], checkpoint: Checkpoint) -> Finding:

@@ -1,8 +1,10 @@
 """Where the product is in a source picture: said by a given mask, by its alpha, or by a plain background.
 
 mask = product_mask(source)                  # the source's alpha, else its plain background
-mask = product_mask(source, given=plane)     # the mask of a column
+mask = product_mask(source, given=plane)     # the mask of a column, or the alpha of a layer that holds the product
 plane = given_mask(picture)                  # a mask picture as a plane, or the sentence that says why it is none
+is_untold(source)                            # whether neither alpha nor a plain background tells it
+plane = product_layer(layers)                # the alpha of the layer that holds the product
 mask.cover, mask.origin                      # uint8 [H, W], "alpha"
 """
 
@@ -76,6 +78,35 @@ def given_mask(picture: np.ndarray) -> np.ndarray:
         PairError: if it shows no product, or nothing beside it; or is no picture that can be compared.
     """
     return _checked(ProductMask(_plane(eight_bits(picture, "The mask")), "mask"), "The mask").cover
+
+
+def is_untold(source: np.ndarray) -> bool:
+    """Say whether neither alpha nor a plain background tells where the product of a source is, so that a model may.
+
+    A picture on which nothing can be told, because it is too small or too long, isn't one for a model, either.
+    """
+    try:
+        eight_bits(source, "The source")
+    except PairError:
+        return False
+    try:
+        product_mask(source)
+    except PairError:
+        return True
+    return False
+
+
+def product_layer(layers: np.ndarray) -> np.ndarray | None:
+    """Return the alpha of the layer that holds the product: uint8 [H, W]; None if none of them does.
+
+    It is the largest of those that cover a part of the frame: the background covers all of it, and shadows nothing.
+
+    Args:
+        layers: uint8 [N, H, W, 4], bottom to top, straight alpha.
+    """
+    shares = [(float((layer[..., 3] >= COVERED).mean()), number) for number, layer in enumerate(layers)]
+    parts = [(share, number) for share, number in shares if LEAST_SHARE <= share <= MOST_SHARE]
+    return np.ascontiguousarray(layers[max(parts)[1]][..., 3]) if parts else None
 
 
 def on_plain_ground(pixels: np.ndarray) -> np.ndarray:

@@ -171,7 +171,10 @@ def _read(path: Path, name: str) -> dict[str, Any]:
 
 
 def _extended(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
-    """Return the fields of a policy over those of the shipped one that it extends; concepts are added to that one's."""
+    """Return the fields of a policy over those of the shipped one that it extends; concepts are added to that one's.
+
+    A shipped one may itself extend another.
+    """
     base, without = fields.pop("extends", None), _texts(path, "without", fields.pop("without", []))
     if base is None:
         if without:
@@ -181,7 +184,8 @@ def _extended(path: Path, fields: dict[str, Any]) -> dict[str, Any]:
         return fields
     if not isinstance(base, str) or not (SHIPPED / f"{base}.toml").is_file():
         raise PolicyError(f"The policy {path}, field extends: it must be a shipped policy: {_shipped()}.")
-    under = _read(SHIPPED / f"{base}.toml", base)
+    shipped = SHIPPED / f"{base}.toml"
+    under = _extended(shipped, _read(shipped, base))
     concepts = {concept["name"]: concept for concept in under.pop("concepts", [])}
     if unknown := sorted(set(without) - set(concepts)):
         raise PolicyError(f"The policy {path}, field without: {base} has no concept {unknown[0]}.")

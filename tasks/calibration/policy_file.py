@@ -76,7 +76,7 @@ def _whole(document: TOMLDocument) -> TOMLDocument:
     """Return a policy that extends none: the one that it extended, under its own fields, and its concepts added."""
     if "extends" not in document:
         return document
-    under = tomlkit.parse(file_of(str(document.pop("extends"))).read_text("utf-8"))
+    under = _whole(tomlkit.parse(file_of(str(document.pop("extends"))).read_text("utf-8")))
     without = [str(name) for name in document.pop("without", [])]
     own = document.pop("concepts", None)
     concepts = _concepts(under)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from tasks.job import Job
@@ -38,7 +38,7 @@ class Resolved:
     template_columns: tuple[str, ...] | None  # what its prompt template reads, None when it has none
     reader: Callable[[Store | None], AbstractContextManager[Rows]]
     """Opens what reads rows; pictures that a manifest holds are put into the store for the lanes, if one is given."""
-    controlnet: Checkpoint | None = None  # what pictures are drawn with after control pictures, if they are
+    beside: Mapping[str, Checkpoint] = field(default_factory=dict)  # what else is loaded, by the field that names it
 
 
 @dataclass(frozen=True)
@@ -83,3 +83,5 @@ class JobKind(Generic[AnyJob]):
     """What a run says of the results that it made."""
     controlnet_of: Callable[[AnyJob], tuple[str, str | None] | None] = lambda _: None
     """The ControlNet that a job names, and its revision."""
+    mask_model_of: Callable[[AnyJob], tuple[str, str | None] | None] = lambda _: None
+    """What a job names that finds products on pictures, and its revision."""

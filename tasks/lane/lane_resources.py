@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -14,6 +14,7 @@ from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.original_reader import OriginalReader
 from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.ledger.decision import Decisions
+from tasks.ledger.plan import Plan
 from tasks.sources.intake import Intake
 from tasks.stores.store import Store
 
@@ -45,6 +46,7 @@ class LaneResources:
 
     spec: LaneSpec
     store: Store
+    plan: Plan
     judges: Judges
     decisions: Decisions
     pool: Executor  # for the store, for reading and for encoding
@@ -85,3 +87,19 @@ def load_engine(
         loras=spec.loras,
         scheduler=spec.scheduler,
     )
+
+
+@contextmanager
+def losing_the_device() -> Iterator[None]:
+    """Have an error of the device while a model is opened say that it is lost, as it does while one draws.
+
+    Raises:
+        DeviceLost: if it is so.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        from models.failure import blame
+
+        blame(error)
+        raise

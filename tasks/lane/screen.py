@@ -93,7 +93,8 @@ def screen_originals(
     failed = [thing for thing in read if isinstance(thing, Outcome)]
     opened = [thing for thing in read if not isinstance(thing, Outcome)]
     rows = [one.row for one in opened]
-    said, kept = judge_prompts(rows, judges)
+    own_words = {one.row.id: one.own_words for one in opened if one.own_words is not None}
+    said, kept = judge_prompts(rows, judges, own_words)
     pictures = {id(picture): picture for one in opened for picture in one.pictures}  # rows may share one
     flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for picture in pictures.values()]
     seen = dict(zip(pictures, judges.see(flat, conditions=conditions), strict=True))
@@ -149,18 +150,26 @@ def note_decision(screened: Screened, row: Row, history: DecisionHistory, decisi
         screened.approved[row.id] = decision
 
 
-def judge_prompts(rows: Sequence[Row], judges: Judges) -> tuple[list[Verdict], list[Mapping[str, Any]]]:
+def judge_prompts(
+    rows: Sequence[Row], judges: Judges, own_words: Mapping[str, Sequence[str]] | None = None
+) -> tuple[list[Verdict], list[Mapping[str, Any]]]:
     """Return the verdict on each row's prompt and negative prompt, and what classifiers keep of its prompt.
 
     A screen that fails blocks: whatever goes wrong with a row's text, the row isn't drawn.
+
+    Args:
+        rows: of a shard.
+        judges: lists read every text whole.
+        own_words: by id, what classifiers read in place of a row's prompt.
     """
+    asked = [read_by_classifiers(row, (own_words or {}).get(row.id)) for row in rows]
     verdicts = [judge_by_list(row, judges) for row in rows]
     kept: list[Mapping[str, Any]] = [{} for _ in rows]
     open_rows = [index for index, verdict in enumerate(verdicts) if verdict.allowed]
-    texts = list(dict.fromkeys(text for index in open_rows for text in conditioning(rows[index])))
+    texts = list(dict.fromkeys(text for index in open_rows for text in asked[index]))
     readings = dict(zip(texts, judges.screen(texts), strict=True))
     for index in open_rows:
-        judged = [readings[text].verdict for text in conditioning(rows[index])]
+        judged = [readings[text].verdict for text in asked[index]]
         # The prompt's scores are what the catalogue shows, unless it was another text that was refused.
         verdicts[index] = strictest(judged[::-1]) if judged else verdicts[index]
         if (shown := readings.get(rows[index].prompt)) is not None:
@@ -181,6 +190,14 @@ def judge_by_list(row: Row, judges: Judges) -> Verdict:
         logger.exception("The blocklist failed of a text.")
         return _failed(error)
     return strictest(verdicts) if verdicts else allow()
+
+
+def read_by_classifiers(row: Row, own_words: Sequence[str] | None) -> list[str]:
+    """Return the texts of a row that classifiers read: those that decide what is made, the prompt's first."""
+    texts = conditioning(row)
+    if own_words is None:
+        return texts
+    return [*(text for text in own_words if text.strip()), *texts[1:]]
 
 
 def conditioning(row: Row) -> list[str]:

@@ -34,6 +34,7 @@ class RowOriginals:
     pictures: tuple[np.ndarray, ...] = ()
     seen: tuple[np.ndarray, ...] = ()  # the same ones as the model's text encoder sees them, if it does
     compared: tuple[np.ndarray, ...] = ()  # what its result is judged beside, if it is: only its kind knows the order
+    own_words: Sequence[str] | None = None  # what of its prompt classifiers read; None: all of it
 
 
 @dataclass(frozen=True)

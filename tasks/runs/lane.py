@@ -24,7 +24,7 @@ from tasks.kinds.registry import kind_named
 from tasks.lane.bounded_queue import BoundedQueue, QueueAbandoned
 from tasks.lane.classify import classify
 from tasks.lane.keep import keep
-from tasks.lane.lane_resources import LaneEngine, LaneResources
+from tasks.lane.lane_resources import LaneEngine, LaneResources, losing_the_device
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.render import render
@@ -107,6 +107,7 @@ class LaneWorker:
             LaneResources(
                 spec,
                 store,
+                plan,
                 judges=self.judges,
                 decisions=self.decisions,
                 pool=self.pool,
@@ -260,22 +261,6 @@ class LaneWorker:
         for going in self.behind:
             if any(future.done() and future.exception() for future in going):
                 _finish(going)
-
-
-@contextlib.contextmanager
-def losing_the_device() -> Iterator[None]:
-    """Have an error of the device while a model is opened say that it is lost, as it does while one draws.
-
-    Raises:
-        DeviceLost: if it is so.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        from models.failure import blame
-
-        blame(error)
-        raise
 
 
 def _end(shards: ShardSource, shard: int, kept: Future[Any]) -> None:

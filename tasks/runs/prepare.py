@@ -165,8 +165,7 @@ class Checked:
             "profile": self.profiles[self.request.job.marketplace.profile].digest,
             **self.maker.additions,
         }
-        if self.resolved.controlnet:
-            deciding["controlnet"] = self.resolved.controlnet.revision
+        deciding |= {name: checkpoint.revision for name, checkpoint in self.resolved.beside.items()}
         if self.other_classifiers:
             deciding["classifiers"] = self.other_classifiers
         if self.request.retire_missing:
@@ -305,6 +304,7 @@ class Estimate:
     retires: bool  # they are withdrawn
     lanes: int | None = 1  # that share the drawing; None: as many as a cluster has places for
     warnings: tuple[str, ...] = ()  # of the manifest and of what judges it, in sentences
+    beside: tuple[str, ...] = ()  # what else is loaded than the checkpoint, each after the field that names it
 
 
 def estimate(request: RunRequest) -> Estimate:
@@ -325,6 +325,7 @@ def estimate(request: RunRequest) -> Estimate:
             retires=request.retire_missing,
             lanes=wanted_lanes(request.job.hardware),
             warnings=_warnings(checked, manifest),
+            beside=tuple(f"{name} {model_name(model, ())}" for name, model in checked.resolved.beside.items()),
         )
 
 
@@ -430,7 +431,7 @@ def _document(checked: Checked, manifest: Manifest) -> dict[str, object]:
         "manifest_sha256": manifest.digest,
         "manifest_rows": manifest.rows,
         "checkpoint_revision": resolved.models.checkpoint.revision,
-        "controlnet_revision": resolved.controlnet.revision if resolved.controlnet else None,
+        **{f"{name}_revision": checkpoint.revision for name, checkpoint in resolved.beside.items()},
         "loras": [{"name": str(lora), "revision": lora.revision} for lora in resolved.models.loras],
         "scheduler": resolved.models.scheduler,
         "clip_revision": checked.clip_revision,

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import shutil
+import signal
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,28 +19,38 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from flows.commands.doctor_checks import checks_of
 from flows.edit import edit
+from models.checkpoints.checkpoint import find_checkpoint
 from models.doctor.checkpoint_check import check_model
+from models.engines.decomposer import Decomposer
 from models.engines.editor import Picture, PictureEditor
+from models.failure import Failure
 from models.miniature.world.world import Alteration, Scene, draw_alike
-from models.requests import EditRequest
+from models.requests import EditRequest, LayersRequest
 from safety.fidelity.frames import no_larger
 from safety.fidelity.kept_product import feathered
 from safety.marks.provenance import DigitalSourceType, read_marks
 from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
+from tasks.kinds.edit.mask_finder import finding_of
 from tasks.kinds.job_to_check import load_job_to_check
 from tasks.kinds.registry import kind_of
+from tasks.manifests.key import digest
 from tasks.outcome import Retry
 from tasks.reports.summary import Summary
 from tasks.results.encoding import decode
+from tasks.rows.originals import kept_path
 from tasks.stores.store import Store
-from tests.end_to_end.conftest import ROAD, catalogue
+from tests.end_to_end.conftest import ROAD, catalogue, command
 from tests.flows.conftest import Ended, packshot
 from tests.models.conftest import picture, save_edit
+from tests.waiting import wait_for
 
 __all__ = ["packshot"]  # a fixture
 
+OWN = 'en = "Do it."\nzh = "做。"\nkeep_product = true\n[checks]\nbeside = { reason = "not_changed", least = 2.0 }\n'
+"""An instruction with a name that keeps the product, and a check that reads no texts."""
 SMALL = {"policy": ROAD, "steps": 2, "guidance": 4.0, "batch": 4}
 
 
@@ -126,6 +140,39 @@ def test_pictures_are_edited_together_and_a_rerun_edits_what_changed_alone(
     assert [[one.instruction for one in call] for call in asked] == [["make it blue", "this beside that"]]
     after = catalogue(store)
     assert {name for name, one in after.items() if one["key"] != found[name]["key"]} == {"square", "both"}
+
+
+def test_edits_that_are_killed_go_on_with_nothing_made_twice_and_nothing_lost(
+    run: Callable[..., Summary],
+    manifest: Callable[..., str],
+    store: Store,
+    asked: list[list[EditRequest]],
+    edits: str,
+    another_clip: str,
+) -> None:
+    rows = [row(f"r{n}", source(n // 2), f"make it number {n}", seed=n) for n in range(20)]  # two share a picture
+    job = {**SMALL, "model": edits, "clip": another_clip, "batch": 1, "shard-rows": 4, "guidance": 1.0}
+    flags = [word for name, value in job.items() for word in (f"--{name}", str(value))]
+    kept = Path(store.uri, "masters")
+    process = command("edit", manifest(rows), "--store", store.uri, *flags)
+    wait_for(lambda: process.poll() is not None or len([*kept.rglob("*.json")]) >= 3, 200)
+    process.send_signal(signal.SIGKILL)
+    said = process.communicate()
+    assert process.returncode == -signal.SIGKILL, said
+    before = {file: file.stat().st_mtime_ns for file in kept.rglob("*.*")}
+    made = {file.stem for file in before if file.suffix == ".json"}
+    assert 3 <= len(made) < len(rows)
+
+    summary = run(rows, batch=1, shard_rows=4, guidance=1.0)
+
+    found = catalogue(store)
+    assert [found[one["id"]]["status"] for one in rows] == ["done"] * len(rows), summary.causes
+    left = {one["seed"] for one in found.values() if one["key"] not in made}
+    assert sorted(one.seed for call in asked for one in call) == sorted(left)
+    assert {file: file.stat().st_mtime_ns for file in before} == before
+    for one in found.values():
+        assert hashlib.sha256(Path(one["uri"]).read_bytes()).hexdigest() == one["sha256"]
+        assert Path(one["source_uris"][0]).is_file()
 
 
 def test_condition_pictures_computed_at_every_second_step_make_rows_again_and_once_alone(
@@ -239,8 +286,10 @@ def test_what_looks_at_jobs_models_and_manifests_knows_edits(
 
     checked = packshot("manifest", "check", address, *said, "--json")
     verified = packshot("models", "verify", edits)
-    told = packshot("edit", address, "--store", store, *said, "--dry-run")
+    told = packshot("edit", address, "--store", store, *said, "--mask-model", "miniature", "--dry-run")
+    wrong = packshot("edit", address, "--store", store, *said, "--mask-model", edits, "--dry-run")
     job = load_job_to_check(None, model=edits)
+    (looks_at_models,) = (one.look for one in checks_of(job.with_values(mask_model=edits)) if one.name == "checkpoint")
     finding, checkpoint = check_model(edits, None, kind_of(job).pipeline)
 
     assert (checked.code, json.loads(checked.out)["kind"]) == (1, "edit")
@@ -248,6 +297,11 @@ def test_what_looks_at_jobs_models_and_manifests_knows_edits(
     assert "30000 characters" in checked.out
     assert (verified.code, "whole" in verified.out) == (0, True), verified
     assert "1 × 96×96, 2 steps" in told.out
+    assert "with the mask_model miniature@" in told.out
+    assert (wrong.code, "give a checkpoint such as Qwen/Qwen-Image-Layered" in wrong.err) == (2, True), wrong
+    assert [(one.name, one.status) for one in looks_at_models() if one.name == "mask model"] == [
+        ("mask model", "failed")
+    ]
     assert isinstance(job, EditJob)
     assert (finding.status, checkpoint and checkpoint.folder) == ("ok", Path(edits).resolve())
 
@@ -294,6 +348,14 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, asked: list[list[EditRequest]]) ->
     return paintings
 
 
+@pytest.fixture
+def own_instructions(tmp_path: Path) -> str:
+    """A folder with one instruction, `own`."""
+    (folder := tmp_path / "instructions").mkdir()
+    (folder / "own.toml").write_text(OWN)
+    return str(folder)
+
+
 SHOE = Scene("sneaker", "red", "plain", "plain", "table", "medium", "centre", "none")
 
 
@@ -307,7 +369,11 @@ def painted() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_a_row_that_keeps_its_product_is_stored_with_the_sources_own_pixels(
-    run: Callable[..., Summary], store: Store, asked: list[list[EditRequest]], stand_in: dict[int, np.ndarray]
+    run: Callable[..., Summary],
+    store: Store,
+    asked: list[list[EditRequest]],
+    stand_in: dict[int, np.ndarray],
+    own_instructions: str,
 ) -> None:
     picture, cut_out, made = painted()
     mask = cut_out[..., 3]
@@ -321,23 +387,20 @@ def test_a_row_that_keeps_its_product_is_stored_with_the_sources_own_pixels(
         for seed, (name, pixels) in enumerate(pictures.items(), 1)
     ]
     shape = stored(Image.fromarray(mask))
-    rows = [one | {"instruction_name": None, "scene": None, "width": 256, "height": 256} for one in rows]
-    rows[0] |= {"mask": shape, "instruction_name": "scene", "scene": "a lawn", "instruction": None}
+    rows = [one | {"instruction_name": None, "width": 256, "height": 256} for one in rows]
+    rows[0] |= {"mask": shape, "instruction_name": "own", "instruction": None}
     rows[2] |= {"mask": stored(Image.fromarray(large_mask))}
     rows[3] |= {"keep": None}
     rows[5] |= {"mask": shape, "seed": 7}
 
-    run(rows)
+    summary = run(rows, instructions=own_instructions)
 
     found = catalogue(store)
-    ends = {name: one["reason"] or one["status"] for name, one in found.items()}
-    assert ends == {
-        **dict.fromkeys(("clear", "large", "left"), "done"),
-        "masked": ends["masked"],  # whatever the policy for tests says of colours
+    assert {name: one["reason"] or one["status"] for name, one in found.items()} == {
+        **dict.fromkeys(("masked", "clear", "large", "left"), "done"),
         "plain": "bad_value",
         "lost": "product_changed",
-    }
-    assert ends["masked"] in ("done", "review"), found["masked"]["message"]
+    }, summary.causes
     shown = {name: decode(Path(one["uri"]).read_bytes()) for name, one in found.items() if one["uri"]}
     core = feathered(mask) == 255
     assert core.sum() > 0.8 * (mask >= 128).sum()
@@ -360,15 +423,86 @@ def test_a_row_that_keeps_its_product_is_stored_with_the_sources_own_pixels(
     assert "Give a mask" in found["plain"]["message"]
 
     asked.clear()
-    run(rows)
+    run(rows, instructions=own_instructions)
     assert asked == []
     rows[2] |= {"mask": stored(Image.fromarray(np.maximum(large_mask, 1)))}
-    run(rows)
+    run(rows, instructions=own_instructions)
     assert [[one.seed for one in call] for call in asked] == [[3]]
 
 
+def test_a_source_of_one_pixel_or_of_one_to_thirty_ends_its_own_row_where_a_product_is_to_be_found_on_it(
+    run: Callable[..., Summary],
+    store: Store,
+    asked: list[list[EditRequest]],
+    stand_in: dict[int, np.ndarray],
+    edits: str,
+    own_instructions: str,
+    tmp_path: Path,
+) -> None:
+    patient = Path(shutil.copytree(edits, tmp_path / "patient"))  # at its resolution 1 : 30 is looked at as it is
+    settings = json.loads((patient / "sampling_config.json").read_text())
+    (patient / "sampling_config.json").write_text(json.dumps(settings | {"resolution": 176, "vision_resolution": 96}))
+    _, cut_out, made = painted()
+    dot, strip, tall = (Image.new("RGB", size, "red") for size in ((1, 1), (240, 8), (20, 600)))
+    half = Image.fromarray(np.repeat([[0] * 10 + [255] * 10], 600, axis=0).astype(np.uint8))
+    (tmp_path / "named").mkdir()
+    own = (
+        'en = "Do it."\nzh = "做。"\nkeep_product = true\n[checks]\nbeside = { reason = "not_changed", least = 2.0 }\n'
+    )
+    (tmp_path / "named" / "own.toml").write_text(own)
+    kept, named = {"keep": "product"}, {"instruction_name": "own"}
+    shapes: dict[str, tuple[Image.Image, Image.Image | None, dict[str, Any]]] = {
+        "good": (Image.fromarray(cut_out), None, {**kept, **named}),
+        "free": (dot, None, {}),
+        "free strip": (strip, None, {}),
+        "unasked": (tall, half, {}),
+        "kept dot": (dot, None, kept),
+        "kept strip": (strip, None, kept),
+        "masked dot": (dot, Image.new("L", (1, 1), 255), kept),
+        "masked strip": (tall, half, kept),
+        "named dot": (dot, None, named),
+        "named strip": (strip, None, named),
+        "named and masked": (tall, half, named),
+        "no mask of its": (strip, half, {**kept, **named}),
+    }
+    rows = [
+        {
+            **row(name.replace(" ", "-"), stored(pixels), "put it on grass", width=256, height=256, seed=seed),
+            "mask": shape and stored(shape),
+            "keep": None,
+            "instruction_name": None,
+            **said,
+        }
+        for seed, (name, (pixels, shape, said)) in enumerate(shapes.items())
+    ]
+    stand_in |= dict.fromkeys(range(len(rows)), made)
+
+    summary = run(rows, model=str(patient), instructions=own_instructions)
+
+    found = {name.replace("-", " "): one for name, one in catalogue(store).items()}
+    assert {name: one["reason"] or one["status"] for name, one in found.items()} == {
+        **dict.fromkeys(("good", "free", "free strip", "unasked"), "done"),
+        **dict.fromkeys(("named dot", "named strip"), "review"),
+        **dict.fromkeys(("kept dot", "kept strip", "masked dot", "masked strip"), "bad_value"),
+        **dict.fromkeys(("named and masked", "no mask of its"), "bad_value"),
+    }, summary.causes
+    told = {name: one["message"] for name, one in found.items()}
+    assert told["kept dot"].startswith("keep: The source is 1 × 1 pixels, too small to compare")
+    assert told["kept strip"].startswith("keep: The source is 240 × 8 pixels, too small to compare")
+    assert told["masked dot"].startswith("The mask is 1 × 1 pixels, too small to compare")
+    assert told["masked strip"].startswith("The mask is 20 × 600 pixels, too long to compare")
+    assert told["named dot"].startswith("A person has to compare the result with its source. The source is 1 × 1")
+    assert "give one of the picture's own size" in told["no mask of its"]
+    assert len(asked) == 1
+    assert len(asked[0]) == 6  # what can't be kept isn't made
+
+
 def test_the_gate_goes_by_a_rows_mask_or_its_sources_alpha(
-    run: Callable[..., Summary], store: Store, asked: list[list[EditRequest]], stand_in: dict[int, np.ndarray]
+    run: Callable[..., Summary],
+    store: Store,
+    asked: list[list[EditRequest]],
+    stand_in: dict[int, np.ndarray],
+    own_instructions: str,
 ) -> None:
     picture, cut_out, made = painted()
     stand_in |= dict.fromkeys(range(1, 7), made)
@@ -381,10 +515,11 @@ def test_the_gate_goes_by_a_rows_mask_or_its_sources_alpha(
     ]
     rows += [row("clear", stored(Image.fromarray(cut_out)), mask=None)]
     rows += [row("bare", stored(Image.fromarray(picture)), mask=None)]
-    named = {"instruction": None, "instruction_name": "scene", "scene": "a lawn", "width": 256, "height": 256}
+    named = {"instruction": None, "instruction_name": "own", "scene": "a lawn", "width": 256, "height": 256}
     rows = [{**one, **named, "seed": seed} for seed, one in enumerate(rows, 1)]
+    rows[0] |= {"instruction_name": "scene"}  # whose checks read texts, which takes a second of the processor
 
-    run(rows)
+    run(rows, instructions=own_instructions)
 
     found = catalogue(store)
     outlines = {name: dict(one["scores"]).get("fidelity_outlines") for name, one in found.items()}
@@ -403,9 +538,84 @@ def test_the_gate_goes_by_a_rows_mask_or_its_sources_alpha(
 
     asked.clear()
     rows[1] |= {"mask": stored(Image.fromarray(mask))}
-    run(rows)
+    run(rows, instructions=own_instructions)
     assert asked == []  # judged again by another mask, and not made again
     assert dict(catalogue(store)["part"]["scores"])["fidelity_outlines"] == outlines["masked"]
+
+
+def test_a_layered_model_finds_each_product_once_that_nothing_else_tells_and_is_gone_before_the_first_edit(
+    run: Callable[..., Summary],
+    store: Store,
+    asked: list[list[EditRequest]],
+    stand_in: dict[int, np.ndarray],
+    own_instructions: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    picture, cut_out, made = painted()
+    mask = cut_out[..., 3]
+    taken_apart: list[int] = []
+    models: list[weakref.ref[Decomposer]] = []
+    take_apart, paint = Decomposer.decompose, PictureEditor.edit
+
+    def decompose(decomposer: Decomposer, requests: list[LayersRequest], **more: Any) -> Any:
+        if requests[0].shape.width != requests[0].shape.height:
+            yield [Picture(0, None, Failure("out_of_memory", "There was no room.", True), 0.0)]
+            return
+        taken_apart.append(len(requests))
+        models.append(weakref.ref(decomposer))
+        yield from take_apart(decomposer, requests, **more)
+
+    def edits_alone(editor: PictureEditor, requests: list[EditRequest], **more: Any) -> Any:
+        assert [model() for model in models] == [None] * len(models)
+        return paint(editor, requests, **more)
+
+    monkeypatch.setattr(Decomposer, "decompose", decompose)
+    monkeypatch.setattr(PictureEditor, "edit", edits_alone)
+    stand_in |= dict.fromkeys(range(1, 6), made)
+    cut, bare, grass = (stored(Image.fromarray(pixels)) for pixels in (cut_out, picture, made))
+    mask_model = find_checkpoint("miniature", pipeline=Decomposer.pipeline)
+    known = (
+        f"{kept_path(hashlib.sha256(grass).hexdigest())}.mask-{digest([finding_of(mask_model), 'float32'])[:16]}.png"
+    )
+    store.put_once(known, stored(Image.new("L", (256, 256))))  # another run took it apart, and found no product
+    rows = [
+        row("found", bare, seed=1, keep="product"),
+        row("judged", bare, seed=2, instruction_name="own"),
+        row("free", grass, seed=3),
+        row("clear", cut, seed=4, keep="product"),
+        row("masked", bare, seed=5, keep="product", mask=stored(Image.fromarray(mask))),
+        row("none", grass, seed=6, keep="product"),
+        row("failed", stored(Image.fromarray(picture[64:192])), seed=6, keep="product"),
+    ]
+    rows = [{"keep": None, "mask": None, "instruction_name": None, "width": 256, "height": 256, **one} for one in rows]
+    job = {"mask_model": "miniature", "instructions": own_instructions, "shard_rows": 2}
+
+    summary = run(rows, **job)
+
+    found = catalogue(store)
+    assert {name: one["reason"] or one["status"] for name, one in found.items()} == {
+        **dict.fromkeys(("found", "judged", "free", "clear", "masked"), "done"),
+        "none": "bad_value",
+        "failed": "internal",
+    }, summary.causes
+    assert found["none"]["message"].endswith("and miniature found none, either. Give a mask.")
+    assert (found["failed"]["retryable"], found["none"]["retryable"]) == (True, False)
+    assert taken_apart == [1]
+    (file,) = {*Path(store.uri).glob("sources/*/*.mask-*.png")} - {Path(store.uri, known)}
+    plane = np.asarray(Image.open(file))
+    both, either = (plane >= 128) & (mask >= 128), (plane >= 128) | (mask >= 128)
+    assert both.sum() / either.sum() >= 0.9
+    core = feathered(plane) == 255
+    assert np.array_equal(decode(Path(found["found"]["uri"]).read_bytes())[core], picture[core])
+    assert dict(found["judged"]["scores"])["fidelity_beside"] > 2
+    document = json.loads(Path(store.uri, "runs", summary.run, "job.json").read_text())
+    assert document["mask_model_revision"] == mask_model.revision
+
+    asked.clear()
+    Path(own_instructions, "own.toml").write_text(OWN.replace("2.0", "99.0"))
+    run(rows, **job)
+    assert (asked, taken_apart) == ([], [1])  # what was found lies beside the source
+    assert catalogue(store)["judged"]["reason"] == "not_changed"
 
 
 def test_another_limit_of_an_instruction_judges_again_and_makes_nothing(
@@ -418,7 +628,7 @@ def test_another_limit_of_an_instruction_judges_again_and_makes_nothing(
     _, cut_out, made = painted()
     stand_in[1] = made
     own = tmp_path / "own.toml"
-    own.write_text('en = "Do it."\nzh = "做。"\n[checks]\nbeside = { reason = "not_changed", least = 2.0 }\n')
+    own.write_text(OWN)
     rows = [row("one", stored(Image.fromarray(cut_out)), None, seed=1, width=256, height=256)]
 
     run(rows, instruction_name=str(own))

@@ -20,7 +20,7 @@ ASPECT = "Pixels; default: the checkpoint's area, in the aspect of the row's las
 
 
 class EditModel(ModelSection):
-    """What edits pictures."""
+    """What edits pictures, and what finds the products on them."""
 
     condition_cache: int = Field(
         default=1,
@@ -29,6 +29,12 @@ class EditModel(ModelSection):
         description="Compute what the model makes of a row's own pictures at every so many steps only, such as 2: "
         "approximate, for Edit-2511.",
     )
+    mask_model: str | None = Field(
+        default=None,
+        description="Qwen-Image-Layered that finds the product where no mask, transparency or plain background tells "
+        "it: 'miniature', a folder, s3:// address, or hub id.",
+    )
+    mask_model_revision: str | None = Field(default=None, description="Commit of a hub mask model, 40 hex digits.")
 
 
 class EditedSampling(PictureSampling):

@@ -29,6 +29,10 @@ def _reading(job: EditJob) -> ManifestReading:
     return instruction_reading(job, PIPELINE)
 
 
+def _mask_model_of(job: EditJob) -> tuple[str, str | None] | None:
+    return (job.model.mask_model, job.model.mask_model_revision) if job.model.mask_model else None
+
+
 def _open_engine(spec: LaneSpec) -> PictureEditor:
     from tasks.kinds.edit.edit_stages import open_editor
 
@@ -56,4 +60,5 @@ EDIT = JobKind(
     reading=_reading,
     open_engine=_open_engine,
     open_stages=_open_stages,
+    mask_model_of=_mask_model_of,
 )

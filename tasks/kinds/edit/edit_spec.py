@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from models.checkpoints.checkpoint import Checkpoint
 from safety.fidelity.instruction import Instruction
 from tasks.results.finishing import Finishing
 from tasks.results.marking import Marking
@@ -24,6 +25,7 @@ class EditSpec:
     instructions: Mapping[str, Instruction] = field(default_factory=dict)  # ready-made ones, by name
     condition_cache: int = 1  # see `models.transformer.condition_cache`
     reads_texts: bool = False  # those on sources and results are compared, where an instruction's checks ask for it
+    mask_model: Checkpoint | None = None  # finds the product where nothing else tells it
 
     @property
     def marking(self) -> Marking:

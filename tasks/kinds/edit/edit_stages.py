@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,30 +14,30 @@ from models.loading.loaded_once import loaded_once
 from models.requests import ConditionPicture, EditPicture, EditRequest, SeenPicture, Shape, edit_size
 from safety.fidelity.fidelity_gate import judge_edit
 from safety.fidelity.frames import PairError, no_larger
-from safety.fidelity.instruction import Instruction
+from safety.fidelity.instruction import Instruction, shipped
 from safety.fidelity.kept_product import keep_product
-from safety.fidelity.product_mask import given_mask, product_mask
+from safety.fidelity.product_mask import given_mask, is_untold, product_mask
 from safety.fidelity.text_reading import Reader, text_reader
 from safety.marks.provenance import DigitalSourceType
 from safety.pictures.layers import WHITE, over
 from safety.verdict import Verdict, allow
+from tasks.kinds.edit.comparing import Size, compared_source, is_compared
 from tasks.kinds.edit.edit_spec import EditSpec
+from tasks.kinds.edit.mask_finder import MaskFinder
+from tasks.kinds.edit.ready_made import own_words
 from tasks.lane.lane_resources import LaneResources, load_engine
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.original_reader import resized_to
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import RowOriginals, Screened
 from tasks.manifests.row import PlannedPicture, Row
-from tasks.outcome import Outcome
+from tasks.outcome import FailureReason, Outcome
 from tasks.results.master import Master
 from tasks.sources.source_error import SourceError
 
 if TYPE_CHECKING:
     from models.engines.editor import PictureEditor
     from models.engines.engine import Admit, Picture
-
-Size = tuple[int, int]
-"""Width and height, in pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,6 +83,9 @@ class EditStages(PictureStages):
         )
         self.engine, self.result_spec = resources.engine, result_spec
         self.reader = resources.original_reader(result_spec.intake, keeps_alpha=True)
+        self.shipped = [Instruction.load(name) for name in shipped()]
+        mask_model = result_spec.mask_model
+        self.mask_finder = MaskFinder(resources, mask_model, self.reader) if mask_model else None
 
     @loaded_once
     def text_reader(self) -> Reader:
@@ -97,8 +100,13 @@ class EditStages(PictureStages):
         return reader
 
     def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
-        """Read each picture of a shard once, and keep it at the sizes at which the model looks at it."""
+        """Read each picture of a shard once, and keep it at the sizes at which the model looks at it.
+
+        Where a model finds products, it looks at the pictures of all shards before the first one is read.
+        """
         del masters  # what was made says nothing of what it was made from
+        if self.mask_finder is not None:
+            self.mask_finder.find_all()
         sizes = {row.pictures[0]: (row.width, row.height) for row in rows if is_compared(row)}  # a shard's are one
         masks = {row.mask: (row.width, row.height) for row in rows if row.mask is not None}
         distinct = list(dict.fromkeys(picture for row in rows for picture in row.pictures))
@@ -114,12 +122,9 @@ class EditStages(PictureStages):
         height, width = pixels.shape[:2]
         spec, opaque = self.result_spec, over(pixels, WHITE)
         encoded = edit_size(width, height, spec.resolution, spec.size_multiple)
-        whole = None
-        if compared is not None:
-            whole = no_larger(pixels if pixels[..., 3].min() < WHITE else opaque, compared)
-        return Looked(
-            resized_to(opaque, encoded), resized_to(opaque, edit_size(width, height, spec.vision_resolution, 1)), whole
-        )
+        seen = edit_size(width, height, spec.vision_resolution, 1)
+        whole = None if compared is None else compared_source(pixels, compared)
+        return Looked(resized_to(opaque, encoded), resized_to(opaque, seen), whole)
 
     def _mask(self, mask: PlannedPicture, size: Size) -> np.ndarray | SourceError:
         """Return where a mask shows the product, no larger than that is in the result: uint8 [H, W]."""
@@ -146,18 +151,42 @@ class EditStages(PictureStages):
             if isinstance(one := found[picture], SourceError):
                 return self.reader.failed(row, one)
             looked.append(one)
+        words = own_words(row, self.result_spec.instructions, self.shipped)
         pictures, seen = tuple(one.encoded for one in looked), tuple(one.seen for one in looked)
+        originals = RowOriginals(row, pictures, seen, own_words=words)
         if not is_compared(row) or (source := looked[0].compared) is None:
-            return RowOriginals(row, pictures, seen)
-        mask = masks[row.mask] if row.mask is not None else None
+            return originals
+        mask = masks[row.mask] if row.mask is not None else self._found(row, source)
         if isinstance(mask, SourceError):
             return self.reader.failed(row, mask)
+        if isinstance(mask, Outcome):
+            return mask
         if row.keeps_product:
             try:
                 product_mask(source, mask)
             except PairError as error:
                 return self.reader.failed(row, SourceError("bad_value", f"keep: {error}"))
-        return RowOriginals(row, pictures, seen, (source,) if mask is None else (source, mask))
+        return replace(originals, compared=(source,) if mask is None else (source, mask))
+
+    def _found(self, row: Row, source: np.ndarray) -> np.ndarray | SourceError | Outcome | None:
+        """Return where a model found the product of a row that nothing else tells, uint8 [H, W]; None if none did.
+
+        A row that is to keep its product ends where there is none to keep.
+        """
+        finder = self.mask_finder
+        if finder is None or not is_untold(source):
+            return None
+        plane = finder.of(row.pictures[0], source.shape[1::-1])
+        if plane is not None and plane.any():
+            return plane
+        if not row.keeps_product:
+            return None
+        name = finder.checkpoint.name
+        if plane is None:
+            sentence = f"keep: Nothing tells where the product is, and {name} failed to look for it."
+            return self.recorder.failure(row, FailureReason.INTERNAL, sentence, retryable=True)
+        sentence = f"keep: Nothing tells where the product is, and {name} found none, either. Give a mask."
+        return SourceError("bad_value", sentence)
 
     def _edit(self, rows: Sequence[Row], screened: Screened, admit: Admit | None) -> Iterator[Sequence[Picture]]:
         pairs = {row.id: [*zip(screened.sources[row.id], screened.seen[row.id], strict=True)] for row in rows}
@@ -172,11 +201,6 @@ class EditStages(PictureStages):
         return compare_edit(
             spec.instructions, row, originals, picture, (lambda: self.text_reader) if spec.reads_texts else lambda: None
         )
-
-
-def is_compared(row: Row) -> bool:
-    """Say whether a row's picture is looked at beside its source: it is judged so, or shows its product."""
-    return row.instruction_name is not None or row.keeps_product
 
 
 def compare_edit(

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from models.checkpoints.checkpoint import check_condition_cache, edit_defaults, pipeline_of
+from models.checkpoints.checkpoint import Checkpoint, check_condition_cache, edit_defaults, pipeline_of
+from models.pipelines import LAYERED
+from tasks.checkpoints.checkpoints import find_checkpoint
 from tasks.kinds.edit.edit_job import EditJob
 from tasks.kinds.edit.edit_spec import EditSpec
 from tasks.kinds.edit.instruction_rows import EditRowDefaults, InstructionRows, edit_row_defaults
+from tasks.kinds.edit.mask_finder import finding_of
 from tasks.kinds.found_models import find_models
 from tasks.kinds.job_finishing import finishing_of
 from tasks.kinds.job_kind import Resolved
@@ -28,8 +31,9 @@ def resolve_edits(job: EditJob, pipeline: str) -> Resolved:
     """
     models = find_models(job, pipeline)
     check_condition_cache(models.checkpoint, job.model.condition_cache)
-    known = models.known(edit_defaults(models.checkpoint))
-    defaults = edit_row_defaults(job, known, pipeline_of(models.checkpoint).most_pictures)
+    known, mask_model = models.known(edit_defaults(models.checkpoint)), _mask_model(job)
+    finding = finding_of(mask_model) if mask_model else None
+    defaults = edit_row_defaults(job, known, pipeline_of(models.checkpoint).most_pictures, finding)
     result_spec = EditSpec(
         intake_of(job.manifest, job.sources),
         finishing_of(job.output, job.marketplace),
@@ -39,6 +43,7 @@ def resolve_edits(job: EditJob, pipeline: str) -> Resolved:
         defaults.ready_made.instructions,
         job.model.condition_cache,
         defaults.reads_texts,
+        mask_model,
     )
     return Resolved(
         models=models,
@@ -46,7 +51,14 @@ def resolve_edits(job: EditJob, pipeline: str) -> Resolved:
         columns=EDITS,
         template_columns=defaults.columns,
         reader=partial(_rows, defaults, result_spec.intake),
+        beside={"mask_model": mask_model} if mask_model else {},
     )
+
+
+def _mask_model(job: EditJob) -> Checkpoint | None:
+    if job.model.mask_model is None:
+        return None
+    return find_checkpoint(job.model.mask_model, job.model.mask_model_revision, pipeline=LAYERED.name)
 
 
 @contextmanager

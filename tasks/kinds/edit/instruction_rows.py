@@ -49,6 +49,7 @@ class EditRowDefaults(RowDefaults):
     most_pictures: int  # that the checkpoint looks at
     keep: str = "none"  # one of `KEPT`
     reads_texts: bool = False  # see `tasks.kinds.edit.edit_spec.EditSpec`
+    finding: str | None = None  # how products are found that nothing tells: see `tasks.kinds.edit.mask_finder`
     said: frozenset[str] = frozenset()  # what the job itself says of sampling, by name: instructions say no other
 
     def with_sampling(self, instruction: Instruction | None) -> Self:
@@ -78,7 +79,7 @@ class Asked:
 
     def decided_by(self, mask: OriginalReference | None, defaults: EditRowDefaults) -> Row:
         """Return the row with all that its mask, if it has one, and the product's own pixels decide of it."""
-        named, row = mask.source if mask else None, self.row
+        named, row = mask.source if mask else defaults.finding, self.row
         if self.keeps_product:
             row = replace(row, keep_digest=digest([METHOD, named]))
         if self.instruction is not None:
@@ -271,8 +272,16 @@ def _condition_size(column: str, look: OriginalReference, defaults: EditRowDefau
     return size
 
 
-def edit_row_defaults(job: EditJob, known: KnownCheckpoint[EditDefaults], most_pictures: int) -> EditRowDefaults:
+def edit_row_defaults(
+    job: EditJob, known: KnownCheckpoint[EditDefaults], most_pictures: int, finding: str | None = None
+) -> EditRowDefaults:
     """Return the job's values over the checkpoint's own, within what the checkpoint can do.
+
+    Args:
+        job: what was asked for.
+        known: the checkpoint.
+        most_pictures: that it looks at.
+        finding: see `EditRowDefaults`; which rows fail takes none.
 
     Raises:
         RequestError: if no row could be edited with them, the instruction template is wrong, or the job's own
@@ -300,6 +309,7 @@ def edit_row_defaults(job: EditJob, known: KnownCheckpoint[EditDefaults], most_p
         most_pictures=most_pictures,
         keep=job.output.keep,
         reads_texts=reads_texts(),
+        finding=finding,
         said=frozenset(said),
         **vars(common),
     )

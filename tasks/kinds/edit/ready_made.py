@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from safety.fidelity.instruction import Instruction, InstructionError, Language, shipped
 from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
+from tasks.manifests.row import Row
 from tasks.manifests.row_error import Problem, RowError, RowFault
 
 
@@ -75,6 +76,35 @@ def ready_made_of(job: EditJob) -> ReadyMade:
     except InstructionError as error:
         raise RequestError(str(error)) from error
     return ReadyMade(instructions, own, job.sources.instruction_language)
+
+
+def own_words(row: Row, instructions: Mapping[str, Instruction], known: Collection[Instruction]) -> list[str] | None:
+    """Return what classifiers read of a row that is told the text of a ready-made instruction; None of other rows.
+
+    What the row put into the text stands by itself: among the text's many words, what it names would hardly count.
+    Known texts aren't read beside it: every row has them, and a CLIP that never saw such words may take them for
+    anything.
+
+    Args:
+        row: whose prompt it is.
+        instructions: by name.
+        known: instructions whose texts were looked at by people: those that are shipped.
+    """
+    if row.instruction_name is None:
+        return None
+    instruction, values = instructions[row.instruction_name], row.instruction_values
+    if row.prompt not in _texts_of(instruction, values):
+        return None
+    texts = {(one.en, one.zh) for one in known}
+    put_in = [values[name] for name in sorted(instruction.fields)]
+    return put_in if (instruction.en, instruction.zh) in texts else [row.prompt, *put_in]
+
+
+def _texts_of(instruction: Instruction, values: Mapping[str, str]) -> list[str]:
+    try:
+        return [instruction.text(values, language) for language in ("en", "zh")]
+    except InstructionError:  # the row has words of its own, and leaves a value out
+        return []
 
 
 def _files_of(folder: str) -> list[Path]:

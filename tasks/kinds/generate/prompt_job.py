@@ -37,7 +37,7 @@ def resolve_prompts(job: GenerateJob, pipeline: str) -> Resolved:
         columns=CONTROLLED if control else PROMPTS,
         template_columns=defaults.template.columns if defaults.template else None,
         reader=partial(_controlled_rows, prompts, control.intake) if control else lambda _: nullcontext(prompts),
-        controlnet=control.controlnet if control else None,
+        beside={"controlnet": control.controlnet} if control else {},
     )
 
 

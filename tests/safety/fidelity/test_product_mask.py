@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from safety.fidelity.frames import PairError
-from safety.fidelity.product_mask import given_mask, product_mask
+from safety.fidelity.product_mask import given_mask, is_untold, product_layer, product_mask
 
 
 def overlap(cover: np.ndarray, other: np.ndarray) -> float:
@@ -97,3 +97,34 @@ def test_a_mask_picture_becomes_a_plane():
     plane = given_mask(picture)
     assert plane.shape == (60, 80)
     assert (plane == 255).sum() == 30 * 30
+
+
+def test_the_product_is_the_largest_layer_that_leaves_a_part_of_the_frame(drawn):
+    source, _ = drawn(before={"background": "grass"})
+    height, width = source.picture.shape[:2]
+    ground = np.dstack([source.picture, np.full((height, width), 255, np.uint8)])
+    shadow = source.product // np.array([1, 1, 1, 3], np.uint8)
+    sticker = np.zeros_like(ground)
+    sticker[4:20, 4:20] = 255
+    layers = np.stack([ground, shadow, source.product, sticker])
+    plane = product_layer(layers)
+    assert plane is not None
+    assert np.array_equal(plane, source.product[..., 3])
+    assert product_layer(layers[:2]) is None
+
+
+def test_a_model_is_asked_where_neither_alpha_nor_a_plain_background_tells_the_product(drawn):
+    plain, _ = drawn(before={"background": "white"})
+    grass, _ = drawn(before={"background": "grass"})
+    barely = np.dstack([grass.picture, np.full(grass.picture.shape[:2], 255, np.uint8)])
+    barely[:2, :2, 3] = 0  # its corner alone is clear
+    asked = {
+        "plain": plain.picture,
+        "alpha": grass.product,
+        "grass": grass.picture,
+        "corner": barely,
+        "dot": plain.picture[:1, :1],
+        "strip": np.tile(plain.picture[:16], (1, 2, 1)),
+    }
+    told = {name: is_untold(picture) for name, picture in asked.items()}
+    assert told == {"plain": False, "alpha": False, "grass": True, "corner": True, "dot": False, "strip": False}

@@ -133,6 +133,15 @@ def test_a_policy_extends_a_shipped_one(tmp_path: Path, policy: Policy):
     assert mine.blocklist.contents == policy.blocklist.contents
 
 
+def test_a_policy_extends_a_shipped_one_that_itself_extends_one(tmp_path: Path, policy: Policy):
+    file = tmp_path / "mine.toml"
+    file.write_text('extends = "sources"\nwithout = ["drugs"]\nmin_prompt_match = 0.5\n')
+    mine = Policy.load(str(file))
+    assert [concept.name for concept in mine.concepts] == ["weapon", "smoking"]
+    assert (mine.neutral, mine.min_prompt_match) == (policy.neutral, 0.5)
+    assert mine.blocklist.contents == policy.blocklist.contents
+
+
 def test_a_picture_to_draw_after_may_have_the_faults_that_prompts_may_name(policy: Policy):
     counts = policy.of_conditions
     assert [concept.name for concept in counts.concepts] == ["weapon", "smoking", "drugs"]

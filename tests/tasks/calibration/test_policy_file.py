@@ -28,3 +28,17 @@ def test_a_policys_probe_is_found_from_another_folder(tmp_path: Path, field: str
     assert one is not None
     assert other is not None
     assert one.digest == other.digest
+
+
+def test_a_policy_that_extends_one_that_extends_another_becomes_whole(tmp_path: Path) -> None:
+    (tmp_path / "mine.toml").write_text('extends = "sources"\nmin_prompt_match = 0.5\n')
+    base, out = str(tmp_path / "mine.toml"), tmp_path / "other.toml"
+    limits = {("weapon", "prompt_threshold"): 0.2}
+
+    write_policy(with_thresholds(base, out, limits, match=None, clip="miniature", note="for a test"), out)
+
+    one, other = Policy.load(base), Policy.load(str(out))
+    assert [concept.name for concept in other.concepts] == [concept.name for concept in one.concepts]
+    assert other.concepts[0].prompt_threshold == 0.2
+    assert other.min_prompt_match == 0.5
+    assert "extends" not in out.read_text()

@@ -174,14 +174,15 @@ def test_a_run_that_withdrew_rows_stays_for_a_rebuild(any_store: Store) -> None:
 def test_source_pictures_of_unfinished_runs_stay(any_store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     do(any_store, LAX)
     names = {which: f"sources/{digit * 2}/{digit * 64}" for which, digit in (("needed", "a"), ("not", "b"))}
-    for path in names.values():
+    masks = {which: f"{path}.mask-0123456789abcdef.png" for which, path in names.items()}
+    for path in (*names.values(), *masks.values()):
         any_store.put_once(path, path.encode())
     monkeypatch.setattr(pruning, "_plan", lambda *_: pa_plan("a" * 64))
     any_store.put_once("runs/unfinished/plan.parquet", b"a plan")
 
     prune(any_store, kept_for=NOW)
 
-    assert paths(any_store, "sources") == {names["needed"]}
+    assert paths(any_store, "sources") == {names["needed"], masks["needed"]}
 
 
 def pa_plan(source: str) -> Any:

@@ -51,7 +51,8 @@ def reader(tmp_path: Path, decoder: Decoder, store: Store) -> InstructionRows:
 
 def reader_of(folder: Path, decoder: Decoder, store: Store, most: int = 3, **job: Any) -> InstructionRows:
     sources = Intake(str(folder), (), 1 << 22, 1 << 22).sources()
-    defaults = edit_row_defaults(EditJob.of(manifest="m", store="s", **job), CHECKPOINT, most)
+    finding = job.pop("finding", None)
+    defaults = edit_row_defaults(EditJob.of(manifest="m", store="s", **job), CHECKPOINT, most, finding)
     return InstructionRows(defaults, Originals(sources, decoder, store))
 
 
@@ -235,6 +236,23 @@ def test_a_mask_is_part_of_what_it_decides_alone(reader: InstructionRows) -> Non
     checks = [{row.checks_digest for row in rows if isinstance(row, Row)} for rows in (free, judged, kept)]
     assert list(map(len, checks)) == [1, 3, 1]
     assert [row.mask for row in free if isinstance(row, Row)] == [None] * 3
+
+
+def test_how_products_are_found_is_part_of_what_is_decided_by_a_row_without_a_mask(
+    tmp_path: Path, decoder: Decoder, store: Store
+) -> None:
+    kept = {"image": png(), "keep": "product"}
+    judged = {"image": png(), "instruction_name": "scene", "scene": "a lawn"}
+    asked = [kept, judged, {**kept, "mask": png("white")}, {"image": png()}]
+    alone, found, otherwise = (
+        read(reader_of(tmp_path, decoder, store, finding=finding), *asked) for finding in (None, "one", "other")
+    )
+    assert [len({key(row) for row in rows}) for rows in zip(alone, found, otherwise, strict=True)] == [3, 1, 1, 1]
+    checks = [
+        {row.checks_digest for row in rows if isinstance(row, Row)}
+        for rows in zip(alone, found, otherwise, strict=True)
+    ]
+    assert [len(them) for them in checks] == [1, 3, 1, 1]
 
 
 def test_a_row_keeps_its_product_where_it_or_its_job_says_so_and_its_instruction_allows_it(

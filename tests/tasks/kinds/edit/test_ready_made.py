@@ -9,11 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from safety.fidelity.instruction import Instruction
+from safety.fidelity.instruction import Instruction, Language, shipped
+from safety.policy.policy import Policy
 from safety.verdict import Reason
+from tasks.checkpoints.checkpoints import find_clip
 from tasks.errors import RequestError
+from tasks.judging.clip_classifier import ClipClassifier
+from tasks.judging.judges import Judges
 from tasks.kinds.edit.edit_stages import compare_edit
 from tasks.kinds.edit.instruction_rows import InstructionRows
+from tasks.kinds.edit.ready_made import own_words
+from tasks.lane.screen import judge_prompts
 from tasks.ledger.plan import Plan, Planner, write_plan
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.key import Maker
@@ -160,3 +166,61 @@ def test_an_edit_is_judged_by_the_checks_of_the_instruction_that_its_row_names()
     assert moved.reason in (Reason.MOVED, Reason.PRODUCT_CHANGED)
     assert all(name.startswith("fidelity_") for name in right.scores)
     assert compare_edit(instructions, replace(row, instruction_name=None), (source,), source).allowed
+
+
+PUT_IN: dict[Language, dict[str, list[str]]] = {
+    "en": {
+        "scene": ["an oak table in a bright kitchen", "a lawn", "a snowy mountain cabin"],
+        "colour": ["red", "sage (#9caf88)", "olive green", "dusty rose"],
+    },
+    "zh": {"scene": ["明亮厨房里的橡木桌", "阳光下的沙滩"], "colour": ["红色", "墨绿"]},
+}
+FORBIDDEN: dict[Language, list[str]] = {
+    "en": ["a table with a handgun and a pack of cigarettes", "beside a syringe", "a cabin with rifles on the wall"],
+    "zh": ["桌上有一把手枪", "点燃的香烟旁边"],
+}
+
+
+@pytest.fixture(scope="module")
+def judges(tmp_path_factory: pytest.TempPathFactory) -> Judges:
+    """The shipped CLIP by the policy of edits, without the lists, which would find first what is named here."""
+    policy = tmp_path_factory.mktemp("policy") / "by-meaning.toml"
+    policy.write_text('extends = "sources"\nblocklists = []\n', encoding="utf-8")
+    return Judges(Policy.load(str(policy)), [ClipClassifier(find_clip("miniature", None))], {}, device="cpu")
+
+
+def told(instruction: Instruction, values: dict[str, str], language: Language, name: str) -> Row:
+    text = instruction.text(values, language)
+    return Row(name, text, " ", 0, 64, 64, 2, 1.0, "none", instruction_name="it", instruction_values=values)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_shipped_instructions_pass_whatever_harmless_is_put_in_and_nothing_forbidden_hides_in_their_many_words(
+    language: Language, judges: Judges
+) -> None:
+    known = [Instruction.load(name) for name in shipped()]
+
+    def verdicts(rows: list[tuple[Instruction, Row]]) -> list[bool]:
+        words = {row.id: own_words(row, {"it": instruction}, known) for instruction, row in rows}
+        assert None not in words.values()
+        return [verdict.allowed for verdict in judge_prompts([row for _, row in rows], judges, words)[0]]  # type: ignore[arg-type]
+
+    harmless, forbidden = [], []
+    for one in known:
+        (name,) = one.fields or ("",)
+        some: list[str] = PUT_IN[language].get(name, [""])
+        harmless += [(one, told(one, {name: it}, language, f"{one.name} {it}")) for it in some]
+        forbidden += [(one, told(one, {name: it}, language, f"{one.name} {it}")) for it in FORBIDDEN[language] if name]
+
+    assert verdicts(harmless) == [True] * len(harmless)
+    assert verdicts(forbidden) == [False] * len(forbidden)
+
+
+def test_words_of_a_rows_own_and_of_instructions_that_are_not_shipped_are_read_whole() -> None:
+    scene = Instruction.load("scene")
+    lawn, mine = {"scene": "a lawn"}, Instruction(**{**scene.model_dump(), "en": "Put it on {scene}."})
+    shipped_text, own_text = (told(it, lawn, "en", "row") for it in (scene, mine))
+    assert own_words(shipped_text, {"it": scene}, [scene]) == ["a lawn"]
+    assert own_words(own_text, {"it": mine}, [scene]) == ["Put it on a lawn.", "a lawn"]
+    assert own_words(replace(shipped_text, prompt="put it on grass"), {"it": scene}, [scene]) is None
+    assert own_words(replace(shipped_text, instruction_name=None), {"it": scene}, [scene]) is None
