@@ -61,6 +61,7 @@ OF_TIME = (
     "source_uris",
     "run",
 )  # what differs from one run of the same rows to another
+QUICK = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
 OBJECTS = 80 << 20  # bytes, the least that Ray keeps for what travels
 
 
@@ -72,7 +73,13 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # for lanes that are tests' own
-        head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": OBJECTS}
+        head = {
+            "num_cpus": 1,
+            "include_dashboard": False,
+            "include_log_monitor": False,
+            "_system_config": QUICK,
+            "object_store_memory": OBJECTS,
+        }
         started = NodesHere(initialize_head=True, head_node_args=head)
         yield started
         started.shutdown()
@@ -200,6 +207,7 @@ def test_lanes_that_are_killed_and_nodes_that_join_and_leave_give_the_catalogue_
     cluster.wait_for_nodes(SECONDS)  # until it knows which are left
 
     assert [(history.lane, history.restarts) for history in histories] == [(0, 1), (1, 0)]
+    assert not (gates / tinting.TORCH).exists()  # a kind without a model needs none
     stages = {f"{stage} {shard}" for stage in ("screen", "render", "classify", "keep") for shard in range(8)}
     wait_for(lambda: {"lane 0", "lane 1", *stages} <= {run.name for run in runs_of("tint on Ray")})
     wait_for(lambda: states_of("tint on Ray") == ["CRASHED", "COMPLETED", "CRASHED"])

@@ -34,7 +34,8 @@ from tasks.sources.source_error import SourceError
 
 if TYPE_CHECKING:
     from models.engines.editor import PictureEditor
-    from models.engines.engine import Admit, Picture
+    from models.engines.engine import Admit
+    from models.engines.made_picture import Picture
 
 Size = tuple[int, int]
 """Width and height, in pixels."""
