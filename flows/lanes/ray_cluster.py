@@ -23,6 +23,7 @@ NO_GROUP = ("node_", "local.cluster.node")
 NO_NODE, VERSIONS, TOKEN = "No node info found", "Version mismatch", "InvalidAuthToken"
 OBJECTS = 128 << 20  # bytes that Ray keeps for what travels: plans and counts, never pictures
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TRIES = 3  # a second apart, to get past the head of a cluster that answers: Ray's own twenty help no wrong token (2.60)
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,8 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if hardware.ray is not None:
+        os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", str(TRIES))
     if hardware.ray is None and not any(name.startswith("RAY_AUTH_") for name in os.environ):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # Ray reads it once; without one, it writes to HOME (2.60)
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # it warns of that token

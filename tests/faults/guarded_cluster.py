@@ -1,6 +1,6 @@
 """A Ray cluster that asks for a token, in a process of its own: Ray reads once whether it is to (2.60).
 
-RAY_AUTH_MODE=token RAY_AUTH_TOKEN=… python -m tests.faults.guarded_cluster    # until its input ends
+RAY_AUTH_MODE=token RAY_AUTH_TOKEN=… python -m tests.faults.guarded_cluster    # joins it, too; until its input ends
 python -m tests.faults.guarded_cluster HOST:PORT                               # joins one
 """
 
@@ -14,17 +14,31 @@ from flows.lanes.ray_cluster import joined_cluster
 from tasks.errors import RequestError
 from tasks.job_sections import HardwareSection
 
+HEAD = {
+    "num_cpus": 1,
+    "include_dashboard": False,
+    "include_log_monitor": False,  # nobody reads what lanes log
+    "no_monitor": True,  # nor is there an autoscaler
+    "object_store_memory": 80 << 20,
+}
+
+
+def join(address: str) -> None:
+    """Join a cluster, and say how that went."""
+    try:
+        with joined_cluster(HardwareSection(ray=address, lanes="1", device="cpu")):
+            sys.stdout.write("joined\n")
+    except RequestError as error:
+        sys.stdout.write(f"{error}\n")
+    sys.stdout.flush()
+
+
 if __name__ == "__main__":
     if sys.argv[1:]:
-        try:
-            with joined_cluster(HardwareSection(ray=sys.argv[1], lanes="1", device="cpu")):
-                sys.stdout.write("joined\n")
-        except RequestError as error:
-            sys.stdout.write(f"{error}\n")
+        join(sys.argv[1])
     else:
-        head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 << 20}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         sys.stdout.write(f"{cluster.address}\n")
-        sys.stdout.flush()
+        join(cluster.address)
         sys.stdin.read()
         cluster.shutdown()
