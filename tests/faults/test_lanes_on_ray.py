@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -21,7 +22,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowFilter, FlowFilterName
-from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.objects import State, StateType, TaskRun
 
 from flows.orchestration.telling import PrefectNotifier
 from flows.run_steps import lane
@@ -30,6 +31,7 @@ from tasks.job import GenerateJob
 from tasks.job_sections import HardwareSection
 from tasks.kinds.registry import registered
 from tasks.lane.shard_queue import OnlyLane
+from tasks.processes.stopping import WITHIN, Stopped, ask_to_stop, stop
 from tasks.runs.finish import finish
 from tasks.runs.prepare import Prepared, RunRequest, prepare
 from tasks.stores.opening import open_store
@@ -302,6 +304,12 @@ def test_what_a_node_lacks_is_said_before_any_work(cluster: Any) -> None:
         with pytest.raises(RequestError) as error:
             check_nodes(Needs("another", ("/models/nowhere",), None), on_gpus=False)
         check_nodes(Needs(code_digest(), ("/",), None), on_gpus=False)
+        stop.set()  # nobody who asked for that waits for nodes that are slow
+        try:
+            with pytest.raises(Stopped):
+                check_nodes(Needs(code_digest(), ("/",), None), on_gpus=False)
+        finally:
+            stop.clear()
     assert "its packshot is another version than the command's; it has no /models/nowhere (" in str(error.value)
 
 
@@ -337,17 +345,57 @@ def test_a_command_that_is_ended_takes_its_lanes_with_it(simulated_job: Callable
     except AssertionError:
         command.kill()
         raise
+    asked = time.monotonic()
     if how == "Ctrl-C":
         os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to Ray's own processes, too
     else:
         command.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL)
     said, _ = command.communicate(timeout=SECONDS)
+    assert time.monotonic() - asked < WITHIN
     assert command.returncode == (-signal.SIGKILL if how == "killed" else 130), said
     assert "(raylet)" not in said
     assert "Token authentication" not in said
     assert psutil.wait_procs(lanes, timeout=SECONDS)[1] == []
     if how != "killed":
-        wait_for(lambda: all(state in ("FAILED", "CRASHED") for state in states_of(simulated.flow_name(job))))
-        assert len(states_of(simulated.flow_name(job))) == 2
-        assert ledgers(job.store)  # what was in hand
+        stopped_in_order(job)
+    assert len(ledgers(job.store)) < 40
+
+
+def stopped_in_order(job: GenerateJob) -> None:
+    """Check that both lanes ended in Prefect, and kept what they had in hand."""
+    wait_for(lambda: all(state in ("FAILED", "CRASHED") for state in states_of(simulated.flow_name(job))))
+    assert len(states_of(simulated.flow_name(job))) == 2
+    assert ledgers(job.store)
+
+
+@pytest.mark.usefixtures("node")
+def test_a_run_that_is_cancelled_in_prefect_stops_its_lanes_on_every_machine(
+    simulated_job: Callable[..., GenerateJob], cluster: Any
+) -> None:
+    job = simulated_job(40, lanes="2", ray=cluster.address)
+    orders = simulated.orders(job.store)
+    (orders / "hold").touch()
+
+    def cancel() -> tuple[float, list[psutil.Process]]:
+        try:
+            lanes = [psutil.Process(process_of(orders, f"began.{number}.*")) for number in (0, 1)]
+            with get_client(sync_client=True) as client:
+                named = FlowFilter(name=FlowFilterName(any_=[simulated.flow_name(job)]))
+                (flow_run,) = client.read_flow_runs(flow_filter=named)
+                client.set_flow_run_state(flow_run.id, State(type=StateType.CANCELLING, name="Cancelling"))
+        except BaseException:
+            ask_to_stop()
+            raise
+        return time.monotonic(), lanes
+
+    with ThreadPoolExecutor(1) as pool:
+        cancelling = pool.submit(copy_context().run, cancel)
+        with pytest.raises(Stopped):
+            simulated.through_ray(job)
+        ended = time.monotonic()
+        asked, lanes = cancelling.result()
+    stop.clear()
+    assert ended - asked < WITHIN
+    assert psutil.wait_procs(lanes, timeout=SECONDS)[1] == []
+    stopped_in_order(job)
     assert len(ledgers(job.store)) < 40
