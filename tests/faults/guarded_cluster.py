@@ -1,7 +1,7 @@
 """A Ray cluster that asks for a token, in a process of its own: Ray reads once whether it is to (2.60).
 
-RAY_AUTH_MODE=token RAY_AUTH_TOKEN=… python -m tests.faults.guarded_cluster    # joins it, too; until its input ends
-python -m tests.faults.guarded_cluster HOST:PORT                               # joins one
+RAY_AUTH_MODE=token RAY_AUTH_TOKEN=… python -m tests.faults.guarded_cluster    # until its input ends
+RAY_AUTH_TOKEN=… python -m tests.faults.guarded_cluster HOST:PORT              # joins one
 """
 
 from __future__ import annotations
@@ -23,22 +23,16 @@ HEAD = {
 }
 
 
-def join(address: str) -> None:
-    """Join a cluster, and say how that went."""
-    try:
-        with joined_cluster(HardwareSection(ray=address, lanes="1", device="cpu")):
-            sys.stdout.write("joined\n")
-    except RequestError as error:
-        sys.stdout.write(f"{error}\n")
-    sys.stdout.flush()
-
-
 if __name__ == "__main__":
     if sys.argv[1:]:
-        join(sys.argv[1])
+        try:
+            with joined_cluster(HardwareSection(ray=sys.argv[1], lanes="1", device="cpu")):
+                sys.stdout.write("joined\n")
+        except RequestError as error:
+            sys.stdout.write(f"{error}\n")
     else:
         cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         sys.stdout.write(f"{cluster.address}\n")
-        join(cluster.address)
+        sys.stdout.flush()
         sys.stdin.read()
         cluster.shutdown()

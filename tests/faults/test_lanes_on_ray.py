@@ -278,25 +278,32 @@ def test_a_cluster_of_another_python_is_refused_with_both_versions(cluster: Any)
     assert "install the same on every node" in said
 
 
-def test_a_cluster_of_another_token_is_refused_with_where_the_token_is() -> None:
+def test_a_cluster_of_this_machines_token_is_joined_and_of_another_it_is_said_where_that_is() -> None:
     command = [sys.executable, "-m", "tests.faults.guarded_cluster"]
-    paths = os.pathsep.join(filter(None, sys.path))
-    environment = {**os.environ, "PYTHONPATH": paths, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 64}
+    token = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "RAY_AUTH_TOKEN": "1" * 64}
     with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        env={**token, "RAY_AUTH_MODE": "token"},  # as `ray start --head` has it where there is a token
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as guarded:
         assert guarded.stdin is not None
         assert guarded.stdout is not None
         address = guarded.stdout.readline().strip()
-        strangers = {**environment, "RAY_AUTH_TOKEN": "0" * 64}
-        joins = [*command, address]
-        said = subprocess.run(joins, env=strangers, capture_output=True, text=True, timeout=SECONDS, check=False).stdout
-        assert guarded.stdout.readline() == "joined\n"
+        said = [
+            subprocess.run(
+                [*command, address], env=env, capture_output=True, text=True, timeout=SECONDS, check=False
+            ).stdout
+            for env in (token, {**token, "RAY_AUTH_TOKEN": "0" * 64})
+        ]
         guarded.stdin.close()
-    assert said == (
+    assert said == [
+        "joined\n",
         f"The Ray cluster {address} wants another token than this machine's: copy ~/.ray/auth_token of the cluster's "
-        "head to every node and here, or set RAY_AUTH_TOKEN.\n"
-    )
+        "head to every node and here, or set RAY_AUTH_TOKEN.\n",
+    ]
 
 
 def test_what_a_node_lacks_is_said_before_any_work(cluster: Any) -> None:
