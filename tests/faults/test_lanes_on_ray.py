@@ -335,7 +335,9 @@ def test_the_way_to_rays_own_page_is_left_in_prefect() -> None:
 
 
 @pytest.mark.parametrize("how", ["killed", "Ctrl-C", "SIGTERM"])
-def test_a_command_that_is_ended_takes_its_lanes_with_it(simulated_job: Callable[..., GenerateJob], how: str) -> None:
+def test_a_command_that_is_ended_takes_its_lanes_with_it_and_one_that_is_given_again_goes_on(
+    simulated_job: Callable[..., GenerateJob], cluster: Any, how: str
+) -> None:
     job = simulated_job(40, lanes="2")
     orders = simulated.orders(job.store)
     (orders / "hold").touch()
@@ -363,9 +365,15 @@ def test_a_command_that_is_ended_takes_its_lanes_with_it(simulated_job: Callable
     assert "(raylet)" not in said
     assert "Token authentication" not in said
     assert psutil.wait_procs(lanes, timeout=SECONDS)[1] == []
+    assert len(ledgers(job.store)) < 40
     if how != "killed":
         stopped_in_order(job)
-    assert len(ledgers(job.store)) < 40
+        return
+    (orders / "hold").unlink()
+    there = HardwareSection(lanes="1", ray=cluster.address, device="cpu")  # where a run is taken on is no part of it
+    prepared, _, histories = simulated.through_ray(job.model_copy(update={"hardware": there}))
+    assert [history.rows for history in histories] == [len(ledgers(job.store))] == [40]
+    assert [row["status"] for row in finished(prepared).values()] == ["blocked"] * 40
 
 
 def stopped_in_order(job: GenerateJob) -> None:
