@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ByteSize, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, field_validator, model_validator
 
 from models.checkpoints.lora import EXAMPLE
 from models.checkpoints.schedule import WantedScheduler
@@ -13,6 +14,7 @@ from models.placement_names import WantedPlacement
 from safety.marks.provenance import AIGC_TEXT
 
 MOST_LAYERS = 16
+LANES = "^(auto|[1-9][0-9]{0,3})$"
 NO_CLIP = "none"
 """The CLIP of a job that is judged by lists, profiles and whatever else its policy names."""
 
@@ -265,6 +267,13 @@ class HardwareSection(Section):
             return {**values, "lanes": str(values["lanes"])}
         return values
 
+    @field_validator("lanes", mode="before")
+    @classmethod
+    def _lanes_are_a_number_or_auto(cls, lanes: Any) -> Any:
+        if isinstance(lanes, str) and not re.fullmatch(LANES, lanes):
+            raise ValueError(f'"{lanes}" is neither a number of processes, from 1 to 9999, nor "auto"')
+        return lanes
+
     device: str = Field(default="auto", description="'auto', 'cpu', 'cuda' or 'cuda:1'.")
     placement: WantedPlacement = Field(
         default="auto",
@@ -284,7 +293,7 @@ class HardwareSection(Section):
     attention: Attention = Field(default="auto", description="Attention kernel that is tried first; auto is cuDNN's.")
     lanes: str = Field(
         default="1",
-        pattern="^(auto|[1-9][0-9]{0,3})$",
+        pattern=LANES,
         description="Processes that each draw on a GPU of their own: a number, or auto for one on every GPU. More than "
         "one run on Ray (the extra 'ray').",
     )

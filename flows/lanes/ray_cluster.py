@@ -8,7 +8,7 @@ import os
 import secrets
 import signal
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,10 @@ REPORT = b"__autoscaling_status"
 NO_GROUP = ("node_", "local.cluster.node")
 # Ray's own words (2.60)
 NO_NODE, VERSIONS, TOKEN = "No node info found", "Version mismatch", "InvalidAuthToken"
+MODE, LOCAL = "RAY_AUTH_MODE", "local"
 OBJECTS = 128 << 20  # bytes that Ray keeps for what travels: plans and counts, never pictures
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+TRIES = 2  # a second apart, to get past the head of a cluster that answers: Ray's own twenty help no wrong token (2.60)
 
 
 @dataclass(frozen=True)
@@ -87,11 +89,12 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    if hardware.ray is not None:
+        os.environ.setdefault("RAY_gcs_server_port_wait_time_s", str(TRIES))
     if hardware.ray is None and not any(name.startswith("RAY_AUTH_") for name in os.environ):
         os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # Ray reads it once; without one, it writes to HOME (2.60)
     logging.getLogger("ray").setLevel(logging.CRITICAL)  # it warns of that token
     import ray
-    from ray.exceptions import RayError
 
     before = {number: signal.getsignal(number) for number in SIGNALS}
     on_gpus_here = hardware.ray is None and hardware.device != "cpu" and gpus_here() > 0
@@ -99,7 +102,7 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
         {"address": hardware.ray}
         if hardware.ray is not None
         else {
-            "address": "local",
+            "address": LOCAL,
             "num_cpus": lanes_here(hardware),  # Ray begins a process for each, whether anything runs there or not
             "num_gpus": gpus_here() if on_gpus_here else 0,
             "object_store_memory": OBJECTS,
@@ -107,10 +110,7 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
         }
     )
     try:
-        context = ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False)
-    except (ConnectionError, RuntimeError, ValueError, RayError) as error:
-        ray.shutdown()  # of what it has begun
-        raise _cant_join(hardware.ray, " ".join(f"{error} {error.__cause__ or ''}".split())) from error
+        context = _begun(options)
     finally:
         _give_back_signals(before)
     try:
@@ -121,7 +121,37 @@ def joined_cluster(hardware: HardwareSection) -> Iterator[Cluster]:
         ray.shutdown()
 
 
-def _cant_join(address: str | None, said: str) -> RequestError:
+def _begun(options: Mapping[str, Any]) -> Any:
+    """Begin with Ray, where a cluster asks for one with this machine's token.
+
+    To a cluster that asks for none it mustn't be shown: then its processes, which have none, aren't heard here (2.60).
+
+    Raises:
+        RequestError: if that can't be done.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    while True:
+        try:
+            return ray.init(**options, log_to_driver=False, logging_level=logging.CRITICAL, configure_logging=False)
+        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+            ray.shutdown()  # of what it has begun
+            said = " ".join(f"{error} {error.__cause__ or ''}".split())
+            if TOKEN not in said or MODE in os.environ or not _takes_token():
+                raise _cant_join(options["address"], said) from error
+
+
+def _takes_token() -> bool:
+    """Have Ray show this machine's token, if there is one: unasked, it does so only for a cluster that it finds."""
+    with suppress(ImportError):  # a Ray that does it elsewhere
+        from ray._private.authentication.authentication_token_setup import maybe_enable_token_auth_if_token_available
+
+        return bool(maybe_enable_token_auth_if_token_available(warn_if_disabled=False))
+    return False
+
+
+def _cant_join(address: str, said: str) -> RequestError:
     """Say why a cluster can't be joined, by what Ray said of it."""
     if NO_NODE in said:
         return RequestError(
@@ -138,7 +168,7 @@ def _cant_join(address: str | None, said: str) -> RequestError:
             f"The Ray cluster {address} has another Python or Ray than this command ({said})",
             "install the same on every node and here.",
         )
-    return RequestError(f"The Ray cluster {address or 'of this machine'} can't be joined: {said}")
+    return RequestError(f"The Ray cluster {'of this machine' if address == LOCAL else address} can't be joined: {said}")
 
 
 def _cluster(hardware: HardwareSection, dashboard: str | None, *, on_gpus_here: bool) -> Cluster:

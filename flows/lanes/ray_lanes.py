@@ -39,7 +39,7 @@ RunLane = Callable[[int, LaneSpec, ShardSource], int]
 
 SECONDS_BETWEEN_BEATS = 1.0
 SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_TO_END = 20.0  # of lanes that were told to stop: the batch in hand has fifteen
+SECONDS_TO_END = 20.0  # of lanes that were told to stop: to hear it, for the batch in hand, and to publish that
 SECONDS_TO_TELL = 5.0  # Prefect what a process that ends hasn't told it yet
 SECONDS_BETWEEN_COUNTS = 5.0  # of a cluster that may have grown
 ENDED_OF_ITSELF = 1  # exit code of a process that leaves a lane, so that Ray begins it again

@@ -20,6 +20,7 @@ from tasks.progress import listener
 from tasks.runs.prepare import Prepared
 
 SECONDS_BETWEEN = 10.0  # two times at which Prefect is told how far a run is
+SECONDS_BETWEEN_HEARINGS = 2.0  # two times at which it is asked whether somebody cancelled the run
 HURRY = 5.0  # seconds for an answer at the end of a run, from a server that gave none before
 PATIENCE = 20.0  # seconds for an answer: a server that is busy is slow, and not away
 
@@ -132,11 +133,14 @@ class _Progress:
             self._ended += rows
 
     def tell(self) -> None:
-        """Tell how far it is, again and again until it is over, and then once more."""
+        """Tell how far it is, again and again until it is over, and then once more; hear more often of a cancel."""
+        told = float("-inf")
         while not self.over.is_set():
-            self.telling.attempt(self._tell)
+            if time.monotonic() - told >= SECONDS_BETWEEN:
+                self.telling.attempt(self._tell)
+                told = time.monotonic()
             self.telling.attempt(self._hear)
-            self.over.wait(SECONDS_BETWEEN)
+            self.over.wait(min(SECONDS_BETWEEN, SECONDS_BETWEEN_HEARINGS))
         if not self.telling.is_away:
             self.telling.attempt(self._tell)
 

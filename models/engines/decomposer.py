@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 
 from models.engines.captioner import CAPTION_ROWS, WrittenCaption, caption_pictures
-from models.engines.engine import Admit, Engine, Picture
+from models.engines.engine import Admit, Engine
+from models.engines.made_picture import Picture
 from models.failure import Failure
 from models.files.safetensors_files import CheckpointError
 from models.lost_device import DeviceLost

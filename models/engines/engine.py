@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, Self
 
@@ -15,6 +14,7 @@ from models.checkpoints.schedule import Scheduler
 from models.devices.attention import Attention
 from models.devices.device import find_device, find_precision
 from models.engines.attempts import Done, attempt
+from models.engines.made_picture import Picture
 from models.failure import Cause, Failure
 from models.files.quantization_schemes import kept_precision, scheme_for
 from models.loading.components import Components, load_components
@@ -46,22 +46,6 @@ MOST_ROWS = 64
 # Beyond so many image tokens a resident model gains nothing from a larger batch (one H200: 1024² in 11.40 s a picture
 # alone and 11.37 in batches of 8, 512² in 2.50 s in batches of 32 and 2.47 of 64), and pictures come in larger lumps.
 RESIDENT_BATCH_TOKENS = 65536
-
-
-@dataclass(frozen=True)
-class Picture:
-    """What became of one request: pixels, a failure, or a refusal."""
-
-    index: int  # its position in the requests
-    pixels: Pixels | None  # [H, W, 3] of a picture; [layers, H, W, 4] of a source's layers
-    failure: Failure | None
-    seconds: float  # its share of its batch's time
-    is_refused: bool = False  # by `Admit`; then there is neither of the two
-
-
-def single(picture: Picture) -> Picture:
-    """Return what became of a request for one picture, whose pixels came as its only frame."""
-    return picture if picture.pixels is None else replace(picture, pixels=picture.pixels[0])
 
 
 Admit = Callable[[Mapping[Conditioning, Pooled]], Collection[int]]

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
-from models.engines.engine import Admit, Engine, Picture, single
+from models.engines.engine import Admit, Engine
+from models.engines.made_picture import Picture, single
 from models.failure import Failure
 from models.lost_device import DeviceLost
 from models.pipelines import TEXT_TO_IMAGE

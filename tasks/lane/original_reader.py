@@ -54,7 +54,9 @@ class OriginalReader:
 
 
 def resized_to(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """Return a picture at another width and height, as diffusers' pipelines resize it."""
+    """Return a picture at another width and height, as diffusers' pipelines resize it; at its own it is as it was."""
+    if (pixels.shape[1], pixels.shape[0]) == size:
+        return pixels
     from models.sampling.latents import resized  # imports torch and diffusers, which takes seconds
 
     return np.asarray(resized(pixels, *size, pixels.shape[2]))

@@ -17,7 +17,7 @@ from tasks.manifests.row import Row
 from tasks.outcome import FailureReason, Outcome, Status, outcome_table
 
 if TYPE_CHECKING:
-    from models.engines.engine import Picture
+    from models.engines.made_picture import Picture
 
 
 TextColumn = Literal["prompt", "caption"]

@@ -33,7 +33,8 @@ from tasks.results.shelf import StoredPicture
 from tasks.sources.intake import Intake
 
 if TYPE_CHECKING:
-    from models.engines.engine import Admit, Picture
+    from models.engines.engine import Admit
+    from models.engines.made_picture import Picture
 
 logger = logging.getLogger(__name__)
 

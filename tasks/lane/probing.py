@@ -19,7 +19,8 @@ from tasks.manifests.row import Row
 from tasks.outcome import Outcome, Status
 
 if TYPE_CHECKING:
-    from models.engines.engine import Admit, Picture
+    from models.engines.engine import Admit
+    from models.engines.made_picture import Picture
     from models.loading.prompt_encoder import PromptEncoder
 
 logger = logging.getLogger(__name__)

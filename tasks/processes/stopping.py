@@ -14,7 +14,8 @@ from typing import Any, NoReturn, TypeVar
 
 T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-PATIENCE = 15.0  # seconds that the batch in hand has from then on: with its end, a run ends within thirty
+WITHIN = 30.0  # seconds, from then on, in which a run ends
+PATIENCE = 15.0  # of them, that the batch in hand has
 ONE = 0.5  # seconds within which two signals are one: timeout(1) sends it to its child, and to the child's group
 STOPPED = 130  # the exit code of what a person stopped
 SHOW_CURSOR = "\x1b[?25h"  # a bar hides it

@@ -68,7 +68,7 @@ def check_lanes(hardware: HardwareSection, precision: str = "auto") -> None:
     if find_spec("ray") is None:
         raise RequestError(f"{asked} needs Ray, which isn't installed", f"{INSTALL}.")
     if hardware.ray is not None:
-        if precision == "auto" and hardware.device == "auto" and surely_no_gpu():
+        if precision == "auto" and hardware.device != "cpu" and surely_no_gpu():
             raise RequestError(
                 "The precision is auto, which goes by the GPU, and this machine has none to go by",
                 "give --precision, such as bfloat16, or --device cpu.",
@@ -78,11 +78,16 @@ def check_lanes(hardware: HardwareSection, precision: str = "auto") -> None:
     wanted, gpus = lanes_here(hardware), 0 if hardware.device == "cpu" else gpus_here()
     on_cpu = hardware.device != "cuda" and not gpus
     room = (os.cpu_count() or 1) if on_cpu else gpus
+    if room == 0:
+        raise RequestError(
+            f"{asked} on the device cuda needs as many GPUs, and torch finds none on this machine",
+            "check the driver, leave out --device, or name a cluster with --ray.",
+        )
     if wanted > room:
         things = "cores" if on_cpu else "GPU" if room == 1 else "GPUs"
         raise RequestError(
             f"{asked} is more than this machine's {room} {things}, and each lane needs one",
-            f"give --lanes {max(room, 1)} or --lanes auto, or a cluster with --ray.",
+            f"give --lanes {room} or --lanes auto, or a cluster with --ray.",
         )
 
 

@@ -235,11 +235,15 @@ def check(request: RunRequest) -> Checked:
 def resolved_precision(job: Job, checkpoint: Checkpoint) -> str:
     """Return the precision that `auto` stands for with this checkpoint, on this machine's device.
 
+    The GPUs of a cluster that lanes run on needn't be this machine's, too.
+
     Raises:
         CheckpointError: if the device isn't there, or can't multiply in the one that is asked for, or what that needs
             isn't installed.
     """
     precision, device = kept_precision(job.model.precision, checkpoint.folder), job.hardware.device
+    if device == "cuda" and job.hardware.ray is not None and surely_no_gpu():
+        device = "auto"
     if device in ("auto", "cpu") and precision in ("float32", "float16"):  # works anywhere; torch takes seconds
         return precision
     if precision == "auto" and (device == "cpu" or (device == "auto" and surely_no_gpu())):

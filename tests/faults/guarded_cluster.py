@@ -1,7 +1,7 @@
 """A Ray cluster that asks for a token, in a process of its own: Ray reads once whether it is to (2.60).
 
 RAY_AUTH_MODE=token RAY_AUTH_TOKEN=… python -m tests.faults.guarded_cluster    # until its input ends
-python -m tests.faults.guarded_cluster HOST:PORT                               # joins one
+RAY_AUTH_TOKEN=… python -m tests.faults.guarded_cluster HOST:PORT              # joins one
 """
 
 from __future__ import annotations
@@ -14,6 +14,15 @@ from flows.lanes.ray_cluster import joined_cluster
 from tasks.errors import RequestError
 from tasks.job_sections import HardwareSection
 
+HEAD = {
+    "num_cpus": 1,
+    "include_dashboard": False,
+    "include_log_monitor": False,  # nobody reads what lanes log
+    "no_monitor": True,  # nor is there an autoscaler
+    "object_store_memory": 80 << 20,
+}
+
+
 if __name__ == "__main__":
     if sys.argv[1:]:
         try:
@@ -22,8 +31,7 @@ if __name__ == "__main__":
         except RequestError as error:
             sys.stdout.write(f"{error}\n")
     else:
-        head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": 80 << 20}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster = Cluster(initialize_head=True, head_node_args=HEAD)
         sys.stdout.write(f"{cluster.address}\n")
         sys.stdout.flush()
         sys.stdin.read()

@@ -22,7 +22,7 @@ from flows.lanes.node_check import Needs, code_digest
 from flows.lanes.ray_cluster import joined_cluster
 from flows.lanes.ray_lanes import RayLanes
 from flows.lanes.task_runs import ending_lost
-from flows.orchestration.telling import PrefectNotifier
+from flows.orchestration.telling import PrefectNotifier, telling_progress
 from models.lost_device import DeviceLost
 from tasks.job import GenerateJob
 from tasks.lane.lane_spec import LaneSpec
@@ -109,7 +109,12 @@ def through_ray(job: GenerateJob) -> tuple[Prepared, Progress, list[LaneHistory]
 
     @flow(name=flow_name(job))
     def run() -> tuple[Progress, list[LaneHistory]]:
-        with PrefectNotifier() as telling, ending_lost(telling) as hear_lost, stopping_in_order():
+        with (
+            PrefectNotifier() as telling,
+            ending_lost(telling) as hear_lost,
+            stopping_in_order(),
+            telling_progress(telling, prepared),
+        ):
             lanes = RayLanes(
                 cluster,
                 prepared.spec,

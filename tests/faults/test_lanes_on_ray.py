@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -21,7 +22,7 @@ import pytest
 from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowFilter, FlowFilterName
-from prefect.client.schemas.objects import TaskRun
+from prefect.client.schemas.objects import State, StateType, TaskRun
 
 from flows.orchestration.telling import PrefectNotifier
 from flows.run_steps import lane
@@ -30,6 +31,7 @@ from tasks.job import GenerateJob
 from tasks.job_sections import HardwareSection
 from tasks.kinds.registry import registered
 from tasks.lane.shard_queue import OnlyLane
+from tasks.processes.stopping import WITHIN, Stopped, ask_to_stop, stop
 from tasks.runs.finish import finish
 from tasks.runs.prepare import Prepared, RunRequest, prepare
 from tasks.stores.opening import open_store
@@ -62,6 +64,15 @@ OF_TIME = (
     "run",
 )  # what differs from one run of the same rows to another
 OBJECTS = 80 << 20  # bytes, the least that Ray keeps for what travels
+# A node whose process is gone is missed within a second rather than fifteen; one that is slow has ten for each answer.
+MISSED_SOON = {"health_check_initial_delay_ms": 500, "health_check_period_ms": 300, "health_check_failure_threshold": 3}
+HEAD = {
+    "num_cpus": 1,
+    "include_dashboard": False,
+    "include_log_monitor": False,  # nobody reads what lanes log
+    "object_store_memory": OBJECTS,
+    "_system_config": MISSED_SOON,
+}
 
 
 @pytest.fixture(scope="module")
@@ -72,8 +83,7 @@ def cluster() -> Iterator[Any]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("RAY_USAGE_STATS_ENABLED", "0")
         environment.setenv("PYTHONPATH", os.pathsep.join(filter(None, sys.path)))  # for lanes that are tests' own
-        head = {"num_cpus": 1, "include_dashboard": False, "object_store_memory": OBJECTS}
-        started = NodesHere(initialize_head=True, head_node_args=head)
+        started = NodesHere(initialize_head=True, head_node_args=HEAD)
         yield started
         started.shutdown()
 
@@ -200,6 +210,7 @@ def test_lanes_that_are_killed_and_nodes_that_join_and_leave_give_the_catalogue_
     cluster.wait_for_nodes(SECONDS)  # until it knows which are left
 
     assert [(history.lane, history.restarts) for history in histories] == [(0, 1), (1, 0)]
+    assert not (gates / tinting.TORCH).exists()  # a kind without a model needs none
     stages = {f"{stage} {shard}" for stage in ("screen", "render", "classify", "keep") for shard in range(8)}
     wait_for(lambda: {"lane 0", "lane 1", *stages} <= {run.name for run in runs_of("tint on Ray")})
     wait_for(lambda: states_of("tint on Ray") == ["CRASHED", "COMPLETED", "CRASHED"])
@@ -267,27 +278,31 @@ def test_a_cluster_of_another_python_is_refused_with_both_versions(cluster: Any)
     assert "install the same on every node" in said
 
 
-def test_a_cluster_of_another_token_is_refused_with_where_the_token_is() -> None:
+def test_a_cluster_of_this_machines_token_is_joined_and_of_another_it_is_said_where_that_is() -> None:
     command = [sys.executable, "-m", "tests.faults.guarded_cluster"]
-    paths = os.pathsep.join(filter(None, sys.path))
-    environment = {**os.environ, "PYTHONPATH": paths, "RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "1" * 64}
+    token = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "RAY_AUTH_TOKEN": "1" * 64}
     with subprocess.Popen(
-        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command,
+        env={**token, "RAY_AUTH_MODE": "token"},  # as `ray start --head` has it where there is a token
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
     ) as guarded:
         assert guarded.stdin is not None
         assert guarded.stdout is not None
         address = guarded.stdout.readline().strip()
-        joins = [*command, address]
-        strangers = {**environment, "RAY_AUTH_TOKEN": "0" * 64}
         said = [
-            subprocess.run(joins, env=token, capture_output=True, text=True, timeout=SECONDS, check=False).stdout
-            for token in (strangers, environment)
+            subprocess.run(
+                [*command, address], env=env, capture_output=True, text=True, timeout=SECONDS, check=False
+            ).stdout
+            for env in (token, {**token, "RAY_AUTH_TOKEN": "0" * 64})
         ]
         guarded.stdin.close()
     assert said == [
+        "joined\n",
         f"The Ray cluster {address} wants another token than this machine's: copy ~/.ray/auth_token of the cluster's "
         "head to every node and here, or set RAY_AUTH_TOKEN.\n",
-        "joined\n",
     ]
 
 
@@ -296,6 +311,12 @@ def test_what_a_node_lacks_is_said_before_any_work(cluster: Any) -> None:
         with pytest.raises(RequestError) as error:
             check_nodes(Needs("another", ("/models/nowhere",), None), on_gpus=False)
         check_nodes(Needs(code_digest(), ("/",), None), on_gpus=False)
+        stop.set()  # nobody who asked for that waits for nodes that are slow
+        try:
+            with pytest.raises(Stopped):
+                check_nodes(Needs(code_digest(), ("/",), None), on_gpus=False)
+        finally:
+            stop.clear()
     assert "its packshot is another version than the command's; it has no /models/nowhere (" in str(error.value)
 
 
@@ -314,7 +335,9 @@ def test_the_way_to_rays_own_page_is_left_in_prefect() -> None:
 
 
 @pytest.mark.parametrize("how", ["killed", "Ctrl-C", "SIGTERM"])
-def test_a_command_that_is_ended_takes_its_lanes_with_it(simulated_job: Callable[..., GenerateJob], how: str) -> None:
+def test_a_command_that_is_ended_takes_its_lanes_with_it_and_one_that_is_given_again_goes_on(
+    simulated_job: Callable[..., GenerateJob], cluster: Any, how: str
+) -> None:
     job = simulated_job(40, lanes="2")
     orders = simulated.orders(job.store)
     (orders / "hold").touch()
@@ -331,17 +354,63 @@ def test_a_command_that_is_ended_takes_its_lanes_with_it(simulated_job: Callable
     except AssertionError:
         command.kill()
         raise
+    asked = time.monotonic()
     if how == "Ctrl-C":
         os.killpg(command.pid, signal.SIGINT)  # as a terminal does: to Ray's own processes, too
     else:
         command.send_signal(signal.SIGTERM if how == "SIGTERM" else signal.SIGKILL)
     said, _ = command.communicate(timeout=SECONDS)
+    assert time.monotonic() - asked < WITHIN
     assert command.returncode == (-signal.SIGKILL if how == "killed" else 130), said
     assert "(raylet)" not in said
     assert "Token authentication" not in said
     assert psutil.wait_procs(lanes, timeout=SECONDS)[1] == []
+    assert len(ledgers(job.store)) < 40
     if how != "killed":
-        wait_for(lambda: all(state in ("FAILED", "CRASHED") for state in states_of(simulated.flow_name(job))))
-        assert len(states_of(simulated.flow_name(job))) == 2
-        assert ledgers(job.store)  # what was in hand
+        stopped_in_order(job)
+        return
+    (orders / "hold").unlink()
+    there = HardwareSection(lanes="1", ray=cluster.address, device="cpu")  # where a run is taken on is no part of it
+    prepared, _, histories = simulated.through_ray(job.model_copy(update={"hardware": there}))
+    assert [history.rows for history in histories] == [len(ledgers(job.store))] == [40]
+    assert [row["status"] for row in finished(prepared).values()] == ["blocked"] * 40
+
+
+def stopped_in_order(job: GenerateJob) -> None:
+    """Check that both lanes ended in Prefect, and kept what they had in hand."""
+    wait_for(lambda: all(state in ("FAILED", "CRASHED") for state in states_of(simulated.flow_name(job))))
+    assert len(states_of(simulated.flow_name(job))) == 2
+    assert ledgers(job.store)
+
+
+@pytest.mark.usefixtures("node")
+def test_a_run_that_is_cancelled_in_prefect_stops_its_lanes_on_every_machine(
+    simulated_job: Callable[..., GenerateJob], cluster: Any
+) -> None:
+    job = simulated_job(40, lanes="2", ray=cluster.address)
+    orders = simulated.orders(job.store)
+    (orders / "hold").touch()
+
+    def cancel() -> tuple[float, list[psutil.Process]]:
+        try:
+            lanes = [psutil.Process(process_of(orders, f"began.{number}.*")) for number in (0, 1)]
+            with get_client(sync_client=True) as client:
+                named = FlowFilter(name=FlowFilterName(any_=[simulated.flow_name(job)]))
+                (flow_run,) = client.read_flow_runs(flow_filter=named)
+                client.set_flow_run_state(flow_run.id, State(type=StateType.CANCELLING, name="Cancelling"))
+        except BaseException:
+            ask_to_stop()
+            raise
+        return time.monotonic(), lanes
+
+    with ThreadPoolExecutor(1) as pool:
+        cancelling = pool.submit(copy_context().run, cancel)
+        with pytest.raises(Stopped):
+            simulated.through_ray(job)
+        ended = time.monotonic()
+        asked, lanes = cancelling.result()
+    stop.clear()
+    assert ended - asked < WITHIN
+    assert psutil.wait_procs(lanes, timeout=SECONDS)[1] == []
+    stopped_in_order(job)
     assert len(ledgers(job.store)) < 40

@@ -20,7 +20,7 @@ from PIL import ImageColor
 from pydantic import Field
 
 from models.checkpoints.checkpoint import Checkpoint
-from models.engines.engine import Picture
+from models.engines.made_picture import Picture
 from safety.marks.provenance import DigitalSourceType
 from safety.verdict import Reason, Verdict, allow, refuse
 from tasks.job import Job

@@ -37,7 +37,8 @@ from tasks.sources.source_error import SourceError
 
 if TYPE_CHECKING:
     from models.engines.editor import PictureEditor
-    from models.engines.engine import Admit, Picture
+    from models.engines.engine import Admit
+    from models.engines.made_picture import Picture
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,8 +19,9 @@ from tasks.lane.stages import Screened
 from tasks.manifests.row import Row
 
 if TYPE_CHECKING:
-    from models.engines.engine import Admit, Picture
+    from models.engines.engine import Admit
     from models.engines.generator import Generator
+    from models.engines.made_picture import Picture
 
 
 def open_generator(spec: LaneSpec) -> Generator:

@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 
+from models.checkpoints.checkpoint import Checkpoint
 from tasks.errors import RequestError
 from tasks.job import GenerateJob
 from tasks.job_file import load_job
 from tasks.job_sections import HardwareSection
-from tasks.runs import lane_count
+from tasks.runs import lane_count, prepare
 from tasks.runs.lane_count import check_lanes, lanes_here, needs_ray, wanted_lanes
+from tasks.runs.prepare import resolved_precision
 
 
 @pytest.fixture
@@ -68,6 +70,20 @@ def test_more_lanes_than_cores_are_refused_where_there_is_no_gpu() -> None:
     assert f"{os.cpu_count()} cores" in said(lanes="999")
 
 
+@pytest.mark.usefixtures("no_gpu")
+def test_lanes_on_gpus_that_this_machine_has_none_of_are_refused_with_what_else_there_is() -> None:
+    sentence = said(lanes="2", device="cuda")
+    assert "needs as many GPUs, and torch finds none on this machine" in sentence
+    assert "--ray" in sentence
+
+
+def test_a_machine_without_a_gpu_may_ask_a_cluster_for_its_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(prepare, "surely_no_gpu", lambda: True)
+    where = {"manifest": "m.parquet", "store": "s", "device": "cuda", "precision": "float16"}
+    checkpoint = Checkpoint("paint", Path("paint"), "0" * 64)
+    assert resolved_precision(GenerateJob.of(**where, ray="10.0.0.1:6379"), checkpoint) == "float16"
+
+
 @pytest.mark.usefixtures("two_gpus")
 def test_lanes_go_with_no_single_gpu_and_with_no_model_over_several() -> None:
     assert "--device" in said(lanes="2", device="cuda:1")
@@ -85,6 +101,7 @@ def test_the_absence_of_ray_is_a_sentence_that_says_how_to_install_it(monkeypatc
 def test_a_machine_without_a_gpu_is_to_be_told_the_precision_of_a_clusters(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane_count, "surely_no_gpu", lambda: True)
     assert "--precision" in said(ray="auto")
+    assert "--precision" in said(ray="auto", device="cuda")
     check_lanes(HardwareSection(ray="auto"), "bfloat16")
 
 
@@ -99,7 +116,9 @@ def test_an_address_at_which_nobody_listens_is_refused_by_its_name() -> None:
 
 @pytest.mark.parametrize("lanes", ["0", "-1", "many", "1.5"])
 def test_lanes_are_a_number_or_auto(lanes: str) -> None:
-    with pytest.raises(ValueError, match="lanes"):
+    with pytest.raises(
+        ValueError, match=f'lanes\n.*"{lanes}" is neither a number of processes, from 1 to 9999, nor "auto"'
+    ):
         HardwareSection(lanes=lanes)
 
 

@@ -17,7 +17,7 @@ from models.checkpoints.checkpoint import Checkpoint
 from tasks.kinds.generate.controlled_rows import ControlledRows
 from tasks.kinds.generate.picture_spec import Control, PictureSpec
 from tasks.kinds.generate.prompt_rows import PromptRows
-from tasks.lane.original_reader import OriginalReader
+from tasks.lane.original_reader import OriginalReader, resized_to
 from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.stages import RowOriginals
 from tasks.manifests.key import Maker
@@ -147,6 +147,12 @@ def test_a_control_picture_is_laid_over_white_and_then_resized(
     (picture,) = found.pictures
     assert picture.shape == (256, 256, 3)
     assert np.abs(picture.astype(int) - np.asarray(expected)).max() <= 1
+
+
+def test_a_picture_that_has_its_size_is_drawn_after_as_it_is() -> None:
+    pixels = np.zeros((48, 64, 3), np.uint8)
+    assert resized_to(pixels, (64, 48)) is pixels
+    assert resized_to(pixels, (48, 64)).shape == (64, 48, 3)
 
 
 def test_a_control_picture_that_the_manifest_holds_is_kept_for_rows_that_are_to_do(
