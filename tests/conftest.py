@@ -56,7 +56,6 @@ def pytest_collection_finish() -> None:
 
     What tests make is collected less often than usual, which takes another thirtieth of it.
     """
-    gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 50, 1000)
     gc.enable()

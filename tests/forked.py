@@ -39,6 +39,16 @@ PRELOADED = (
     "httpx",
     "fastapi",
     "griffe",
+    "pendulum",
+    "websockets",
+    "prometheus_client",
+    "pathspec",
+    "cryptography.x509",
+    "typer",  # this and what follows is ours, where it is needed
+    "tomlkit",
+    "psd_tools",
+    "skimage.metrics",
+    "cv2",
 )
 FORKER = "PACKSHOT_TESTS_FORKER"  # the variable that names the process from which others are to be forked, too
 QUIET = {"TRANSFORMERS_VERBOSITY": "error", "DIFFUSERS_VERBOSITY": "error", "HF_HUB_VERBOSITY": "error"}
