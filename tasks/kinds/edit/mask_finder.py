@@ -29,7 +29,8 @@ from tasks.progress import remark
 from tasks.rows.originals import kept_path
 
 if TYPE_CHECKING:
-    from models.engines.decomposer import Decomposer, Picture
+    from models.engines.decomposer import Decomposer
+    from models.engines.made_picture import Picture
 
 METHOD = 1  # part of the key of what is made by it: goes up when masks are found in another way
 FEWEST_LAYERS = 3  # background, product, and what lies over it, such as a banner
