@@ -34,8 +34,8 @@ from benchmarks.results import tell
 from models.architectures.qwen_image.varlen import Varlen
 from models.checkpoints.checkpoint import Checkpoint, edit_defaults, find_checkpoint, sampling_defaults, size_multiple
 from models.engines.editor import PictureEditor
-from models.engines.made_picture import Picture
 from models.engines.generator import Generator
+from models.engines.made_picture import Picture
 from models.miniature.datasets.drawings import attributes
 from models.miniature.datasets.trials import asked, trials
 from models.miniature.train import contact_sheet
