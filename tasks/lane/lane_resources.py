@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
@@ -103,3 +104,11 @@ def losing_the_device() -> Iterator[None]:
 
         blame(error)
         raise
+
+
+def make_room() -> None:
+    """Give what a model held, to which nothing refers any more, back to the device, for the next one."""
+    import torch
+
+    gc.collect()
+    torch.cuda.empty_cache()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gc
 import logging
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -24,7 +23,7 @@ from tasks.kinds.registry import kind_named
 from tasks.lane.bounded_queue import BoundedQueue, QueueAbandoned
 from tasks.lane.classify import classify
 from tasks.lane.keep import keep
-from tasks.lane.lane_resources import LaneEngine, LaneResources, losing_the_device
+from tasks.lane.lane_resources import LaneEngine, LaneResources, losing_the_device, make_room
 from tasks.lane.lane_spec import LaneSpec
 from tasks.lane.outcome_recorder import OutcomeRecorder
 from tasks.lane.render import render
@@ -154,12 +153,8 @@ class LaneWorker:
     def _give_up_reader(self) -> None:
         """Make room for the model, which has a text encoder of its own."""
         if loaded(self, "reader") is not None:
-            import torch
-
             del self.reader
-
-            gc.collect()
-            torch.cuda.empty_cache()
+            make_room()
 
     @property
     def usage(self) -> Usage | None:

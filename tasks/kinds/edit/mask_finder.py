@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import gc
 import io
 import random
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,18 +18,17 @@ from models.requests import LayersRequest, Shape, layers_shape
 from safety.fidelity.frames import resized
 from safety.fidelity.product_mask import is_untold, product_layer
 from tasks.kinds.edit.comparing import Size, compared_source, is_compared
-from tasks.lane.lane_resources import LaneResources, load_engine, losing_the_device
+from tasks.lane.lane_resources import LaneResources, load_engine, losing_the_device, make_room
 from tasks.lane.original_reader import OriginalReader, resized_to
 from tasks.ledger.run import Run
 from tasks.manifests.key import digest
 from tasks.manifests.row import PlannedPicture, Row
-from tasks.processes.stopping import Stopped, stop
+from tasks.processes.stopping import Stopped, stop, while_there_is_time
 from tasks.progress import remark
 from tasks.rows.originals import kept_path
 
 if TYPE_CHECKING:
     from models.engines.decomposer import Decomposer
-    from models.engines.made_picture import Picture
 
 METHOD = 1  # part of the key of what is made by it: goes up when masks are found in another way
 FEWEST_LAYERS = 3  # background, product, and what lies over it, such as a banner
@@ -87,7 +85,7 @@ class MaskFinder:
         self._has_looked = True
         if decomposer is not None:
             del decomposer
-            _make_room()
+            make_room()
 
     def _untold(self, rows: list[Row]) -> dict[Shape, dict[PlannedPicture, np.ndarray]]:
         """Return the pictures of rows on which nothing tells the product and that weren't looked at, [H, W, 4].
@@ -147,10 +145,12 @@ class MaskFinder:
         for shape, pictures in untold.items():
             requests = [LayersRequest(pixels, CAPTION, NEGATIVE_PROMPT, SEED, shape) for pixels in pictures.values()]
             named = [*pictures]
-            for batch in _going_on(decomposer.decompose(requests)):
+            for batch in while_there_is_time(decomposer.decompose(requests)):
                 for one in batch:
                     if one.pixels is not None:
                         self._keep(named[one.index], one.pixels)
+                if stop.is_set():
+                    raise Stopped
 
     def _keep(self, picture: PlannedPicture, layers: np.ndarray) -> None:
         plane = product_layer(layers)
@@ -160,23 +160,3 @@ class MaskFinder:
 
     def _path(self, picture: PlannedPicture) -> str:
         return f"{kept_path(picture.source)}.mask-{self._name}.png"
-
-
-def _going_on(batches: Iterator[list[Picture]]) -> Iterator[list[Picture]]:
-    """Give batches as long as the run should go on.
-
-    Raises:
-        Stopped: if it shouldn't.
-    """
-    for batch in batches:
-        yield batch
-        if stop.is_set():
-            raise Stopped
-
-
-def _make_room() -> None:
-    """Give what a model held back to the device, for the next one."""
-    import torch
-
-    gc.collect()
-    torch.cuda.empty_cache()
