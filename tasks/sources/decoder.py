@@ -2,10 +2,13 @@
 
 with Decoder(workers=2) as decoder:
     picture = decoder.decode(data)
+
+A run opens several decoders, one to plan and one a lane; with `keeps`, they hand their processes on to one another.
 """
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import hashlib
 import json
@@ -28,7 +31,8 @@ from tasks.sources.source_error import Reason, SourceError
 
 START_SECONDS = 60.0
 MOST_SAID = 1 << 16  # bytes of an answer before its pixels
-KEPT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")  # of the environment: no credentials
+INHERITED = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TMPDIR")  # of the environment: no credentials
+MOST_KEPT = 4  # processes with nothing to do, 20 MB each
 
 
 @dataclass(frozen=True)
@@ -48,9 +52,12 @@ class Decoder:
     A process that crashes, hangs or takes too much fails the picture it was given, and the next one starts afresh.
     """
 
-    def __init__(self, workers: int = 2, limits: Limits | None = None) -> None:
-        """Decode up to `workers` pictures at once; a process is started when it is needed first."""
-        self.limits = limits or Limits()
+    def __init__(self, workers: int = 2, limits: Limits | None = None, *, keeps: bool = False) -> None:
+        """Decode up to `workers` pictures at once; a process is started when it is needed first.
+
+        With `keeps`, it takes those that an earlier decoder of the same limits left, and leaves its own to a later one.
+        """
+        self.limits, self.keeps = limits or Limits(), keeps
         self._idle: queue.LifoQueue[Worker | None] = queue.LifoQueue()
         self._workers = workers
         for _ in range(workers):
@@ -63,9 +70,11 @@ class Decoder:
         self.close()
 
     def close(self) -> None:
-        """End the processes, after the pictures they are at."""
+        """End the processes, or leave them to a later decoder, after the pictures they are at."""
         for worker in [self._idle.get() for _ in range(self._workers)]:
-            if worker is not None:
+            if worker is not None and self.keeps:
+                kept.keep(worker)
+            elif worker is not None:
                 worker.end()
             self._idle.put(None)
 
@@ -96,7 +105,8 @@ class Decoder:
             if worker is not None and worker.gone:  # somebody ended it while it had nothing to do
                 worker.end()
                 worker = None
-            worker = worker or Worker(self.limits)
+            if worker is None:
+                worker = (kept.take(self.limits) if self.keeps else None) or Worker(self.limits)
             yield worker
         finally:
             if worker is not None and worker.gone:
@@ -114,14 +124,13 @@ class Worker:
         Raises:
             OSError: it doesn't start.
         """
-        self.limits = limits
-        environment = {name: os.environ[name] for name in KEPT if name in os.environ}
+        self.limits, self.environment = limits, _environment()
         self.process = start_child(
             "tasks.sources.decoder_process",
             json.dumps(asdict(limits)),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env={**environment, "OPENBLAS_NUM_THREADS": "1"},
+            env=self.environment,
             process_group=0,  # a Ctrl-C at the terminal stops the run, which then ends this process in its turn
         )
         with self._watched(START_SECONDS) as expired:
@@ -240,6 +249,56 @@ class Worker:
         self._out.close()
         self.process.kill()
         self.process.wait()
+
+
+class KeptWorkers:
+    """The processes that decoders of this process left to later ones; they end with it."""
+
+    def __init__(self) -> None:
+        self._idle: list[Worker] = []
+        self._changing = threading.Lock()
+
+    def keep(self, worker: Worker) -> None:
+        """Keep a worker that has nothing to do; of more than enough, end the one that had nothing to do longest."""
+        with self._changing:
+            self._idle.append(worker)
+            if len(self._idle) > MOST_KEPT:
+                self._idle.pop(0).end()
+
+    def take(self, limits: Limits) -> Worker | None:
+        """Give a worker with these limits and the environment of now, if there is one."""
+        wanted = (limits, _environment())
+        with self._changing:
+            for worker in [worker for worker in self._idle if worker.gone]:
+                self._idle.remove(worker)
+                worker.end()
+            for worker in reversed(self._idle):
+                if (worker.limits, worker.environment) == wanted:
+                    self._idle.remove(worker)
+                    return worker
+        return None
+
+    def end(self) -> None:
+        """End them all."""
+        with self._changing:
+            while self._idle:
+                self._idle.pop().end()
+
+    def forget(self) -> None:
+        """Leave them to the parent after a fork: they aren't this process's."""
+        self._changing = threading.Lock()
+        for worker in self._idle:
+            worker.process.returncode = 0  # or Python warns that a child of ours still runs
+        self._idle.clear()
+
+
+kept = KeptWorkers()
+atexit.register(kept.end)
+os.register_at_fork(after_in_child=kept.forget)
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in INHERITED if name in os.environ}
 
 
 def _named(code: int) -> str:

@@ -28,5 +28,5 @@ class Intake:
         return Sources(self.folder, web=WebSource(self.image_hosts), limit=self.max_image_bytes)
 
     def decoder(self, workers: int) -> Decoder:
-        """Return what decodes them: so many processes."""
-        return Decoder(workers=workers, limits=Limits(pixels=self.max_image_pixels))
+        """Return what decodes them: so many processes, kept from planning to lanes and from one run to the next."""
+        return Decoder(workers=workers, limits=Limits(pixels=self.max_image_pixels), keeps=True)

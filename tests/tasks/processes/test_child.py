@@ -13,6 +13,7 @@ from typing import IO
 
 import psutil
 import pytest
+from PIL import Image
 
 from tests.tasks.sources.test_decoder import slow_jpeg
 
@@ -36,6 +37,16 @@ data = open(sys.argv[1], "rb").read()
 threading.Thread(target=decoder.decode, args=(data,), daemon=True).start()
 while not (children := psutil.Process().children()) or children[0].cpu_times().user < 2: time.sleep(0.05)
 print(children[0].pid, flush=True)
+"""
+KEEPING = """
+from tasks.sources.decoder import Decoder
+def decode():
+    with Decoder(workers=1, keeps=True) as decoder: decoder.decode(open(sys.argv[1], "rb").read())
+    return [process.pid for process in psutil.Process().children() if "decoder" in str(process.cmdline())]
+kept = decode()
+if not (forked := os.fork()): sys.exit(len(decode()) != 1)  # it has one of its own
+assert os.waitpid(forked, 0)[1] == 0
+print(*kept, *decode(), flush=True)
 """
 EXAMINING = """
 from tasks.doctor.examine import Check, examine
@@ -118,6 +129,17 @@ def test_a_process_that_decodes_ends_in_the_middle_of_a_picture(parent: Callable
     process, (child,) = parent(DECODING, str(picture))
     process.kill()
     assert ends(child)
+
+
+def test_a_process_that_is_kept_is_its_parents_alone_and_ends_with_it(
+    parent: Callable[..., object], tmp_path: Path
+) -> None:
+    Image.new("RGB", (8, 8)).save(picture := tmp_path / "picture.png")
+    process, (kept, again) = parent(KEEPING, str(picture))
+    assert kept == again
+    process.send_signal(signal.SIGINT)
+    process.wait(60)
+    assert not kept.is_running()
 
 
 def test_a_process_that_examines_ends_in_the_middle_of_a_check(parent: Callable[..., object]) -> None:

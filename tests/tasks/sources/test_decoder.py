@@ -10,6 +10,8 @@ import zlib
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tasks.sources.decoder import Decoder
+from tasks.sources.decoder import MOST_KEPT, Decoder, kept
 from tasks.sources.pixels import Limits
 from tasks.sources.source_error import SourceError
 
@@ -78,6 +80,15 @@ def outcome(decoder: Decoder, data: bytes) -> str:
 
 def still_works(decoder: Decoder) -> bool:
     return np.array_equal(decoder.decode(saved(GOOD)).pixels, GOOD)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_kept() -> Iterator[None]:
+    """End what earlier decoders kept in this process, so that each test sees its own alone."""
+    kept.end()
+    yield
+    kept.end()
+    assert processes() == []
 
 
 @pytest.fixture
@@ -229,3 +240,47 @@ def test_a_decoder_that_cannot_start_its_process_blames_no_picture(monkeypatch: 
     monkeypatch.setattr("sys.executable", "/bin/false")
     with Decoder(workers=1) as decoder, pytest.raises(OSError, match="doesn't start"):
         decoder.decode(saved(GOOD))
+
+
+def test_a_process_is_kept_for_a_decoder_with_the_same_limits_in_the_same_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    limits = Limits(memory=256 * MIB)
+    with Decoder(limits=limits, keeps=True) as decoder:
+        assert still_works(decoder)
+    [first] = processes()
+    with Decoder(limits=limits, keeps=True) as decoder, Decoder(limits=limits, keeps=True) as another:
+        assert still_works(decoder)
+        assert processes() == [first]
+        assert still_works(another)
+        assert len(processes()) == 2
+    with Decoder(limits=replace(limits, pixels=5_000_000), keeps=True) as decoder:
+        assert still_works(decoder)
+        assert len(processes()) == 3
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    with Decoder(limits=limits, keeps=True) as decoder:
+        assert still_works(decoder)
+        assert len(processes()) == 4
+    monkeypatch.undo()
+    with Decoder(limits=limits) as decoder:
+        assert still_works(decoder)
+        assert len(processes()) == 5
+    assert len(processes()) == 4
+
+
+def test_a_kept_process_that_died_is_replaced_unnoticed() -> None:
+    with Decoder(keeps=True) as decoder:
+        assert still_works(decoder)
+    [first] = processes()
+    first.kill()
+    first.wait(200)
+    with Decoder(keeps=True) as decoder:
+        assert still_works(decoder)
+        assert processes() != [first]
+
+
+def test_few_processes_are_kept_with_nothing_to_do() -> None:
+    with ExitStack() as opened:
+        for _ in range(MOST_KEPT + 1):
+            assert still_works(opened.enter_context(Decoder(keeps=True)))
+    assert len(processes()) == MOST_KEPT
