@@ -5,19 +5,21 @@ test that needs it brings it up.
 """
 
 import atexit
+import functools
 import gc
 import os
 import shutil
 import signal
-import threading
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.session
 import pytest
+from botocore.hooks import EventAliaser
 from hypothesis import HealthCheck, settings
 
 from tests.hub_server import HubServer
@@ -48,8 +50,6 @@ ENVIRONMENT = {
 }
 STRAYS = ("AWS_PROFILE", "AWS_SESSION_TOKEN", "AWS_REGION", "AWS_ENDPOINT_URL_S3", "AWS_CA_BUNDLE", "AWS_MAX_ATTEMPTS")
 
-Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
-
 
 def pytest_collection_finish() -> None:
     """Spare the garbage collector all that the imports made, which stays: it took a quarter of the tests' time.
@@ -60,19 +60,6 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(100_000, 50, 1000)
     gc.enable()
     atexit.register(gc.unfreeze)  # or libraries complain of what is left then; pytest looks for garbage before, often
-
-
-def one_write_at_a_time(application: Application) -> Application:
-    """Make moto's conditional puts as atomic as S3's: it looks first and writes later (seen in moto 5.2)."""
-    writing = threading.Lock()
-
-    def serve(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "PUT":
-            return application(environ, start_response)
-        with writing:
-            return application(environ, start_response)
-
-    return serve
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -131,35 +118,13 @@ def prefect_address(prefect_home: Path) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[str]:
     """Address of an S3 server on this machine; it lives as long as the tests."""
-    from moto import backends
-    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
-    from werkzeug.serving import WSGIRequestHandler, make_server
+    from tests.moto_server import moto_server
 
-    class Quiet(WSGIRequestHandler):
-        wbufsize = 1 << 16  # bytes: an answer's headers leave with what follows them
-
-        def run_wsgi(self) -> None:
-            if self.headers.get("Expect", "").lower() == "100-continue":
-                self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-                self.wfile.flush()  # which werkzeug leaves out
-                del self.headers["Expect"]
-            super().run_wsgi()
-
-        def log(self, type: str, message: str, *args: Any) -> None:  # noqa: A002
-            pass
-
-    modules = tuple(backends.list_of_moto_modules())
-    monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setattr(backends, "list_of_moto_modules", lambda: modules)  # which looks into 200 folders a request
-    application = one_write_at_a_time(DomainDispatcherApplication(create_backend_app))
-    server = make_server("127.0.0.1", 0, application, threaded=True, request_handler=Quiet)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
-    thread.join()
-    monkeypatch.undo()
+    names = functools.cache(functools.partial(EventAliaser._alias_event_name, EventAliaser(None)))
+    with moto_server() as address, pytest.MonkeyPatch.context() as patch:
+        # Each client of boto3 would find out anew what its 140 events are called: half of what it takes to make one.
+        patch.setattr(EventAliaser, "_alias_event_name", lambda _, name: names(name))
+        yield address
 
 
 @pytest.fixture(scope="session")
@@ -172,7 +137,28 @@ def radosgw(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Radosgw]:
 
 
 @pytest.fixture
-def s3_environment(s3_server: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+def _clients_are_closed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Close the connections that clients of S3 leave open: they are in cycles, which are seldom looked for here."""
+    clients = []
+    create = botocore.session.Session.create_client
+
+    def created(self: botocore.session.Session, *what: Any, **options: Any) -> Any:
+        clients.append(create(self, *what, **options))
+        return clients[-1]
+
+    monkeypatch.setattr(botocore.session.Session, "create_client", created)
+    yield
+    for client in clients:
+        client.close()
+
+
+@pytest.fixture
+def s3_environment(
+    s3_server: str,
+    _clients_are_closed: None,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> str:
     """Point boto3, here and in every process started from here, to the S3 server; give its address."""
     for name in STRAYS:
         monkeypatch.delenv(name, raising=False)

@@ -54,6 +54,10 @@ class Exchange(BaseHTTPRequestHandler):
 
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = serve  # noqa: N815
 
+    def finish(self) -> None:
+        super().finish()
+        self.proxy.close_way()
+
     def content(self) -> bytes:
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
@@ -183,6 +187,7 @@ class FaultProxy:
         self._at_random: tuple[Sequence[tuple[Fault, str]], float, random.Random] = ((), 0.0, random.Random())
         self._met_at_random: list[str] = []
         self._lock = threading.Lock()
+        self._ways = threading.local()  # to the server: each connection of a client is served by a thread of its own
         handler = type("BoundExchange", (Exchange,), {"proxy": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -208,14 +213,21 @@ class FaultProxy:
         return self._met_at_random
 
     def ask(self, question: Question) -> Answer:
-        """Ask the server itself."""
-        connection = http.client.HTTPConnection(self.upstream, timeout=30)
+        """Ask the server itself, on a connection that stays for as long as the client keeps its own."""
+        connection = getattr(self._ways, "connection", None) or http.client.HTTPConnection(self.upstream, timeout=30)
+        self._ways.connection = connection
         try:
             connection.request(question.method, question.path, body=question.body, headers=question.headers)
             response = connection.getresponse()
             kept = {n.lower(): v for n, v in response.headers.items() if n.lower() not in ONCE_ONLY}
             return Answer(response.status, kept, response.read())
-        finally:
+        except OSError:
+            connection.close()  # which opens it anew for the next question
+            raise
+
+    def close_way(self) -> None:
+        """Close this thread's connection to the server, if it has one."""
+        if connection := getattr(self._ways, "connection", None):
             connection.close()
 
     def next_fault(self, method: str, path: str, headers: set[str]) -> Fault | None:
