@@ -24,6 +24,7 @@ from hypothesis import HealthCheck, settings
 
 from tests.hub_server import HubServer
 from tests.radosgw import PACKAGES, Radosgw, lacking
+from tests.trusted import first_certificate
 
 pytest_plugins = ["tests.slow", "tests.workers"]
 
@@ -203,6 +204,8 @@ def hub_server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubS
     for name in ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("NO_PROXY", "127.0.0.1,localhost")
+    (trusted := tmp_path / "certificate.pem").write_text(first_certificate())
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
     with HubServer() as server:
         monkeypatch.setattr(constants, "ENDPOINT", server.address)
         monkeypatch.setattr(

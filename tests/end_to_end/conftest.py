@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import certifi
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -24,6 +23,7 @@ from tasks.results.master import SOURCE, Masters
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store
 from tests.forked import ForkedCommand, forked_command
+from tests.trusted import first_certificate
 
 ROAD = str(Path(__file__).with_name("road.toml"))
 SMALL = {"width": 128, "height": 128, "steps": 3, "guidance": 1.0, "policy": ROAD}
@@ -46,12 +46,6 @@ def prefect_api(prefect_address: str, tmp_path_factory: pytest.TempPathFactory) 
         for setting, value in settings.items():
             environment.setenv(setting.name, value)
         yield prefect_address
-
-
-def first_certificate() -> str:
-    """The first of those that Prefect trusts: each of its clients reads all, 20 ms, and the tests' server has none."""
-    certificates, end = Path(certifi.where()).read_text(encoding="utf-8"), "-----END CERTIFICATE-----\n"
-    return certificates[: certificates.index(end) + len(end)]
 
 
 @pytest.fixture
