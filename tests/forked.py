@@ -13,6 +13,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import io
 import json
 import os
 import select
@@ -106,28 +107,45 @@ class ForkedCommand:
 
 
 class Forker:
-    """The process that others are forked from; it ends with this one."""
+    """The process that others are forked from; it ends with this one.
 
-    def __init__(self) -> None:
+        kills = Forker(("flows.generate",), dict(os.environ))
+
+    With names of modules it is itself forked, and imports these, too, in an environment that is to be all its own ones'
+    where they look at it as they are imported.
+    """
+
+    def __init__(self, preloaded: tuple[str, ...] = (), environment: dict[str, str] | None = None) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="forked-")
         self.address = str(Path(self._folder.name) / "socket")
+        self._process: subprocess.Popen[bytes] | socket.socket
         with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
             listening.bind(self.address)
             listening.listen()
             self._mine, theirs = os.pipe()[::-1]
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "tests.forked", str(listening.fileno()), str(theirs)],
-                pass_fds=(listening.fileno(), theirs),
-                cwd=ROOT,
-                env={**os.environ, **QUIET},
-            )
+            if preloaded:
+                source = f"from tests.forked import be_forked; be_forked({preloaded!r}, 0, 1)"
+                standard = [listening.fileno(), theirs, 2]
+                self._process = fork(_address(), standard, (), environment or dict(os.environ), source)
+            else:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-m", "tests.forked", str(listening.fileno()), str(theirs)],
+                    pass_fds=(listening.fileno(), theirs),
+                    cwd=ROOT,
+                    env={**os.environ, **QUIET},
+                )
             os.close(theirs)
         atexit.register(self.close)
 
     def close(self) -> None:
         """End the process; commands that still run go on."""
         os.close(self._mine)
-        self._process.wait()
+        if isinstance(self._process, socket.socket):
+            while self._process.recv(100):  # its number, and how it ended
+                pass
+            self._process.close()
+        else:
+            self._process.wait()
         self._folder.cleanup()
 
 
@@ -144,6 +162,14 @@ def forked_command(*words: str, environment: dict[str, str], source: str = "") -
         os.close(writing)
     out, err = (os.fdopen(reading, encoding="utf-8") for reading, _ in outputs)
     return ForkedCommand(connection, out, err)
+
+
+def forked_source(
+    source: str, standard: list[int], environment: dict[str, str], forker: Forker | None = None
+) -> ForkedCommand:
+    """Run `source` in a process with these descriptors as its standard input and outputs."""
+    connection = fork(forker.address if forker else _address(), standard, (), environment, source)
+    return ForkedCommand(connection, io.StringIO(), io.StringIO())
 
 
 def _address() -> str:
@@ -230,23 +256,23 @@ def _become(request: dict[str, Any], standard: list[int]) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-def main() -> None:
+def be_forked(names: tuple[str, ...], listening: int, alive: int) -> NoReturn:
     """Import what takes long, and be forked; a forked one is the command, or runs its source, from here on."""
     gc.disable()  # what is imported stays: to look for garbage in it takes as long again as a quarter of the imports
-    for name in PRELOADED:
+    for name in names:
         import_module(name)
     gc.freeze()
     atexit.register(gc.unfreeze)  # or libraries complain of what is left at the interpreter's end
     gc.enable()
-    request = serve(socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2]))
+    request = serve(socket.socket(fileno=listening), alive)
     if request is None or request["source"]:
         if request is not None:
             exec(request["source"], {"__name__": "__main__"})
             sys.stdout.flush()
         os._exit(0)  # to take all apart that was imported takes two seconds of the processor
     sys.argv = ["packshot", *request["words"]]
-    import_module("flows.command").main()
+    sys.exit(import_module("flows.command").main())
 
 
 if __name__ == "__main__":
-    main()
+    be_forked(PRELOADED, int(sys.argv[1]), int(sys.argv[2]))

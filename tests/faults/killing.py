@@ -5,26 +5,22 @@
         shop.kill_some()    # start one or two commands, kill them, and look at the store
     shop.end()              # give a command again, and look at what is left
 
-Children are forked from a server that has imported everything, so that a command takes a second and not ten. What they
-do is the product's own: flows against a Prefect server, the miniature, a real store.
+Commands are forked from a process that has imported everything, so that one takes a second and not ten. What they do
+is the product's own: flows against a Prefect server, the miniature, a real store.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import io
-import multiprocessing
 import os
 import random
 import signal
-import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from multiprocessing import forkserver
-from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +33,7 @@ from tasks.maintenance.prune import leftovers, published
 from tasks.results.master import Masters
 from tasks.stores.opening import open_store
 from tasks.stores.store import Store
+from tests.forked import ForkedCommand, Forker, forked_source
 
 ROAD = str(Path(__file__).parents[1] / "end_to_end" / "road.toml")
 SMALL = {"width": 64, "height": 64, "steps": 2, "guidance": 1.0, "shard_rows": 3, "batch": 2}
@@ -52,15 +49,19 @@ picture_threshold = -2.0
 """
 ROWS = 6
 FORGOTTEN_AFTER = 600.0  # seconds after which a command that hangs fails the test
-PRELOADED = [
+PRELOADED = (
     "flows.generate",
-    "models.engines.generator",
-    "models.clip.clip",
     "tasks.review.decide",
+    "tasks.stores.folder_store",
+    "tasks.stores.s3_store",
+    "tasks.kinds.generate.prompt_job",
+    "tasks.kinds.generate.drawing",
     "tests.faults.killing",
-    "tests.warmed",
-    "fastapi",  # which Prefect imports with a process's first run
-]
+    "prefect.flow_engine",
+    "prefect.task_engine",
+    "anyio._backends._asyncio",
+)
+"""What a command imports beside what all forked ones have already."""
 
 
 class Wrong(AssertionError):  # noqa: N818
@@ -91,12 +92,10 @@ def answer(store: str, answer: str, seed: int) -> None:
             decide(store, [source.choice(rows)], answer, by="Ann")  # type: ignore[arg-type]
 
 
-def inheriting(environment: dict[str, str], target: Callable[..., None], *arguments: Any) -> None:
-    """Call `target` in the environment of whoever started it: a fork server keeps that of its own first start."""
-    os.environ.clear()
-    os.environ.update(environment)
-    tempfile.tempdir = None  # it is looked for once a process, and children are forked after that
-    target(*arguments)
+@functools.cache
+def warmed() -> Forker:
+    """The process that commands are forked from; its Prefect has the settings of when this was asked for first."""
+    return Forker(PRELOADED, dict(os.environ))
 
 
 def processes(place: Path) -> dict[psutil.Process, list[str]]:
@@ -129,9 +128,7 @@ class Shop:
         self.count: Counter[str] = Counter()
         self._took: dict[str, float] = {}  # seconds of each kind of command that came to its end
         self._edition = 0
-        self._context = multiprocessing.get_context("forkserver")
-        self._context.set_forkserver_preload(PRELOADED)
-        forkserver.ensure_running()  # in the environment of now: see `inheriting`
+        self._forker = warmed()
         for name, side in RULES.items():
             (folder / f"{name}.toml").write_text(f"min_longest_side = {side}\n")
         (folder / "asking.toml").write_text(ASKING)
@@ -148,28 +145,31 @@ class Shop:
             (begun + self.random.uniform(0, self._expected(kind)), child) for kind, begun, child in started
         )
         for moment, child in moments:
-            child.join(max(0.0, moment - time.monotonic()))
-            if child.exitcode is None:
-                child.kill()
+            with contextlib.suppress(TimeoutError):
+                child.wait(max(0.0, moment - time.monotonic()))
+            child.kill()
         for kind, begun, child in started:
-            child.join()
-            if child.exitcode == -signal.SIGKILL:
+            code = child.wait()
+            if code == -signal.SIGKILL:
                 self.count["killed"] += 1
                 self.count[f"killed: {kind}"] += 1
-            elif child.exitcode == 0:
+            elif code == 0:
                 self._ended(kind, begun)
             else:
-                raise Wrong(f"A {kind} ended by itself with {child.exitcode}.")
+                raise Wrong(f"A {kind} ended by itself with {code}.")
         self.look()
-        return sum(child.exitcode == -signal.SIGKILL for _, _, child in started)
+        return sum(child.returncode == -signal.SIGKILL for _, _, child in started)
 
     def end(self) -> None:
         """Give commands again until one has come to its end, and check that nothing is left of the killed ones."""
         kind, begun, child = self._start("lax")
-        child.join(FORGOTTEN_AFTER)
-        if child.exitcode != 0:
+        try:
+            code = child.wait(FORGOTTEN_AFTER)
+        except TimeoutError:
             child.kill()
-            raise Wrong(f"The last run ended with {child.exitcode}.")
+            raise Wrong("The last run hangs.") from None
+        if code != 0:
+            raise Wrong(f"The last run ended with {code}.")
         self._ended(kind, begun)
         self.look()
         catalogue = read_catalogue(self.store)
@@ -208,7 +208,7 @@ class Shop:
                     raise Wrong(f"{what} promises {path}, and something else is there.")
         self.count["objects looked at"] += len(promised)
 
-    def _start(self, kind: str | None = None) -> tuple[str, float, BaseProcess]:
+    def _start(self, kind: str | None = None) -> tuple[str, float, ForkedCommand]:
         kinds = ["lax", "lax", "strict", "asking", "changed", "approve", "reject", "hold"]
         there = self.count["ended"] > 0
         kind = kind or self.random.choice(kinds if there else ["lax"])
@@ -221,8 +221,9 @@ class Shop:
             rules = {"policy": str(self.folder / "asking.toml") if kind == "asking" else ROAD}
             rules["profile"] = str(self.folder / f"{'strict' if kind == 'strict' else 'lax'}.toml")
             target, arguments = run, (str(self.folder / f"manifest-{self._edition}.parquet"), self.uri, rules)
-        child = self._context.Process(target=inheriting, args=(dict(os.environ), target, *arguments))
-        child.start()
+        source = f"from tests.faults.killing import {target.__name__}; {target.__name__}(*{arguments!r})"
+        with Path(os.devnull).open() as nothing:
+            child = forked_source(source, [nothing.fileno(), 1, 2], dict(os.environ), self._forker)
         return kind, time.monotonic(), child
 
     def _write(self) -> None:
