@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Callable
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ import pytest
 from models.checkpoints.checkpoint import MINIATURE
 from tasks.job import DecomposeJob, GenerateJob, Job, job_fields, sections_of
 from tests.flows.conftest import Ended
+from tests.forked import ForkedCommand, forked_source
 from tests.job_files import job_file
 
 NO_S3 = {
@@ -242,7 +245,19 @@ def test_a_doctor_looks_at_everything_and_leaves_nothing(
     assert not (tmp_path / "store").exists()
 
 
-@pytest.mark.usefixtures("quiet_surroundings")
+@pytest.fixture
+def forked_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make the doctor's checks in a process that has imported torch and diffusers; others start one that hasn't."""
+
+    def start(theirs: Connection) -> ForkedCommand:
+        source = "import sys; sys.argv[1:] = ['0']; from tasks.doctor.examine import main; main()"
+        with Path(os.devnull).open("r+b", buffering=0) as nothing:
+            return forked_source(source, [theirs.fileno(), nothing.fileno(), nothing.fileno()], dict(os.environ))
+
+    monkeypatch.setattr("tasks.doctor.examine._start", start)
+
+
+@pytest.mark.usefixtures("quiet_surroundings", "forked_checks")
 def test_a_doctor_tells_machines_what_fails_and_whose_fault_it_is(
     packshot: Callable[..., Ended], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
