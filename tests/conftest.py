@@ -26,7 +26,7 @@ from tests.hub_server import HubServer
 from tests.radosgw import PACKAGES, Radosgw, lacking
 from tests.trusted import first_certificate
 
-pytest_plugins = ["tests.slow", "tests.workers"]
+pytest_plugins = ["tests.slow", "tests.workers", "tests.rewriting"]
 
 gc.disable()  # until everything is imported: see `pytest_collection_finish`
 
