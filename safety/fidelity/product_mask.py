@@ -1,11 +1,13 @@
 """Where the product is in a source picture: said by a given mask, by its alpha, or by a plain background.
 
-mask = product_mask(source)                  # the source's alpha, else its plain background
-mask = product_mask(source, given=plane)     # the mask of a column, or the alpha of a layer that holds the product
+product = find_product(source)               # by the source's alpha, else its plain background
+product = find_product(source, given=plane)  # by the mask of a column, or the alpha of a layer that holds the product
+product.cover, product.origin                # uint8 [H, W], "alpha"; or why none is found: `NoProduct`
+mask = product_mask(source)                  # the same where one is to be found, or the sentence that says why not
 plane = given_mask(picture)                  # a mask picture as a plane, or the sentence that says why it is none
-is_untold(source)                            # whether neither alpha nor a plain background tells it
 plane = product_layer(layers)                # the alpha of the layer that holds the product
-mask.cover, mask.origin                      # uint8 [H, W], "alpha"
+
+Finding a product takes longer than comparing it: it is found once for each source, and handed to whoever asks for it.
 """
 
 from __future__ import annotations
@@ -49,6 +51,32 @@ class ProductMask:
         return float((self.cover >= COVERED).mean())
 
 
+@dataclass(frozen=True)
+class NoProduct:
+    """Why no product is found on a source."""
+
+    sentence: str
+    is_untold: bool  # neither alpha nor a plain background tells it, so that a model may; not where a mask says it
+
+
+def find_product(source: np.ndarray, given: np.ndarray | None = None) -> ProductMask | NoProduct:
+    """Find the product of a source, or why there is none to be found.
+
+    A picture on which nothing can be told, because it is too small or too long, isn't one for a model, either.
+
+    Args:
+        source: as `product_mask` takes it.
+        given: likewise.
+    """
+    is_untold = False
+    try:
+        picture = eight_bits(source, "The source")
+        is_untold = given is None
+        return product_mask(picture, given)
+    except PairError as error:
+        return NoProduct(str(error), is_untold)
+
+
 def product_mask(source: np.ndarray, given: np.ndarray | None = None) -> ProductMask:
     """Find the product of a source.
 
@@ -78,22 +106,6 @@ def given_mask(picture: np.ndarray) -> np.ndarray:
         PairError: if it shows no product, or nothing beside it; or is no picture that can be compared.
     """
     return _checked(ProductMask(_plane(eight_bits(picture, "The mask")), "mask"), "The mask").cover
-
-
-def is_untold(source: np.ndarray) -> bool:
-    """Say whether neither alpha nor a plain background tells where the product of a source is, so that a model may.
-
-    A picture on which nothing can be told, because it is too small or too long, isn't one for a model, either.
-    """
-    try:
-        eight_bits(source, "The source")
-    except PairError:
-        return False
-    try:
-        product_mask(source)
-    except PairError:
-        return True
-    return False
 
 
 def product_layer(layers: np.ndarray) -> np.ndarray | None:

@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -30,6 +31,7 @@ from models.miniature.world.world import Alteration, Scene, draw_alike
 from models.requests import EditRequest, LayersRequest
 from safety.fidelity.frames import no_larger
 from safety.fidelity.kept_product import feathered
+from safety.fidelity.product_mask import ProductMask
 from safety.marks.provenance import DigitalSourceType, read_marks
 from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
@@ -428,6 +430,39 @@ def test_a_row_that_keeps_its_product_is_stored_with_the_sources_own_pixels(
     rows[2] |= {"mask": stored(Image.fromarray(np.maximum(large_mask, 1)))}
     run(rows, instructions=own_instructions)
     assert [[one.seed for one in call] for call in asked] == [[3]]
+
+
+def test_a_product_is_found_once_for_all_rows_that_share_its_picture_and_mask(
+    run: Callable[..., Summary],
+    stand_in: dict[int, np.ndarray],
+    own_instructions: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: Counter[str] = Counter()
+    real = ProductMask.__init__
+
+    def counted(mask: ProductMask, cover: np.ndarray, origin: Any) -> None:
+        found[origin] += 1
+        real(mask, cover, origin)
+
+    monkeypatch.setattr(ProductMask, "__init__", counted)
+    lively, cut_out, made = painted()
+    shelf = np.where(cut_out[..., 3:] >= 128, lively, 255).astype(np.uint8)  # the same shoe on white
+    white, grey, table = (stored(Image.fromarray(pixels)) for pixels in (shelf, np.minimum(shelf, 200), lively))
+    shape = stored(Image.fromarray(cut_out[..., 3]))
+    pictures = {"kept": (white, None), "again": (white, None), "judged": (grey, None)}
+    pictures |= dict.fromkeys(("masked", "masked-too"), (table, shape))
+    named = {"instruction_name": "own", "width": 256, "height": 256}
+    rows = [
+        row(name, pixels, None, seed=seed, mask=mask, keep=None if name == "judged" else "product", **named)
+        for seed, (name, (pixels, mask)) in enumerate(pictures.items(), 1)
+    ]
+    stand_in |= dict.fromkeys(range(1, 6), made)
+
+    summary = run(rows, instructions=own_instructions)
+
+    assert summary.statuses["done"] == len(rows), summary.causes
+    assert found == {"background": 2, "mask": 2}  # a mask is looked at as it is read, and then over its picture
 
 
 def test_a_source_of_one_pixel_or_of_one_to_thirty_ends_its_own_row_where_a_product_is_to_be_found_on_it(

@@ -72,7 +72,8 @@ def test_another_label_is_read_on_a_real_picture(drawn, noise, reader: Reader):
     _, wrong = drawn(after={"background": "grass"}, label="ORBIT", altered=Alteration(label="TERRA"))
 
     def kept(result: np.ndarray) -> float:
-        return judge_edit(source.picture, noise(result), scene, {}, source.product[..., 3], reader).scores[KEPT]
+        product = ProductMask(source.product[..., 3], "mask")
+        return judge_edit(source.picture, noise(result), product, scene, {}, reader).scores[KEPT]
 
     assert kept(right.picture) == 1
     assert kept(wrong.picture) < 0.5
