@@ -10,6 +10,7 @@ from models.miniature.world.world import Alteration
 from safety.fidelity.fidelity_gate import judge_edit
 from safety.fidelity.instruction import Instruction, shipped
 from safety.fidelity.measure_names import MEASURES, PREFIX
+from safety.fidelity.measuring import slopes
 from safety.fidelity.product_mask import find_product
 from safety.verdict import Reason, Verdict
 
@@ -155,6 +156,17 @@ def test_measuring_twice_gives_the_same_numbers(drawn, noise):
     source, result = drawn(after={"colour": "blue"})
     picture = noise(result.picture)
     assert judged(source, picture, "recolour").scores == judged(source, picture, "recolour").scores
+
+
+def test_numbers_dont_depend_on_where_pictures_lie_in_memory():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    taken: list[np.ndarray] = []
+
+    def measured(length: int) -> bytes:
+        taken.append(np.empty(length, np.uint8))  # so that what comes after it lies elsewhere
+        return slopes(picture, 0.5).tobytes()
+
+    assert len({measured(1040 + 16 * number) for number in range(40)}) == 1
 
 
 PICTURES = st.builds(
