@@ -40,9 +40,19 @@ class EditedPair:
     mask: ProductMask
 
     @cached_property
+    def before(self) -> np.ndarray:
+        """The source over white: uint8 [H, W, 3]."""
+        return opaque(eight_bits(self.source, "The source"))
+
+    @cached_property
+    def after(self) -> np.ndarray:
+        """The result over white: uint8 [H, W, 3]."""
+        return opaque(eight_bits(self.result, "The result"))
+
+    @cached_property
     def frame(self) -> Frame:
         """Both pictures at one size."""
-        return framed(self.source, self.result)
+        return framed(self.before, self.after)
 
     @cached_property
     def product(self) -> np.ndarray:
@@ -87,7 +97,7 @@ def measure(pair: EditedPair) -> dict[str, float]:
         "beside": compared.beside_mean(differs),
         "beside_spot": compared.beside_worst(unlike),
         "light": compared.light_change,
-        "sharpening": sharpening(pair.source, pair.result),
+        "sharpening": sharpening(pair.before, pair.after),
         "white": measure_background(pair.frame.result, white=True, tolerance=WHITE_TOLERANCE).share,
     }
     return {PREFIX + name: float(value) for name, value in measured.items() if value is not None and np.isfinite(value)}
@@ -108,14 +118,16 @@ def measure_wanted(pair: EditedPair, colour: str) -> dict[str, float]:
         return {}
 
 
-def sharpening(source: np.ndarray, result: np.ndarray) -> float | None:
+def sharpening(before: np.ndarray, after: np.ndarray) -> float | None:
     """Return how much steeper a result's sharpest outlines are than those of its source, enlarged and decoded.
 
     A decoder softens whatever it is given, so what it would leave of the enlarged source is what the result has to be
     sharper than. None of a source that has no outline.
+
+    Args:
+        before: the source, uint8 [H, W, 3].
+        after: the result, the same of any size.
     """
-    after = opaque(eight_bits(result, "The result"))
-    before = opaque(eight_bits(source, "The source"))
     if before.shape[0] < after.shape[0]:
         before = np.asarray(cv2.resize(before, (after.shape[1], after.shape[0]), interpolation=cv2.INTER_CUBIC))
     before = resized(before, (after.shape[1], after.shape[0]))

@@ -19,7 +19,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from safety.fidelity.frames import STRETCH, WHITE, PairError, eight_bits, opaque, resized
+from safety.fidelity.frames import STRETCH, PairError, eight_bits, opaque, resized
+from safety.pictures.channels import highest, lowest
+from safety.pictures.layers import WHITE
 from safety.pictures.measures import SPECKS, STANDS_OUT, measure_background
 
 # The constants below decide measures: count `safety.fidelity.measuring.METHOD` up when one changes.
@@ -149,9 +151,10 @@ def on_plain_ground(pixels: np.ndarray) -> np.ndarray:
 
 
 def _beside_ground(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    plain = np.abs(colour - pixels.astype(np.int16)).max(axis=2) <= STANDS_OUT
+    plain = highest(np.abs(colour - pixels.astype(np.int16))) <= STANDS_OUT
     light = pixels / np.maximum(colour, 1).astype(np.float32)  # [H, W, 3]: how much of the background's light is left
-    shaded = (light.min(axis=2) >= DARKEST) & (light.max(axis=2) <= 1.1) & (np.ptp(light, axis=2) <= HUE)
+    darkest, brightest = lowest(light), highest(light)
+    shaded = (darkest >= DARKEST) & (brightest <= 1.1) & (brightest - darkest <= HUE)
     ground = _reached(pixels, colour, plain)
     ground |= _ground_shadow(_reached(pixels, colour, plain | shaded) & ~ground, ~ground)
     return _with_holes(np.where(ground, np.uint8(0), np.uint8(WHITE)), _is_flat(pixels, colour, ground & plain))
@@ -194,9 +197,10 @@ def _ground_shadow(shaded: np.ndarray, standing: np.ndarray) -> np.ndarray:
 def _is_flat(pixels: np.ndarray, colour: np.ndarray, ground: np.ndarray) -> np.ndarray:
     """Return where a picture has the colour of its background in the same row, as a wall darkens downwards."""
     count = ground.sum(axis=1)[:, None]
-    mean = (pixels * ground[..., None]).sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
+    shown = (pixels[..., channel] * ground for channel in range(pixels.shape[2]))
+    mean = np.stack([channel.sum(axis=1, dtype=np.int64) for channel in shown], axis=1) / np.maximum(count, 1)
     in_row = np.where(count > 0, mean, colour)[:, None]  # [H, 1, 3]
-    flat: np.ndarray = np.abs(pixels - in_row).max(axis=2) <= FLAT
+    flat: np.ndarray = highest(np.abs(pixels - in_row)) <= FLAT
     return flat
 
 
@@ -231,7 +235,7 @@ def _given(given: np.ndarray, source: np.ndarray) -> np.ndarray:
 
 def _plane(mask: np.ndarray) -> np.ndarray:
     is_cut_out = mask.shape[2] == 4 and mask[..., 3].min() < WHITE
-    return np.ascontiguousarray(mask[..., 3] if is_cut_out else mask[..., :3].max(axis=2))
+    return np.ascontiguousarray(mask[..., 3] if is_cut_out else highest(mask[..., :3]))
 
 
 def _checked(mask: ProductMask, what: str) -> ProductMask:

@@ -18,7 +18,7 @@ from threading import Lock
 
 import numpy as np
 
-from safety.fidelity.frames import eight_bits, opaque, resized
+from safety.fidelity.frames import resized
 from safety.fidelity.measure_names import PREFIX
 from safety.fidelity.measuring import EditedPair
 
@@ -85,8 +85,8 @@ def measure_text(pair: EditedPair, reader: Reader) -> dict[str, float]:
     many characters stand beside the product, of as many as stood there before. Neither is there where the source has no
     text in that place.
     """
-    after = opaque(eight_bits(pair.result, "The result"))
-    before = resized(opaque(eight_bits(pair.source, "The source")), (after.shape[1], after.shape[0]))
+    after = pair.after
+    before = resized(pair.before, (after.shape[1], after.shape[0]))
     found, frame = pair.registration, pair.frame
     to_frame = np.array([frame.size[0] / after.shape[1], frame.size[1] / after.shape[0]])
     back = np.linalg.inv(np.concatenate([found.matrix(), [[0, 0, 1]]]))
