@@ -17,7 +17,7 @@ from safety.fidelity.instruction import COLOUR, Instruction
 from safety.fidelity.measure_names import PREFIX
 from safety.fidelity.measuring import EditedPair, measure, measure_wanted
 from safety.fidelity.product_mask import NoProduct, ProductMask
-from safety.fidelity.text_reading import Reader, measure_text
+from safety.fidelity.text_reading import Reader, SourceTexts, measure_text
 from safety.verdict import Verdict, ask
 
 NO_COMPARISON = f"{PREFIX}comparison"  # what a person is asked about where nothing could be compared
@@ -30,6 +30,7 @@ def judge_edit(
     instruction: Instruction,
     values: Mapping[str, str],
     reader: Reader | None = None,
+    texts: SourceTexts | None = None,
 ) -> Verdict:
     """Judge whether a result has what was asked for, and still the same product.
 
@@ -43,6 +44,7 @@ def judge_edit(
         instruction: what was asked for.
         values: what was put into its text.
         reader: what reads the texts of both, if that is installed: see `safety.fidelity.text_reading`.
+        texts: those of the source, if more results are compared with it.
     """
     if isinstance(product, NoProduct):
         return _left_to_a_person(product.sentence)
@@ -52,7 +54,7 @@ def judge_edit(
         if COLOUR in instruction.fields:
             scores |= measure_wanted(pair, values.get(COLOUR, ""))
         if reader is not None:
-            scores |= measure_text(pair, reader)
+            scores |= measure_text(pair, reader, texts)
     except PairError as error:
         return _left_to_a_person(str(error))
     return instruction.judge(scores)

@@ -17,7 +17,7 @@ from safety.fidelity.frames import PairError, no_larger
 from safety.fidelity.instruction import Instruction, shipped
 from safety.fidelity.kept_product import keep_product
 from safety.fidelity.product_mask import NoProduct, ProductMask, find_product, given_mask
-from safety.fidelity.text_reading import Reader, text_reader
+from safety.fidelity.text_reading import Reader, SourceTexts, text_reader
 from safety.marks.provenance import DigitalSourceType
 from safety.pictures.layers import WHITE, over
 from safety.verdict import Verdict, allow
@@ -48,6 +48,7 @@ class Looked:
     encoded: np.ndarray  # by the VAE: uint8 [H, W, 3]
     seen: np.ndarray  # by the text encoder: likewise
     compared: np.ndarray | None  # with a result, no larger than it is there: [H, W, 3], or [H, W, 4] with what is clear
+    texts: SourceTexts | None  # those on it
 
 
 def open_editor(spec: LaneSpec) -> PictureEditor:
@@ -128,7 +129,8 @@ class EditStages(PictureStages):
         encoded = edit_size(width, height, spec.resolution, spec.size_multiple)
         seen = edit_size(width, height, spec.vision_resolution, 1)
         whole = None if compared is None else compared_source(pixels, compared)
-        return Looked(resized_to(opaque, encoded), resized_to(opaque, seen), whole)
+        texts = None if whole is None else SourceTexts(whole)
+        return Looked(resized_to(opaque, encoded), resized_to(opaque, seen), whole, texts)
 
     def _mask(self, mask: PlannedPicture, size: Size) -> np.ndarray | SourceError:
         """Return where a mask shows the product, no larger than that is in the result: uint8 [H, W]."""
@@ -174,14 +176,16 @@ class EditStages(PictureStages):
             return looked
         if isinstance(mask, SourceError):
             return mask
-        assert looked.compared is not None
-        source, finder = looked.compared, self.mask_finder
+        source, texts, finder = looked.compared, looked.texts, self.mask_finder
+        assert source is not None
+        assert texts is not None
         product = find_product(source, mask)
         if finder is None or isinstance(product, ProductMask) or not product.is_untold:
-            return Compared(source, product)
+            return Compared(source, texts, product)
         plane = finder.of(picture, source.shape[1::-1])
         return Compared(
             source,
+            texts,
             find_product(source, plane) if plane is not None and plane.any() else product,
             model_looked=plane is not None,
         )
@@ -237,6 +241,7 @@ def compare_edit(
         instruction,
         row.instruction_values,
         reader=reader() if instruction.compares_texts else None,
+        texts=beside.texts,
     )
 
 
