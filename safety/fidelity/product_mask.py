@@ -7,7 +7,7 @@ mask = product_mask(source)                  # the same where one is to be found
 plane = given_mask(picture)                  # a mask picture as a plane, or the sentence that says why it is none
 plane = product_layer(layers)                # the alpha of the layer that holds the product
 
-Finding a product takes longer than comparing it: it is found once for each source, and handed to whoever asks for it.
+A product is found once for each source and mask, and handed to whoever asks for it.
 """
 
 from __future__ import annotations
