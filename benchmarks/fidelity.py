@@ -29,6 +29,7 @@ from models.miniature.training.denoiser import PIXELS, latents_of
 from models.miniature.training.edit_trials import pictures_of
 from safety.fidelity.fidelity_gate import judge_edit
 from safety.fidelity.instruction import Instruction
+from safety.fidelity.product_mask import find_product
 from safety.probes.calibration import percents, wilson
 from safety.verdict import Verdict
 
@@ -74,7 +75,8 @@ def answered(case: Case, *, seed: str, vae: bool, masks: bool) -> Answer | None:
     result = through_vae(pair.result) if vae else like_a_decoder(pair.result, random)
     instruction = Instruction.load(case.instruction)
     began = time.process_time()
-    verdict = judge_edit(pair.source, result, instruction, pair.values, pair.mask if masks else None)
+    product = find_product(pair.source, pair.mask if masks else None)
+    verdict = judge_edit(pair.source, result, product, instruction, pair.values)
     return Answer(case, verdict, time.process_time() - began)
 
 

@@ -3,6 +3,7 @@
     python -m benchmarks.lanes --lanes 2 --out out/lanes.json      # full size, random weights, float8, that many GPUs
     python -m benchmarks.lanes --lanes 2 --folder FOLDER           # of a checkpoint that is there, or is written there
     python -m benchmarks.lanes --lanes 2 --beside out/lanes.json --kill-one --fail-one   # a lane killed, a GPU left out
+    python -m benchmarks.lanes --lanes 2 --gpu-memory 8GiB         # weights streamed: they share the host and its bus
     python -m benchmarks.lanes --tiny                              # the miniature on two cores: does this script work?
 
 Each number of lanes is a command of its own, `packshot generate --lanes`, into a store of its own: the flow, Ray, the
@@ -175,6 +176,7 @@ class Command:
         words = ["generate", str(manifest), "--store", str(self.store), "--lanes", str(lanes), *model]
         words += ["--steps", str(arguments.steps), "--guidance", str(arguments.guidance), "--clip", "none"]
         words += ["--shard-rows", str(arguments.shard_rows), "--precision", arguments.precision]
+        words += ["--gpu-memory", arguments.gpu_memory] if arguments.gpu_memory else []
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
         if arguments.tiny:
             environment["OMP_NUM_THREADS"] = "1"  # threads of lanes that share a CPU would count against each other
@@ -346,6 +348,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=8, help="denoising steps")
     parser.add_argument("--guidance", type=float, default=1.0, help="true CFG scale; 1 is none")
     parser.add_argument("--precision", help="as packshot's (float8)")
+    parser.add_argument("--gpu-memory", help="as packshot's, of each lane: 8GiB (all there is)")
     parser.add_argument("--minutes", type=float, default=9.0, help="that all of it may take")
     parser.add_argument("--beside", type=Path, help="JSON of an earlier command, whose lanes needn't be measured again")
     parser.add_argument("--kill-one", action="store_true", help="once more with a lane killed in the middle")
@@ -360,7 +363,7 @@ def main() -> None:
     import ray  # before anything that takes minutes
 
     say(f"Ray {ray.__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
-    names = ("rows", "shard_rows", "size", "steps", "guidance", "precision")
+    names = ("rows", "shard_rows", "size", "steps", "guidance", "precision", "gpu_memory")
     settings = {name: getattr(arguments, name) for name in names}
     known = OfOneLane.read(arguments.beside) if arguments.beside else OfOneLane()
     results: list[Result] = []

@@ -174,7 +174,15 @@ def _placement(job: Job) -> Sequence[Finding]:
         batch=job.hardware.batch,
         changed=bool(job.model.loras),
         controlnet=controlnet,
+        lanes=_lanes_here(job),
     )
+
+
+def _lanes_here(job: Job) -> int:
+    """Return how many lanes a job has on this machine; of a cluster's it isn't known."""
+    from tasks.runs.lane_count import lanes_here
+
+    return lanes_here(job.hardware) if job.hardware.ray is None else 1
 
 
 def _host(job: Job) -> Sequence[Finding]:
@@ -183,7 +191,7 @@ def _host(job: Job) -> Sequence[Finding]:
 
     model = _at_hand("checkpoint", job.model.model, [])
     checkpoint = check_model(model, job.model.revision, kind_of(job).pipeline)[1] if model else None
-    return check_host(job.hardware.device, job.model.precision, checkpoint)
+    return check_host(job.hardware.device, job.model.precision, checkpoint, _lanes_here(job))
 
 
 def _disks(job: Job) -> Sequence[Finding]:

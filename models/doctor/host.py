@@ -36,14 +36,14 @@ class HostFacts:
     used: int = 0  # of this limit, without files that are only cached
 
 
-def check_host(device: str, precision: str, checkpoint: Checkpoint | None) -> list[Finding]:
-    """Say whether there is room for what a job keeps in host memory: on a CPU its whole checkpoint, if there is one."""
+def check_host(device: str, precision: str, checkpoint: Checkpoint | None, lanes: int = 1) -> list[Finding]:
+    """Say whether there is room for what a job keeps in host memory: on a CPU each lane's whole checkpoint, if any."""
     found = usable(device)
     weights = 0
     if checkpoint is not None and found is not None and found.type == "cpu":
         kept = kept_precision(precision, checkpoint.folder)
         weights = weights_in(checkpoint.folder, kept, choose_precision(kept, None).itemsize)
-    return [judge_host(read_host(), weights)]
+    return [judge_host(read_host(), weights, lanes)]
 
 
 def read_host(cgroups: Path = CGROUPS) -> HostFacts:
@@ -81,14 +81,15 @@ def weights_in(folder: Path, precision: str, itemsize: int) -> int:
     )
 
 
-def judge_host(facts: HostFacts, weights: int) -> Finding:
+def judge_host(facts: HostFacts, weights: int, lanes: int = 1) -> Finding:
     """Say whether there is room.
 
     Args:
         facts: what `read_host` found.
-        weights: bytes of weights that stay in host memory; 0 for a model that lives on a GPU.
+        weights: bytes of a lane's weights that stay in host memory; 0 for a model that lives on a GPU.
+        lanes: how many there are on this machine, each of which has its own.
     """
-    needed = weights + LITTLE
+    needed = lanes * (weights + LITTLE)
     most = facts.total if facts.limit is None else facts.limit
     free = facts.available if facts.limit is None else min(facts.available, facts.limit - facts.used)
     found = f"{free / GIB:.1f} of {most / GIB:.1f} GiB are free"
@@ -96,10 +97,16 @@ def judge_host(facts: HostFacts, weights: int) -> Finding:
         found += " in this container"
     if free >= needed:
         return Finding.ok("host memory", f"{found}.")
-    takes = f"the model takes {weights / GIB:.1f} GiB there" if weights else f"a run takes about {LITTLE / GIB:.0f} GiB"
+    if lanes > 1:
+        takes = f"{lanes} lanes take {needed / GIB:.1f} GiB there, {weights / GIB:.1f} each for the model"
+    else:
+        takes = (
+            f"the model takes {weights / GIB:.1f} GiB there" if weights else f"a run takes about {LITTLE / GIB:.0f} GiB"
+        )
     found += f", and {takes}."
     if most < needed and weights:
-        do = "Use a machine with more memory, a GPU, or the precision bfloat16."
+        fewer = ", fewer lanes" if lanes > 1 else ""
+        do = f"Use a machine with more memory{fewer}, a GPU, or the precision bfloat16."
         return Finding.failed("host memory", found, do)
     larger = "give this container more, or " if facts.limit is not None else ""
     do = f"{larger}end what takes the rest."

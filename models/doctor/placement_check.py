@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+
+import torch
 
 from models.checkpoints.checkpoint import Checkpoint, check_condition_cache
 from models.devices.device import find_precision
@@ -14,11 +17,13 @@ from models.files.quantization_schemes import kept_precision, scheme_for
 from models.files.safetensors_files import CheckpointError
 from models.finding import Finding
 from models.loading.optimization_options import OptimizationOptions
-from models.memory.memory_plan import Candidate, MemoryPlan
+from models.memory.bus_rate import shared_bus_rate
+from models.memory.memory_plan import WORTH, Candidate, MemoryPlan
 from models.memory.placement_choice import Budget, plan_of, sizes_of
 from models.placement_names import WantedPlacement
 from models.units import GIB
 
+SHARING = "lanes that stream"
 SMALL = GIB  # bytes of a model that a CPU draws with in good time
 
 
@@ -34,10 +39,12 @@ def check_placement(
     batch: int | None,
     changed: bool,
     controlnet: Checkpoint | None,
+    lanes: int = 1,
 ) -> list[Finding]:
     """Say what each placement would take of the device for pictures as the checkpoint has them by itself.
 
     Args:
+        lanes: how many there are on this machine, each on a GPU of its own.
         options: those of the job but float8, which its precision says.
         changed: whether LoRAs are merged.
     """
@@ -66,13 +73,25 @@ def check_placement(
     budgets = Budget.of(device, found, memory_fraction, gpu_memory).all()
     try:
         plan = plan_of(checkpoint, found, dtype, sizes, scheme=scheme, options=options, budgets=budgets, most=most)
-        return judge_plan(plan, wanted, read_host())
+        gpus = [torch.device("cuda", index) for index in range(min(lanes, torch.cuda.device_count()))]
+        return judge_plan(plan, wanted, read_host(), lanes=lanes, shared_bus=partial(shared_bus_rate, gpus))
     except CheckpointError as error:
         return [Finding.failed("placement", str(error), "Free memory, or use a larger GPU.", "request")]
 
 
-def judge_plan(plan: MemoryPlan, wanted: WantedPlacement, host: HostFacts) -> list[Finding]:
-    """Say which placement is taken, and why not another.
+def judge_plan(
+    plan: MemoryPlan,
+    wanted: WantedPlacement,
+    host: HostFacts,
+    *,
+    lanes: int = 1,
+    shared_bus: Callable[[], float] | None = None,
+) -> list[Finding]:
+    """Say which placement is taken, why not another, and how several lanes get on beside each other.
+
+    Args:
+        lanes: how many there are on this machine.
+        shared_bus: measures the bytes a second that come to each lane's GPU while all of them are copied to.
 
     Raises:
         CheckpointError: if none fits.
@@ -97,8 +116,25 @@ def judge_plan(plan: MemoryPlan, wanted: WantedPlacement, host: HostFacts) -> li
     if waiting:
         found += f"; {_gib(waiting)} wait in host memory"
     findings = [Finding("placement", "ok", f"{found}.", data=_data(plan, taken)), *others]
-    room = judge_host(host, waiting)
+    if lanes > 1 and taken.placement.kind == "streamed" and shared_bus is not None:
+        findings.append(_judge_sharing(plan, taken, lanes, shared_bus()))
+    room = judge_host(host, waiting, lanes)
     return findings if room.status == "ok" or not waiting else [*findings, room]
+
+
+def _judge_sharing(plan: MemoryPlan, taken: Candidate, lanes: int, bus: float) -> Finding:
+    """Say what lanes that stream their weights at once take from each other."""
+    alone, beside = (plan.forecast(taken.placement, taken.rows, bus=rate).seconds for rate in (None, bus))
+    found = (
+        f"{lanes} lanes that stream get {bus / 1e9:.1f} GB/s each, and one alone {plan.benchmark.bus / 1e9:.1f}: "
+        f"{beside:.2f} s a picture in each, and {alone:.2f} in one alone."
+    )
+    if beside <= WORTH * alone:
+        return Finding.ok(SHARING, found)
+    do = (
+        "Give each lane more of its GPU's memory or a precision of fewer bits, so that it streams less, or fewer lanes."
+    )
+    return Finding.warning(SHARING, found, do)
 
 
 def _told(candidates: Sequence[Candidate], plan: MemoryPlan) -> list[Finding]:

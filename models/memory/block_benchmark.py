@@ -22,18 +22,17 @@ from models.loading.component import loading
 from models.loading.components import Components
 from models.loading.optimization_options import OptimizationOptions, open_predictor
 from models.loading.placement import RESIDENT
+from models.memory.bus_rate import bus_rate
 from models.memory.measure import Cost, measure_decoding, measure_step, warm_up
 from models.requests import Workload
 from models.sampling.latents import token_size
 from models.transformer.predictor import Predictor, tokens_of
 from models.transformer.quantized import compress
-from models.transformer.weight_stream import WeightStream
 
 FEW, MORE = 2, 6  # blocks that are gone through: what they differ by is the blocks' own
 ROWS = (1, 2, 4)
 TOKENS = 128  # of a prompt
 TIMES = 6  # that a step is tried
-COPIED = 256 << 20  # bytes, to find the bus's rate
 
 
 @dataclass(frozen=True)
@@ -113,7 +112,7 @@ def benchmark_block(
             for rows, (few, more) in costs.items()
         },
         decoding=decoding,
-        bus=_bus(device),
+        bus=bus_rate(device),
         kept=kept,
     )
     del sample, predictor
@@ -165,14 +164,6 @@ def _cost(sample: Components, predictor: Predictor, workload: Workload, rows: in
     measure_step(sample, predictor, workload, TOKENS, rows)
     costs = [measure_step(sample, predictor, workload, TOKENS, rows) for _ in range(TIMES)]
     return min(costs, key=lambda cost: cost.seconds)
-
-
-def _bus(device: torch.device) -> float:
-    """Bytes a second from pinned host memory to the device; on the CPU from memory to memory."""
-    stream = WeightStream(device, slots=1)
-    for _ in range(3):
-        stream.add([torch.empty(COPIED if device.type == "cuda" else COPIED // 64, dtype=torch.uint8)])
-    return stream.rate()
 
 
 def _line(points: Mapping[int, float]) -> Callable[[int], float]:

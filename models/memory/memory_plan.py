@@ -85,17 +85,20 @@ class MemoryPlan:
         is_slow = balanced is not None and (balanced.seconds or inf) * WORTH < (first.seconds or inf)
         return balanced if balanced is not None and placement.kind == "streamed" and is_slow else first
 
-    def forecast(self, placement: Placement, rows: int) -> Forecast:
-        """Return what batches of so many rows would take."""
-        seconds = (
-            self.benchmark.workload.shape.steps * self._step_seconds(placement, rows) / rows
-            + self.benchmark.decoding.seconds
-        )
+    def forecast(self, placement: Placement, rows: int, *, bus: float | None = None) -> Forecast:
+        """Return what batches of so many rows would take.
+
+        Args:
+            bus: bytes a second that come from host memory, where it isn't what this device gets alone.
+        """
+        step = self._step_seconds(placement, rows, bus or self.benchmark.bus)
+        seconds = self.benchmark.workload.shape.steps * step / rows + self.benchmark.decoding.seconds
         return Forecast(int(MARGIN * self._bytes(placement, rows)), seconds)
 
     def _candidate(self, placement: Placement) -> Candidate:
         def predicted(rows: int) -> Cost:
-            return Cost(self._bytes(placement, rows), self._step_seconds(placement, rows))
+            step = self._step_seconds(placement, rows, self.benchmark.bus)
+            return Cost(self._bytes(placement, rows), step)
 
         try:
             rows = best_fit(self.benchmark.workload.shape, self._usable, predicted, self.most).rows
@@ -108,8 +111,6 @@ class MemoryPlan:
         beside = self.room.beside(placement, self.sizes, self.benchmark.bytes(rows, placement.blocks_here))
         return placement.weights(self.sizes) + beside
 
-    def _step_seconds(self, placement: Placement, rows: int) -> float:
+    def _step_seconds(self, placement: Placement, rows: int, bus: float) -> float:
         streamed = 0 if placement.kind == "resident" else placement.blocks - placement.staying
-        return max(
-            self.benchmark.step_seconds(placement.blocks, rows), streamed * self.sizes.block / self.benchmark.bus
-        )
+        return max(self.benchmark.step_seconds(placement.blocks, rows), streamed * self.sizes.block / bus)

@@ -1,6 +1,7 @@
 """The gate behind `packshot edit`: from a source, a result and an instruction to a verdict with its measures.
 
-verdict = judge_edit(source, result, Instruction.load("recolour"), {"colour": "red"})
+product = find_product(source)
+verdict = judge_edit(source, result, product, Instruction.load("recolour"), {"colour": "red"})
 verdict.allowed, verdict.waits, verdict.reason      # done, review, or rejected as "product_changed", "moved", …
 verdict.scores                                      # judge again by `instruction.judge(scores)`, without pictures
 """
@@ -15,8 +16,8 @@ from safety.fidelity.frames import PairError
 from safety.fidelity.instruction import COLOUR, Instruction
 from safety.fidelity.measure_names import PREFIX
 from safety.fidelity.measuring import EditedPair, measure, measure_wanted
-from safety.fidelity.product_mask import product_mask
-from safety.fidelity.text_reading import Reader, measure_text
+from safety.fidelity.product_mask import NoProduct, ProductMask
+from safety.fidelity.text_reading import Reader, SourceTexts, measure_text
 from safety.verdict import Verdict, ask
 
 NO_COMPARISON = f"{PREFIX}comparison"  # what a person is asked about where nothing could be compared
@@ -25,10 +26,11 @@ NO_COMPARISON = f"{PREFIX}comparison"  # what a person is asked about where noth
 def judge_edit(
     source: np.ndarray,
     result: np.ndarray,
+    product: ProductMask | NoProduct,
     instruction: Instruction,
     values: Mapping[str, str],
-    mask: np.ndarray | None = None,
     reader: Reader | None = None,
+    texts: SourceTexts | None = None,
 ) -> Verdict:
     """Judge whether a result has what was asked for, and still the same product.
 
@@ -38,18 +40,25 @@ def judge_edit(
     Args:
         source: uint8 or uint16, [H, W], [H, W, 3] or [H, W, 4] with straight alpha.
         result: the same, of any size.
+        product: where it is on the source, or why that can't be told: see `safety.fidelity.product_mask`.
         instruction: what was asked for.
         values: what was put into its text.
-        mask: where the source's product is, if that is known: see `safety.fidelity.product_mask`.
         reader: what reads the texts of both, if that is installed: see `safety.fidelity.text_reading`.
+        texts: those of the source, if more results are compared with it.
     """
+    if isinstance(product, NoProduct):
+        return _left_to_a_person(product.sentence)
     try:
-        pair = EditedPair(source, result, product_mask(source, mask))
+        pair = EditedPair(source, result, product)
         scores = measure(pair)
         if COLOUR in instruction.fields:
             scores |= measure_wanted(pair, values.get(COLOUR, ""))
         if reader is not None:
-            scores |= measure_text(pair, reader)
+            scores |= measure_text(pair, reader, texts)
     except PairError as error:
-        return ask({NO_COMPARISON: 1.0}, f"A person has to compare the result with its source. {error}")
+        return _left_to_a_person(str(error))
     return instruction.judge(scores)
+
+
+def _left_to_a_person(why: str) -> Verdict:
+    return ask({NO_COMPARISON: 1.0}, f"A person has to compare the result with its source. {why}")

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from safety.pictures.layers import WHITE, over
+
 # The constants below decide measures: count `safety.fidelity.measuring.METHOD` up when one changes.
 SIDE = 512  # pixels: pictures are compared at so many squared at most, by which a decoder's noise averages out
 LEAST_SIDE = 16  # pixels: on a smaller picture nothing of a product can be told
 LONGEST = 20.0  # times as long as wide: of a longer picture nothing is left at `SIDE` squared
 STRETCH = 0.05  # a model's sizes are multiples of 16 or 32: up to here another aspect is the same picture, stretched
-WHITE = 255
 
 
 class PairError(ValueError):
@@ -156,11 +157,7 @@ def eight_bits(picture: np.ndarray, what: str) -> np.ndarray:
 
 def opaque(picture: np.ndarray) -> np.ndarray:
     """Return a picture, uint8 [H, W, 3] or [H, W, 4], over white: uint8 [H, W, 3]."""
-    if picture.shape[2] == 3:
-        return picture
-    cover = picture[..., 3:].astype(np.float32) / WHITE
-    over: np.ndarray = (picture[..., :3] * cover + WHITE * (1 - cover) + 0.5).astype(np.uint8)
-    return over
+    return picture if picture.shape[2] == 3 else over(picture, WHITE)
 
 
 def resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:

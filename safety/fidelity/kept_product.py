@@ -14,7 +14,7 @@ import math
 import cv2
 import numpy as np
 
-from safety.fidelity.frames import PairError, eight_bits, fit_of, opaque
+from safety.fidelity.frames import PairError, eight_bits, fit_of
 from safety.fidelity.instruction import Instruction, InstructionError
 from safety.fidelity.measuring import METHOD as MEASURED
 from safety.fidelity.measuring import EditedPair
@@ -52,8 +52,9 @@ def keep_product(source: np.ndarray, result: np.ndarray, mask: ProductMask) -> n
     Raises:
         PairError: if the pictures can't be compared, or the result shows the product nowhere.
     """
-    before, after = eight_bits(source, "The source"), opaque(eight_bits(result, "The result"))
+    before = eight_bits(source, "The source")
     pair = EditedPair(source, result, mask)
+    after = pair.after
     if pair.registration.likeness < FOUND:
         raise PairError(
             f"The product wasn't found in the result: its outlines agree by {pair.registration.likeness:.2f} at best, "
@@ -65,9 +66,8 @@ def keep_product(source: np.ndarray, result: np.ndarray, mask: ProductMask) -> n
     if before.shape[2] == 4:
         cover = np.minimum(cover, _warped(before[..., 3], to_result, size))
     product = _warped(np.ascontiguousarray(before[..., :3]), to_result, size)
-    share = cover[..., None].astype(np.float32) / 255
-    mixed = (product * share + after * (1 - share) + 0.5).astype(np.uint8)
-    return np.where(cover[..., None] == 255, product, mixed)
+    share = cover.astype(np.float32) / 255
+    return np.stack([_mixed(product[..., channel], after[..., channel], share) for channel in range(3)], axis=-1)
 
 
 def feathered(cover: np.ndarray) -> np.ndarray:
@@ -80,6 +80,12 @@ def feathered(cover: np.ndarray) -> np.ndarray:
     fading = np.clip(depth / (1 + width), 0, 1)
     soft: np.ndarray = (np.minimum(fading, np.where(cover >= COVERED, 1, 0)) * 255 + 0.5).astype(np.uint8)
     return soft
+
+
+def _mixed(product: np.ndarray, scene: np.ndarray, share: np.ndarray) -> np.ndarray:
+    """Return a product, uint8 [H, W], over a scene by its share of each pixel: where that is all, the product alone."""
+    mixed: np.ndarray = (product * share + scene * (1 - share) + 0.5).astype(np.uint8)
+    return np.where(share == 1, product, mixed)
 
 
 def _source_to_result(pair: EditedPair, size: tuple[int, int]) -> np.ndarray:

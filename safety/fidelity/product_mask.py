@@ -1,11 +1,13 @@
 """Where the product is in a source picture: said by a given mask, by its alpha, or by a plain background.
 
-mask = product_mask(source)                  # the source's alpha, else its plain background
-mask = product_mask(source, given=plane)     # the mask of a column, or the alpha of a layer that holds the product
+product = find_product(source)               # by the source's alpha, else its plain background
+product = find_product(source, given=plane)  # by the mask of a column, or the alpha of a layer that holds the product
+product.cover, product.origin                # uint8 [H, W], "alpha"; or why none is found: `NoProduct`
+mask = product_mask(source)                  # the same where one is to be found, or the sentence that says why not
 plane = given_mask(picture)                  # a mask picture as a plane, or the sentence that says why it is none
-is_untold(source)                            # whether neither alpha nor a plain background tells it
 plane = product_layer(layers)                # the alpha of the layer that holds the product
-mask.cover, mask.origin                      # uint8 [H, W], "alpha"
+
+A product is found once for each source and mask, and handed to whoever asks for it.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from typing import Literal
 import cv2
 import numpy as np
 
-from safety.fidelity.frames import STRETCH, WHITE, PairError, eight_bits, opaque, resized
+from safety.fidelity.frames import STRETCH, PairError, eight_bits, opaque, resized
+from safety.pictures.channels import highest, lowest
+from safety.pictures.layers import WHITE
 from safety.pictures.measures import SPECKS, STANDS_OUT, measure_background
 
 # The constants below decide measures: count `safety.fidelity.measuring.METHOD` up when one changes.
@@ -49,6 +53,32 @@ class ProductMask:
         return float((self.cover >= COVERED).mean())
 
 
+@dataclass(frozen=True)
+class NoProduct:
+    """Why no product is found on a source."""
+
+    sentence: str
+    is_untold: bool  # neither alpha nor a plain background tells it, so that a model may; not where a mask says it
+
+
+def find_product(source: np.ndarray, given: np.ndarray | None = None) -> ProductMask | NoProduct:
+    """Find the product of a source, or why there is none to be found.
+
+    A picture on which nothing can be told, because it is too small or too long, isn't one for a model, either.
+
+    Args:
+        source: as `product_mask` takes it.
+        given: likewise.
+    """
+    is_untold = False
+    try:
+        picture = eight_bits(source, "The source")
+        is_untold = given is None
+        return product_mask(picture, given)
+    except PairError as error:
+        return NoProduct(str(error), is_untold)
+
+
 def product_mask(source: np.ndarray, given: np.ndarray | None = None) -> ProductMask:
     """Find the product of a source.
 
@@ -78,22 +108,6 @@ def given_mask(picture: np.ndarray) -> np.ndarray:
         PairError: if it shows no product, or nothing beside it; or is no picture that can be compared.
     """
     return _checked(ProductMask(_plane(eight_bits(picture, "The mask")), "mask"), "The mask").cover
-
-
-def is_untold(source: np.ndarray) -> bool:
-    """Say whether neither alpha nor a plain background tells where the product of a source is, so that a model may.
-
-    A picture on which nothing can be told, because it is too small or too long, isn't one for a model, either.
-    """
-    try:
-        eight_bits(source, "The source")
-    except PairError:
-        return False
-    try:
-        product_mask(source)
-    except PairError:
-        return True
-    return False
 
 
 def product_layer(layers: np.ndarray) -> np.ndarray | None:
@@ -137,9 +151,10 @@ def on_plain_ground(pixels: np.ndarray) -> np.ndarray:
 
 
 def _beside_ground(pixels: np.ndarray, colour: np.ndarray) -> np.ndarray:
-    plain = np.abs(colour - pixels.astype(np.int16)).max(axis=2) <= STANDS_OUT
+    plain = highest(np.abs(colour - pixels.astype(np.int16))) <= STANDS_OUT
     light = pixels / np.maximum(colour, 1).astype(np.float32)  # [H, W, 3]: how much of the background's light is left
-    shaded = (light.min(axis=2) >= DARKEST) & (light.max(axis=2) <= 1.1) & (np.ptp(light, axis=2) <= HUE)
+    darkest, brightest = lowest(light), highest(light)
+    shaded = (darkest >= DARKEST) & (brightest <= 1.1) & (brightest - darkest <= HUE)
     ground = _reached(pixels, colour, plain)
     ground |= _ground_shadow(_reached(pixels, colour, plain | shaded) & ~ground, ~ground)
     return _with_holes(np.where(ground, np.uint8(0), np.uint8(WHITE)), _is_flat(pixels, colour, ground & plain))
@@ -182,9 +197,10 @@ def _ground_shadow(shaded: np.ndarray, standing: np.ndarray) -> np.ndarray:
 def _is_flat(pixels: np.ndarray, colour: np.ndarray, ground: np.ndarray) -> np.ndarray:
     """Return where a picture has the colour of its background in the same row, as a wall darkens downwards."""
     count = ground.sum(axis=1)[:, None]
-    mean = (pixels * ground[..., None]).sum(axis=1, dtype=np.float64) / np.maximum(count, 1)
+    shown = (pixels[..., channel] * ground for channel in range(pixels.shape[2]))
+    mean = np.stack([channel.sum(axis=1, dtype=np.int64) for channel in shown], axis=1) / np.maximum(count, 1)
     in_row = np.where(count > 0, mean, colour)[:, None]  # [H, 1, 3]
-    flat: np.ndarray = np.abs(pixels - in_row).max(axis=2) <= FLAT
+    flat: np.ndarray = highest(np.abs(pixels - in_row)) <= FLAT
     return flat
 
 
@@ -219,7 +235,7 @@ def _given(given: np.ndarray, source: np.ndarray) -> np.ndarray:
 
 def _plane(mask: np.ndarray) -> np.ndarray:
     is_cut_out = mask.shape[2] == 4 and mask[..., 3].min() < WHITE
-    return np.ascontiguousarray(mask[..., 3] if is_cut_out else mask[..., :3].max(axis=2))
+    return np.ascontiguousarray(mask[..., 3] if is_cut_out else highest(mask[..., :3]))
 
 
 def _checked(mask: ProductMask, what: str) -> ProductMask:

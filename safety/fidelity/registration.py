@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from safety.fidelity.frames import Frame, resized
+from safety.pictures.channels import total
 
 # The constants below decide measures: count `safety.fidelity.measuring.METHOD` up when one changes.
 COARSE, FINE = 96, 256  # pixels of the shorter side at which a product is searched for, and then placed exactly
@@ -98,7 +99,7 @@ def outlines(pixels: np.ndarray) -> np.ndarray:
     """
     smooth = cv2.GaussianBlur(pixels, (0, 0), 1.0).astype(np.float32)
     across, down = (cv2.Scharr(smooth, cv2.CV_32F, *axis) / 32 for axis in ((1, 0), (0, 1)))
-    strength = np.sqrt((across * across + down * down).sum(axis=2))
+    strength = np.sqrt(total(across * across + down * down))
     shown: np.ndarray = strength / (strength + FAINT)
     return shown
 

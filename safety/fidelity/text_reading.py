@@ -4,6 +4,9 @@
     if reader is not None:
         scores |= measure_text(pair, reader)        # {"fidelity_text_kept": 0.95, "fidelity_text_left": 0.0}
 
+    texts = SourceTexts(source)                     # for all results of one source, which is read once
+    scores |= measure_text(pair, reader, texts)
+
 RapidOCR (PP-OCRv6, English and Chinese) brings its weights along and needs no network. Texts are compared by what they
 say, and not by where they stand: labels that an edit scrambled are the usual fault of it.
 """
@@ -38,6 +41,26 @@ class ReadText:
 
 Reader = Callable[[np.ndarray], list[ReadText]]
 """Reads a picture, uint8 [H, W, 3]."""
+
+
+class SourceTexts:
+    """The texts on a source, read when its first result asks for them; reading takes longer than all other measures."""
+
+    def __init__(self, source: np.ndarray) -> None:
+        """`source` is as `safety.fidelity.measuring.EditedPair` takes it."""
+        self._source, self._lock = source, Lock()
+        self._read: dict[tuple[int, int], list[ReadText]] = {}
+
+    def at(self, size: tuple[int, int], reader: Reader) -> list[ReadText]:
+        """Return what is read at a result's width and height.
+
+        Raises:
+            PairError: if the source is no picture that can be compared.
+        """
+        with self._lock:
+            if size not in self._read:
+                self._read[size] = reader(resized(opaque(eight_bits(self._source, "The source")), size))
+            return self._read[size]
 
 
 def reads_texts() -> bool:
@@ -78,23 +101,28 @@ def text_reader() -> Reader | None:
     return read
 
 
-def measure_text(pair: EditedPair, reader: Reader) -> dict[str, float]:
+def measure_text(pair: EditedPair, reader: Reader, texts: SourceTexts | None = None) -> dict[str, float]:
     """Measure how much of the product's text was kept, and how much of the text beside it was left.
 
     `text_kept`: how alike what is read on the product is, before and after, 1 where it is the same. `text_left`: how
     many characters stand beside the product, of as many as stood there before. Neither is there where the source has no
     text in that place.
+
+    Args:
+        pair: what is compared.
+        reader: what reads it.
+        texts: those of the pair's source, if more results are compared with it.
     """
-    after = opaque(eight_bits(pair.result, "The result"))
-    before = resized(opaque(eight_bits(pair.source, "The source")), (after.shape[1], after.shape[0]))
+    after = pair.after
+    before = (texts or SourceTexts(pair.before)).at((after.shape[1], after.shape[0]), reader)
     found, frame = pair.registration, pair.frame
     to_frame = np.array([frame.size[0] / after.shape[1], frame.size[1] / after.shape[0]])
     back = np.linalg.inv(np.concatenate([found.matrix(), [[0, 0, 1]]]))
     sides = []
-    for picture, matrix in ((before, np.eye(3)), (after, back)):
+    for reads, matrix in ((before, np.eye(3)), (reader(after), back)):
         on: list[ReadText] = []
         beside: list[ReadText] = []
-        for read in reader(picture):
+        for read in reads:
             if read.certainty >= CERTAIN and _length(read.text) >= SHORTEST:
                 place = matrix @ [*(np.array(read.middle) * to_frame), 1]
                 (on if _is_on(pair.product, place) else beside).append(read)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from safety.pictures.channels import highest, lowest
 from safety.pictures.measures import SHADOW, expect_rgb, measure_background
 
 # The constants below decide pixels that are stored under a key: count `METHOD` up when one changes.
@@ -34,7 +35,7 @@ def snap_white(pixels: np.ndarray) -> np.ndarray:
         The same array where nothing is changed.
     """
     expect_rgb(pixels)
-    below = 255 - pixels.min(axis=2).astype(np.int16)  # [H, W]: how far the darkest channel is from white
+    below = 255 - lowest(pixels).astype(np.int16)  # [H, W]: how far the darkest channel is from white
     border = np.concatenate([below[0], below[-1], below[:, 0], below[:, -1]])
     if (border <= NEAR).mean() < WHITE_BORDER:
         return pixels
@@ -103,8 +104,8 @@ def _stepped(pixels: np.ndarray) -> np.ndarray:
     """Return where a pixel differs from the next one to the right or below by more than `STEP`, both: bool [H, W]."""
     values = pixels.astype(np.int16)
     stepped = np.zeros(pixels.shape[:2], bool)
-    across = (np.abs(np.diff(values, axis=1)) > STEP).any(axis=2)
-    down = (np.abs(np.diff(values, axis=0)) > STEP).any(axis=2)
+    across = highest(np.abs(np.diff(values, axis=1))) > STEP
+    down = highest(np.abs(np.diff(values, axis=0))) > STEP
     stepped[:, 1:] |= across
     stepped[:, :-1] |= across
     stepped[1:] |= down

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from safety.pictures.channels import highest, lowest
+
 # The constants below decide verdicts: count `safety.pictures.profile.METHOD` up when one changes.
 BAND = 0.02  # of the shorter side: the border band that shows the background
 SHADOW = 96  # of 255: how much darker than the background a soft shadow may be
@@ -68,11 +70,11 @@ def measure_background(pixels: np.ndarray, *, white: bool, tolerance: int, shado
     ).astype(np.int16)
     colour = np.full(3, 255) if white else np.median(strict, axis=0).astype(np.int16)
     darker = colour - lenient  # [N, 3]
-    ground = (np.abs(darker) <= tolerance).all(axis=1)
+    ground = highest(np.abs(darker)) <= tolerance
     if shadows:
-        soft = (darker.min(axis=1) >= -tolerance) & (darker.max(axis=1) <= SHADOW)
-        ground |= soft & (np.ptp(darker, axis=1) <= NEUTRAL)
-    fits = np.concatenate([(np.abs(strict - colour) <= tolerance).all(axis=1), ground])
+        least, most = lowest(darker), highest(darker)
+        ground |= (least >= -tolerance) & (most <= SHADOW) & (most - least <= NEUTRAL)
+    fits = np.concatenate([highest(np.abs(strict - colour)) <= tolerance, ground])
     red, green, blue = map(int, colour)
     return Ground(colour=(red, green, blue), share=float(fits.mean()))
 
@@ -102,7 +104,7 @@ def product_box(pixels: np.ndarray, colour: tuple[int, int, int]) -> Box | None:
 
     None when nothing stands out.
     """
-    differs = (np.abs(pixels.astype(np.int16) - np.array(colour, dtype=np.int16)) > STANDS_OUT).any(axis=2)  # [H, W]
+    differs = highest(np.abs(pixels.astype(np.int16) - np.array(colour, dtype=np.int16))) > STANDS_OUT  # [H, W]
     columns, rows = (np.flatnonzero(differs.mean(axis=axis) > SPECKS) for axis in (0, 1))
     if not columns.size or not rows.size:
         return None

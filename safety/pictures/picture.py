@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from safety.pictures.channels import highest
 from safety.verdict import Reason, Verdict, allow, refuse
 
 DARK = 16  # of 255: nothing on a screen looks lit below this
@@ -48,7 +49,7 @@ def _edge_share(pixels: np.ndarray) -> float:
     found = np.zeros((height, width), dtype=bool)
     values = pixels.astype(np.int16)
     if width > reach:
-        found[:, reach:] |= (np.abs(values[:, reach:] - values[:, :-reach]) > STEP).any(axis=2)
+        found[:, reach:] |= highest(np.abs(values[:, reach:] - values[:, :-reach])) > STEP
     if height > reach:
-        found[reach:] |= (np.abs(values[reach:] - values[:-reach]) > STEP).any(axis=2)
+        found[reach:] |= highest(np.abs(values[reach:] - values[:-reach])) > STEP
     return float(found.mean())

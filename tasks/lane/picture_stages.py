@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -41,10 +41,10 @@ logger = logging.getLogger(__name__)
 Draw = Callable[[Sequence[Row], Screened, "Admit | None"], Iterator[Sequence["Picture"]]]
 """Makes the pictures of rows of a shard, batch by batch; what `Admit` refuses is refused."""
 
-Compare = Callable[[Row, tuple[np.ndarray, ...], np.ndarray], Verdict]
+Compare = Callable[[Row, Any, np.ndarray], Verdict]
 """Judges a row's picture, uint8 [H, W, 3], beside `RowOriginals.compared`; what it measures are scores."""
 
-Keep = Callable[[tuple[np.ndarray, ...], np.ndarray], "np.ndarray | None"]
+Keep = Callable[[Any, np.ndarray], "np.ndarray | None"]
 """Lays the product on `RowOriginals.compared` over what a model made of it; None where it isn't found there."""
 
 
@@ -205,7 +205,7 @@ class PictureStages(Stages):
         if self.compare is None:
             return allow()
         try:
-            return self.compare(picture.row, screened.compared.get(picture.row.id, ()), picture.pixels)
+            return self.compare(picture.row, screened.compared.get(picture.row.id), picture.pixels)
         except Exception as error:
             logger.exception("A picture could not be compared with what it was made from.")
             return unjudged(Reason.CLASSIFIER_FAILED, "picture could not be compared with what it was made from", error)

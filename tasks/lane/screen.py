@@ -107,7 +107,8 @@ def screen_originals(
     passed = to_render | {found.row.id for found in screened.found}
     screened.sources.update((one.row.id, one.pictures) for one in opened if one.row.id in to_render)
     screened.seen.update((one.row.id, one.seen) for one in opened if one.seen and one.row.id in to_render)
-    screened.compared.update((one.row.id, one.compared) for one in opened if one.compared and one.row.id in passed)
+    compared = {one.row.id: one.compared for one in opened if one.compared is not None}
+    screened.compared.update((name, it) for name, it in compared.items() if name in passed)
     return screened
 
 

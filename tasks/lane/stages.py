@@ -33,7 +33,7 @@ class RowOriginals:
     row: Row
     pictures: tuple[np.ndarray, ...] = ()
     seen: tuple[np.ndarray, ...] = ()  # the same ones as the model's text encoder sees them, if it does
-    compared: tuple[np.ndarray, ...] = ()  # what its result is judged beside, if it is: only its kind knows the order
+    compared: Any = None  # what its result is judged beside, if it is: only its kind knows what that is
     own_words: Sequence[str] | None = None  # what of its prompt classifiers read; None: all of it
 
 
@@ -50,7 +50,7 @@ class Screened:
     approved: dict[str, Decision] = field(default_factory=dict)  # by id, of those that passed because a person said so
     sources: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # by id, of `to_render`
     seen: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # by id, of `to_render`, as `RowOriginals`
-    compared: dict[str, tuple[np.ndarray, ...]] = field(default_factory=dict)  # by id, of rows that passed, likewise
+    compared: dict[str, Any] = field(default_factory=dict)  # by id, of rows that passed and have some, likewise
     probed: dict[str, Verdict] = field(default_factory=dict)  # what a probe says of rows that passed it, by id
 
 

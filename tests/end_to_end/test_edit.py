@@ -8,6 +8,7 @@ import json
 import shutil
 import signal
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -29,7 +30,9 @@ from models.failure import Failure
 from models.miniature.world.world import Alteration, Scene, draw_alike
 from models.requests import EditRequest, LayersRequest
 from safety.fidelity.frames import no_larger
+from safety.fidelity.instruction import SHIPPED
 from safety.fidelity.kept_product import feathered
+from safety.fidelity.product_mask import ProductMask
 from safety.marks.provenance import DigitalSourceType, read_marks
 from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
@@ -307,8 +310,11 @@ def test_what_looks_at_jobs_models_and_manifests_knows_edits(
 
 
 def test_an_edit_by_a_ready_made_instruction_is_judged_beside_its_source(
-    run: Callable[..., Summary], store: Store, asked: list[list[EditRequest]]
+    run: Callable[..., Summary], store: Store, asked: list[list[EditRequest]], own_instructions: str
 ) -> None:
+    shipped = (SHIPPED / "recolour.toml").read_text("utf-8").splitlines(keepends=True)
+    texts = "".join(line for line in shipped if not line.startswith("text_kept"))  # reading takes seconds
+    Path(own_instructions, "recolour.toml").write_text(texts, "utf-8")
     product = Image.new("RGB", (192, 192), "white")
     product.paste((40, 80, 208), (50, 60, 140, 140))
     rows = [
@@ -316,7 +322,7 @@ def test_an_edit_by_a_ready_made_instruction_is_judged_beside_its_source(
         row("free", source(1), instruction_name=None, colour=None),
     ]
 
-    run(rows, guidance=1.0)
+    run(rows, guidance=1.0, instructions=own_instructions)
 
     found = catalogue(store)
     assert found["free"]["status"] == "done"
@@ -329,7 +335,7 @@ def test_an_edit_by_a_ready_made_instruction_is_judged_beside_its_source(
     kept = decode(Path(found["named"]["source_uris"][0]).read_bytes())  # as the model was given it
     assert np.abs(kept[40:60, 30:50].astype(int) - (40, 80, 208)).mean() < 4
     asked.clear()
-    run(rows, guidance=1.0)
+    run(rows, guidance=1.0, instructions=own_instructions)
     assert asked == []
 
 
@@ -430,6 +436,39 @@ def test_a_row_that_keeps_its_product_is_stored_with_the_sources_own_pixels(
     assert [[one.seed for one in call] for call in asked] == [[3]]
 
 
+def test_a_product_is_found_once_for_all_rows_that_share_its_picture_and_mask(
+    run: Callable[..., Summary],
+    stand_in: dict[int, np.ndarray],
+    own_instructions: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found: Counter[str] = Counter()
+    real = ProductMask.__init__
+
+    def counted(mask: ProductMask, cover: np.ndarray, origin: Any) -> None:
+        found[origin] += 1
+        real(mask, cover, origin)
+
+    monkeypatch.setattr(ProductMask, "__init__", counted)
+    lively, cut_out, made = painted()
+    shelf = np.where(cut_out[..., 3:] >= 128, lively, 255).astype(np.uint8)  # the same shoe on white
+    white, grey, table = (stored(Image.fromarray(pixels)) for pixels in (shelf, np.minimum(shelf, 200), lively))
+    shape = stored(Image.fromarray(cut_out[..., 3]))
+    pictures = {"kept": (white, None), "again": (white, None), "judged": (grey, None)}
+    pictures |= dict.fromkeys(("masked", "masked-too"), (table, shape))
+    named = {"instruction_name": "own", "width": 256, "height": 256}
+    rows = [
+        row(name, pixels, None, seed=seed, mask=mask, keep=None if name == "judged" else "product", **named)
+        for seed, (name, (pixels, mask)) in enumerate(pictures.items(), 1)
+    ]
+    stand_in |= dict.fromkeys(range(1, 6), made)
+
+    summary = run(rows, instructions=own_instructions)
+
+    assert summary.statuses["done"] == len(rows), summary.causes
+    assert found == {"background": 2, "mask": 2}  # a mask is looked at as it is read, and then over its picture
+
+
 def test_a_source_of_one_pixel_or_of_one_to_thirty_ends_its_own_row_where_a_product_is_to_be_found_on_it(
     run: Callable[..., Summary],
     store: Store,
@@ -445,11 +484,6 @@ def test_a_source_of_one_pixel_or_of_one_to_thirty_ends_its_own_row_where_a_prod
     _, cut_out, made = painted()
     dot, strip, tall = (Image.new("RGB", size, "red") for size in ((1, 1), (240, 8), (20, 600)))
     half = Image.fromarray(np.repeat([[0] * 10 + [255] * 10], 600, axis=0).astype(np.uint8))
-    (tmp_path / "named").mkdir()
-    own = (
-        'en = "Do it."\nzh = "做。"\nkeep_product = true\n[checks]\nbeside = { reason = "not_changed", least = 2.0 }\n'
-    )
-    (tmp_path / "named" / "own.toml").write_text(own)
     kept, named = {"keep": "product"}, {"instruction_name": "own"}
     shapes: dict[str, tuple[Image.Image, Image.Image | None, dict[str, Any]]] = {
         "good": (Image.fromarray(cut_out), None, {**kept, **named}),

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from safety.fidelity.frames import no_larger
+from safety.fidelity.product_mask import NoProduct, ProductMask
+from safety.fidelity.text_reading import SourceTexts
 from safety.pictures.layers import WHITE, over
 from tasks.manifests.row import Row
 
 Size = tuple[int, int]
 """Width and height, in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Compared:
+    """What a row's picture is looked at beside; rows of one picture and one mask share it."""
+
+    source: np.ndarray  # as `compared_source` gives it
+    texts: SourceTexts  # those on the source
+    product: ProductMask | NoProduct
+    model_looked: bool = False  # for the product that nothing else tells
 
 
 def is_compared(row: Row) -> bool:

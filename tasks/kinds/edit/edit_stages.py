@@ -16,12 +16,12 @@ from safety.fidelity.fidelity_gate import judge_edit
 from safety.fidelity.frames import PairError, no_larger
 from safety.fidelity.instruction import Instruction, shipped
 from safety.fidelity.kept_product import keep_product
-from safety.fidelity.product_mask import given_mask, is_untold, product_mask
-from safety.fidelity.text_reading import Reader, text_reader
+from safety.fidelity.product_mask import NoProduct, ProductMask, find_product, given_mask
+from safety.fidelity.text_reading import Reader, SourceTexts, text_reader
 from safety.marks.provenance import DigitalSourceType
 from safety.pictures.layers import WHITE, over
 from safety.verdict import Verdict, allow
-from tasks.kinds.edit.comparing import Size, compared_source, is_compared
+from tasks.kinds.edit.comparing import Compared, Size, compared_source, is_compared
 from tasks.kinds.edit.edit_spec import EditSpec
 from tasks.kinds.edit.mask_finder import MaskFinder
 from tasks.kinds.edit.ready_made import own_words
@@ -48,6 +48,7 @@ class Looked:
     encoded: np.ndarray  # by the VAE: uint8 [H, W, 3]
     seen: np.ndarray  # by the text encoder: likewise
     compared: np.ndarray | None  # with a result, no larger than it is there: [H, W, 3], or [H, W, 4] with what is clear
+    texts: SourceTexts | None  # those on it
 
 
 def open_editor(spec: LaneSpec) -> PictureEditor:
@@ -114,7 +115,10 @@ class EditStages(PictureStages):
         looked = self.pool.map(lambda picture: self._look(picture, sizes.get(picture)), distinct)
         found = dict(zip(distinct, looked, strict=True))
         planes = dict(zip(masks, self.pool.map(lambda mask: self._mask(mask, masks[mask]), masks), strict=True))
-        return list(self.pool.map(lambda row: self._originals(row, found, planes), rows))
+        both = list(dict.fromkeys((row.pictures[0], row.mask) for row in rows if is_compared(row)))
+        products = self.pool.map(lambda one: self._compared_source(one[0], found[one[0]], planes.get(one[1])), both)
+        compared = dict(zip(both, products, strict=True))
+        return [self._originals(row, found, compared) for row in rows]
 
     def _look(self, picture: PlannedPicture, compared: Size | None) -> Looked | SourceError:
         return self.reader.reduced(picture, lambda pixels: self._at_its_sizes(pixels, compared))
@@ -125,7 +129,8 @@ class EditStages(PictureStages):
         encoded = edit_size(width, height, spec.resolution, spec.size_multiple)
         seen = edit_size(width, height, spec.vision_resolution, 1)
         whole = None if compared is None else compared_source(pixels, compared)
-        return Looked(resized_to(opaque, encoded), resized_to(opaque, seen), whole)
+        texts = None if whole is None else SourceTexts(whole)
+        return Looked(resized_to(opaque, encoded), resized_to(opaque, seen), whole, texts)
 
     def _mask(self, mask: PlannedPicture, size: Size) -> np.ndarray | SourceError:
         """Return where a mask shows the product, no larger than that is in the result: uint8 [H, W]."""
@@ -145,7 +150,7 @@ class EditStages(PictureStages):
         self,
         row: Row,
         found: Mapping[PlannedPicture, Looked | SourceError],
-        masks: Mapping[PlannedPicture, np.ndarray | SourceError],
+        compared: Mapping[tuple[PlannedPicture, PlannedPicture | None], Compared | SourceError],
     ) -> RowOriginals | Outcome:
         looked: list[Looked] = []
         for picture in row.pictures:
@@ -155,39 +160,45 @@ class EditStages(PictureStages):
         words = own_words(row, self.result_spec.instructions, self.shipped)
         pictures, seen = tuple(one.encoded for one in looked), tuple(one.seen for one in looked)
         originals = RowOriginals(row, pictures, seen, own_words=words)
-        if not is_compared(row) or (source := looked[0].compared) is None:
+        if not is_compared(row):
             return originals
-        mask = masks[row.mask] if row.mask is not None else self._found(row, source)
+        if isinstance(beside := compared[row.pictures[0], row.mask], SourceError):
+            return self.reader.failed(row, beside)
+        if row.keeps_product and isinstance(beside.product, NoProduct):
+            return self._without_product(row, beside.product, beside.model_looked)
+        return replace(originals, compared=beside)
+
+    def _compared_source(
+        self, picture: PlannedPicture, looked: Looked | SourceError, mask: np.ndarray | SourceError | None
+    ) -> Compared | SourceError:
+        """Return what results of a picture with this mask are compared with; or why one of the two can't be read."""
+        if isinstance(looked, SourceError):
+            return looked
         if isinstance(mask, SourceError):
-            return self.reader.failed(row, mask)
-        if isinstance(mask, Outcome):
             return mask
-        if row.keeps_product:
-            try:
-                product_mask(source, mask)
-            except PairError as error:
-                return self.reader.failed(row, SourceError("bad_value", f"keep: {error}"))
-        return replace(originals, compared=(source,) if mask is None else (source, mask))
+        source, texts, finder = looked.compared, looked.texts, self.mask_finder
+        assert source is not None
+        assert texts is not None
+        product = find_product(source, mask)
+        if finder is None or isinstance(product, ProductMask) or not product.is_untold:
+            return Compared(source, texts, product)
+        plane = finder.of(picture, source.shape[1::-1])
+        return Compared(
+            source,
+            texts,
+            find_product(source, plane) if plane is not None and plane.any() else product,
+            model_looked=plane is not None,
+        )
 
-    def _found(self, row: Row, source: np.ndarray) -> np.ndarray | SourceError | Outcome | None:
-        """Return where a model found the product of a row that nothing else tells, uint8 [H, W]; None if none did.
-
-        A row that is to keep its product ends where there is none to keep.
-        """
-        finder = self.mask_finder
-        if finder is None or not is_untold(source):
-            return None
-        plane = finder.of(row.pictures[0], source.shape[1::-1])
-        if plane is not None and plane.any():
-            return plane
-        if not row.keeps_product:
-            return None
-        name = finder.checkpoint.name
-        if plane is None:
-            sentence = f"keep: Nothing tells where the product is, and {name} failed to look for it."
+    def _without_product(self, row: Row, found: NoProduct, model_looked: bool) -> Outcome:
+        """Return the end of a row that is to keep its product, where there is none to keep."""
+        if self.mask_finder is None or not found.is_untold:
+            return self.reader.failed(row, SourceError("bad_value", f"keep: {found.sentence}"))
+        sentence = f"keep: Nothing tells where the product is, and {self.mask_finder.checkpoint.name}"
+        if not model_looked:
+            sentence += " failed to look for it."
             return self.recorder.failure(row, FailureReason.INTERNAL, sentence, retryable=True)
-        sentence = f"keep: Nothing tells where the product is, and {name} found none, either. Give a mask."
-        return SourceError("bad_value", sentence)
+        return self.reader.failed(row, SourceError("bad_value", f"{sentence} found none, either. Give a mask."))
 
     def _edit(self, rows: Sequence[Row], screened: Screened, admit: Admit | None) -> Iterator[Sequence[Picture]]:
         pairs = {row.id: [*zip(screened.sources[row.id], screened.seen[row.id], strict=True)] for row in rows}
@@ -197,17 +208,17 @@ class EditStages(PictureStages):
         editor: PictureEditor = self.engine()
         return editor.edit(requests, admit=admit)
 
-    def _compare(self, row: Row, originals: tuple[np.ndarray, ...], picture: np.ndarray) -> Verdict:
+    def _compare(self, row: Row, beside: Compared | None, picture: np.ndarray) -> Verdict:
         spec = self.result_spec
         return compare_edit(
-            spec.instructions, row, originals, picture, (lambda: self.text_reader) if spec.reads_texts else lambda: None
+            spec.instructions, row, beside, picture, (lambda: self.text_reader) if spec.reads_texts else lambda: None
         )
 
 
 def compare_edit(
     instructions: Mapping[str, Instruction],
     row: Row,
-    originals: tuple[np.ndarray, ...],
+    beside: Compared | None,
     picture: np.ndarray,
     reader: Callable[[], Reader | None] = lambda: None,
 ) -> Verdict:
@@ -216,28 +227,29 @@ def compare_edit(
     Args:
         instructions: by name.
         row: whose picture it is.
-        originals: its source and, if it has one, its mask.
+        beside: its source, with the product; None where it isn't compared.
         picture: what was made of it.
         reader: gives what reads texts, where the checks ask for them.
     """
-    if row.instruction_name is None:
+    if row.instruction_name is None or beside is None:
         return allow()
-    instruction, (source, *masks) = instructions[row.instruction_name], originals
+    instruction = instructions[row.instruction_name]
     return judge_edit(
-        source,
+        beside.source,
         picture,
+        beside.product,
         instruction,
         row.instruction_values,
-        mask=masks[0] if masks else None,
         reader=reader() if instruction.compares_texts else None,
+        texts=beside.texts,
     )
 
 
-def keep_on_edit(originals: tuple[np.ndarray, ...], picture: np.ndarray) -> np.ndarray | None:
+def keep_on_edit(beside: Compared, picture: np.ndarray) -> np.ndarray | None:
     """Return an edit with its source's own product over it; None where that isn't found on it."""
-    source, *masks = originals
+    assert isinstance(beside.product, ProductMask)  # a row without one to keep has ended
     try:
-        return keep_product(source, picture, product_mask(source, masks[0] if masks else None))
+        return keep_product(beside.source, picture, beside.product)
     except PairError:
         return None
 

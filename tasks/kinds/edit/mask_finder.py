@@ -16,7 +16,7 @@ from models.checkpoints.checkpoint import Checkpoint, layers_defaults, size_mult
 from models.files.read_ahead import reading_ahead
 from models.requests import LayersRequest, Shape, layers_shape
 from safety.fidelity.frames import resized
-from safety.fidelity.product_mask import is_untold, product_layer
+from safety.fidelity.product_mask import ProductMask, find_product, product_layer
 from tasks.kinds.edit.comparing import Size, compared_source, is_compared
 from tasks.lane.lane_resources import LaneResources, load_engine, losing_the_device, make_room
 from tasks.lane.original_reader import OriginalReader, resized_to
@@ -108,7 +108,8 @@ class MaskFinder:
         """Return an untold picture as the model sees it; None of others, and of those whose rows say what is wrong."""
 
         def seen(pixels: np.ndarray) -> tuple[Shape, np.ndarray] | None:
-            if not is_untold(compared_source(pixels, size)):
+            product = find_product(compared_source(pixels, size))
+            if isinstance(product, ProductMask) or not product.is_untold:
                 return None
             try:
                 shape = self._shape(pixels.shape[1], pixels.shape[0])

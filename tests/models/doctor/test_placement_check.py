@@ -11,6 +11,7 @@ from models.files.safetensors_files import CheckpointError
 from models.finding import Finding
 from models.loading.optimization_options import OptimizationOptions
 from models.units import GIB
+from tests.models.loading.test_placement import QWEN_IMAGE
 from tests.models.memory.test_memory_plan import plan
 
 ROOMY = HostFacts(128 * GIB, 100 * GIB)
@@ -51,6 +52,37 @@ def test_weights_that_wait_must_fit_host_memory() -> None:
     assert (room.name, room.status) == ("host memory", "failed")
     assert "the model takes 21.1 GiB there" in room.found
     assert all(one.name != "host memory" for one in judge_plan(plan(100), "auto", HostFacts(16 * GIB, 12 * GIB)))
+
+
+def test_each_of_several_lanes_has_weights_of_its_own_in_host_memory() -> None:
+    few = HostFacts(64 * GIB, 60 * GIB)
+    assert all(one.name != "host memory" for one in judge_plan(plan(21), "auto", few, lanes=2))
+    *_, room = judge_plan(plan(21), "auto", few, lanes=4)
+    assert (room.name, room.status) == ("host memory", "failed")
+    assert "4 lanes take 92.3 GiB there, 21.1 each for the model" in room.found
+    assert "fewer lanes" in room.do
+
+
+@pytest.mark.parametrize(("shared", "status"), [(45e9, "ok"), (10e9, "warning")])
+def test_lanes_that_stream_at_once_are_told_what_they_take_from_each_other(shared: float, status: str) -> None:
+    small = plan(7)
+    taken = small.taken()
+    came = 50 * (60 - taken.placement.staying) * QWEN_IMAGE.block / shared / taken.rows  # seconds of a picture
+    seconds = max(came + 0.02, taken.seconds or 0)  # and its decoding
+
+    found = told(judge_plan(small, "auto", ROOMY, lanes=4, shared_bus=lambda: shared))["lanes that stream"]
+
+    rates = f"4 lanes that stream get {shared / 1e9:.1f} GB/s each, and one alone 50.0"
+    assert found == (status, f"{rates}: {seconds:.2f} s a picture in each, and 12.14 in one alone.")
+
+
+@pytest.mark.parametrize(("gib", "lanes"), [(100, 4), (21, 1)])
+def test_lanes_that_share_no_bus_are_told_of_none(gib: int, lanes: int) -> None:
+    def not_asked() -> float:
+        raise AssertionError("The bus is measured for nothing.")
+
+    found = told(judge_plan(plan(gib), "auto", ROOMY, lanes=lanes, shared_bus=not_asked))
+    assert "lanes that stream" not in found
 
 
 def test_where_nothing_fits_nothing_is_planned() -> None:

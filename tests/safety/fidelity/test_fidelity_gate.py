@@ -10,14 +10,21 @@ from models.miniature.world.world import Alteration
 from safety.fidelity.fidelity_gate import judge_edit
 from safety.fidelity.instruction import Instruction, shipped
 from safety.fidelity.measure_names import MEASURES, PREFIX
+from safety.fidelity.measuring import slopes
+from safety.fidelity.product_mask import find_product
 from safety.verdict import Reason, Verdict
 
 LIVELY = {"background": "table"}
 
 
 def judged(source, result: np.ndarray, name: str, **values: str) -> Verdict:
-    mask = source.product[..., 3]
-    return judge_edit(source.picture, result, Instruction.load(name), values, mask)
+    return beside(source.picture, result, Instruction.load(name), source.product[..., 3], **values)
+
+
+def beside(
+    source: np.ndarray, result: np.ndarray, instruction: Instruction, mask: np.ndarray | None = None, **values: str
+) -> Verdict:
+    return judge_edit(source, result, find_product(source, mask), instruction, values)
 
 
 def lit_from_the_left(pixels: np.ndarray) -> np.ndarray:
@@ -64,10 +71,10 @@ def test_a_small_noisy_shoe_made_sharp_is_done_and_only_enlarged_it_isnt(drawn, 
     small = noise(cv2.resize(right.picture, (144, 144), interpolation=cv2.INTER_AREA))
     mask = cv2.resize(right.product[..., 3], (144, 144), interpolation=cv2.INTER_AREA)
     clean = Instruction.load("upscale-clean")
-    verdict = judge_edit(small, noise(right.picture), clean, {}, mask)
+    verdict = beside(small, noise(right.picture), clean, mask)
     assert verdict.allowed, verdict.message
     enlarged = cv2.GaussianBlur(cv2.resize(small, (256, 256), interpolation=cv2.INTER_CUBIC), (0, 0), 0.8)
-    assert judge_edit(small, enlarged, clean, {}, mask).reason is Reason.NOT_CHANGED
+    assert beside(small, enlarged, clean, mask).reason is Reason.NOT_CHANGED
 
 
 WRONG_SHOES = {
@@ -130,9 +137,9 @@ def test_a_result_that_is_its_source_isnt_done(drawn, name: str):
 def test_on_white_a_product_needs_no_mask(drawn, noise):
     source, result = drawn(after={"background": "grass"}, label="ACME")
     scene = Instruction.load("scene")
-    assert judge_edit(source.picture, noise(result.picture), scene, {}).allowed
+    assert beside(source.picture, noise(result.picture), scene).allowed
     _, wrong = drawn(after={"background": "grass"}, label="ACME", altered=Alteration(label="ORBIT"))
-    assert judge_edit(source.picture, noise(wrong.picture), scene, {}).reason is Reason.PRODUCT_CHANGED
+    assert beside(source.picture, noise(wrong.picture), scene).reason is Reason.PRODUCT_CHANGED
 
 
 def test_the_scores_judge_again_without_the_pictures(drawn, noise):
@@ -149,6 +156,17 @@ def test_measuring_twice_gives_the_same_numbers(drawn, noise):
     source, result = drawn(after={"colour": "blue"})
     picture = noise(result.picture)
     assert judged(source, picture, "recolour").scores == judged(source, picture, "recolour").scores
+
+
+def test_numbers_dont_depend_on_where_pictures_lie_in_memory():
+    picture = np.random.default_rng(0).integers(0, 256, (64, 64, 3)).astype(np.uint8)
+    taken: list[np.ndarray] = []
+
+    def measured(length: int) -> bytes:
+        taken.append(np.empty(length, np.uint8))  # so that what comes after it lies elsewhere
+        return slopes(picture, 0.5).tobytes()
+
+    assert len({measured(1040 + 16 * number) for number in range(40)}) == 1
 
 
 PICTURES = st.builds(
@@ -175,21 +193,21 @@ MASKS = st.none() | PICTURES | st.sampled_from([0, 255]).map(lambda level: np.fu
     source=PICTURES | BLANK, result=PICTURES | BLANK, mask=MASKS, name=st.sampled_from(shipped()), same=st.booleans()
 )
 def test_whatever_is_given_there_is_a_verdict_with_a_sentence(source, result, mask, name, same):
-    verdict = judge_edit(source, source if same else result, Instruction.load(name), {"colour": "red"}, mask)
+    verdict = beside(source, source if same else result, Instruction.load(name), mask, colour="red")
     assert verdict.allowed or (verdict.message or "").endswith(".")
     assert all(np.isfinite(value) for value in verdict.scores.values())
 
 
 def test_a_source_that_cant_be_compared_is_left_to_a_person_and_says_why(drawn):
     _, result = drawn()
-    verdict = judge_edit(np.zeros((1, 1, 3), np.uint8), result.picture, Instruction.load("scene"), {})
+    verdict = beside(np.zeros((1, 1, 3), np.uint8), result.picture, Instruction.load("scene"))
     assert verdict.waits
     assert "The source is 1 × 1 pixels, too small to compare" in (verdict.message or "")
 
 
 def test_a_transparent_source_is_compared_by_its_alpha(drawn, noise):
     source, result = drawn(before=LIVELY, after={"background": "grass"})
-    verdict = judge_edit(source.product, noise(result.picture), Instruction.load("scene"), {})
+    verdict = beside(source.product, noise(result.picture), Instruction.load("scene"))
     assert verdict.allowed, verdict.message
     wrong = replace(source, product=source.product[..., [2, 1, 0, 3]]).product
-    assert judge_edit(wrong, noise(result.picture), Instruction.load("scene"), {}).reason is Reason.PRODUCT_CHANGED
+    assert beside(wrong, noise(result.picture), Instruction.load("scene")).reason is Reason.PRODUCT_CHANGED

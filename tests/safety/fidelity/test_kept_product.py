@@ -74,11 +74,11 @@ def test_what_was_kept_passes_the_gate(drawn, noise):
     source, result = drawn(
         before={"background": "table"}, after={"background": "grass"}, altered=Alteration(label="NOVA")
     )
-    cover = source.product[..., 3]
+    product = ProductMask(source.product[..., 3], "mask")
     made = noise(result.picture)
-    assert not judge_edit(source.picture, made, SCENE, {}, cover).allowed
-    kept = keep_product(source.picture, made, ProductMask(cover, "mask"))
-    verdict = judge_edit(source.picture, kept, SCENE, {}, cover)
+    assert not judge_edit(source.picture, made, product, SCENE, {}).allowed
+    kept = keep_product(source.picture, made, product)
+    verdict = judge_edit(source.picture, kept, product, SCENE, {})
     assert verdict.allowed, verdict.message
 
 

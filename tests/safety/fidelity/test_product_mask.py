@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from safety.fidelity.frames import PairError
-from safety.fidelity.product_mask import given_mask, is_untold, product_layer, product_mask
+from safety.fidelity.product_mask import NoProduct, find_product, given_mask, product_layer, product_mask
 
 
 def overlap(cover: np.ndarray, other: np.ndarray) -> float:
@@ -126,5 +126,10 @@ def test_a_model_is_asked_where_neither_alpha_nor_a_plain_background_tells_the_p
         "dot": plain.picture[:1, :1],
         "strip": np.tile(plain.picture[:16], (1, 2, 1)),
     }
-    told = {name: is_untold(picture) for name, picture in asked.items()}
-    assert told == {"plain": False, "alpha": False, "grass": True, "corner": True, "dot": False, "strip": False}
+    found = {name: find_product(picture) for name, picture in asked.items()}
+    untold = {name: isinstance(one, NoProduct) and one.is_untold for name, one in found.items()}
+    assert untold == {"plain": False, "alpha": False, "grass": True, "corner": True, "dot": False, "strip": False}
+    nothing = find_product(grass.picture, np.zeros_like(grass.picture))
+    assert isinstance(nothing, NoProduct)
+    assert nothing.sentence.startswith("The mask shows no product at all")
+    assert not nothing.is_untold

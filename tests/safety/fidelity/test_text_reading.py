@@ -7,7 +7,7 @@ from safety.fidelity.instruction import Instruction
 from safety.fidelity.measure_names import PREFIX
 from safety.fidelity.measuring import EditedPair
 from safety.fidelity.product_mask import ProductMask
-from safety.fidelity.text_reading import Reader, ReadText, measure_text, text_reader
+from safety.fidelity.text_reading import Reader, ReadText, SourceTexts, measure_text, text_reader
 from safety.verdict import Reason
 
 KEPT, LEFT = f"{PREFIX}text_kept", f"{PREFIX}text_left"
@@ -70,9 +70,10 @@ def test_another_label_is_read_on_a_real_picture(drawn, noise, reader: Reader):
     scene = Instruction.load("scene")
     source, right = drawn(after={"background": "grass"}, label="ORBIT")
     _, wrong = drawn(after={"background": "grass"}, label="ORBIT", altered=Alteration(label="TERRA"))
+    product, texts = ProductMask(source.product[..., 3], "mask"), SourceTexts(source.picture)
 
     def kept(result: np.ndarray) -> float:
-        return judge_edit(source.picture, noise(result), scene, {}, source.product[..., 3], reader).scores[KEPT]
+        return judge_edit(source.picture, noise(result), product, scene, {}, reader, texts).scores[KEPT]
 
     assert kept(right.picture) == 1
     assert kept(wrong.picture) < 0.5

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from models.miniature.world.world import draw, random_scene
-from safety.pictures.layers import HIGHEST_PSNR, LEAST_VISIBLE, composite, difference, judge_layers, psnr
+from safety.pictures.layers import HIGHEST_PSNR, LEAST_VISIBLE, composite, difference, judge_layers, over, psnr
 from safety.pictures.profile import Profile
 from safety.verdict import Reason
 
@@ -64,6 +64,17 @@ def test_a_single_layer_is_its_own_composite_where_anything_shows():
     made = composite(pixels[None])
     assert np.array_equal(made[shows], pixels[shows])
     assert not made[~shows].any()
+
+
+@pytest.mark.parametrize("alpha", [0, 100, 255, None])
+def test_over_a_ground_a_picture_is_mixed_by_its_alpha_and_stays_as_it_is_where_that_is_opaque(alpha: int | None):
+    (picture,) = random_layers(1)
+    if alpha is not None:
+        picture[..., 3] = alpha
+    share = picture[..., 3:].astype(np.float32) / 255
+    assert np.array_equal(over(picture, 200), (picture[..., :3] * share + 200 * (1 - share) + 0.5).astype(np.uint8))
+    if alpha == 255:
+        assert np.array_equal(over(picture, 200), picture[..., :3])
 
 
 def test_equal_pictures_have_the_highest_ratio_and_it_is_finite():

@@ -6,16 +6,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 
 from safety.fidelity.instruction import Instruction, Language, shipped
+from safety.fidelity.product_mask import find_product
+from safety.fidelity.text_reading import ReadText, SourceTexts
 from safety.policy.policy import Policy
 from safety.verdict import Reason
 from tasks.checkpoints.checkpoints import find_clip
 from tasks.errors import RequestError
 from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
+from tasks.kinds.edit.comparing import Compared
 from tasks.kinds.edit.edit_stages import compare_edit
 from tasks.kinds.edit.instruction_rows import InstructionRows
 from tasks.kinds.edit.ready_made import own_words
@@ -156,16 +160,39 @@ def test_an_edit_is_judged_by_the_checks_of_the_instruction_that_its_row_names()
     row = Row("one", "make it red", " ", 1, 256, 256, 8, 1.0, "none", instruction_name="recolour")
     row = replace(row, instruction_values={"colour": "red"})
     source = product((40, 80, 208))
+    beside = Compared(source, SourceTexts(source), find_product(source))
 
-    right = compare_edit(instructions, row, (source,), product((200, 32, 42)))
-    same = compare_edit(instructions, row, (source,), source)
-    moved = compare_edit(instructions, row, (source,), product((200, 32, 42), at=90))
+    right = compare_edit(instructions, row, beside, product((200, 32, 42)))
+    same = compare_edit(instructions, row, beside, source)
+    moved = compare_edit(instructions, row, beside, product((200, 32, 42), at=90))
 
     assert right.allowed, right
     assert same.reason == Reason.NOT_CHANGED
     assert moved.reason in (Reason.MOVED, Reason.PRODUCT_CHANGED)
     assert all(name.startswith("fidelity_") for name in right.scores)
-    assert compare_edit(instructions, replace(row, instruction_name=None), (source,), source).allowed
+    assert compare_edit(instructions, replace(row, instruction_name=None), beside, source).allowed
+
+
+def test_the_texts_on_a_source_are_read_once_for_all_results_of_a_size() -> None:
+    scene = Instruction.load("scene")
+    row = Row("one", "put it on a lawn", " ", 1, 256, 256, 8, 1.0, "none", instruction_name="scene")
+    source = product((40, 80, 208))
+    results = [product((40, 80, 208)) // np.array([1, 1, by], np.uint8) for by in (2, 3)]
+    beside = Compared(source, SourceTexts(source), find_product(source))
+    read: list[np.ndarray] = []
+
+    def reader(pixels: np.ndarray) -> list[ReadText]:
+        read.append(pixels)
+        return [ReadText("ACME", (128.0, 128.0), 0.99)]
+
+    verdicts = [compare_edit({"scene": scene}, row, beside, result, lambda: reader) for result in results]
+    smaller = cv2.resize(results[0], (192, 192))
+    verdicts += [compare_edit({"scene": scene}, row, beside, smaller, lambda: reader)]
+
+    assert [verdict.scores["fidelity_text_kept"] for verdict in verdicts] == [1.0] * 3
+    small = cv2.resize(source, (192, 192), interpolation=cv2.INTER_AREA)
+    for pixels, seen in zip((source, *results, small, smaller), read, strict=True):
+        assert np.array_equal(pixels, seen)
 
 
 PUT_IN: dict[Language, dict[str, list[str]]] = {
