@@ -29,7 +29,8 @@ def take_through_ray(prepared: Prepared, telling: PrefectNotifier) -> list[str]:
     Returns what a person should know of it, in sentences. Raises what `RayLanes.work` does.
     """
     store, run, spec = prepared.store, prepared.run, prepared.spec
-    with joined_cluster(spec.hardware) as cluster:
+    # Lost processes' task runs are ended after Ray: what they told last may come late.
+    with ending_lost(telling) as hear_lost, joined_cluster(spec.hardware) as cluster:
         tell_dashboard(telling, cluster)
         needs = needs_of(spec, PREFECT_API_URL.value())
         if cluster.address is not None:
@@ -37,13 +38,12 @@ def take_through_ray(prepared: Prepared, telling: PrefectNotifier) -> list[str]:
             remark(waiting(cluster))
         with fetched_plan(spec, store) as plan, this_process().threads() as pool:
             shards = list(run.left(store, plan.largest_first(), pool))
-        with ending_lost(telling) as hear_lost:
-            lanes = RayLanes(cluster, spec, shards, needs, hear_lost=hear_lost)
-            try:
-                progress = lanes.work()
-            finally:
-                with suppress(RayError):  # the cluster is gone, and what it knew
-                    write_json(store, run.lanes_path, {"lanes": documents(lanes.histories())})
+        lanes = RayLanes(cluster, spec, shards, needs, hear_lost=hear_lost)
+        try:
+            progress = lanes.work()
+        finally:
+            with suppress(RayError):  # the cluster is gone, and what it knew
+                write_json(store, run.lanes_path, {"lanes": documents(lanes.histories())})
         return [*left_out(progress), *never_begun(lanes, cluster)]
 
 

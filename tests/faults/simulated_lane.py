@@ -2,7 +2,7 @@
 
 What a lane is to do lies in files beside its store: `hold` (begin with no shard until that is gone), `fail.NODE` (lose
 the GPU of that node; whoever does so for the last time removes `hold`), `hang` (get on with nothing; whoever finds the
-file removes it).
+file removes it), `mute` (tell Prefect that the lane has begun, and nothing more).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import ray
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.events.worker import EventsWorker
 
 from flows.lanes.dispatcher import MOST_LOSSES, LaneHistory, Progress
 from flows.lanes.node_check import Needs, code_digest
@@ -64,6 +65,9 @@ def draw(shard: int, spec: LaneSpec, rows: list[Any]) -> None:
 def simulated_lane(number: int, spec: LaneSpec, shards: ShardSource) -> int:
     """Take shards to their ledgers."""
     folder, done = orders(spec.store), 0
+    if (folder / "mute").exists():
+        EventsWorker.instance().wait_until_empty()
+        EventsWorker.send = _nothing  # type: ignore[method-assign]
     (folder / f"began.{number}.{os.getpid()}").touch()
     with fetched_plan(spec, open_store(spec.store, dialect=spec.dialect)) as plan:
         while not stop.is_set() and (shard := shards.take()) != "over":
@@ -77,6 +81,10 @@ def simulated_lane(number: int, spec: LaneSpec, shards: ShardSource) -> int:
     if stop.is_set():
         raise Stopped
     return done
+
+
+def _nothing(_: EventsWorker, __: object) -> None:
+    """Tell nobody."""
 
 
 def run_simulated(number: int, spec: LaneSpec, shards: ShardSource) -> int:
@@ -112,6 +120,7 @@ def through_ray(job: GenerateJob) -> tuple[Prepared, Progress, list[LaneHistory]
         with (
             PrefectNotifier() as telling,
             ending_lost(telling) as hear_lost,
+            joined_cluster(job.hardware) as cluster,
             stopping_in_order(),
             telling_progress(telling, prepared),
         ):
@@ -127,8 +136,7 @@ def through_ray(job: GenerateJob) -> tuple[Prepared, Progress, list[LaneHistory]
             return lanes.work(), lanes.histories()
 
     prepared = prepare(RunRequest(job, None, frozenset()))
-    with joined_cluster(job.hardware) as cluster:
-        return prepared, *run()
+    return prepared, *run()
 
 
 def main() -> None:

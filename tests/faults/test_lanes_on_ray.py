@@ -334,6 +334,20 @@ def test_the_way_to_rays_own_page_is_left_in_prefect() -> None:
         ]
 
 
+def test_task_runs_whose_end_prefect_never_heard_of_end_with_the_run(
+    simulated_job: Callable[..., GenerateJob], cluster: Any
+) -> None:
+    job = simulated_job(2, lanes="1", ray=cluster.address)
+    (simulated.orders(job.store) / "mute").touch()
+    assert simulated.through_ray(job)[1].is_over
+    (lane,) = runs_of(simulated.flow_name(job))
+    assert lane.state is not None
+    assert (lane.state.type.value, lane.state.message) == (
+        "CRASHED",
+        "This process ended, and Prefect wasn't told how it got on.",
+    )
+
+
 @pytest.mark.parametrize("how", ["killed", "Ctrl-C", "SIGTERM"])
 def test_a_command_that_is_ended_takes_its_lanes_with_it_and_one_that_is_given_again_goes_on(
     simulated_job: Callable[..., GenerateJob], cluster: Any, how: str
