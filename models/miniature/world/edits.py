@@ -11,6 +11,7 @@ from models.miniature.world.scenery import FAULTS
 from models.miniature.world.world import (
     BACKGROUNDS,
     COLOURS,
+    FORBIDDEN,
     KINDS,
     PATTERNS,
     Alteration,
@@ -25,6 +26,8 @@ from models.miniature.world.world import (
 
 ASKABLE = ("background", "colour", "pattern", "fault")
 DOUBLES = 2  # edits that ask for two things, of each product
+EDITED = tuple(kind for kind in KINDS if kind not in FORBIDDEN)
+"""What is edited: a policy refuses the pictures and the instructions of other products before a model sees them."""
 WHITE = 4  # times as often as another background: it is what marketplaces ask for
 
 
@@ -60,7 +63,7 @@ def changed(scene: Scene, attribute: str, random: Random) -> Scene:
 
 def random_states(random: Random, width: int, height: int) -> list[Scene]:
     """Pick a product, and how it may look: as it is, with each of `ASKABLE` changed alone, in that order."""
-    scene = replace(random_scene(random, width=width, height=height), fault="none")
+    scene = replace(random_scene(random, width=width, height=height, kinds=EDITED), fault="none")
     return [scene, *(changed(scene, attribute, random) for attribute in ASKABLE)]
 
 
@@ -70,7 +73,7 @@ def unnamed_states(random: Random, width: int, height: int) -> tuple[list[Scene]
     Without such products the miniature learns which colours each kind may have, and gives one of those to a product
     whose own it has never seen. They change their background, their pattern twice, and have a fault.
     """
-    scene = replace(random_scene(random, width=width, height=height), fault="none")
+    scene = replace(random_scene(random, width=width, height=height, kinds=EDITED), fault="none")
     pigment = unnamed_pigment(scene.kind, random)
     scene = replace(scene, colour=nearest_colour(pigment))
     states = [
@@ -103,7 +106,7 @@ def unseen_edit(random: Random, attribute: str, *, width: int = 256, height: int
     on those they are finer than what the miniature's VAE can draw.
     """
     while True:
-        scene = replace(random_scene(random, width=width, height=height, held_out=True), fault="none")
+        scene = replace(random_scene(random, width=width, height=height, held_out=True, kinds=EDITED), fault="none")
         if attribute != "pattern" or (PRODUCTS[scene.kind].patterned and scene.size != "small"):
             break
     other = changed(scene, attribute, random)

@@ -151,15 +151,23 @@ def nearest_colour(pigment: RGB) -> str:
     return min(COLOURS, key=lambda colour: math.dist(pigment, PIGMENTS[colour]))
 
 
-def random_scene(random: Random, *, width: int = 256, height: int = 256, held_out: bool | None = False) -> Scene:
+def random_scene(
+    random: Random,
+    *,
+    width: int = 256,
+    height: int = 256,
+    held_out: bool | None = False,
+    kinds: Sequence[str] = KINDS,
+) -> Scene:
     """Pick a scene that makes sense.
 
     Args:
         held_out: False for training, True for pairs of kind and colour that training never sees, None for any.
+        kinds: of which the product is one.
     """
-    kind, colour = random.choice(KINDS), random.choice(COLOURS)
+    kind, colour = random.choice(kinds), random.choice(COLOURS)
     while held_out is not None and _held_out(kind, colour) != held_out:
-        kind, colour = random.choice(KINDS), random.choice(COLOURS)
+        kind, colour = random.choice(kinds), random.choice(COLOURS)
     product = PRODUCTS[kind]
     size = random.choices(SIZES, (1, 2, 2))[0]
     # A large product fills a square or upright picture: there is no left or right to put it.

@@ -23,7 +23,18 @@ from models.miniature.world.edits import (
     unseen_edit,
     wrong_result,
 )
-from models.miniature.world.world import APART, COLOURS, PIGMENTS, Alteration, Drawing, Scene, draw_alike, held_out
+from models.miniature.world.world import (
+    APART,
+    COLOURS,
+    FORBIDDEN,
+    KINDS,
+    PIGMENTS,
+    Alteration,
+    Drawing,
+    Scene,
+    draw_alike,
+    held_out,
+)
 
 
 def products(count: int, seed: int = 0) -> Iterator[tuple[list[Scene], list[Drawing]]]:
@@ -35,6 +46,14 @@ def products(count: int, seed: int = 0) -> Iterator[tuple[list[Scene], list[Draw
 
 def overlap(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> float:
     return float(((one > 127) & (other > 127)).sum() / ((one > 127) | (other > 127)).sum())
+
+
+def test_no_product_is_edited_that_no_shop_may_show() -> None:
+    random = Random(11)
+    shown = {random_states(random, 256, 256)[0].kind for _ in range(400)}
+    shown |= {unnamed_states(random, 256, 256)[0][0].kind for _ in range(400)}
+    asked = {unseen_edit(random, attribute).source.kind for attribute in ASKABLE for _ in range(200)}
+    assert shown == asked == {*KINDS} - {*FORBIDDEN}
 
 
 def test_a_product_stands_in_the_same_place_and_shape_in_every_scene() -> None:
