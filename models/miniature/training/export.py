@@ -129,14 +129,16 @@ def export_edit(
     """Write what `QwenImageEditPlusPipeline.from_pretrained` reads, and `sampling_config.json`; returns the folder.
 
     The transformer's weights take the place of those of the Qwen-Image in `qwen_image`: it draws with them, too. They
-    and what else the two share are links. The text encoder is two files: the other one's, and a second one of what
-    sees. Libraries read them in that order, and the last one counts.
+    and what else the two share are links, each of a file: into a linked folder not everybody looks who lists files. The
+    text encoder is two files: the other one's, and a second one of what sees. Libraries read them in that order, and
+    the last one counts.
     """
     vae = AutoencoderKLQwenImage.from_pretrained(qwen_image / "vae")
     folder = _saved(weights / EDIT, edit_pipeline_of(vae, _halves(denoiser), tokenizer), sampling)
     for part in ("vae", "tokenizer"):
-        shutil.rmtree(folder / part)
-        (folder / part).symlink_to(_way(folder, qwen_image / part))
+        _emptied(folder / part)
+        for file in (qwen_image / part).iterdir():
+            (folder / part / file.name).symlink_to(_way(folder / part, file))
     for file in ("tokenizer.json", "tokenizer_config.json"):
         (folder / "processor" / file).unlink()
         (folder / "processor" / file).symlink_to(Path("..", "tokenizer", file))

@@ -94,8 +94,20 @@ def test_diffusers_loads_it_whole_and_only_what_is_new_takes_room(
         expected = copy.deepcopy(ours).half().float().state_dict()
         assert all((expected[name] == tensor).all() for name, tensor in theirs.state_dict().items())
     assert sum(path.lstat().st_size for path in folder.rglob("*")) < 0.6 * 2**20
-    links = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_symlink()}
-    assert {"vae", "tokenizer", "transformer/diffusion_pytorch_model.safetensors"} <= links
+
+
+def test_what_it_shares_are_links_of_files_so_that_whoever_lists_the_folder_finds_them(folder: Path) -> None:
+    files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
+    weights = {name for name in files if name.endswith(".safetensors")}
+    assert weights == {
+        "text_encoder/model-00001-of-00002.safetensors",
+        "text_encoder/model-00002-of-00002.safetensors",
+        "transformer/diffusion_pytorch_model.safetensors",
+        "vae/diffusion_pytorch_model.safetensors",
+    }
+    own = {"text_encoder/model-00002-of-00002.safetensors"}
+    assert {name for name in weights if not files[name].is_symlink()} == own
+    assert {"tokenizer/tokenizer.json", "processor/tokenizer.json", "vae/config.json"} <= set(files)
 
 
 def test_packshot_loads_its_parts_as_diffusers_does(folder: Path, pipeline: QwenImageEditPlusPipeline) -> None:
