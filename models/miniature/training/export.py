@@ -182,8 +182,16 @@ def _halves(denoiser: Denoiser) -> Denoiser:
 
 def _saved(folder: Path, pipeline: DiffusionPipeline, sampling: Sampling | LayeredSampling | EditSampling) -> Path:
     pipeline.save_pretrained(_emptied(folder), safe_serialization=True)
+    _forget_place(folder / "transformer" / "config.json")
     (folder / "sampling_config.json").write_text(json.dumps(asdict(sampling), indent=2) + "\n", encoding="utf-8")
     return folder
+
+
+def _forget_place(config: Path) -> None:
+    """Take from a model's settings where it was loaded from, on the machine that trained it."""
+    settings = json.loads(config.read_text(encoding="utf-8"))
+    settings.pop("_name_or_path", None)
+    config.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def export_clip(weights: Path, model: nn.Module, tokenizer: PreTrainedTokenizerFast) -> Path:

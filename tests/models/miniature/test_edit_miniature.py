@@ -110,6 +110,11 @@ def test_what_it_shares_are_links_of_files_so_that_whoever_lists_the_folder_find
     assert {"tokenizer/tokenizer.json", "processor/tokenizer.json", "vae/config.json"} <= set(files)
 
 
+def test_nothing_tells_where_it_was_made(folder: Path) -> None:
+    texts = {path: path.read_text(encoding="utf-8") for path in folder.rglob("*.json")}
+    assert [path for path, text in texts.items() if str(folder.parent) in text or str(BASE) in text] == []
+
+
 def test_packshot_loads_its_parts_as_diffusers_does(folder: Path, pipeline: QwenImageEditPlusPipeline) -> None:
     for part in ("transformer", "text_encoder"):
         theirs = getattr(pipeline, part)
