@@ -180,7 +180,7 @@ class Instruction(BaseModel):
         for name in sorted(self.fields):
             value = values.get(name, "")
             if not value.strip():
-                raise InstructionError(f"The instruction {self.name} needs a {name}, and none is given.")
+                raise InstructionError(f"The instruction {self.name} needs a value for {{{name}}}, and none is given.")
             if len(value) > LONGEST_VALUE:
                 raise InstructionError(
                     f"The {name} of the instruction {self.name} has {len(value):,} characters; it may have "

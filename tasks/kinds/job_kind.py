@@ -48,6 +48,7 @@ class ManifestReading:
     columns: Columns
     template_columns: tuple[str, ...] | None  # as `Resolved` has it
     bad_rows: Callable[[pa.RecordBatch], Iterator[BadRow]]  # those of a batch that would fail
+    named_columns: tuple[str, ...] = ()  # what else rows may be built from, where the manifest has it
     check: Callable[[Manifest], None] = lambda _: None  # refuses a manifest as a whole, with a RequestError
 
 

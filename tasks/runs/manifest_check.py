@@ -110,6 +110,7 @@ def _failing(manifest: Manifest, reading: ManifestReading, job: Job) -> list[Fai
     images = [name for name in pictures if holds_bytes(manifest.schema.field(name).type)]
     columns = [name for name in manifest.schema.names if name in manifest.columns.known and name not in images]
     columns += [name for name in manifest.template_columns if name not in columns]
+    columns += [name for name in reading.named_columns if name in manifest.schema.names and name not in columns]
     profiles = _Profiles(job)
     for batch in manifest.batches(columns, rows=ROWS):
         bad_rows = (*_without_picture(manifest, batch), *profiles.refused(batch), *reading.bad_rows(batch))

@@ -12,7 +12,7 @@ from models.checkpoints.checkpoint import declared_pipeline, edit_defaults
 from models.pipelines import PIPELINES
 from models.requests import QWEN_IMAGE_EDIT_PLUS_DEFAULTS
 from tasks.kinds.edit.edit_job import EditJob
-from tasks.kinds.edit.instruction_rows import SEEN, EditRowDefaults, asked_of, edit_row_defaults
+from tasks.kinds.edit.instruction_rows import SEEN, EditRowDefaults, asked_of, edit_row_defaults, filling_values
 from tasks.kinds.job_kind import ManifestReading
 from tasks.kinds.known_checkpoint import known_checkpoint
 from tasks.manifests.known_columns import EDITS, texts
@@ -22,7 +22,6 @@ from tasks.manifests.row_error import RowError
 from tasks.manifests.variant_ids import check_variant_ids
 from tasks.rows.row_variants import LARGEST, MAX_VARIANTS, SMALLEST
 from tasks.rows.sound_rows import matches, short, sound_numbers, sound_texts, unsound
-from tasks.rows.text_template import extra_values
 
 
 def instruction_reading(job: EditJob, pipeline: str) -> ManifestReading:
@@ -34,6 +33,7 @@ def instruction_reading(job: EditJob, pipeline: str) -> ManifestReading:
     return ManifestReading(
         columns=EDITS,
         template_columns=defaults.columns,
+        named_columns=defaults.ready_made.places,
         bad_rows=partial(_bad_rows, defaults=defaults),
         check=partial(check_variant_ids, default=job.sampling.variants),
     )
@@ -42,8 +42,7 @@ def instruction_reading(job: EditJob, pipeline: str) -> ManifestReading:
 def _bad_rows(batch: pa.RecordBatch, defaults: EditRowDefaults) -> Iterator[BadRow]:
     rest = unsound(batch, sound_instructions(batch, defaults))
     values = known_values(rest, EDITS)
-    extra = extra_values(rest, defaults.columns or ()) or [{}] * len(values)
-    for row, carried in zip(values, extra, strict=True):
+    for row, carried in zip(values, filling_values(rest, defaults), strict=True):
         try:
             asked_of(row, carried, defaults)
         except RowError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any, Self
@@ -17,7 +17,7 @@ from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
 from tasks.kinds.edit.ready_made import ReadyMade, ready_made_of
 from tasks.manifests.key import digest
-from tasks.manifests.known_columns import EDITS
+from tasks.manifests.known_columns import EDITS, PROBLEM
 from tasks.manifests.manifest import known_values
 from tasks.manifests.row import BadRow, PlannedPicture, Row, check_id, check_length, check_plain, check_read
 from tasks.manifests.row_error import Problem, RowError, RowFault
@@ -102,7 +102,7 @@ class InstructionRows:
         """Give the rows that a batch asks for, each with the number of its manifest row in the batch."""
         self.originals.begin()
         values = known_values(batch, EDITS)
-        extra = extra_values(batch, self.defaults.columns or ()) or [{}] * len(values)
+        extra = filling_values(batch, self.defaults)
         with ThreadPoolExecutor(READING_THREADS, "source") as pool:
             for index, rows in enumerate(pool.map(self._rows, values, extra)):
                 yield from ((index, row) for row in rows)
@@ -154,6 +154,17 @@ class InstructionRows:
             raise error.of(column) from None
 
 
+def filling_values(batch: pa.RecordBatch, defaults: EditRowDefaults) -> list[dict[str, Any]]:
+    """Return what the texts of a batch's rows are filled from, besides known columns, one dict a row.
+
+    A manifest has the columns that its job reads; of those that the instructions read which its rows may name, it has
+    what it has.
+    """
+    named = [name for name in defaults.ready_made.places if name in batch.schema.names and name not in EDITS.known]
+    columns = dict.fromkeys([*(defaults.columns or ()), *named])
+    return extra_values(batch, tuple(columns)) or [{}] * batch.num_rows
+
+
 def given(values: Mapping[str, Any]) -> list[str]:
     """Return the columns of pictures to look at that a row says something in; the first one always counts."""
     return [*EDITS.image, *(column for column in EDITS.further if _says(values, column))]
@@ -176,10 +187,11 @@ def asked_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Ed
     said = defaults.ready_made.values_of(ready_made, {**carried, **values}) if ready_made else {}
     instruction = values.get("instruction") or ""
     if not instruction.strip():
-        check_read(carried)
         if defaults.template is not None:
+            _check_filled(carried, defaults.template.columns)
             instruction = defaults.template.fill({**carried, **values})
         elif ready_made is not None:
+            _check_filled(carried, ready_made.fields)
             instruction = defaults.ready_made.text_of(ready_made, said)
         else:
             raise RowError(Problem("instruction", RowFault.EMPTY, "The instruction is empty."))
@@ -204,6 +216,16 @@ def asked_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Ed
             instruction_values=said,
         )
     return Asked(row, variants_of(values, defaults.variants), ready_made, _keeps(values, ready_made, defaults))
+
+
+def _check_filled(carried: Mapping[str, Any], columns: Collection[str]) -> None:
+    """Refuse a row of which a value can't be written as text that its own text needs; another may be what it likes.
+
+    Raises:
+        RowError: as the manifest's reader noted it.
+    """
+    if carried.get(PROBLEM, {}).get("column") in columns:
+        check_read(carried)
 
 
 def _keeps(values: Mapping[str, Any], instruction: Instruction | None, defaults: EditRowDefaults) -> bool:

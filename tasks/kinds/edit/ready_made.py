@@ -27,6 +27,11 @@ class ReadyMade:
         """The columns that the job's own instruction reads of every row; None where the job names none."""
         return tuple(sorted(self.instructions[self.default].fields)) if self.default else None
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """The columns that the instructions read of rows which name them, where the manifest has them."""
+        return tuple(sorted({name for instruction in self.instructions.values() for name in instruction.fields}))
+
     def named(self, values: Mapping[str, Any]) -> Instruction | None:
         """Return the instruction that a row names, or the job.
 

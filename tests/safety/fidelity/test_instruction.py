@@ -65,8 +65,8 @@ def test_braces_in_a_value_are_put_in_as_they_are(mine: Path):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({}, "needs a surface, and none is given"),
-        ({"surface": "  "}, "needs a surface, and none is given"),
+        ({}, r"needs a value for \{surface\}, and none is given"),
+        ({"surface": "  "}, r"needs a value for \{surface\}, and none is given"),
         ({"surface": "x" * (LONGEST_VALUE + 1)}, f"has {LONGEST_VALUE + 1} characters; it may have {LONGEST_VALUE}"),
     ],
 )

@@ -125,6 +125,28 @@ def test_a_folder_adds_instructions_and_takes_the_place_of_shipped_ones(tmp_path
         reader(tmp_path, decoder, instructions=str(tmp_path))
 
 
+def test_places_of_ones_own_instructions_are_filled_from_columns_of_their_names(
+    tmp_path: Path, decoder: Decoder
+) -> None:
+    own = tmp_path / "instructions"
+    own.mkdir()
+    checks = "[checks]\nshift = { reason = 'moved', most = 0.5 }\n"
+    (own / "cover.toml").write_text(f"en = 'cover it in {{stuff}}'\nzh = '用{{stuff}}盖住'\n{checks}", "utf-8")
+    (own / "sink.toml").write_text(f"en = 'sink it in {{depth}}'\nzh = '沉到{{depth}}'\n{checks}", "utf-8")
+    rows = [
+        {"instruction_name": "cover", "stuff": "snow", "depth": None},
+        {"instruction_name": "cover", "stuff": None, "depth": 3},
+        {"instruction_name": "sink", "stuff": "snow", "depth": 3},
+    ]
+    images: dict[str, Any] = {"image": png(), "instruction": None}
+
+    snow, missing, deep = read(reader(tmp_path, decoder, instructions=str(own)), *({**images, **row} for row in rows))
+    [lacking] = read(reader(tmp_path, decoder, instructions=str(own)), {**images, "instruction_name": "cover"})
+
+    assert [one.prompt for one in (snow, deep)] == ["cover it in snow", "sink it in 3"]
+    assert said(missing) == said(lacking) == "The instruction cover needs a value for {stuff}, and none is given."
+
+
 def test_what_a_row_names_is_planned_and_names_who_judges_it(tmp_path: Path, decoder: Decoder) -> None:
     table = {
         "named": {
