@@ -217,7 +217,7 @@ def measure(arguments: argparse.Namespace) -> list[Row]:
     rows += faults(pipeline, judge, eye, arguments, steps, guidance)
     rows += clip_on_drawings(eye, arguments.drawings) + clip_on_prompts(eye, arguments.drawings)
     rows.append(Row("a picture, two processor cores", processor_seconds(folder, steps, guidance), "s"))
-    size = sum(path.stat().st_size for path in arguments.weights.rglob("*") if path.is_file())
+    size = sum(path.lstat().st_size for path in arguments.weights.rglob("*") if path.is_file())  # links are shared
     return [*rows, Row("weights", size / 2**20, "MiB")]
 
 
