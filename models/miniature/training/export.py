@@ -139,9 +139,9 @@ def export_edit(
         _emptied(folder / part)
         for file in (qwen_image / part).iterdir():
             (folder / part / file.name).symlink_to(_way(folder / part, file))
-    for file in ("tokenizer.json", "tokenizer_config.json"):
-        (folder / "processor" / file).unlink()
-        (folder / "processor" / file).symlink_to(Path("..", "tokenizer", file))
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / "processor" / name).unlink()
+        (folder / "processor" / name).symlink_to(Path("..", "tokenizer", name))
     own, shared = (each / "transformer" / "diffusion_pytorch_model.safetensors" for each in (folder, qwen_image))
     own.replace(shared)
     own.symlink_to(_way(own.parent, shared))
