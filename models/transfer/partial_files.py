@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from models.files.in_the_way import is_in_the_way
 from models.files.safetensors_files import CheckpointUnreachable
 
 LOCK = "lock"
@@ -53,11 +54,15 @@ def _locked(folder: Path, busy: Callable[[], None]) -> Iterator[None]:
     content is compared with its hash.
     """
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock = (folder / LOCK).open("ab")
         except FileNotFoundError:
             continue  # the one before us has just removed the folder
+        except FileExistsError as error:
+            if is_in_the_way(Path(error.filename)):
+                raise
+            continue  # likewise, as we made it
         with lock:
             _wait_for(lock, busy)
             if not _is_at(lock, folder / LOCK):

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
+from models.files.in_the_way import is_in_the_way
 from models.files.whole_file import appearing_whole
 from tasks.stores.store import (
     PIECE,
@@ -420,7 +421,7 @@ def make(folder: Path) -> None:
     try:
         folder.mkdir()
     except FileExistsError:
-        if folder.exists() and not folder.is_dir():
+        if is_in_the_way(folder):
             raise
         # Somebody made it at the same moment, and may have tidied it away since: whoever uses it sees that.
     sync(folder.parent)

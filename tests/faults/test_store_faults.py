@@ -26,7 +26,7 @@ import pytest
 
 import tasks.stores.folder_store
 from tasks.stores.dialect import Dialect
-from tasks.stores.folder_store import FolderStore
+from tasks.stores.folder_store import FolderStore, make
 from tasks.stores.opening import open_store
 from tasks.stores.s3_store import S3Store
 from tasks.stores.store import (
@@ -561,6 +561,25 @@ def test_a_folder_that_somebody_makes_and_tidies_away_at_the_same_moment_is_made
     FolderStore(tmp_path / "store").put_once("a", b"content")
     assert (tmp_path / "store" / "a").read_bytes() == b"content"
     assert made.count(tmp_path / "store") == 2
+
+
+def test_a_folder_that_is_tidied_away_between_two_looks_at_it_is_no_file_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, making, looked, looks = tmp_path / "store", Path.mkdir, Path.is_dir, iter([False])
+
+    def made_elsewhere(place: Path) -> None:
+        making(place)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(place))
+
+    def tidied_away(place: Path) -> bool:
+        if place == folder and next(looks, True):
+            folder.rmdir()
+        return looked(place)
+
+    monkeypatch.setattr(Path, "mkdir", made_elsewhere)
+    monkeypatch.setattr(Path, "is_dir", tidied_away)
+    make(folder)
 
 
 def test_two_probes_of_a_new_folder_at_once_dont_disturb_each_other(tmp_path: Path) -> None:
