@@ -12,6 +12,7 @@ from models.files.in_the_way import is_in_the_way
 from models.files.safetensors_files import CheckpointUnreachable
 
 LOCK = "lock"
+MOST_REMOVED = 100  # times that others may remove the folder as it is made: more is nobody else's work
 
 
 @contextlib.contextmanager
@@ -53,16 +54,16 @@ def _locked(folder: Path, busy: Callable[[], None]) -> Iterator[None]:
     On a file system without locks everybody holds it: two processes may then write one part, which shows when its
     content is compared with its hash.
     """
+    removed = 0
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             lock = (folder / LOCK).open("ab")
-        except FileNotFoundError:
-            continue  # the one before us has just removed the folder
-        except FileExistsError as error:
-            if is_in_the_way(Path(error.filename)):
+        except (FileNotFoundError, FileExistsError) as error:
+            removed += 1
+            if is_in_the_way(Path(error.filename)) or removed > MOST_REMOVED:
                 raise
-            continue  # likewise, as we made it
+            continue  # the one before us has just removed the folder, or one above it that it had made
         with lock:
             _wait_for(lock, busy)
             if not _is_at(lock, folder / LOCK):

@@ -9,6 +9,8 @@ import pytest
 from models.files.safetensors_files import CheckpointUnreachable
 from models.transfer.partial_files import parts_folder
 
+NOWHERE = Path("/proc/nobody")
+
 
 def nobody_waits() -> None:
     raise AssertionError("Nobody has the folder.")
@@ -39,4 +41,9 @@ def test_a_file_where_the_folder_should_be_is_said_to_be_there(tmp_path: Path, b
         pytest.raises(CheckpointUnreachable, match=f"{tmp_path}/file.* can't be written"),
         parts_folder(tmp_path / "file" / below, nobody_waits),
     ):
+        pass
+
+
+def test_a_place_where_nothing_can_be_made_is_said_to_be_one() -> None:
+    with pytest.raises(CheckpointUnreachable, match="can't be written"), parts_folder(NOWHERE / "parts", nobody_waits):
         pass
