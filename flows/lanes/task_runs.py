@@ -29,7 +29,7 @@ GOING_ON = TaskRunFilterState(
     type=TaskRunFilterStateType(any_=[StateType.SCHEDULED, StateType.PENDING, StateType.RUNNING])
 )
 PROCESS = "process "  # what tags of processes begin with
-SECONDS_TO_HEAR = 5.0  # for Prefect, how task runs ended whose processes have: it is told so by messages
+SECONDS_TO_HEAR = 15.0  # for Prefect, how task runs ended whose processes have: it may write messages every 5 (3.8.8)
 SECONDS_TO_HEAR_STOPPING = 0.5  # the same, in a run that is to end
 SECONDS_BETWEEN_LOOKS = 0.1
 UNTOLD = "This process ended, and Prefect wasn't told how it got on."

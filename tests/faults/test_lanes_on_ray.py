@@ -47,6 +47,7 @@ pytest.importorskip("ray", reason="Ray isn't installed: pip install 'packshot[ra
 from ray._raylet import GcsClient
 
 import tests.kinds.tint_lane as tinting
+from flows.lanes import task_runs
 from flows.lanes.node_check import Needs, code_digest
 from flows.lanes.ray_cluster import Cluster, joined_cluster
 from flows.lanes.ray_run import check_nodes, tell_dashboard, waiting
@@ -335,8 +336,9 @@ def test_the_way_to_rays_own_page_is_left_in_prefect() -> None:
 
 
 def test_task_runs_whose_end_prefect_never_heard_of_end_with_the_run(
-    simulated_job: Callable[..., GenerateJob], cluster: Any
+    simulated_job: Callable[..., GenerateJob], cluster: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(task_runs, "SECONDS_TO_HEAR", 0.5)
     job = simulated_job(2, lanes="1", ray=cluster.address)
     (simulated.orders(job.store) / "mute").touch()
     assert simulated.through_ray(job)[1].is_over
