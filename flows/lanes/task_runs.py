@@ -59,18 +59,24 @@ def end_untold(telling: PrefectNotifier) -> None:
     """
     if (flow_run := telling.flow_run_id) is None:
         return
-    deadline = time.monotonic() + (SECONDS_TO_HEAR_STOPPING if stop.is_set() else SECONDS_TO_HEAR)
+    began, crashed = time.monotonic(), set[UUID]()
+    shown: list[TaskRun] = []
 
-    def tell(client: SyncPrefectClient) -> None:
-        ended = set[UUID]()
-        while runs := [run for run in _going_on(client, flow_run) if run.id not in ended]:
-            if time.monotonic() < deadline:
-                time.sleep(SECONDS_BETWEEN_LOOKS)
-            else:
-                _crash(client, runs, UNTOLD)
-                ended |= {run.id for run in runs}  # there may be more of them than one answer has
+    def look(client: SyncPrefectClient) -> None:
+        shown.extend(run for run in _going_on(client, flow_run) if run.id not in crashed)
 
-    telling.attempt(tell)
+    def crash(client: SyncPrefectClient) -> None:
+        _crash(client, shown, UNTOLD)
+
+    telling.attempt(look)
+    while shown:  # nothing is, either, where Prefect is away
+        if time.monotonic() - began < (SECONDS_TO_HEAR_STOPPING if stop.is_set() else SECONDS_TO_HEAR):
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+        else:
+            telling.attempt(crash)
+            crashed |= {run.id for run in shown}  # there may be more of them than one answer has
+        shown.clear()
+        telling.attempt(look)
 
 
 @contextmanager

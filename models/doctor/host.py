@@ -97,12 +97,8 @@ def judge_host(facts: HostFacts, weights: int, lanes: int = 1) -> Finding:
         found += " in this container"
     if free >= needed:
         return Finding.ok("host memory", f"{found}.")
-    if lanes > 1:
-        takes = f"{lanes} lanes take {needed / GIB:.1f} GiB there, {weights / GIB:.1f} each for the model"
-    else:
-        takes = (
-            f"the model takes {weights / GIB:.1f} GiB there" if weights else f"a run takes about {LITTLE / GIB:.0f} GiB"
-        )
+    takes = f"the model takes {weights / GIB:.1f} GiB there" if weights else f"a run takes about {LITTLE / GIB:.0f} GiB"
+    takes += f" in each of {lanes} lanes" if lanes > 1 else ""
     found += f", and {takes}."
     if most < needed and weights:
         fewer = ", fewer lanes" if lanes > 1 else ""

@@ -18,12 +18,13 @@ from models.files.safetensors_files import CheckpointError
 from models.finding import Finding
 from models.loading.optimization_options import OptimizationOptions
 from models.memory.bus_rate import shared_bus_rate
-from models.memory.memory_plan import WORTH, Candidate, MemoryPlan
+from models.memory.memory_plan import Candidate, MemoryPlan
 from models.memory.placement_choice import Budget, plan_of, sizes_of
 from models.placement_names import WantedPlacement
 from models.units import GIB
 
 SHARING = "lanes that stream"
+SLOWED = 1.1  # times as long as one alone: from here on lanes beside each other are worth a warning
 SMALL = GIB  # bytes of a model that a CPU draws with in good time
 
 
@@ -129,7 +130,7 @@ def _judge_sharing(plan: MemoryPlan, taken: Candidate, lanes: int, bus: float) -
         f"{lanes} lanes that stream get {bus / 1e9:.1f} GB/s each, and one alone {plan.benchmark.bus / 1e9:.1f}: "
         f"{beside:.2f} s a picture in each, and {alone:.2f} in one alone."
     )
-    if beside <= WORTH * alone:
+    if beside <= SLOWED * alone:
         return Finding.ok(SHARING, found)
     do = (
         "Give each lane more of its GPU's memory or a precision of fewer bits, so that it streams less, or fewer lanes."

@@ -32,6 +32,14 @@ def test_a_host_that_is_full_is_warned_of_without_a_model_in_it() -> None:
     assert judge_host(replace(HOST, available=GIB), weights=0).status == "warning"
 
 
+def test_each_of_several_lanes_counts_with_its_model_and_without() -> None:
+    assert judge_host(HOST, weights=20 * GIB, lanes=2).status == "ok"
+    assert judge_host(HOST, weights=20 * GIB, lanes=3).status == "failed"
+    full = judge_host(replace(HOST, available=GIB), weights=0, lanes=2)
+    assert full.status == "warning"
+    assert full.found.endswith("and a run takes about 2 GiB in each of 2 lanes.")
+
+
 def test_a_containers_limit_counts() -> None:
     finding = judge_host(replace(HOST, limit=16 * GIB, used=10 * GIB), weights=8 * GIB)
     assert finding.status == "warning"

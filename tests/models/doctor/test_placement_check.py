@@ -59,7 +59,7 @@ def test_each_of_several_lanes_has_weights_of_its_own_in_host_memory() -> None:
     assert all(one.name != "host memory" for one in judge_plan(plan(21), "auto", few, lanes=2))
     *_, room = judge_plan(plan(21), "auto", few, lanes=4)
     assert (room.name, room.status) == ("host memory", "failed")
-    assert "4 lanes take 92.3 GiB there, 21.1 each for the model" in room.found
+    assert "the model takes 21.1 GiB there in each of 4 lanes" in room.found
     assert "fewer lanes" in room.do
 
 
