@@ -1,8 +1,8 @@
 """The process in which strangers' pictures are decoded: `python -m tasks.sources.decoder_process LIMITS`.
 
-`tasks.sources.decoder` starts it, with nothing in its environment worth stealing. It takes pictures from its standard
-input, one after another, and answers on its standard output: for each the JSON of a `Header` or a refusal, and the rows
-of pixels. It imports Pillow, and none of the rest: not even numpy, which would be the longest part of its start.
+`tasks.sources.decoder_worker` starts it, with nothing in its environment worth stealing. It takes pictures from its
+standard input, one after another, and answers on its standard output: for each the JSON of a `Header` or a refusal, and
+the rows of pixels. It imports Pillow, and none of the rest: not even numpy, which would be the longest part of its start.
 """
 
 from __future__ import annotations

@@ -20,7 +20,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from tasks.sources.decoder import MOST_KEPT, Decoder, kept
+from tasks.sources.decoder import Decoder
+from tasks.sources.kept_workers import MOST_KEPT, kept
 from tasks.sources.pixels import Limits
 from tasks.sources.source_error import SourceError
 

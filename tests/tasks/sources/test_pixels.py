@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import MAX_TEXT_CHUNK, PngInfo
 
-from tasks.sources.decoder import Decoder, SourcePicture
+from tasks.sources.decoder import Decoder
+from tasks.sources.decoder_worker import SourcePicture
 from tasks.sources.pixels import Limits
 from tasks.sources.source_error import SourceError
 from tests.tasks.color_profiles import cmyk_profile, gray_profile, rgb_profile
