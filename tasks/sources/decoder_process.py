@@ -2,7 +2,8 @@
 
 `tasks.sources.decoder_worker` starts it, with nothing in its environment worth stealing. It takes pictures from its
 standard input, one after another, and answers on its standard output: for each the JSON of a `Header` or a refusal, and
-the rows of pixels. It imports Pillow, and none of the rest: not even numpy, which would be the longest part of its start.
+the rows of pixels. It imports Pillow, and none of the rest: not even numpy, which would be the longest part of its
+start.
 """
 
 from __future__ import annotations
