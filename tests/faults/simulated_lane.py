@@ -9,7 +9,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,9 @@ from tests.waiting import wait_for
 
 SECONDS_A_ROW = 0.02
 SECONDS_BETWEEN_LOOKS = 0.05
+SECONDS_BETWEEN_SIGNS = 0.5
+
+hanging = threading.Event()  # that this process is to get on with nothing
 
 
 def orders(store: str) -> Path:
@@ -104,7 +110,27 @@ def _nothing(_: EventsWorker, __: object) -> None:
 
 def run_simulated(number: int, spec: LaneSpec, shards: ShardSource) -> int:
     """Work as a simulated lane; a plain function travels by its name."""
-    return simulated_lane(number, spec, shards)
+    with _getting_on():
+        return simulated_lane(number, spec, shards)
+
+
+@contextmanager
+def _getting_on() -> Iterator[None]:
+    """Have it known that this lane gets on, until it hangs: on a busy machine its start alone would look like that."""
+    hears, over = listener.get(), threading.Event()
+    assert hears is not None
+
+    def tell_so() -> None:
+        while not over.wait(SECONDS_BETWEEN_SIGNS) and not hanging.is_set():
+            hears([])
+
+    thread = threading.Thread(target=tell_so, name="getting on", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def _obey(folder: Path) -> None:
@@ -115,15 +141,13 @@ def _obey(folder: Path) -> None:
         if failing.stat().st_size == MOST_LOSSES:
             (folder / "hold").unlink()
         raise DeviceLost("CUDA error: uncorrectable ECC error encountered")
-    hears = listener.get()
-    assert hears is not None
     try:
         (folder / "hang").unlink()
     except FileNotFoundError:
         while (folder / "hold").exists() and not stop.is_set():
-            hears([])  # it gets on, as long as it waits
             time.sleep(SECONDS_BETWEEN_LOOKS)
     else:
+        hanging.set()
         time.sleep(1000)
 
 
