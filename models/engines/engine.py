@@ -25,9 +25,9 @@ from models.memory.batches import cut_into_batches
 from models.memory.fit import DoesNotFit, Fit, best_fit
 from models.memory.measure import Cost, measure_decoding, measure_steps, warm_up
 from models.memory.memory_breakdown import format_breakdown, memory_breakdown
-from models.memory.memory_plan import Forecast, MemoryPlan
+from models.memory.memory_plan import MemoryPlan
 from models.memory.placement_choice import Budget, choose_placement
-from models.memory.usage import Meter, Usage
+from models.memory.usage import Expected, Meter, Usage
 from models.placement_names import WantedPlacement
 from models.requests import Conditioning, ConditionPicture, Pixels, Shape, Workload
 from models.sampling.denoise import denoise, draw_noise
@@ -120,7 +120,7 @@ class Engine:
         self.plan: MemoryPlan | None = None  # what its placement was chosen by, if it was chosen
         self._rows = BatchSizes(memory)
         self._meter = Meter(components.device)
-        self._forecasts: dict[Demand, Forecast] = {}
+        self._expected: dict[Demand, Expected] = {}
         self._crowded_by: Demand | None = None  # the pictures that the predictor last had to make room for
 
     @classmethod
@@ -314,7 +314,7 @@ class Engine:
         for tried in attempt(queue, make, self._rows, demand, self.device, lambda: self._make_room(demand)):
             encoded.let_go(tried.batch if isinstance(tried, Done) else [tried.row])
             if isinstance(tried, Done):
-                self._meter.add(len(tried.batch), tried.seconds, self._forecasts.get(demand))
+                self._meter.add(len(tried.batch), tried.seconds, shape.steps, self._expected.get(demand))
                 yield [
                     Picture(index, pixels, None if pixels is not None else self._not_finite(), tried.seconds)
                     for index, pixels in zip(tried.batch, tried.made, strict=True)
@@ -388,15 +388,15 @@ class Engine:
         logger.info("%d rows of %s take %.1f GiB beside the model", fit.rows, shape, fit.peak_bytes / GIB)
 
     def _expect(self, demand: Demand, shape: Shape, fit: Fit) -> None:
-        """Predict what pictures of `shape` take, once."""
-        if demand in self._forecasts or not fit.peak_bytes:
+        """Predict what pictures of a demand take, once."""
+        if demand in self._expected or not fit.peak_bytes:
             return
         try:
             decoding = measure_decoding(self.components, shape)
         except torch.OutOfMemoryError:
             return  # nothing that could be predicted will be made
-        seconds = shape.steps * fit.step_seconds / fit.rows + decoding.seconds
-        self._forecasts[demand] = self._meter.expect(max(fit.peak_bytes, decoding.bytes), seconds)
+        beside = max(fit.peak_bytes, decoding.bytes)
+        self._expected[demand] = self._meter.expect(beside, fit.step_seconds / fit.rows, decoding.seconds)
 
     def _failure(self, cause: Cause, line: str, shape: Shape) -> Failure:
         if cause == "out_of_memory":

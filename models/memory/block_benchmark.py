@@ -92,12 +92,11 @@ def benchmark_block(
     warm_up(device, partial(measure_step, sample, predictor, workload, TOKENS, ROWS[0]))
     for rows in ROWS:
         try:
-            few, more = (_cost(sample, predictor, workload, rows, blocks) for blocks in (FEW, MORE))
+            costs[rows] = _costs(sample, predictor, workload, rows)
         except torch.OutOfMemoryError:
             if not costs:
                 raise
             break
-        costs[rows] = few, more
         if device.type != "cuda":
             break
     kept = _kept(sample, predictor, workload)
@@ -158,12 +157,19 @@ def _kept(sample: Components, predictor: Predictor, workload: Workload) -> int:
     return predictor.kept_bytes(tokens, branches=2 if workload.shape.guidance > 1 else 1)
 
 
-def _cost(sample: Components, predictor: Predictor, workload: Workload, rows: int, blocks: int) -> Cost:
-    """The fastest of several times, when everything is warm: what else the host does shows in some of them."""
-    predictor.repeat(blocks)
-    measure_step(sample, predictor, workload, TOKENS, rows)
-    costs = [measure_step(sample, predictor, workload, TOKENS, rows) for _ in range(TIMES)]
-    return min(costs, key=lambda cost: cost.seconds)
+def _costs(sample: Components, predictor: Predictor, workload: Workload, rows: int) -> tuple[Cost, Cost]:
+    """A step through `FEW` blocks and one through `MORE`: the fastest of several each, for what else the host does
+    shows in some of them. They take turns, so that the GPU is as warm for the ones as for the others.
+    """
+    costs: dict[int, list[Cost]] = {FEW: [], MORE: []}
+    for time in range(1 + TIMES):
+        for blocks, measured in costs.items():
+            predictor.repeat(blocks)
+            cost = measure_step(sample, predictor, workload, TOKENS, rows)
+            if time:  # the first of each finds its kernels and its memory
+                measured.append(cost)
+    few, more = (min(measured, key=lambda cost: cost.seconds) for measured in costs.values())
+    return few, more
 
 
 def _line(points: Mapping[int, float]) -> Callable[[int], float]:

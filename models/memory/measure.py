@@ -37,17 +37,22 @@ def warm_up(device: torch.device, work: Callable[[], object]) -> None:
 
 @torch.inference_mode()
 def measure_step(components: Components, predictor: Predictor, workload: Workload, tokens: int, rows: int) -> Cost:
-    """Denoise so many rows, with prompts of `tokens` tokens, for one step.
+    """Denoise so many rows of noise, with prompts of `tokens` tokens of noise, for one step.
 
-    Where steps are unlike one another, as many are made as the predictor takes turns, and their mean is returned.
+    Where steps are unlike one another, as many are made as the predictor takes turns, and their mean is returned. An
+    H200 multiplies zeros faster than numbers (bf16, 8192²: 894 beside 788 TFLOP/s), so no input is zeros.
 
     Raises:
         torch.OutOfMemoryError: if they don't fit.
     """
     shape, width = workload.shape, components.transformer.config.joint_attention_dim
-    texts = [[torch.zeros(tokens, width, dtype=components.dtype)] * (2 if shape.guidance > 1 else 1)] * rows
+    generator = torch.Generator().manual_seed(0)
+    text = torch.randn(tokens, width, generator=generator).to(components.dtype)
+    texts = [[text] * (2 if shape.guidance > 1 else 1)] * rows
     noise = draw_noise(components, shape, [0] * rows)
-    pictures = [_blank_pictures(components, workload, noise) for _ in range(rows)] if workload.condition_sizes else None
+    pictures = None
+    if workload.condition_sizes:
+        pictures = [_noisy_pictures(components, workload, noise, generator) for _ in range(rows)]
     control = noise if components.controlnet else None
     steps = min(predictor.period, shape.steps)
     with _Watch(components.device) as watch:
@@ -81,10 +86,13 @@ def measure_decoding(components: Components, shape: Shape) -> Cost:
     return watch.cost
 
 
-def _blank_pictures(components: Components, workload: Workload, like: torch.Tensor) -> list[EncodedPicture]:
-    """Condition pictures of a row, of nothing."""
+def _noisy_pictures(
+    components: Components, workload: Workload, like: torch.Tensor, generator: torch.Generator
+) -> list[EncodedPicture]:
+    """Condition pictures of a row, of noise."""
     sizes = [token_size(components, width, height) for width, height in workload.condition_sizes]
-    return [EncodedPicture(like.new_zeros(tokens_of([size]), like.shape[2]), size) for size in sizes]
+    drawn = [torch.randn(tokens_of([size]), like.shape[2], generator=generator) for size in sizes]
+    return [EncodedPicture(latents.to(like), size) for latents, size in zip(drawn, sizes, strict=True)]
 
 
 class _Watch:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import torch
 
-from models.memory.memory_plan import MARGIN, Forecast
+from models.memory.memory_plan import MARGIN
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,19 @@ class Usage:
     predicted_bytes: int | None
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What pictures of one kind will take, by what was measured of it before the first of them."""
+
+    bytes: int  # at the peak
+    step_seconds: float  # of one step of a row
+    decoding_seconds: float  # of a row
+
+    def seconds(self, steps: int) -> float:
+        """Return the seconds of a picture of so many steps."""
+        return steps * self.step_seconds + self.decoding_seconds
+
+
 @dataclass
 class Meter:
     """Adds up what batches take."""
@@ -31,27 +44,28 @@ class Meter:
     pictures: int = 0
     seconds: float = 0.0
     peak: int = 0
-    forecasts: list[Forecast] = field(default_factory=list)  # of the shapes so far
+    expected: list[Expected] = field(default_factory=list)  # of the kinds of pictures so far
     predicted: float = 0.0  # seconds of all pictures
 
-    def expect(self, beside: int, seconds: float) -> Forecast:
-        """Predict, before a shape's first batch, from what was measured of it.
+    def expect(self, beside: int, step_seconds: float, decoding_seconds: float) -> Expected:
+        """Predict, before the first batch of a kind of pictures, from what was measured of it.
 
         Args:
             beside: bytes that it takes beside what is on the device now.
-            seconds: a picture.
+            step_seconds: of one step of a row.
+            decoding_seconds: of a row.
         """
         before = torch.cuda.memory_allocated(self.device)
-        forecast = Forecast(int(MARGIN * (before + beside)), seconds)
-        self.forecasts.append(forecast)
-        return forecast
+        expected = Expected(int(MARGIN * (before + beside)), step_seconds, decoding_seconds)
+        self.expected.append(expected)
+        return expected
 
-    def add(self, pictures: int, seconds: float, forecast: Forecast | None) -> None:
-        """Count a batch that went through, each of whose pictures took so many seconds."""
+    def add(self, pictures: int, seconds: float, steps: int, expected: Expected | None) -> None:
+        """Count a batch that went through, each of whose pictures took so many seconds and so many steps."""
         self.pictures += pictures
         self.seconds += pictures * seconds
-        if forecast is not None:
-            self.predicted += pictures * forecast.seconds
+        if expected is not None:
+            self.predicted += pictures * expected.seconds(steps)
         if self.device.type == "cuda":
             self.peak = max(self.peak, torch.cuda.max_memory_allocated(self.device))
 
@@ -66,7 +80,7 @@ class Meter:
             placement,
             self.pictures,
             self.seconds / self.pictures,
-            self.predicted / self.pictures if self.forecasts else None,
+            self.predicted / self.pictures if self.expected else None,
             self.peak if on_gpu else None,
-            max(forecast.bytes for forecast in self.forecasts) if self.forecasts else None,
+            max(each.bytes for each in self.expected) if self.expected else None,
         )
