@@ -1,6 +1,7 @@
-"""The whole generate flow against its own denoising loop: what share of the GPU's time goes into pictures.
+"""A whole flow against its own denoising loop: what share of the GPU's time goes into pictures.
 
     python -m benchmarks.flow --out out/flow.json     # full size, random weights, one GPU with 80 GB or more
+    python -m benchmarks.flow --edits                 # edits of drawings with Edit-2511 instead of Qwen-Image
     python -m benchmarks.flow --exact                 # bfloat16 instead of float8
     python -m benchmarks.flow --tiny                  # does this script work? on the CPU
 
@@ -14,13 +15,14 @@ is refused takes the same way into the store.
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import math
 import os
 import tempfile
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -33,26 +35,35 @@ import prefect
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
+from PIL import Image
 
 import models.engines.engine
-from benchmarks.full_size import components_of, new_pipeline, sampling_gpu, synchronized
+import tasks.judging.clip_classifier
+from benchmarks.checkpoints import write_checkpoint
+from benchmarks.full_size import components_of, new_edit_pipeline, new_pipeline, sampling_gpu, synchronized
 from benchmarks.results import tell
 from benchmarks.timers import Moment, Timers
+from flows.edit import edit
 from flows.generate import generate
 from flows.orchestration.server import prefect_server
 from models.checkpoints.checkpoint import find_clip
+from models.engines.editor import PictureEditor
+from models.engines.engine import Engine
 from models.engines.generator import Generator
 from models.loading.optimization_options import OptimizationOptions
 from models.miniature.language.captions import caption
-from models.miniature.world.world import FAULTS, random_scene
-from models.requests import PictureRequest, Shape
+from models.miniature.world.world import FAULTS, Scene, draw, random_scene
+from models.requests import ConditionPicture, EditPicture, EditRequest, PictureRequest, SeenPicture, Shape, edit_size
+from models.sampling.latents import resized
+from models.transformer.predictor import Pictures
 from safety.policy.concepts import judge_prompt
 from safety.policy.policy import Policy
 from safety.text.texts import judge_text
 from safety.verdict import strictest
-from tasks.job import GenerateJob
+from tasks.job import GenerateJob, Job
 from tasks.judging.clip_classifier import ClipClassifier
 from tasks.judging.judges import Judges
+from tasks.kinds.edit.edit_job import EditJob
 from tasks.lane.bounded_queue import BoundedQueue
 from tasks.lane.picture_stages import PictureStages
 from tasks.lane.stages import Made
@@ -72,6 +83,7 @@ class Batch:
     shape: Shape
     noise: torch.Tensor
     texts: Sequence[Sequence[torch.Tensor]]
+    pictures: Pictures | None
 
 
 @dataclass(frozen=True)
@@ -115,15 +127,26 @@ class Result:
         return self.raw_seconds / self.flow_seconds
 
 
-def prompts(count: int) -> list[str]:
-    """Captions of so many products that the default policy lets pass here, of differing lengths.
+@dataclass(frozen=True)
+class Work:
+    """What an engine has to do, and the flow that has it done."""
+
+    engine: Engine
+    make: Callable[[Sequence[Any]], Iterator[list[Any]]]  # of the engine: renders or edits what is asked for
+    requests: Sequence[Any]
+    flow: Callable[..., Summary]
+    job: Job
+
+
+def products(count: int) -> dict[str, Scene]:
+    """So many products that the default policy lets pass here, by their captions, which are of differing lengths.
 
     Judged by the CLIP on the very device: what is refused would be missing from the batches.
     """
     policy = Policy.load("default")
     clip = ClipClassifier(find_clip("miniature")).open(policy, device="auto")
-    random, texts = Random(0), dict[str, None]()
-    while len(texts) < count:
+    random, found = Random(0), dict[str, Scene]()
+    while len(found) < count:
         scene = replace(random_scene(random, held_out=None), fault=FAULTS[0])
         text = caption(scene, random, language="en", split="test")
         [windows] = clip.windows([text])
@@ -132,31 +155,107 @@ def prompts(count: int) -> list[str]:
             judge_prompt(windows, clip.concepts, policy),
         ]
         if strictest(verdicts).allowed:
-            texts[text] = None
-    return list(texts)
+            found[text] = scene
+    return found
 
 
-def batches_of(generator: Generator, requests: Sequence[PictureRequest], shard_rows: int) -> list[Batch]:
-    """The batches that the engine makes of shards, each row with its embeddings and noise; nothing is drawn."""
+def drawing(arguments: argparse.Namespace, folder: Path) -> Work:
+    """Pictures of captions."""
+    components = components_of(new_pipeline(tiny=arguments.tiny))
+    generator = Generator(components, options=OptimizationOptions(float8=not arguments.exact))
+    texts, shape = list(products(arguments.rows)), shape_of(arguments)
+    manifest = {"id": [f"row-{n:04}" for n in range(len(texts))], "prompt": texts}
+    return Work(
+        engine=generator,
+        make=generator.render,
+        requests=[PictureRequest(text, " ", seed, shape) for seed, text in enumerate(texts)],
+        flow=generate,
+        job=GenerateJob.of(**asked(arguments, folder, manifest)),
+    )
+
+
+def editing(arguments: argparse.Namespace, folder: Path) -> Work:
+    """Edits of drawings, in JPEG; an instruction is the caption of another product."""
+    components = components_of(new_edit_pipeline(tiny=arguments.tiny))
+    editor = PictureEditor(components, options=OptimizationOptions(float8=not arguments.exact))
+    scenes, size = products(arguments.rows), arguments.size
+    seen = 96 if arguments.tiny else 384
+    pictures, files = list[EditPicture](), list[str]()
+    for number, scene in enumerate(scenes.values()):
+        drawn = Image.fromarray(draw(scene, Random(number)).picture).resize((size, size), Image.Resampling.LANCZOS)
+        files.append(f"source-{number:04}.jpg")
+        drawn.save(folder / files[-1], quality=95)
+        pixels = np.asarray(drawn)
+        small = np.asarray(resized(pixels, *edit_size(size, size, seen, 32), 3))
+        pictures.append(EditPicture(SeenPicture.of(small), ConditionPicture(pixels, size, size)))
+    texts = [*scenes][1:] + [*scenes][:1]
+    manifest = {"id": [f"row-{n:04}" for n in range(len(texts))], "image": files, "instruction": texts}
+    checkpoint = folder / "checkpoint"  # what a job reads of one; its weights are a toy's
+    write_checkpoint(checkpoint, tiny=True, edits=True, hollow=True)
+    sampling = {"resolution": size, "vision_resolution": seen}
+    (checkpoint / "sampling_config.json").write_text(json.dumps(sampling))
+    shape = shape_of(arguments)
+    return Work(
+        engine=editor,
+        make=editor.edit,
+        requests=[
+            EditRequest(text, " ", seed, shape, (picture,))
+            for seed, (text, picture) in enumerate(zip(texts, pictures, strict=True))
+        ],
+        flow=edit,
+        job=EditJob.of(**asked(arguments, folder, manifest), model=str(checkpoint)),
+    )
+
+
+def shape_of(arguments: argparse.Namespace) -> Shape:
+    """What all rows are made at."""
+    return Shape(arguments.size, arguments.size, arguments.steps, arguments.guidance)
+
+
+def asked(arguments: argparse.Namespace, folder: Path, manifest: dict[str, list[str]]) -> dict[str, Any]:
+    """A job's fields, and the manifest that they name."""
+    file = folder / "manifest.parquet"
+    pq.write_table(pa.table(manifest), file)
+    return {
+        "manifest": str(file),
+        "store": str(folder / "store"),
+        "device": "cpu" if arguments.tiny else "auto",
+        "width": arguments.size,
+        "height": arguments.size,
+        "steps": arguments.steps,
+        "guidance": arguments.guidance,
+        "shard_rows": arguments.shard_rows,
+    }
+
+
+def batches_of(work: Work, shard_rows: int) -> list[Batch]:
+    """The batches that an engine makes of shards, each row with its embeddings and noise; nothing is drawn."""
     batches: list[Batch] = []
 
-    def take(shape: Shape, noise: torch.Tensor, rows: Sequence[Sequence[torch.Tensor]], *_: Any) -> list[Any]:
-        batches.append(Batch(shape, noise, rows))
+    def take(
+        shape: Shape,
+        noise: torch.Tensor,
+        rows: Sequence[Sequence[torch.Tensor]],
+        pictures: Pictures | None,
+        control: torch.Tensor | None,
+    ) -> list[Any]:
+        del control
+        batches.append(Batch(shape, noise, rows, pictures))
         return [np.zeros((1, 1, 1, 3), np.uint8)] * len(rows)
 
-    with patch.object(generator, "_make", take):
-        for start in range(0, len(requests), shard_rows):
-            list(generator.render(requests[start : start + shard_rows]))
+    with patch.object(work.engine, "_make", take):
+        for start in range(0, len(work.requests), shard_rows):
+            list(work.make(work.requests[start : start + shard_rows]))
     return batches
 
 
 @torch.inference_mode()
-def raw_seconds(generator: Generator, batches: Sequence[Batch], steps: int | None = None) -> float:
+def raw_seconds(engine: Engine, batches: Sequence[Batch], steps: int | None = None) -> float:
     """Denoise batches one after another and nothing else, `steps` of each or all."""
     began = synchronized()
     for batch in batches:
         models.engines.engine.denoise(
-            generator.components, generator.predictor, batch.shape, batch.noise, batch.texts, steps=steps
+            engine.components, engine.predictor, batch.shape, batch.noise, batch.texts, batch.pictures, steps=steps
         )
     return synchronized() - began
 
@@ -251,11 +350,19 @@ def _judged(batch: Sequence[Any]) -> bool:
     return any(isinstance(thing, Made) and thing.contents is not None for thing in batch)
 
 
-def run_flow(generator: Generator, job: GenerateJob, rows: int) -> tuple[float, Watch, Summary]:
-    """The flow as it is, but with this generator in the place of the one that its lane would load."""
-    with patch.object(LaneWorker, "engine", generator), Watch(math.ceil(rows / job.output.shard_rows)) as watch:
+def run_flow(work: Work) -> tuple[float, Watch, Summary]:
+    """The flow as it is, but with this engine in the place of the one that its lane would load.
+
+    The miniature's CLIP judges whatever model it is, for the work is there, whatever it finds.
+    """
+    job, rows = work.job, len(work.requests)
+    with (
+        patch.object(tasks.judging.clip_classifier, "check_judge"),
+        patch.object(LaneWorker, "engine", work.engine),
+        Watch(math.ceil(rows / job.output.shard_rows)) as watch,
+    ):
         began = time.perf_counter()
-        summary = generate(job)
+        summary = work.flow(job)
         seconds = time.perf_counter() - began
     if summary.rendered != rows or summary.failed:
         causes = "; ".join(f"{cause.rows} {cause.status} ({cause.reason}): {cause.example}" for cause in summary.causes)
@@ -265,35 +372,19 @@ def run_flow(generator: Generator, job: GenerateJob, rows: int) -> tuple[float, 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> Result:
     """The raw loop, then the flow."""
-    generator = Generator(
-        components_of(new_pipeline(tiny=arguments.tiny)), options=OptimizationOptions(float8=not arguments.exact)
-    )
-    texts = prompts(arguments.rows)
-    shape = Shape(arguments.size, arguments.size, arguments.steps, arguments.guidance)
-    requests = [PictureRequest(text, " ", seed, shape) for seed, text in enumerate(texts)]
-    batches = batches_of(generator, requests, arguments.shard_rows)
-    list(generator.render(requests[: len(batches[0].texts)]))  # builds what is left of the kernels: the VAE's
-    first_step = raw_seconds(generator, batches, steps=1)  # attention has a plan to make for every length of sequences
-    raw = raw_seconds(generator, batches)
+    work = editing(arguments, folder) if arguments.edits else drawing(arguments, folder)
+    batches = batches_of(work, arguments.shard_rows)
+    list(work.make(work.requests[: len(batches[0].texts)]))  # builds what is left of the kernels: the VAE's
+    # Attention has a plan to make for every length of sequences.
+    first_step = raw_seconds(work.engine, batches, steps=1)
+    raw = raw_seconds(work.engine, batches)
 
-    manifest = folder / "manifest.parquet"
-    pq.write_table(pa.table({"id": [f"row-{n:04}" for n in range(len(texts))], "prompt": texts}), manifest)
-    job = GenerateJob.of(
-        manifest=str(manifest),
-        store=str(folder / "store"),
-        device="cpu" if arguments.tiny else "auto",
-        width=arguments.size,
-        height=arguments.size,
-        steps=arguments.steps,
-        guidance=arguments.guidance,
-        shard_rows=arguments.shard_rows,
-    )
     os.environ["PREFECT_HOME"] = str(folder / "prefect")  # of the server
     with prefect_server():
-        seconds, watch, summary = run_flow(generator, job, arguments.rows)
+        seconds, watch, summary = run_flow(work)
     timers = watch.timers
     return Result(
-        precision=generator.precision,
+        precision=work.engine.precision,
         size=arguments.size,
         steps=arguments.steps,
         guidance=arguments.guidance,
@@ -362,6 +453,7 @@ def main() -> None:
     """Run, print tables, write JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tiny", action="store_true", help="toy sizes on the CPU, to test this script")
+    parser.add_argument("--edits", action="store_true", help="Edit-2511's edits of one picture each")
     parser.add_argument("--exact", action="store_true", help="bfloat16 instead of float8")
     parser.add_argument("--rows", type=int, help="pictures (64)")
     parser.add_argument("--shard-rows", type=int, help="rows of a shard (32)")
