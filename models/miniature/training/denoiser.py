@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
@@ -160,6 +161,11 @@ def block_forward(
     return picture, text
 
 
+def _told_forward(*args: Any) -> tuple[Tensor, Tensor]:
+    """`block_forward` of a teacher: torch compiles a function for a few sorts of calls only, then no more."""
+    return block_forward(*args)
+
+
 def velocity(
     transformer: QwenImageTransformer2DModel,
     latents: Tensor,
@@ -255,13 +261,24 @@ def difference(denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pictures: int = 1)
     return float(torch.stack([in_text, (ours - theirs).abs().max()]).max())  # not a number where either isn't
 
 
-def flow_loss(transformer: QwenImageTransformer2DModel, batch: Batch, block: Block) -> Tensor:
+@dataclass(frozen=True)
+class Teacher:
+    """A transformer that draws already: it tells the velocity of batches without a source."""
+
+    transformer: QwenImageTransformer2DModel
+    block: Block = block_forward  # the blocks' forward pass
+
+
+def flow_loss(
+    transformer: QwenImageTransformer2DModel, batch: Batch, block: Block, teacher: Teacher | None = None
+) -> Tensor:
     """Return the mean square error of the velocity at random shares of noise.
 
     Args:
         transformer: the model.
         batch: what it learns from.
         block: the blocks' forward pass.
+        teacher: what it is to agree with where there is no source (Learning without Forgetting, arXiv 1606.09282).
     """
     device = batch.latents.device
     latents = batch.latents.float()
@@ -271,7 +288,12 @@ def flow_loss(transformer: QwenImageTransformer2DModel, batch: Batch, block: Blo
     shown = noisy if batch.source is None else torch.cat([noisy, batch.source.float()], 1)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         found = velocity(transformer, shown, batch.embeds.float(), batch.mask, sigma, batch.grid, block)
-    return (found[:, : latents.shape[1]].float() - (noise - latents)).square().mean()
+        wanted = noise - latents
+        if teacher is not None and batch.source is None:
+            told = teacher.transformer, noisy, batch.embeds.float(), batch.mask, sigma, batch.grid, teacher.block
+            with torch.no_grad():
+                wanted = velocity(*told).float()
+    return (found[:, : latents.shape[1]].float() - wanted).square().mean()
 
 
 def _sigmas(rows: int, device: torch.device) -> Tensor:
@@ -341,6 +363,7 @@ class Course:
         work: Path,
         deadline: float,
         peak_rate: float = PEAK_RATE,
+        teacher: QwenImageTransformer2DModel | None = None,
     ) -> None:
         """Take up a transformer that lies where it shall be trained.
 
@@ -351,6 +374,7 @@ class Course:
             work: where the state is kept.
             deadline: when to stop at the latest.
             peak_rate: the highest learning rate.
+            teacher: what it is to agree with where it draws: see `flow_loss`.
         """
         self.transformer, self.peak_rate = transformer, peak_rate
         self.average = copy.deepcopy(transformer).requires_grad_(False).eval()
@@ -375,6 +399,10 @@ class Course:
             optimizer=self.optimizer,
         )
         self._compiled: Block = torch.compile(block_forward, dynamic=False) if self.cuda else block_forward
+        self._teacher = None if teacher is None else Teacher(teacher)
+        self._compiled_teacher = self._teacher
+        if self.cuda and teacher is not None:
+            self._compiled_teacher = Teacher(teacher, torch.compile(_told_forward, dynamic=False))
         self._lengths: set[tuple[int, int]] = set()
         self._recorded: dict[tuple[int, ...], Recorded] = {}
 
@@ -390,7 +418,7 @@ class Course:
             mask = torch.ones(rows, length, dtype=torch.bool, device=device)
             told = torch.randn(rows, length, TEXT_WIDTH, dtype=torch.bfloat16, device=device)
             batch = Batch(latents, told, mask, (2, tokens // 2))
-            torch.autograd.backward(flow_loss(self.transformer, batch, self._compiled))
+            torch.autograd.backward(self._compiled_loss(batch))
         self.transformer.zero_grad(set_to_none=True)
         torch.cuda.synchronize()
         self.stage.say(f"compiled for {len(lengths)} lengths in {time.monotonic() - began:.0f} s")
@@ -406,7 +434,7 @@ class Course:
         that a GPU is busy two fifths of the time when each is launched by itself.
         """
         if not self.cuda or (batch.tokens, batch.mask.shape[1]) not in self._lengths:
-            return one_by_one(lambda drawn: flow_loss(self.transformer, drawn, block_forward), batch, parameters)
+            return one_by_one(self._plain_loss, batch, parameters)
         shape = (*batch.latents.shape, batch.tokens, *batch.grid, batch.mask.shape[1])
         if shape not in self._recorded:
             self._recorded[shape] = self._record(batch, parameters)
@@ -414,21 +442,23 @@ class Course:
 
     def _record(self, batch: Batch, parameters: Sequence[nn.Parameter]) -> Recorded:
         """Record one shape of batch, and say how far its gradients are from those of kernels launched one by one."""
-
-        def loss(drawn: Batch) -> Tensor:
-            return flow_loss(self.transformer, drawn, self._compiled)
-
-        recorded, drawn = Recorded(loss, batch, parameters), torch.cuda.get_rng_state()
+        recorded, drawn = Recorded(self._compiled_loss, batch, parameters), torch.cuda.get_rng_state()
         recorded.learn(batch)
         replayed = [each.grad.clone() for each in parameters if each.grad is not None]
         torch.cuda.set_rng_state(drawn)
-        one_by_one(loss, batch, parameters)
+        one_by_one(self._compiled_loss, batch, parameters)
         launched = [each.grad for each in parameters if each.grad is not None]
         apart = sum(float((one - other).square().sum()) for one, other in zip(replayed, launched, strict=True))
         whole = sum(float(each.square().sum()) for each in launched)
         share = (apart / whole) ** 0.5
         self.stage.say(f"recorded {batch.tokens} and {batch.mask.shape[1]} tokens, gradients off by {share:.1e}")
         return recorded
+
+    def _plain_loss(self, batch: Batch) -> Tensor:
+        return flow_loss(self.transformer, batch, block_forward, self._teacher)
+
+    def _compiled_loss(self, batch: Batch) -> Tensor:
+        return flow_loss(self.transformer, batch, self._compiled, self._compiled_teacher)
 
     def run(
         self, draw: Callable[[], Batch], probe: Callable[[QwenImageTransformer2DModel], str]

@@ -1,10 +1,11 @@
 """Training the edit miniature's transformer: from a picture's latents and an instruction to those of the picture asked.
 
 As in `QwenImageEditPlusPipeline`, a row is the result, from noise, and after it the source without noise; the loss
-leaves the source out. Training starts from Qwen-Image's transformer and teaches it to draw, too, so that the two
-checkpoints share it.
+leaves the source out. Training starts from Qwen-Image's transformer, which stays the teacher of how to draw, so that
+the two checkpoints can share what comes out.
 """
 
+import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -38,7 +39,7 @@ LENGTH = 128  # tokens of a picture and an instruction, to which all are padded;
 EMPTIED = 0.1  # of the instructions
 EMPTY = " "  # what stands for no instruction, as a negative prompt
 SOURCE_NOISE = 0.05  # of the source's latents, at most: other programs resize and compress pictures
-DRAWN = 0.3  # of the batches: drawings with captions, so that it doesn't forget how to draw
+DRAWN = 0.4  # of the batches: drawings with captions, so that it doesn't forget how to draw
 # Numbers of picture tokens and of text tokens: 256 x 256, and 5 : 4 either way, each with its source.
 COMPILED_EDITS = {(2 * 64, LENGTH), (2 * 63, LENGTH)}
 
@@ -170,7 +171,7 @@ def train_editing(
     """Train the transformer of edits and drawings; returns its moving average.
 
     Args:
-        qwen_image: the checkpoint whose transformer it starts from.
+        qwen_image: the checkpoint whose transformer it starts from, and goes on to draw like.
         vae: that checkpoint's VAE, reduced to single frames.
         text_encoder: what encodes pictures and instructions and stays as it is.
         tokenizer: its tokenizer.
@@ -183,7 +184,8 @@ def train_editing(
     """
     device = pairs[0].pictures.device
     transformer = new_edit_transformer(qwen_image / "transformer").to(device)
-    course = Course("edit", transformer, seconds, work, deadline, PEAK_RATE)
+    teacher = copy.deepcopy(transformer).requires_grad_(False).eval()
+    course = Course("edit", transformer, seconds, work, deadline, PEAK_RATE, teacher)
     course.compile(COMPILED_EDITS | COMPILED)
     apart = difference(Denoiser(text_encoder, course.transformer), tokenizer, pictures=2)
     course.stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")

@@ -28,6 +28,7 @@ ASKABLE = ("background", "colour", "pattern", "fault")
 DOUBLES = 2  # edits that ask for two things, of each product
 EDITED = tuple(kind for kind in KINDS if kind not in FORBIDDEN)
 """What is edited: a policy refuses the pictures and the instructions of other products before a model sees them."""
+NARROWEST = 0.75  # of a product's width or height: how far products are pressed that no edit names a colour of
 WHITE = 4  # times as often as another background: it is what marketplaces ask for
 
 
@@ -68,10 +69,10 @@ def random_states(random: Random, width: int, height: int) -> list[Scene]:
 
 
 def unnamed_states(random: Random, width: int, height: int) -> tuple[list[Scene], Alteration]:
-    """Pick a product of any colour, which no edit names: how it may look, and what gives its drawings that colour.
+    """Pick a product of any colour, which no edit names, and of any width and height: how it may look, and what draws it.
 
-    Without such products the miniature learns which colours each kind may have, and gives one of those to a product
-    whose own it has never seen. They change their background, their pattern twice, and have a fault.
+    Without such products the miniature learns which colours and outlines each kind may have, and gives one of those to
+    a product whose own it has never seen. They change their background, their pattern twice, and have a fault.
     """
     scene = replace(random_scene(random, width=width, height=height, kinds=EDITED), fault="none")
     pigment = unnamed_pigment(scene.kind, random)
@@ -80,7 +81,8 @@ def unnamed_states(random: Random, width: int, height: int) -> tuple[list[Scene]
         scene,
         *(changed(scene, attribute, random) for attribute in ("background", "pattern", "pattern", "fault")),
     ]
-    return states, Alteration(pigment=pigment)
+    pressed = random.uniform(NARROWEST, 1), random.uniform(NARROWEST, 1)
+    return states, Alteration(pigment=pigment, stretch=pressed)
 
 
 def edits_among(states: list[Scene], random: Random) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 import copy
 import re
 import shutil
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -26,7 +27,7 @@ from models.miniature.networks.architecture import (
     new_seeing_encoder,
 )
 from models.miniature.networks.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE
-from models.miniature.training.denoiser import Course, Denoiser, difference
+from models.miniature.training.denoiser import Batch, Course, Denoiser, Teacher, block_forward, difference, flow_loss
 from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pixels_of
 from models.miniature.training.editing import LENGTH, Conditioner, EditLesson, edit_batch, lesson_of
 from models.miniature.training.export import EDIT, export_edit
@@ -214,6 +215,24 @@ def test_training_goes_on_where_it_stopped(
     assert all(
         (one == two).all() for one, two in zip(again.transformer.parameters(), transformer.parameters(), strict=True)
     )
+
+
+def test_a_teacher_says_how_to_draw_and_nothing_of_edits(denoiser: Denoiser) -> None:
+    teacher = Teacher(copy.deepcopy(denoiser.transformer).requires_grad_(False))
+    torch.manual_seed(1)
+    config = denoiser.transformer.config
+    latents, source = torch.randn(2, 2, 12, config.in_channels)
+    told = torch.randn(2, 5, config.joint_attention_dim)
+    drawing = Batch(latents, told, torch.ones(2, 5, dtype=torch.bool), (3, 4))
+    edit = replace(drawing, source=source)
+
+    def loss(batch: Batch, taught: Teacher | None) -> float:
+        torch.manual_seed(2)
+        return flow_loss(denoiser.transformer, batch, block_forward, taught).item()
+
+    assert loss(drawing, teacher) < 1e-9  # it draws as its teacher does
+    assert loss(drawing, None) > 0.1
+    assert loss(edit, teacher) == loss(edit, None) > 0.1
 
 
 def pairs_of(trials: list[EditTrial]) -> Pairs:
