@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from math import inf
 from types import FrameType
 from typing import Any, NoReturn, TypeVar
 
@@ -16,6 +17,7 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 WITHIN = 30.0  # seconds, from then on, in which a run ends
 PATIENCE = 15.0  # of them, that the batch in hand has
+SOON = 1e-6  # seconds: 0 would turn a timer off
 ONE = 0.5  # seconds within which two signals are one: timeout(1) sends it to its child, and to the child's group
 STOPPED = 130  # the exit code of what a person stopped
 SHOW_CURSOR = "\x1b[?25h"  # a bar hides it
@@ -36,7 +38,8 @@ class Stopped(Exception):  # noqa: N818
 def stopping_in_order() -> Iterator[None]:
     """Let SIGINT and SIGTERM set `stop`; a second one does what it did before.
 
-    A batch that takes too long from then on is given up: see `while_there_is_time`.
+    A batch that takes too long from then on is given up: see `while_there_is_time`. A process has one timer: where
+    whoever called this has set it, such as a Prefect flow that may take so long, they hear it all the same.
     """
     global _hears_signals
     stop.clear()
@@ -44,9 +47,11 @@ def stopping_in_order() -> Iterator[None]:
         yield
         return
 
+    alarms = _Alarms()
+
     def ask(_: int, __: FrameType | None) -> None:
         _note()
-        signal.setitimer(signal.ITIMER_REAL, PATIENCE)
+        alarms.set(PATIENCE)
         for number in SIGNALS:
             signal.signal(number, again)
 
@@ -56,19 +61,63 @@ def stopping_in_order() -> Iterator[None]:
         _handle({one: before[one] for one in SIGNALS})
         signal.raise_signal(number)
 
-    def give_up(_: int, __: FrameType | None) -> None:
-        if _is_in_hand:
-            raise Stopped
+    with alarms:
+        before = _handle(dict.fromkeys(SIGNALS, ask))
+        _hears_signals = True
+        try:
+            yield
+        finally:
+            _hears_signals = False
+            _handle(before)
 
-    before = _handle({**dict.fromkeys(SIGNALS, ask), signal.SIGALRM: give_up})
-    _hears_signals = True
-    try:
-        yield
-    finally:
-        _hears_signals = False
-        if stop.is_set():
-            signal.setitimer(signal.ITIMER_REAL, 0)
-        _handle(before)
+
+class _Alarms:
+    """The process's one timer, for a run's own alarm, which gives up the batch in hand, and for the callers' alarms."""
+
+    def __init__(self) -> None:
+        self._own = self._callers = inf  # when they are due, monotonic
+        self._again_after = 0.0  # seconds, where the callers' alarm repeats
+        self._is_own_set = False  # and the timer with it: before that it is the callers'
+
+    def __enter__(self) -> None:
+        self._before = _handle({signal.SIGALRM: self._ring})
+
+    def __exit__(self, *_: object) -> None:
+        self._own = inf
+        if self._is_own_set:
+            self._wind()
+        _handle(self._before)
+
+    def set(self, seconds: float) -> None:
+        """Have the batch in hand given up after so many seconds."""
+        left, self._again_after = signal.getitimer(signal.ITIMER_REAL)
+        now = time.monotonic()
+        self._own, self._callers = now + seconds, now + left if left else inf
+        self._is_own_set = True
+        self._wind()
+
+    def _wind(self) -> None:
+        """Set the timer to what is due next."""
+        due = min(self._own, self._callers)
+        signal.setitimer(signal.ITIMER_REAL, 0 if due == inf else max(due - time.monotonic(), SOON))
+
+    def _ring(self, _: int, __: FrameType | None) -> None:
+        now = time.monotonic()
+        is_own, is_theirs = now >= self._own, not self._is_own_set or now >= self._callers
+        if is_own:
+            self._own = inf
+        if is_theirs and self._is_own_set:
+            self._callers = now + self._again_after if self._again_after else inf
+        if self._is_own_set:
+            self._wind()
+        if is_theirs:
+            _handle(self._before)
+            try:
+                signal.raise_signal(signal.SIGALRM)
+            finally:
+                _handle({signal.SIGALRM: self._ring})
+        if is_own and _is_in_hand:
+            raise Stopped
 
 
 @contextmanager

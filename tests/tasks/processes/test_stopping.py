@@ -14,6 +14,7 @@ import pytest
 
 from tasks.processes import stopping
 from tasks.processes.stopping import STOPPED, Stopped, stop, stopping_in_order, while_there_is_time
+from tests.waiting import wait_for
 
 WAITS = """
 import signal, time
@@ -79,15 +80,11 @@ def test_a_batch_in_hand_is_given_up_where_it_takes_too_long(monkeypatch: pytest
             left.append(stop.is_set())
 
     before = signal.getsignal(signal.SIGTERM)
-    timer = signal.setitimer(signal.ITIMER_REAL, 0)  # of the tests
-    try:
-        with stopping_in_order():
-            making = while_there_is_time(batches())
-            assert next(making) == 1
-            with pytest.raises(Stopped):
-                next(making)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, *timer)
+    with stopping_in_order():
+        making = while_there_is_time(batches())
+        assert next(making) == 1
+        with pytest.raises(Stopped):
+            next(making)
     assert left == [True]
     assert signal.getsignal(signal.SIGTERM) == before
 
@@ -102,3 +99,55 @@ def test_a_run_that_was_asked_to_stop_gives_no_batch_more_when_its_time_is_over(
             next(while_there_is_time([1]))
     finally:
         stop.clear()
+
+
+@pytest.fixture
+def rung() -> Iterator[list[float]]:
+    """When the alarms went off of whoever calls packshot, monotonic; those of the tests wait."""
+    times: list[float] = []
+    timer = signal.setitimer(signal.ITIMER_REAL, 0)
+    handler = signal.signal(signal.SIGALRM, lambda *_: times.append(time.monotonic()))
+    try:
+        yield times
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+
+
+def test_an_alarm_of_whoever_calls_a_run_is_heard_by_them(rung: list[float]) -> None:
+    with stopping_in_order():
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        wait_for(lambda: rung)
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        wait_for(lambda: len(rung) == 2)
+
+
+@pytest.mark.parametrize(("theirs", "patience"), [(0.1, 0.3), (0.3, 0.1)])
+def test_an_alarm_of_whoever_calls_a_run_goes_off_in_time_though_the_run_is_asked_to_stop(
+    rung: list[float], monkeypatch: pytest.MonkeyPatch, theirs: float, patience: float
+) -> None:
+    monkeypatch.setattr(stopping, "PATIENCE", patience)
+
+    def batches() -> Iterator[int]:
+        os.kill(os.getpid(), signal.SIGTERM)
+        while True:
+            time.sleep(0.01)
+        yield 1
+
+    began = time.monotonic()
+    signal.setitimer(signal.ITIMER_REAL, theirs)
+    with stopping_in_order(), pytest.raises(Stopped):
+        next(while_there_is_time(batches()))
+    assert time.monotonic() - began >= patience
+    wait_for(lambda: rung)
+    assert rung[0] - began >= theirs
+    time.sleep(2 * max(theirs, patience))
+    assert len(rung) == 1
+
+
+def test_an_alarm_that_nobody_set_again_stays_off_after_a_stop(rung: list[float]) -> None:
+    with stopping_in_order():
+        os.kill(os.getpid(), signal.SIGTERM)
+        wait_for(stop.is_set)
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
+    assert rung == []
