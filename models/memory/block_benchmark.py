@@ -162,11 +162,11 @@ def _costs(sample: Components, predictor: Predictor, workload: Workload, rows: i
     shows in some of them. They take turns, so that the GPU is as warm for the ones as for the others.
     """
     costs: dict[int, list[Cost]] = {FEW: [], MORE: []}
-    for time in range(1 + TIMES):
+    for turn in range(1 + TIMES):
         for blocks, measured in costs.items():
             predictor.repeat(blocks)
             cost = measure_step(sample, predictor, workload, TOKENS, rows)
-            if time:  # the first of each finds its kernels and its memory
+            if turn:  # the first of each finds its kernels and its memory
                 measured.append(cost)
     few, more = (min(measured, key=lambda cost: cost.seconds) for measured in costs.values())
     return few, more
