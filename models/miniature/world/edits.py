@@ -69,7 +69,7 @@ def random_states(random: Random, width: int, height: int) -> list[Scene]:
 
 
 def unnamed_states(random: Random, width: int, height: int) -> tuple[list[Scene], Alteration]:
-    """Pick a product of any colour, which no edit names, and of any width and height: how it may look, and what draws it.
+    """Pick a product of any colour, which no edit names, width and height: how it may look, and what draws it so.
 
     Without such products the miniature learns which colours and outlines each kind may have, and gives one of those to
     a product whose own it has never seen. They change their background, their pattern twice, and have a fault.
