@@ -128,11 +128,15 @@ def export_edit(
 ) -> Path:
     """Write what `QwenImageEditPlusPipeline.from_pretrained` reads, and `sampling_config.json`; returns the folder.
 
-    The transformer's weights take the place of those of the Qwen-Image in `qwen_image`: it draws with them, too. They
-    and what else the two share are links, each of a file: into a linked folder not everybody looks who lists files. The
-    text encoder is two files: the other one's, and a second one of what sees. Libraries read them in that order, and
-    the last one counts.
+    Beside it lies the Qwen-Image that it shares with, a copy of `qwen_image` if that is elsewhere. The transformer's
+    weights take the place of that one's, which draws with them, too. They and what else the two share are links, each
+    of a file: into a linked folder not everybody looks who lists files. The text encoder is two files: the other one's,
+    and a second one of what sees. Libraries read them in that order, and the last one counts.
     """
+    beside = weights / PIPELINE
+    if not (beside.exists() and beside.samefile(qwen_image)):
+        shutil.copytree(qwen_image, beside, dirs_exist_ok=True)
+    qwen_image = beside
     vae = AutoencoderKLQwenImage.from_pretrained(qwen_image / "vae")
     folder = _saved(weights / EDIT, edit_pipeline_of(vae, _halves(denoiser), tokenizer), sampling)
     for part in ("vae", "tokenizer"):

@@ -2,7 +2,6 @@
 
 import copy
 import re
-import shutil
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -59,10 +58,8 @@ def denoiser() -> Denoiser:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, denoiser: Denoiser, tokenizer: Qwen2Tokenizer) -> Path:
-    weights = tmp_path_factory.mktemp("weights")
-    shutil.copytree(BASE, weights / BASE.name)
     with loading():
-        return export_edit(weights, weights / BASE.name, denoiser, tokenizer, EditSampling())
+        return export_edit(tmp_path_factory.mktemp("weights"), BASE, denoiser, tokenizer, EditSampling())
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +107,14 @@ def test_what_it_shares_are_links_of_files_so_that_whoever_lists_the_folder_find
     own = {"text_encoder/model-00002-of-00002.safetensors"}
     assert {name for name in weights if not files[name].is_symlink()} == own
     assert {"tokenizer/tokenizer.json", "processor/tokenizer.json", "vae/config.json"} <= set(files)
+
+
+def test_the_qwen_image_that_it_is_made_from_stays_as_it_is_where_it_lies_elsewhere(folder: Path) -> None:
+    name = "transformer/diffusion_pytorch_model.safetensors"
+    link, drawing = folder / name, folder.parent / BASE.name / name
+    assert link.is_symlink()
+    assert link.samefile(drawing)
+    assert drawing.read_bytes() != (BASE / name).read_bytes()
 
 
 def test_nothing_tells_where_it_was_made(folder: Path) -> None:
