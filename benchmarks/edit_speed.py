@@ -83,7 +83,7 @@ GOALS = {
     "bf16": Goal("1024², one picture, 40 steps, CFG, bf16", 25.5, 24),
     "float8": Goal("the same, float8", 19, 17.5),
     "caches": Goal("float8, step cache and condition cache", 9.5, 7.5),
-    "lightning": Goal("float8, Lightning, 8 steps, no CFG, whole flow", 2.1, 1.9),
+    "lightning": Goal("float8, Lightning, 8 steps, no CFG, file to file", 2.1, 1.9),
     "two": Goal("two pictures, bf16", 46, 43),
     "caps": Goal("under 24 GiB, 8 GiB, bf16, of resident", (1.05, 1.10), None),
 }
@@ -211,10 +211,10 @@ def source(size: int, seed: int) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (size, size, 3), np.uint8)
 
 
-def looked_at(pixels: Pixels, workload: Workload, *, tiny: bool) -> EditPicture:
-    """A picture at both sizes at which a model looks at it."""
+def looked_at(pixels: Pixels, side: int, *, tiny: bool) -> EditPicture:
+    """A picture at both sizes at which a model looks at it; `side` is the larger one's, of a square, in pixels."""
     height, width = pixels.shape[:2]
-    encoded, seen = (edit_size(width, height, side, 32) for side in (workload.size, vision_side(tiny=tiny)))
+    encoded, seen = (edit_size(width, height, each, 32) for each in (side, vision_side(tiny=tiny)))
     small = np.asarray(resized(pixels, *seen, channels=3))
     return EditPicture(SeenPicture.of(small), ConditionPicture(np.asarray(resized(pixels, *encoded, 3)), *encoded))
 
@@ -252,7 +252,7 @@ def packshot_draws(editor: PictureEditor, workload: Workload) -> Draw:
     """packshot: `PictureEditor.edit`, which chooses its own batches, of pictures that are at hand."""
     tiny = editor.device.type == "cpu"
     rows = [
-        [looked_at(source(workload.size, 10 * row + n), workload, tiny=tiny) for n in range(workload.pictures)]
+        [looked_at(source(workload.size, 10 * row + n), workload.size, tiny=tiny) for n in range(workload.pictures)]
         for row in range(workload.rows)
     ]
 
@@ -273,7 +273,7 @@ def flow_draws(editor: PictureEditor, workload: Workload) -> Draw:
     stored = [encoded(source(workload.size, row)) for row in range(workload.rows)]
 
     def read(file: bytes) -> EditPicture:
-        return looked_at(np.asarray(Image.open(io.BytesIO(file)).convert("RGB")), workload, tiny=tiny)
+        return looked_at(np.asarray(Image.open(io.BytesIO(file)).convert("RGB")), workload.size, tiny=tiny)
 
     def draw(steps: int) -> tuple[list[np.ndarray | None], list[int]]:
         made: dict[int, np.ndarray | None] = {}

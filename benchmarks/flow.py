@@ -40,6 +40,7 @@ from PIL import Image
 import models.engines.engine
 import tasks.judging.clip_classifier
 from benchmarks.checkpoints import write_checkpoint
+from benchmarks.edit_speed import looked_at, vision_side
 from benchmarks.full_size import components_of, new_edit_pipeline, new_pipeline, sampling_gpu, synchronized
 from benchmarks.results import tell
 from benchmarks.timers import Moment, Timers
@@ -53,8 +54,7 @@ from models.engines.generator import Generator
 from models.loading.optimization_options import OptimizationOptions
 from models.miniature.language.captions import caption
 from models.miniature.world.world import FAULTS, Scene, draw, random_scene
-from models.requests import ConditionPicture, EditPicture, EditRequest, PictureRequest, SeenPicture, Shape, edit_size
-from models.sampling.latents import resized
+from models.requests import EditPicture, EditRequest, PictureRequest, Shape
 from models.transformer.predictor import Pictures
 from safety.policy.concepts import judge_prompt
 from safety.policy.policy import Policy
@@ -179,20 +179,17 @@ def editing(arguments: argparse.Namespace, folder: Path) -> Work:
     components = components_of(new_edit_pipeline(tiny=arguments.tiny))
     editor = PictureEditor(components, options=OptimizationOptions(float8=not arguments.exact))
     scenes, size = products(arguments.rows), arguments.size
-    seen = 96 if arguments.tiny else 384
     pictures, files = list[EditPicture](), list[str]()
     for number, scene in enumerate(scenes.values()):
         drawn = Image.fromarray(draw(scene, Random(number)).picture).resize((size, size), Image.Resampling.LANCZOS)
         files.append(f"source-{number:04}.jpg")
         drawn.save(folder / files[-1], quality=95)
-        pixels = np.asarray(drawn)
-        small = np.asarray(resized(pixels, *edit_size(size, size, seen, 32), 3))
-        pictures.append(EditPicture(SeenPicture.of(small), ConditionPicture(pixels, size, size)))
+        pictures.append(looked_at(np.asarray(drawn), size, tiny=arguments.tiny))
     texts = [*scenes][1:] + [*scenes][:1]
     manifest = {"id": [f"row-{n:04}" for n in range(len(texts))], "image": files, "instruction": texts}
     checkpoint = folder / "checkpoint"  # what a job reads of one; its weights are a toy's
     write_checkpoint(checkpoint, tiny=True, edits=True, hollow=True)
-    sampling = {"resolution": size, "vision_resolution": seen}
+    sampling = {"resolution": size, "vision_resolution": vision_side(tiny=arguments.tiny)}
     (checkpoint / "sampling_config.json").write_text(json.dumps(sampling))
     shape = shape_of(arguments)
     return Work(

@@ -39,8 +39,8 @@ def warm_up(device: torch.device, work: Callable[[], object]) -> None:
 def measure_step(components: Components, predictor: Predictor, workload: Workload, tokens: int, rows: int) -> Cost:
     """Denoise so many rows of noise, with prompts of `tokens` tokens of noise, for one step.
 
-    Where steps are unlike one another, as many are made as the predictor takes turns, and their mean is returned. An
-    H200 multiplies zeros faster than numbers (bf16, 8192²: 894 beside 788 TFLOP/s), so no input is zeros.
+    Where steps are unlike one another, as many are made as the predictor takes turns, and their mean is returned. No
+    input is zeros, which a GPU multiplies faster than numbers: they take less power, and it keeps a higher clock.
 
     Raises:
         torch.OutOfMemoryError: if they don't fit.
