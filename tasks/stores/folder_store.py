@@ -362,8 +362,9 @@ class FolderStore(Store):
             return attempt()
 
     def _is_ours(self, error: OSError) -> bool:
-        """Say whether an error is about the store, and not about content to write or a file to download to."""
-        return error.filename is None or Path(error.filename).is_relative_to(self.root)
+        """Say whether an error is about the store or a folder above it, and not about a file outside."""
+        file = Path(error.filename) if error.filename else self.root
+        return file.is_relative_to(self.root) or self.root.is_relative_to(file)
 
     @contextlib.contextmanager
     def _in_sentences(self, doing: str) -> Iterator[None]:

@@ -607,6 +607,26 @@ def test_a_folder_that_another_probe_tidies_away_as_it_is_made_is_made_again(
     assert next(vanishing, None) is None
 
 
+def test_a_folder_above_the_store_that_another_probe_tidies_away_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    above, vanishing = tmp_path / "above", iter([True, True])
+    sync = tasks.stores.folder_store.sync
+
+    def tidied_away(folder: Path) -> None:
+        if folder == above and next(vanishing, False):
+            (above / "store").rmdir()
+            above.rmdir()
+        sync(folder)
+
+    monkeypatch.setattr(tasks.stores.folder_store, "sync", tidied_away)
+
+    FolderStore(above / "store").put_once(PATH, b"picture")
+
+    assert next(vanishing, None) is None
+    assert content_of(FolderStore(above / "store")) == b"picture"
+
+
 Use = Callable[[FolderStore, Path], object]
 
 
@@ -757,6 +777,30 @@ def test_a_folder_without_permission_to_write_can_be_read(nobodys: Path) -> None
             write()
 
 
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errno.EACCES, "No permission to write {above}"),
+        (errno.EROFS, "{above} is on a read-only file system"),
+        (errno.ENOSPC, r"{store} is full"),
+        (errno.EIO, r"{above} can't be reached to write it \(Input/output error\)"),
+    ],
+)
+def test_a_folder_above_the_store_that_cant_be_made_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int, said: str
+) -> None:
+    above, mkdir = tmp_path / "above", Path.mkdir
+
+    def refused(folder: Path, **options: bool) -> None:
+        if folder == above:
+            raise OSError(error, os.strerror(error), str(folder))
+        mkdir(folder, **options)
+
+    monkeypatch.setattr(Path, "mkdir", refused)
+    with pytest.raises(StoreError, match=said.format(above=above, store=above / "store")):
+        FolderStore(above / "store").probe()
+
+
 def test_a_disk_without_room_is_named_and_keeps_no_part(tmp_path: Path) -> None:
     store = FolderStore(tmp_path)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -773,6 +817,8 @@ def test_a_file_where_a_folder_is_needed_is_named(tmp_path: Path) -> None:
     (tmp_path / "store").write_text("a note")
     with pytest.raises(StoreError, match=f"{tmp_path}/store.* is a file"):
         open_store(str(tmp_path / "store")).probe()
+    with pytest.raises(StoreError, match=f"{tmp_path}/store is a file"):
+        open_store(str(tmp_path / "store" / "of" / "a shop")).probe()
     (tmp_path / "images").write_text("a note")
     with pytest.raises(StoreError, match=f"{tmp_path}/images.* is a file"):
         open_store(str(tmp_path)).put_once(PATH, b"picture")
