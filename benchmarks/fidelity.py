@@ -100,18 +100,19 @@ def rows_of(name: str, answers: Sequence[Answer]) -> list[Row]:
     right = [each.verdict for each in answers if each.case.wrong is None]
     wrong = [each.verdict for each in answers if each.case.wrong is not None]
     rows = [
-        _share(f"{name}: wrong pairs found", [not each.allowed for each in wrong]),
-        _share(f"{name}: wrong pairs rejected", [not each.allowed and not each.waits for each in wrong]),
-        _share(f"{name}: right pairs refused", [not each.allowed and not each.waits for each in right]),
-        _share(f"{name}: right pairs asked about", [each.waits for each in right]),
+        share_row(f"{name}: wrong pairs found", [not each.allowed for each in wrong]),
+        share_row(f"{name}: wrong pairs rejected", [not each.allowed and not each.waits for each in wrong]),
+        share_row(f"{name}: right pairs refused", [not each.allowed and not each.waits for each in right]),
+        share_row(f"{name}: right pairs asked about", [each.waits for each in right]),
     ]
     for kind in WRONGS:
         some = [not each.verdict.allowed for each in answers if each.case.wrong == kind]
-        rows.append(_share(f"{name}: found: {kind}", some))
+        rows.append(share_row(f"{name}: found: {kind}", some))
     return rows
 
 
-def _share(what: str, hits: Sequence[bool]) -> Row:
+def share_row(what: str, hits: Sequence[bool]) -> Row:
+    """How many of some are hits, with the interval at 95 %."""
     if not hits:
         return Row(what, float("nan"), "%")
     return Row(what, 100 * sum(hits) / len(hits), f"% ({percents(wilson(sum(hits), len(hits)))} of {len(hits)})")

@@ -1,0 +1,288 @@
+"""How well the fidelity gate judges what an edit miniature makes: python -m benchmarks.edit_gate --weights DIR
+
+For each ready-made instruction that a miniature is taught, it edits drawn products, as in `benchmarks.edit`. Wrong
+results are edits of the same product altered before (another product or outline, colour, place or label), compared
+with the product as it was, and sources to which nothing was done. An edit that `benchmarks.edit` finds fault with
+counts as wrong, too. All pairs are judged by the limits of the instructions, and half of them by limits that the other
+half chose, as `packshot calibrate --fidelity` chooses. Prints a table and writes JSON; with `--pairs-folder`, the
+labelled pairs of each instruction, for that command.
+"""
+
+import argparse
+import io
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from diffusers import QwenImageEditPlusPipeline
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks.edit import OPAQUE, Eye, results_of
+from benchmarks.fidelity import share_row
+from benchmarks.miniature import Row, report
+from models.architectures.qwen_image.single_frame import single_frame
+from models.files.safetensors_files import read_json
+from models.miniature.language.instructions import instruction as worded
+from models.miniature.networks.architecture import EditSampling
+from models.miniature.training.denoiser import PIXELS, Denoiser, latents_of
+from models.miniature.training.edit_trials import EditTrial, pictures_of, pixels_of
+from models.miniature.world.edits import WRONGS, Edit, unseen_edit, wrong_result
+from models.miniature.world.world import COLOURS, Drawing, draw_alike
+from safety.fidelity.instruction import COLOUR, Instruction
+from safety.fidelity.limits import LabelledPair, choose_limits
+from safety.fidelity.measuring import EditedPair, measure, measure_wanted
+from safety.fidelity.product_mask import product_mask
+from safety.probes.calibration import TooFew
+from safety.probes.held_out import is_held_out, picture_key
+
+HERE = Path(__file__).parent
+ASKED = {"white-background": "background", "scene": "background", "recolour": "colour", "remove-text": "fault"}
+"""The instructions, and the attribute of a drawing that each changes."""
+NOTHING = "nothing"  # a wrong result: the source, encoded and decoded
+SAYS = {"shape": "product_changed", "colour": "product_changed", "label": "product_changed"}
+SAYS |= {"moved": "moved", NOTHING: "not_changed"}
+CHINESE = 3  # every third instruction
+ASKED_ABOUT = 5.0  # times as many right pairs as are refused may be left to a person
+Pixels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Case:
+    """An edit to ask the model for, and what its result is compared with."""
+
+    trial: EditTrial  # what the model is shown
+    source: Drawing  # what the gate is shown
+    wrong: str | None  # one of `WRONGS`, `NOTHING`, or None where the model is shown what the gate is
+    colour: str  # which the gate is told was asked for
+
+
+@dataclass(frozen=True)
+class JudgedPair:
+    """A case's result, what is known of it, and what the gate measured."""
+
+    case: Case
+    result: Pixels
+    pair: LabelledPair
+
+    @property
+    def kind(self) -> str | None:
+        """What is wrong with it, in a word; None of a right one."""
+        return self.case.wrong or ("the model's own" if self.pair.wrong else None)
+
+
+def cases_of(name: str, right: int, seed: int) -> list[Case]:
+    """Draw as many cases whose results should be right, and half as many whose results are wrong."""
+    random = Random(f"gate {name} {seed}")
+    wrongs = (*WRONGS, NOTHING)
+    kinds = [None] * right + [wrongs[at % len(wrongs)] for at in range(right // 2)]
+    return [_case(name, wrong, at, random) for at, wrong in enumerate(kinds)]
+
+
+def _case(name: str, wrong: str | None, number: int, random: Random) -> Case:
+    edit = _edit(name, random, roomy=wrong is not None)
+    text = worded(edit, random, language="zh" if number % CHINESE == 0 else "en", split="test")
+    told = edit.target.colour if name == "recolour" else ""
+    if wrong is None or wrong == NOTHING or (wrong == "colour" and name == "recolour"):
+        drawn = draw_alike([edit.source, edit.target, replace(edit.target, pattern="plain")], random)
+        if wrong == "colour":
+            told = random.choice([each for each in COLOURS if each not in (edit.source.colour, edit.target.colour)])
+        return Case(EditTrial(edit, text, *drawn), drawn[0], wrong, told)
+    before, after = wrong_result(Edit(edit.source, edit.source), wrong, random)
+    return Case(EditTrial(edit, text, after, before, before), before, wrong, told)
+
+
+def _edit(name: str, random: Random, *, roomy: bool) -> Edit:
+    while True:
+        edit = unseen_edit(random, ASKED[name])
+        fits = ASKED[name] != "background" or (edit.target.background == "white") == (name == "white-background")
+        if fits and not (roomy and edit.source.size == "large"):
+            return edit
+
+
+def labels_of(eye: Eye, name: str, cases: Sequence[Case], results: Sequence[Pixels]) -> list[frozenset[str]]:
+    """What is wrong with each result, by the gate's reasons; nothing where `benchmarks.edit` finds no fault."""
+    meant = [at for at, case in enumerate(cases) if case.wrong is None]
+    findings = eye.findings([results[at] for at in meant], [cases[at].trial for at in meant])
+    labels = []
+    found = dict(zip(meant, findings, strict=True))
+    for at, case in enumerate(cases):
+        if case.wrong is not None:
+            says = "not_changed" if name == "recolour" and case.wrong == "colour" else SAYS[case.wrong]
+            labels.append(frozenset({says}))
+        else:
+            faults = {"not_changed": not found[at].there, "product_changed": not found[at].same}
+            labels.append(frozenset(reason for reason, is_so in faults.items() if is_so))
+    return labels
+
+
+def judged_pairs(
+    eye: Eye, name: str, cases: Sequence[Case], results: Sequence[Pixels], instruction: Instruction
+) -> list[JudgedPair]:
+    """Label and measure all results of an instruction."""
+    pairs = []
+    labels = labels_of(eye, name, cases, results)
+    for row, (case, result, wrong) in enumerate(zip(cases, results, labels, strict=True)):
+        source = case.source.picture
+        compared = EditedPair(source, result, product_mask(source, mask_of(case.source)))
+        scores = measure(compared)
+        if COLOUR in instruction.fields:
+            scores |= measure_wanted(compared, case.colour)
+        pairs.append(JudgedPair(case, result, LabelledPair(row, picture_key(source), wrong, scores)))
+    return pairs
+
+
+def mask_of(drawing: Drawing) -> Pixels:
+    """Where a drawing's product is, [H, W]: 255 there and 0 beside it."""
+    return np.where(drawing.product[..., 3] >= OPAQUE, 255, 0).astype(np.uint8)
+
+
+@dataclass
+class Tally:
+    """How a gate does on some pairs."""
+
+    refused: list[bool]  # of right ones: rejected
+    asked: list[bool]  # of them: left to a person
+    found: list[tuple[str, bool]]  # of wrong ones: what is wrong, and whether it is rejected or left to a person
+
+    @classmethod
+    def of(cls, pairs: Sequence[JudgedPair], instruction: Instruction) -> "Tally":
+        """Judge pairs by an instruction's limits."""
+        right = [instruction.judge(each.pair.scores) for each in pairs if each.kind is None]
+        wrong = [(each.kind, instruction.judge(each.pair.scores)) for each in pairs if each.kind is not None]
+        return cls(
+            [not verdict.allowed and not verdict.waits for verdict in right],
+            [verdict.waits for verdict in right],
+            [(kind, not verdict.allowed) for kind, verdict in wrong],
+        )
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(self.refused + other.refused, self.asked + other.asked, self.found + other.found)
+
+    def rows(self, label: str) -> list[Row]:
+        """The figures, with their intervals at 95 %."""
+        return [
+            share_row(f"{label}: wrong pairs found", [hit for _, hit in self.found]),
+            share_row(f"{label}: right pairs refused", self.refused),
+            share_row(f"{label}: right pairs asked about", self.asked),
+        ]
+
+    def kinds(self, label: str) -> list[Row]:
+        """What is found of each kind of wrong pairs."""
+        names = sorted({kind for kind, _ in self.found})
+        return [
+            share_row(f"{label}: found: {name}", [hit for kind, hit in self.found if kind == name]) for name in names
+        ]
+
+
+def rows_of(judged: dict[str, tuple[Instruction, list[JudgedPair]]], refused: float, held_out: float) -> list[Row]:
+    """The figures of all instructions, by their own limits and by chosen ones."""
+    rows: list[Row] = []
+    own, chosen = Tally([], [], []), Tally([], [], [])
+    for name, (instruction, pairs) in judged.items():
+        own += (tally := Tally.of(pairs, instruction))
+        rows += tally.rows(f"{name}, its limits")
+        try:
+            found = choose_limits(
+                instruction,
+                [each.pair for each in pairs],
+                refused=refused,
+                asked=ASKED_ABOUT * refused,
+                held_out=held_out,
+            )
+        except TooFew as error:
+            print(f"{name}: {error}")
+            continue
+        others = [each for each in pairs if is_held_out(each.pair.key, held_out)]
+        chosen += (tally := Tally.of(others, found.instruction))
+        rows += tally.rows(f"{name}, chosen limits")
+    for label, tally in (("all, their limits", own), ("all, chosen limits", chosen)):
+        rows += [*tally.rows(label), *tally.kinds(label)]
+    return rows
+
+
+def write_pairs(folder: Path, name: str, pairs: Sequence[JudgedPair]) -> Path:
+    """Write labelled pairs as `packshot calibrate --fidelity` reads them; returns the file."""
+    rows = [
+        {
+            "source": _png(each.case.source.picture),
+            "result": _png(each.result),
+            "mask": _png(mask_of(each.case.source)),
+            "label": "; ".join(sorted(each.pair.wrong)) or "kept",
+            COLOUR: each.case.colour,
+            "kind": each.kind,
+            "instruction": each.case.trial.instruction,
+        }
+        for each in pairs
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet", row_group_size=64)
+    return folder / f"{name}.parquet"
+
+
+def _png(pixels: Pixels) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def editor_of(folder: Path, device: torch.device, batch: int) -> Callable[[Sequence[Case]], list[Pixels]]:
+    """Open an edit miniature; what it returns makes the results of cases."""
+    sampling = EditSampling(**read_json(folder / "sampling_config.json"))
+    pipeline = QwenImageEditPlusPipeline.from_pretrained(folder, dtype=torch.float32).to(device)
+    vae, denoiser = single_frame(pipeline.vae), Denoiser(pipeline.text_encoder, pipeline.transformer)
+
+    def results(cases: Sequence[Case]) -> list[Pixels]:
+        idle = [at for at, case in enumerate(cases) if case.wrong == NOTHING]
+        asked = [at for at, case in enumerate(cases) if case.wrong != NOTHING]
+        trials = [cases[at].trial for at in asked]
+        made = dict(zip(asked, results_of(vae, denoiser, pipeline.tokenizer, trials, sampling, batch), strict=True))
+        for start in range(0, len(idle), batch):
+            some = idle[start : start + batch]
+            sources, _ = pixels_of([cases[at].trial for at in some], device)
+            grid = (sources.shape[1] // PIXELS, sources.shape[2] // PIXELS)
+            coded = pictures_of(vae, latents_of(vae, sources).float(), grid).cpu().numpy()
+            made |= dict(zip(some, coded, strict=True))
+        return [made[at] for at in range(len(cases))]
+
+    return results
+
+
+def main() -> None:
+    """Measure, print and write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--weights", type=Path, required=True, help="the folder that holds qwen-image-edit")
+    parser.add_argument("--pairs", type=int, default=300, help="right ones of each instruction, and half as many wrong")
+    parser.add_argument("--names", nargs="+", default=list(ASKED), choices=ASKED, help="of instructions")
+    parser.add_argument("--instructions", type=Path, help="folder of their files, instead of the shipped ones")
+    parser.add_argument("--refused", type=float, default=0.015, help="rate of right pairs that a limit may refuse")
+    parser.add_argument("--held-out", type=float, default=0.5, help="share of the pairs that no limit is chosen by")
+    parser.add_argument("--pairs-folder", type=Path, help="write the labelled pairs of each instruction there")
+    parser.add_argument("--layered", default="miniature", help="the checkpoint that takes results apart")
+    parser.add_argument("--judge", type=Path, default=HERE / "judge.safetensors")
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--seed", type=int, default=20, help="of the drawings")
+    parser.add_argument("--json", type=Path, default=HERE / "edit_gate.json")
+    arguments = parser.parse_args()
+
+    results = editor_of(arguments.weights / "qwen-image-edit", torch.device(arguments.device), arguments.batch)
+    eye = Eye(arguments.judge, arguments.layered, arguments.device)
+    judged = {}
+    for name in arguments.names:
+        file = arguments.instructions / f"{name}.toml" if arguments.instructions else name
+        loaded, cases = Instruction.load(str(file)), cases_of(name, arguments.pairs, arguments.seed)
+        judged[name] = loaded, judged_pairs(eye, name, cases, results(cases), loaded)
+        print(f"{name}: {len(cases)} pairs", flush=True)
+        if arguments.pairs_folder:
+            print(write_pairs(arguments.pairs_folder, name, judged[name][1]), flush=True)
+    report(rows_of(judged, arguments.refused, arguments.held_out), arguments.json)
+
+
+if __name__ == "__main__":
+    main()
