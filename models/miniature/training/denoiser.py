@@ -352,6 +352,15 @@ class Recorded:
         return self._loss.clone()
 
 
+def relative_difference(ones: Sequence[Tensor], others: Sequence[Tensor]) -> float:
+    """Return how far tensors are from others together, as a share of the length of those.
+
+    It is 0 where all are 0, as the gradients of what has not moved from its teacher yet.
+    """
+    apart = sum(float((one - other).square().sum()) for one, other in zip(ones, others, strict=True))
+    return float((apart / max(sum(float(each.square().sum()) for each in others), 1e-30)) ** 0.5)
+
+
 class Course:
     """A transformer in training: its optimizer, its clock, and the moving average that comes out."""
 
@@ -448,9 +457,7 @@ class Course:
         torch.cuda.set_rng_state(drawn)
         one_by_one(self._compiled_loss, batch, parameters)
         launched = [each.grad for each in parameters if each.grad is not None]
-        apart = sum(float((one - other).square().sum()) for one, other in zip(replayed, launched, strict=True))
-        whole = sum(float(each.square().sum()) for each in launched)
-        share = (apart / whole) ** 0.5
+        share = relative_difference(replayed, launched)
         self.stage.say(f"recorded {batch.tokens} and {batch.mask.shape[1]} tokens, gradients off by {share:.1e}")
         return recorded
 

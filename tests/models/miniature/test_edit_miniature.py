@@ -26,7 +26,17 @@ from models.miniature.networks.architecture import (
     new_seeing_encoder,
 )
 from models.miniature.networks.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE
-from models.miniature.training.denoiser import Batch, Course, Denoiser, Teacher, block_forward, difference, flow_loss
+from models.miniature.training.denoiser import (
+    Batch,
+    Course,
+    Denoiser,
+    Teacher,
+    block_forward,
+    difference,
+    flow_loss,
+    one_by_one,
+    relative_difference,
+)
 from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pixels_of
 from models.miniature.training.editing import LENGTH, Conditioner, EditLesson, edit_batch, lesson_of
 from models.miniature.training.export import EDIT, export_edit
@@ -238,6 +248,18 @@ def test_a_teacher_says_how_to_draw_and_nothing_of_edits(denoiser: Denoiser) -> 
     assert loss(drawing, teacher) < 1e-9  # it draws as its teacher does
     assert loss(drawing, None) > 0.1
     assert loss(edit, teacher) == loss(edit, None) > 0.1
+
+    parameters = [each for each in denoiser.transformer.parameters() if each.requires_grad]
+    one_by_one(lambda batch: flow_loss(denoiser.transformer, batch, block_forward, teacher), drawing, parameters)
+    gradients = [each.grad for each in parameters if each.grad is not None]
+    assert not any(each.any() for each in gradients)
+    assert relative_difference(gradients, gradients) == 0
+    denoiser.transformer.zero_grad(set_to_none=True)
+
+
+def test_tensors_are_compared_by_the_length_of_them_all() -> None:
+    ones, others = [torch.tensor([3.0, 0.0]), torch.tensor([1.0])], [torch.tensor([3.0, 4.0]), torch.tensor([1.0])]
+    assert relative_difference(ones, others) == pytest.approx((16 / 26) ** 0.5)
 
 
 def pairs_of(trials: list[EditTrial]) -> Pairs:
