@@ -34,7 +34,7 @@ def rows(tmp_path_factory: pytest.TempPathFactory, another_clip: str) -> list[di
     policy = folder / "policy.toml"
     policy.write_text(f'extends = "sources"\ncalibrated_for = "{another_clip}"\n', encoding="utf-8")
     store = open_store(str(folder / "store"))
-    job = {"model": str(model), "clip": another_clip, "policy": str(policy), "steps": 2}
+    job = {"model": str(model), "clip": another_clip, "policy": str(policy), "steps": 2, "width": 64, "height": 64}
     edit(EditJob.of(manifest=str(MANIFEST), store=store.uri, **job), None, ())
     return list(catalogue(store).values())
 
