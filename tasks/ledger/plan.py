@@ -22,7 +22,9 @@ from tasks.manifests.variant_ids import shared_id
 from tasks.outcome import RENAMED, Status
 from tasks.stores.stored_table import naming, read_table
 
-PICTURE = pa.struct([("image", pa.string()), ("source", pa.string())])  # its address, and SHA-256 of its bytes
+PICTURE = pa.struct(  # its address, SHA-256 of its bytes, and the column that names it
+    [("image", pa.string()), ("source", pa.string()), ("column", pa.string())]
+)
 COLUMNS = pa.schema(
     [
         pa.field("id", pa.string(), nullable=False),

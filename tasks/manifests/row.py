@@ -27,6 +27,7 @@ class PlannedPicture:
 
     image: str  # its address
     source: str  # SHA-256 of its bytes, hex
+    column: str = field(default="", compare=False)  # that names it; empty where a plan of before says none
 
 
 @dataclass(frozen=True)

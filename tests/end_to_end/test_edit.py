@@ -257,6 +257,7 @@ def test_bad_pictures_fail_their_own_rows_and_odd_ones_are_edited(run: Callable[
         row("same", good, image2=good, image3=good),
         row("none", None),
         row("cut", good, image2=good[:60]),
+        row("torn", good, image3=good[:-60]),
         row("bomb", good, image3=bomb),
         row("narrow", source(1, 8, 240)),
         row("long", good, "a" * 100_000),
@@ -271,12 +272,15 @@ def test_bad_pictures_fail_their_own_rows_and_odd_ones_are_edited(run: Callable[
         **dict.fromkeys((*odd, "good", "same"), "done"),
         "none": "bad_value",
         "cut": "source_corrupt",
+        "torn": "source_corrupt",
         "bomb": "source_too_large",
         "narrow": "bad_value",
         "long": "bad_value",
         "empty": "bad_value",
     }, summary.causes
     assert (found["turned"]["width"], found["turned"]["height"]) == (128, 64)
+    assert found["cut"]["message"].startswith("image2: ")
+    assert found["torn"]["message"].startswith("image3: ")  # whose header is whole: a lane finds it
     assert all(one["message"] for one in found.values() if one["status"] != "done")
 
 

@@ -155,7 +155,7 @@ class EditStages(PictureStages):
         looked: list[Looked] = []
         for picture in row.pictures:
             if isinstance(one := found[picture], SourceError):
-                return self.reader.failed(row, one)
+                return self.reader.failed(row, one.of(picture.column) if picture.column else one)
             looked.append(one)
         words = own_words(row, self.result_spec.instructions, self.shipped)
         pictures, seen = tuple(one.encoded for one in looked), tuple(one.seen for one in looked)

@@ -87,7 +87,7 @@ class Asked:
             checks = self.instruction.digest
             row = replace(row, checks_digest=digest([checks, named, texts]) if named or texts else checks)
         if mask is not None and (self.keeps_product or self.instruction is not None):
-            row = replace(row, mask=PlannedPicture(mask.address, mask.source))
+            row = replace(row, mask=PlannedPicture(mask.address, mask.source, MASK))
         return row
 
 
@@ -123,7 +123,7 @@ class InstructionRows:
             return [BadRow.of(values["id"], text, error)]
         except SourceError as error:
             return [unread(values["id"], text, error)]
-        first, *references = (PlannedPicture(one.address, one.source) for one in looks.values())
+        first, *references = (PlannedPicture(one.address, one.source, column) for column, one in looks.items())
         made = replace(row, image=first.image, source=first.source, references=tuple(references))
         return [*varied(made, asked.variants)]
 
@@ -274,7 +274,7 @@ def fitted(row: Row, looks: Mapping[str, OriginalReference], defaults: EditRowDe
             f"A picture of {last.width} × {last.height} would come out at {size[0]} × {size[1]}, and sides lie between "
             f"{SMALLEST} and {LARGEST}: give width and height, or another picture."
         )
-        raise RowError(Problem(column, RowFault.ASPECT, sentence))
+        raise _of_aspect(column, sentence)
     return replace(row, width=size[0], height=size[1])
 
 
@@ -284,14 +284,19 @@ def _condition_size(column: str, look: OriginalReference, defaults: EditRowDefau
         edit_size(look.width, look.height, defaults.vision_resolution, 1)
         size = edit_size(look.width, look.height, defaults.resolution, defaults.size_multiple)
     except ValueError as error:
-        raise RowError(Problem(column, RowFault.ASPECT, str(error))) from error
+        raise _of_aspect(column, str(error)) from error
     if is_stretched(look.width, look.height, size):
         sentence = (
             f"A picture of {look.width} × {look.height} would be looked at as {size[0]} × {size[1]}, in another "
             "aspect; add background to its long sides, or crop it."
         )
-        raise RowError(Problem(column, RowFault.ASPECT, sentence))
+        raise _of_aspect(column, sentence)
     return size
+
+
+def _of_aspect(column: str, sentence: str) -> RowError:
+    named = sentence if column in EDITS.image else f"{column}: {sentence}"
+    return RowError(Problem(column, RowFault.ASPECT, named))
 
 
 def edit_row_defaults(

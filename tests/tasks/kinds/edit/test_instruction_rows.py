@@ -186,7 +186,7 @@ def test_what_is_wrong_with_a_row_is_said_in_a_sentence_and_is_no_other_rows_tro
         said(rows[6]),
         "A picture of 2 × 60 would be looked at as 32 × 1408, in another aspect; add background to its long sides, "
         "or crop it.",
-        said(rows[8]),
+        f"image2: {said(rows[7])}",
         "The width is 33; it should be a multiple of 32 between 64 and 4096.",
         "A picture of 500 × 100 would come out at 5120 × 1024, and sides lie between 64 and 4096: give width and "
         "height, or another picture.",
