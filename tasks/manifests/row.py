@@ -162,6 +162,11 @@ def check_plain(column: str, text: str) -> None:
         raise RowError(Problem(column, RowFault.CHARACTERS, sentence))
 
 
+def is_blank(text: str) -> bool:
+    """Say whether a text shows nothing: spaces, byte order marks, joiners without a width, control characters."""
+    return not any(sign.isprintable() and sign != " " for sign in text)
+
+
 def given_or(value: Any, default: Any) -> Any:
     """Return a value, or the default where there is none."""
     return default if value is None else value

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from tasks.errors import RequestError
 from tasks.manifests.known_columns import PROBLEM, texts
+from tasks.manifests.row import is_blank
 from tasks.manifests.row_error import Problem, RowError, RowFault
 
 
@@ -40,7 +41,7 @@ class TextTemplate:
             RowError: with a sentence, if a column is empty in this row.
         """
         for name in self.columns:
-            if values[name] is None or not str(values[name]).strip():
+            if values[name] is None or is_blank(str(values[name])):
                 sentence = f"The {self.column} template reads the column {name!r}, which is empty in this row."
                 raise RowError(Problem(name, RowFault.EMPTY, sentence))
         return "".join(text + (str(values[name]).strip() if name else "") for text, name, _, _ in self.parts)

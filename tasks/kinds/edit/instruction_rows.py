@@ -19,7 +19,16 @@ from tasks.kinds.edit.ready_made import ReadyMade, ready_made_of
 from tasks.manifests.key import digest
 from tasks.manifests.known_columns import EDITS, PROBLEM
 from tasks.manifests.manifest import known_values
-from tasks.manifests.row import BadRow, PlannedPicture, Row, check_id, check_length, check_plain, check_read
+from tasks.manifests.row import (
+    BadRow,
+    PlannedPicture,
+    Row,
+    check_id,
+    check_length,
+    check_plain,
+    check_read,
+    is_blank,
+)
 from tasks.manifests.row_error import Problem, RowError, RowFault
 from tasks.rows.originals import READING_THREADS, OriginalReference, Originals, unread
 from tasks.rows.row_defaults import KnownCheckpoint, RowDefaults, row_defaults, sampled
@@ -186,7 +195,7 @@ def asked_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Ed
     ready_made = defaults.ready_made.named(values)
     said = defaults.ready_made.values_of(ready_made, {**carried, **values}) if ready_made else {}
     instruction = values.get("instruction") or ""
-    if not instruction.strip():
+    if is_blank(instruction):
         if defaults.template is not None:
             _check_filled(carried, defaults.template.columns)
             instruction = defaults.template.fill({**carried, **values})

@@ -10,7 +10,7 @@ from typing import Any
 from safety.fidelity.instruction import Instruction, InstructionError, Language, shipped
 from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
-from tasks.manifests.row import Row
+from tasks.manifests.row import Row, is_blank
 from tasks.manifests.row_error import Problem, RowError, RowFault
 
 
@@ -50,7 +50,9 @@ class ReadyMade:
     def values_of(self, instruction: Instruction, values: Mapping[str, Any]) -> dict[str, str]:
         """Return what a row has for an instruction's text, by name; what it hasn't got is left out."""
         found = {name: values.get(name) for name in sorted(instruction.fields)}
-        return {name: str(value).strip() for name, value in found.items() if value is not None}
+        return {
+            name: str(value).strip() for name, value in found.items() if value is not None and not is_blank(str(value))
+        }
 
     def text_of(self, instruction: Instruction, said: Mapping[str, str]) -> str:
         """Return what a model is told.

@@ -12,7 +12,7 @@ from models.requests import SamplingDefaults
 from tasks.job import GenerateJob
 from tasks.manifests.known_columns import PROMPTS
 from tasks.manifests.manifest import known_values
-from tasks.manifests.row import BadRow, Row, check_id, check_length, check_read, given_or
+from tasks.manifests.row import BadRow, Row, check_id, check_length, check_read, given_or, is_blank
 from tasks.manifests.row_error import Problem, RowError, RowFault
 from tasks.rows.row_defaults import KnownCheckpoint, RowDefaults, row_defaults, sampled
 from tasks.rows.row_variants import check_sides, side_of, variants_of, varied
@@ -53,7 +53,7 @@ def rows_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Def
     try:
         check_id(row_id)
         check_read(values)
-        if not prompt.strip():
+        if is_blank(prompt):
             if defaults.template is None:
                 raise RowError(Problem("prompt", RowFault.EMPTY, "The prompt is empty."))
             check_read(carried)

@@ -80,6 +80,18 @@ def test_a_row_or_its_job_names_an_instruction_whose_text_columns_fill(tmp_path:
         reader(tmp_path, decoder, instruction_name="sparkle")
 
 
+def test_what_cannot_be_seen_in_a_cell_takes_no_ready_made_texts_place(tmp_path: Path, decoder: Decoder) -> None:
+    mark = "\ufeff"  # as exports leave it
+    told, lacking = read(
+        reader(tmp_path, decoder),
+        {"image": png(), "instruction": mark, "instruction_name": "scene", "scene": "oak"},
+        {"image": png(), "instruction": None, "instruction_name": "scene", "scene": mark},
+    )
+    assert isinstance(told, Row)
+    assert told.prompt == Instruction.load("scene").text({"scene": "oak"})
+    assert "scene" in said(lacking)
+
+
 def test_an_instructions_own_sampling_is_taken_where_neither_row_nor_job_says_more(
     tmp_path: Path, decoder: Decoder
 ) -> None:

@@ -42,6 +42,7 @@ def test_a_seed_comes_from_the_id_so_that_it_does_not_move_with_the_manifest() -
         ({"id": "a/b"}, "The id should be"),
         ({"id": "x" * 129}, "The id should be"),
         ({"prompt": "  "}, "The prompt is empty"),
+        ({"prompt": "\ufeff\u200b\x00"}, "The prompt is empty"),
         ({"prompt": "x" * 20_001}, "20001 characters"),
         ({"width": 250}, "The width is 250; it should be a multiple of 16"),
         ({"height": 8192}, "The height is 8192"),
