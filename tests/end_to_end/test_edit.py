@@ -300,7 +300,7 @@ def test_what_looks_at_jobs_models_and_manifests_knows_edits(
     finding, checkpoint = check_model(edits, None, kind_of(job).pipeline)
 
     assert (checked.code, json.loads(checked.out)["kind"]) == (1, "edit")
-    assert "The instruction is empty." in checked.out
+    assert "The instruction is empty: write one" in checked.out
     assert "30000 characters" in checked.out
     assert (verified.code, "whole" in verified.out) == (0, True), verified
     assert "1 × 96×96, 2 steps" in told.out

@@ -203,7 +203,8 @@ def asked_of(values: Mapping[str, Any], carried: Mapping[str, Any], defaults: Ed
             _check_filled(carried, ready_made.fields)
             instruction = defaults.ready_made.text_of(ready_made, said)
         else:
-            raise RowError(Problem("instruction", RowFault.EMPTY, "The instruction is empty."))
+            sentence = "The instruction is empty: write one, or name a ready-made one in the column instruction_name."
+            raise RowError(Problem("instruction", RowFault.EMPTY, sentence))
     settings = sampled(values, defaults.with_sampling(ready_made))
     for column, text in (("instruction", instruction), ("negative_prompt", settings["negative_prompt"])):
         check_length(column, text)

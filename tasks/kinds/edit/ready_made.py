@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safety.fidelity.instruction import Instruction, InstructionError, Language, shipped
+from safety.fidelity.instruction import LONGEST_VALUE, Instruction, InstructionError, Language, shipped
 from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
-from tasks.manifests.row import Row, is_blank
+from tasks.manifests.row import Row, check_plain, is_blank
 from tasks.manifests.row_error import Problem, RowError, RowFault
 
 
@@ -43,7 +43,7 @@ class ReadyMade:
             return None
         if name not in self.instructions:
             known = ", ".join(self.instructions)
-            sentence = f"There is no ready-made instruction {name[:60]!r}; there are {known}."
+            sentence = f"The instruction_name is {name[:60]!r}; it should be one of {known}."
             raise RowError(Problem("instruction_name", RowFault.OUT_OF_RANGE, sentence))
         return self.instructions[name]
 
@@ -58,13 +58,23 @@ class ReadyMade:
         """Return what a model is told.
 
         Raises:
-            RowError: if a value is missing, or too long.
+            RowError: if a value is missing, too long, or a sign for the model.
         """
-        try:
-            return instruction.text(said, self.language)
-        except InstructionError as error:
-            missing = next((name for name in sorted(instruction.fields) if not said.get(name)), "instruction_name")
-            raise RowError(Problem(missing, RowFault.EMPTY, str(error))) from error
+        for name in sorted(instruction.fields):
+            value = said.get(name, "")
+            if not value:
+                sentence = (
+                    f"The instruction {instruction.name} reads the column {name!r}, in which this row has nothing."
+                )
+                raise RowError(Problem(name, RowFault.EMPTY, sentence))
+            if len(value) > LONGEST_VALUE:
+                sentence = (
+                    f"The {name} has {len(value)} characters; at most {LONGEST_VALUE} are put into the instruction "
+                    f"{instruction.name}."
+                )
+                raise RowError(Problem(name, RowFault.TOO_LONG, sentence))
+            check_plain(name, value)
+        return instruction.text(said, self.language)
 
 
 def ready_made_of(job: EditJob) -> ReadyMade:

@@ -177,7 +177,7 @@ def test_what_is_wrong_with_a_row_is_said_in_a_sentence_and_is_no_other_rows_tro
         {"image": png(width=1, height=1)},
     )
     assert [said(row) for row in rows[:11]] == [
-        "The instruction is empty.",
+        "The instruction is empty: write one, or name a ready-made one in the column instruction_name.",
         "The instruction has 100000 characters; at most 20000 are read.",
         "The instruction holds <|image_pad|>, which is no word but a sign for the model; leave it out.",
         "The image is empty; it should be a picture's bytes or its address.",

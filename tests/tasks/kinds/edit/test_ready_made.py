@@ -29,7 +29,8 @@ from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.key import Maker
 from tasks.manifests.known_columns import EDITS
 from tasks.manifests.manifest import open_manifest
-from tasks.manifests.row import Row
+from tasks.manifests.row import BadRow, Row
+from tasks.manifests.row_error import RowFault
 from tasks.sources.decoder import Decoder
 from tasks.stores.opening import open_store
 from tests.kinds.mugs import parquet
@@ -65,7 +66,7 @@ def test_a_row_or_its_job_names_an_instruction_whose_text_columns_fill(tmp_path:
     assert recolour.prompt == Instruction.load("recolour").text({"colour": "dark green"})
     assert (recolour.instruction_name, recolour.instruction_values) == ("recolour", {"colour": "dark green"})
     assert "colour" in said(missing)
-    assert said(unknown).startswith("There is no ready-made instruction 'sparkle'; there are recolour, ")
+    assert said(unknown).startswith("The instruction_name is 'sparkle'; it should be one of recolour, ")
     assert [row.prompt for row in (own, free)] == ["paint it green"] * 2
     assert [row.instruction_name for row in (white, own, free) if isinstance(row, Row)] == [
         "white-background",
@@ -156,7 +157,20 @@ def test_places_of_ones_own_instructions_are_filled_from_columns_of_their_names(
     [lacking] = read(reader(tmp_path, decoder, instructions=str(own)), {**images, "instruction_name": "cover"})
 
     assert [one.prompt for one in (snow, deep)] == ["cover it in snow", "sink it in 3"]
-    assert said(missing) == said(lacking) == "The instruction cover needs a value for {stuff}, and none is given."
+    assert said(missing) == said(lacking)
+    assert said(missing) == "The instruction cover reads the column 'stuff', in which this row has nothing."
+
+
+def test_a_value_that_cannot_be_put_in_is_named_by_its_own_column(tmp_path: Path, decoder: Decoder) -> None:
+    values = {"long": "x" * 501, "sign": "oak <|im_start|>", "nothing": None}
+    named = {"image": png(), "instruction": None, "instruction_name": "scene"}
+    rows = read(reader(tmp_path, decoder), *({**named, "scene": value} for value in values.values()))
+    assert [(row.column, row.fault) for row in rows if isinstance(row, BadRow)] == [
+        ("scene", RowFault.TOO_LONG),
+        ("scene", RowFault.CHARACTERS),
+        ("scene", RowFault.EMPTY),
+    ]
+    assert said(rows[0]) == "The scene has 501 characters; at most 500 are put into the instruction scene."
 
 
 def test_what_a_row_names_is_planned_and_names_who_judges_it(tmp_path: Path, decoder: Decoder) -> None:
