@@ -146,7 +146,7 @@ def _check_columns(schema: pa.Schema, name: str, columns: Columns, template_colu
     for column in template_columns or ():
         if column not in names:
             raise ManifestError(
-                f"The {templated} template reads the column {column!r}, which the manifest {name} lacks; {there}."
+                f"The job builds its {templated}s from the column {column!r}, which the manifest {name} lacks; {there}."
             )
     reserved = sorted(set(names) & (RESERVED - set(columns.known)))
     if reserved:

@@ -125,7 +125,10 @@ def _texts_of(instruction: Instruction, values: Mapping[str, str]) -> list[str]:
 
 
 def _files_of(folder: str) -> list[Path]:
-    files = sorted(Path(folder).expanduser().glob("*.toml"))
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise RequestError(f"There is no folder of instructions {folder}: check the path.")
+    files = sorted(place.glob("*.toml"))
     if not files:
         raise RequestError(f"The folder of instructions {folder} has no TOML file: name one that has, or none.")
     return files

@@ -364,5 +364,5 @@ def test_a_manifest_of_edits_needs_pictures_and_instructions_or_a_template(tmp_p
     fetched = fetch_manifest(address, tmp_path)
     with pytest.raises(ManifestError, match="no column 'instruction', and the job has no instruction_template"):
         open_manifest(address, fetched, EDITS)
-    with pytest.raises(ManifestError, match="The instruction template reads the column 'title'"):
+    with pytest.raises(ManifestError, match="The job builds its instructions from the column 'title'"):
         open_manifest(address, fetched, EDITS, template_columns=("title",))

@@ -136,6 +136,8 @@ def test_a_folder_adds_instructions_and_takes_the_place_of_shipped_ones(tmp_path
     assert white.prompt == Instruction.load("white-background").text({})
     with pytest.raises(RequestError, match="has no TOML file"):
         reader(tmp_path, decoder, instructions=str(tmp_path))
+    with pytest.raises(RequestError, match="There is no folder of instructions"):
+        reader(tmp_path, decoder, instructions=str(tmp_path / "gone"))
 
 
 def test_places_of_ones_own_instructions_are_filled_from_columns_of_their_names(
