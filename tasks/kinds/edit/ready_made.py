@@ -92,7 +92,7 @@ def ready_made_of(job: EditJob) -> ReadyMade:
             instructions[own] = Instruction.load(own)
     except InstructionError as error:
         raise RequestError(str(error)) from error
-    return ReadyMade(instructions, own, job.sources.instruction_language)
+    return ReadyMade(instructions, own or None, job.sources.instruction_language)
 
 
 def own_words(row: Row, instructions: Mapping[str, Instruction], known: Collection[Instruction]) -> list[str] | None:

@@ -175,6 +175,11 @@ def test_a_value_that_cannot_be_put_in_is_named_by_its_own_column(tmp_path: Path
     assert said(rows[0]) == "The scene has 501 characters; at most 500 are put into the instruction scene."
 
 
+def test_a_job_whose_instruction_name_is_empty_names_none(tmp_path: Path, decoder: Decoder) -> None:
+    [free] = read(reader(tmp_path, decoder, instruction_name=""), {"image": png()})
+    assert isinstance(free, Row)
+
+
 def test_what_a_row_names_is_planned_and_names_who_judges_it(tmp_path: Path, decoder: Decoder) -> None:
     table = {
         "named": {
