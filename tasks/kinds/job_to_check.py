@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,12 @@ from tasks.job_file import job_of, read_job
 from tasks.kinds.registry import all_kinds, kinds_of_fields
 
 
+def fields_said(values: Mapping[str, Any], flags: Mapping[str, Any]) -> set[str]:
+    """Return the names of the fields that a job's file, as `tasks.job_file.read_job` gives it, and its flags say."""
+    given = {name for name, value in flags.items() if value is not None}
+    return given | names_in([kind.job for kind in all_kinds()], values)
+
+
 def load_job_to_check(file: Path | None, **flags: Any) -> Job:
     """Load a job of the kind that its fields or checkpoint are for; its manifest and store may be empty.
 
@@ -19,8 +26,7 @@ def load_job_to_check(file: Path | None, **flags: Any) -> Job:
         RequestError: as `tasks.job_file.load_job`.
     """
     values = {"manifest": "", "store": "", **(read_job(file) if file else {})}
-    given = {name for name, value in flags.items() if value is not None}
-    first, *others = kinds_of_fields(given | names_in([kind.job for kind in all_kinds()], values))
+    first, *others = kinds_of_fields(fields_said(values, flags))
     job: Job = job_of(first.job, values, flags, file)
     if others:
         declared = declared_pipeline(job.model.model, job.model.revision)

@@ -16,11 +16,12 @@ from safety.pictures.profile import Profile, ProfileError
 from tasks.catalogue.catalogue import check_carried, read_catalogue
 from tasks.errors import RequestError
 from tasks.job import Job
-from tasks.job_file import load_job
+from tasks.job_file import load_job, read_job
 from tasks.judging.attainable import check_attainable
 from tasks.judging.judges import load_policy
 from tasks.kinds.job_kind import ManifestReading
-from tasks.kinds.registry import kind_named, kind_of, kind_of_columns
+from tasks.kinds.job_to_check import fields_said
+from tasks.kinds.registry import kind_named, kind_of, kind_of_columns, kinds_of_fields
 from tasks.manifests.fetch import fetch_manifest
 from tasks.manifests.known_columns import holds_bytes
 from tasks.manifests.manifest import Manifest, open_manifest
@@ -70,8 +71,8 @@ def check_manifest(
 ) -> ManifestChecked:
     """Check a manifest for a job: its files and columns as a whole, and every row as far as it needs no picture.
 
-    Without the name of a `kind`, it is the one that the manifest's columns are for. With a store, the columns that
-    are carried have to fit its catalogue.
+    Without the name of a `kind`, it is the one that the job's fields and the manifest's columns are for. With a store,
+    the columns that are carried have to fit its catalogue.
 
     Raises:
         RequestError: if the manifest is refused as a whole, or the job is wrong.
@@ -81,7 +82,8 @@ def check_manifest(
         try:
             fetched = fetch_manifest(address, folder)
             names = fetched.files[0].schema.names
-            found = kind_named(kind) if kind else kind_of_columns(names)
+            kinds = [kind_named(kind)] if kind else kinds_of_fields(fields_said(read_job(job) if job else {}, flags))
+            found = kind_of_columns(names, kinds)
             whole: Job = load_job(found.job, job, **{**flags, "manifest": address, "store": store or ""})
             reading = found.reading(whole)
             manifest = open_manifest(address, fetched, reading.columns, template_columns=reading.template_columns)

@@ -56,6 +56,12 @@ def test_a_manifest_is_checked_without_importing_what_takes_seconds(tmp_path: Pa
     assert (failure["reason"], failure["rows"], failure["ids"]) == ("bad_value", 1, ["a/b"])
     assert document["warnings"][0]["sentence"].startswith("The column 'Seed' is carried")
 
+    edits = written(
+        tmp_path, [{"id": "a", "image": "a.png", "instruction_name": "recolour", "colour": "red", "scene": "oak"}]
+    )
+    said = command(edits, "--keep", "product", "--instruction-name", "scene")
+    assert (said.returncode, 'keep = "product"' in said.stdout) == (1, True)
+
     said = command(written(tmp_path, [{"prompt": "a mug"}]))
     assert said.returncode == 2
     assert "has no column 'id'; it has prompt" in said.stderr

@@ -164,6 +164,14 @@ def test_a_manifest_of_pictures_is_known_by_its_columns(write_manifest: Write) -
     assert failing(checked(write_manifest(held))) == [("Layers is 99; it should lie between 1 and 16.", 1, ["a"])]
 
 
+def test_a_manifest_is_for_the_job_that_has_the_fields_which_are_given(write_manifest: Write) -> None:
+    manifest = write_manifest([{"id": "a", "image": "a.png", "title": "mug"}, {"id": "b", "image": "b.png"}])
+    found = checked(manifest, instruction_template="put the {title} on oak")
+    assert found.kind == "edit"
+    assert [ids for _, _, ids in failing(found)] == [["b"]]
+    assert checked(manifest, steps=9).kind == "decompose"
+
+
 def test_what_is_refused_as_a_whole_is_refused_by_a_check(write_manifest: Write) -> None:
     shared = [{"id": "a", "prompt": "x", "variants": 2}, {"id": "a.v2", "prompt": "x", "variants": 1}]
     with pytest.raises(RequestError, match=r"would get the id 'a\.v2'"):
