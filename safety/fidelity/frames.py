@@ -99,10 +99,11 @@ def fit_of(source: tuple[int, int], frame: tuple[int, int]) -> Framing:
 def no_larger(source: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Return a source, [H, W] or [H, W, C], at the size that it has in a frame of this width and height, or its own.
 
-    It is never enlarged: where it is smaller than in the frame, it stays as it is. Alpha is straight.
+    It is never enlarged: where it is smaller than in the frame, it stays as it is. Nor is it made so small that nothing
+    could be told on it: a strip keeps `LEAST_SIDE`. Alpha is straight.
     """
     rows, columns = source.shape[:2]
-    scale = fit_of((columns, rows), size).scale
+    scale = [max(one, LEAST_SIDE / min(rows, columns)) for one in fit_of((columns, rows), size).scale]
     if min(scale) >= 1:
         return source
     smaller = (max(1, round(columns * scale[0])), max(1, round(rows * scale[1])))

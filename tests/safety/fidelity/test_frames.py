@@ -77,6 +77,9 @@ def test_a_source_is_never_larger_than_a_frame_has_it_and_never_enlarged():
     small = grey(60, 80)
     assert no_larger(small, (192, 144)) is small
     assert no_larger(np.zeros((300, 400), np.uint8), (192, 144)).shape == (144, 192)
+    assert no_larger(grey(150, 1200), (64, 64)).shape == (16, 128, 3)  # as small as can be compared, and not 8 × 64
+    strip = grey(8, 240)
+    assert no_larger(strip, (64, 64)) is strip
 
 
 def test_what_a_transparent_pixel_hides_doesnt_show_in_a_smaller_picture():
