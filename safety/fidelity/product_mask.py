@@ -239,13 +239,14 @@ def _plane(mask: np.ndarray) -> np.ndarray:
 
 
 def _checked(mask: ProductMask, what: str) -> ProductMask:
-    share = mask.share
+    share, is_given = mask.share, mask.origin == "mask"
+    remedy = "Give one that is white on the product and black beside it." if is_given else "Give a mask."
     if share < LEAST_SHARE:
         amount = "no product at all" if share == 0 else f"{100 * share:.2g} % of the picture as the product"
-        raise PairError(f"{what} shows {amount}, below {100 * LEAST_SHARE:g} %: there is nothing to compare.")
+        raise PairError(f"{what} shows {amount}, below {100 * LEAST_SHARE:g} %: there is nothing to compare. {remedy}")
     if share > MOST_SHARE:
         raise PairError(
             f"{what} shows {100 * share:.4g} % of the picture as the product, above {100 * MOST_SHARE:g} %: nothing is "
-            "left beside it."
+            f"left beside it. {remedy}"
         )
     return mask

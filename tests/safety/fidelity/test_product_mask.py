@@ -59,8 +59,8 @@ def test_a_given_mask_counts_whatever_its_channels_and_size(drawn, channels: int
 @pytest.mark.parametrize(
     ("given", "words"),
     [
-        (np.zeros((256, 256), np.uint8), "The mask shows no product at all"),
-        (np.full((256, 256), 255, np.uint8), "nothing is left beside it"),
+        (np.zeros((256, 256), np.uint8), "The mask shows no product at all.* Give one that is white on the product"),
+        (np.full((256, 256), 255, np.uint8), "nothing is left beside it. Give one that is white on the product"),
         (np.full((128, 256), 255, np.uint8), "The mask is 256 × 128 pixels, and its picture 256 × 256"),
         (np.zeros((2, 2), np.uint8), "The mask is 2 × 2 pixels, too small"),
     ],
@@ -78,7 +78,7 @@ def test_a_lively_background_needs_a_mask(drawn):
 
 
 def test_an_empty_picture_has_no_product():
-    with pytest.raises(PairError, match="no product at all"):
+    with pytest.raises(PairError, match=r"no product at all.* Give a mask\."):
         product_mask(np.full((64, 64, 3), 255, np.uint8))
 
 
