@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar, NamedTuple, Protocol, Self
 
@@ -281,7 +282,7 @@ class Engine:
         ended = [
             Picture(index, None, failure, 0.0, is_refused=failure is None)
             for index, row in enumerate(conditionings)
-            if (failure := next((failures[each] for each in row if each in failures), None)) or index in barred
+            if (failure := _failure_of(row, failures)) or index in barred
         ]
         if ended:
             yield ended
@@ -424,3 +425,11 @@ def _memory(checkpoint: Checkpoint, components: Components, options: Optimizatio
     controlnet = components.controlnet is not None
     model = checkpoint.revision, str(components.placement), components.dtype, components.scheme, controlnet
     return memory_of(model, options, gpu.name, gpu.total_memory, cap, torch.__version__, diffusers.__version__)
+
+
+def _failure_of(row: Sequence[Conditioning], failures: Mapping[Conditioning, Failure]) -> Failure | None:
+    """Return the first failure of a row's texts; that of its negative prompt, which comes second, says so."""
+    for place, each in enumerate(row):
+        if (failure := failures.get(each)) is not None:
+            return replace(failure, message=f"negative_prompt: {failure.message}") if place else failure
+    return None

@@ -251,6 +251,7 @@ def test_a_prompt_that_stock_would_cut_fails_its_row_alone(tiny: Checkpoint, fie
     assert long.failure.reason == "prompt_too_long"
     assert not long.failure.retryable
     assert f"{model.count_tokens(['mug ' * 60])[0]} tokens" in long.failure.message
+    assert long.failure.message.startswith("negative_prompt: ") == (field == "negative_prompt")
 
 
 def test_a_prompt_of_exactly_the_longest_length_is_drawn_whole(generator: Generator, stock: QwenImagePipeline) -> None:
