@@ -207,6 +207,12 @@ def test_a_page_needs_nothing_from_the_network(store: Store) -> None:
     assert "<script" not in html
 
 
+def test_a_page_of_a_catalogue_that_no_run_worked_on_names_none(store: Store) -> None:
+    rows = outcome_table([outcome("good", uri=stored(store, "good"), width=80, height=40)])
+    html = render_report(store, rows, replace(summary(store, rows), run=None), up="")
+    assert "run None" not in html.lower()
+
+
 def test_what_a_manifest_says_is_text_and_not_html(store: Store) -> None:
     html = page(store, outcome_table([outcome("a", prompt="<script>alert(1)</script>", uri=None)]))
     assert "<script>" not in html
