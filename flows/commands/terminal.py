@@ -152,7 +152,8 @@ def show_estimate(console: Console, estimate: Estimate) -> None:
     )
     table.add_column("rows", justify="right")
     table.add_column("would be")
-    table.add_row(str(plan_counts.to_do), f"screened, and rendered or judged again, in {plan_counts.shards} shards")
+    shards = "1 shard" if plan_counts.shards == 1 else f"{plan_counts.shards} shards"
+    table.add_row(str(plan_counts.to_do), f"screened, and rendered or judged again, in {shards}")
     table.add_row(str(plan_counts.carried_over), "left as the catalogue has them")
     table.add_row(str(plan_counts.bad), "failed when they were read")
     if plan_counts.unread:

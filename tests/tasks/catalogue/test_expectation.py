@@ -103,6 +103,7 @@ def test_a_dry_run_gives_hours_and_money_with_an_interval(tmp_path: Path) -> Non
         "At most 2.00 hours (1.00 to 3.00) of rendering, which cost 7.00 (3.50 to 10.50), at 3600.00 s a picture as in "
         "earlier runs on CPU." in console.file.getvalue()  # type: ignore[attr-defined]
     )
+    assert "judged again, in 1 shard\n" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
