@@ -16,6 +16,14 @@ from tasks.manifests.manifest import Manifest
 
 ROWS = 16_384  # looked at a time
 SHOWN = 3  # ids that a sentence gives
+TEXTS = {  # the columns whose words a model is told, as a sentence has them
+    "prompt": "a prompt",
+    "caption": "a caption",
+    "instruction": "an instruction",
+    "scene": "a scene",
+    "colour": "a colour",
+    "negative_prompt": "a negative prompt",
+}
 LONGEST_ID = 40  # characters of one in a sentence
 NOTHING = r"(?i)^\s*(nan|none|null|n/?a|#n/?a|undefined|nil|<na>|-+)\s*$"  # how tables of other programs write it
 TAGS = "a|b|br|div|em|font|h[1-6]|hr|i|img|li|ol|p|span|strong|table|td|tr|u|ul"
@@ -60,16 +68,13 @@ def suspicions(manifest: Manifest) -> list[Suspicion]:
     Raises:
         ManifestError: where a page is damaged.
     """
-    read = [name for name in ("prompt", "caption", "instruction", "negative_prompt") if name in manifest.schema.names]
-    read = [name for name in read if name in manifest.columns.known]
+    read = [name for name in TEXTS if name in manifest.schema.names and name in manifest.columns.known]
     filled = [
         field.name for field in manifest.carried if field.name in manifest.template_columns and is_text(field.type)
     ]
     carried = [field.name for field in manifest.carried if is_text(field.type)]
     settings = [name for name in SETTINGS if name in manifest.schema.names and name in manifest.columns.known]
-    found = {
-        name: _kinds(f"{name!r}" if name in filled else f"a {name.replace('_', ' ')}") for name in (*read, *filled)
-    }
+    found = {name: _kinds(f"{name!r}" if name in filled else TEXTS[name]) for name in (*read, *filled)}
     broken = {
         name: Suspicion(f"text that isn't UTF-8 in the column {name!r}, which is carried as it is") for name in carried
     }

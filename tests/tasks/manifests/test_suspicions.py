@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from tasks.manifests.fetch import fetch_manifest
+from tasks.manifests.known_columns import EDITS
 from tasks.manifests.manifest import open_manifest
 from tasks.manifests.suspicions import suspicions
 from tests.tasks.conftest import Write
@@ -40,6 +41,17 @@ def test_words_that_stand_for_nothing_html_and_unfilled_placeholders_are_told(wr
 def test_the_columns_that_a_template_reads_are_looked_through(write_manifest: Write) -> None:
     rows = [{"id": "a", "title": "<p>mug</p>", "other": "<p>"}, {"id": "b", "title": "mug", "other": "nan"}]
     assert told(write_manifest(rows), "title") == ["1 row has 'title' with HTML in it: a."]
+
+
+def test_what_is_put_into_an_instruction_is_looked_through_too(write_manifest: Write) -> None:
+    rows = [{"id": "a", "image": "a.png", "instruction": "nan", "scene": "nan", "colour": "<b>red</b>"}]
+    file = write_manifest(rows)
+    found = suspicions(open_manifest("m", fetch_manifest(str(file), file.parent), EDITS))
+    assert [one.sentence for one in found] == [
+        "1 row has an instruction that is 'nan', 'null' or the like, which is read as a word: a.",
+        "1 row has a scene that is 'nan', 'null' or the like, which is read as a word: a.",
+        "1 row has a colour with HTML in it: a.",
+    ]
 
 
 def test_rows_that_ask_for_the_same_picture_are_told(write_manifest: Write) -> None:
