@@ -123,6 +123,7 @@ def test_a_page_shows_its_pictures_and_why_rows_have_none(store: Store) -> None:
         ]
     )
     html = page(store, rows)
+    assert "<h1>3 rows, 1 picture to publish</h1>" in html
     assert html.count("data:image/jpeg;base64,") == 1
     assert 'href="../../images/good.png"' in html
     assert "The background isn&#39;t white." in html
