@@ -121,6 +121,7 @@ class PlanCounts:
     carried_over: int = 0
     unread: int = 0  # kept as they were, because their source can't be read now
     bad: int = 0
+    turned_bad: int = 0  # of those, the ones that the catalogue doesn't have as such yet
     shards: int = 0
     shapes: dict[RowShape, int] = field(default_factory=dict)  # rows to do of each shape
 
@@ -182,6 +183,8 @@ class Planner:
                 self.plan_counts.unread += 1
                 return KeptRow(row.id, row.prompt, known.key, known.policy_fingerprint, known.attempt, row.problem)
             self.plan_counts.bad += 1
+            if known is None or (known.status, known.reason) != (Status.FAILED, row.reason):
+                self.plan_counts.turned_bad += 1
             return row
         key, seed, attempt, to_do = self._attempt(row, policy_fingerprint, known)
         shard = self._assign_to_shard(row.shape) if to_do else None

@@ -357,7 +357,7 @@ def prepare(request: RunRequest) -> Prepared:
                     "give the command again when it is whole."
                 )
             retires = request.retire_missing and _left_behind(checked, catalogue, Plan(file)) > 0
-            return plan_counts.to_do > 0 or retires
+            return plan_counts.to_do > 0 or plan_counts.turned_bad > 0 or retires
 
         process, document = this_process(), _document(checked, manifest)
         taken = take_up(store, found, file, plan, document=document, process=process)

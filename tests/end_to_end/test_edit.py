@@ -284,6 +284,26 @@ def test_bad_pictures_fail_their_own_rows_and_odd_ones_are_edited(run: Callable[
     assert all(one["message"] for one in found.values() if one["status"] != "done")
 
 
+def test_a_picture_that_is_gone_fails_its_row_though_nothing_else_is_to_be_done(
+    run: Callable[..., Summary], store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "mug.png").write_bytes(source(1))
+    rows = [row("good", source(2)), row("gone", "mug.png")]
+    rows = [{**one, "image": {"bytes": None, "path": None} | _held(one["image"])} for one in rows]
+    assert run(rows, guidance=1.0).statuses["done"] == 2
+    (tmp_path / "mug.png").unlink()
+
+    ended, after = run(rows, guidance=1.0), run(rows, guidance=1.0)
+
+    assert (ended.statuses["done"], ended.statuses["failed"]) == (1, 1)
+    assert catalogue(store)["gone"]["reason"] == "source_not_found"
+    assert (ended.kept, after.kept, after.statuses) == (1, 2, ended.statuses)  # for it is settled then
+
+
+def _held(image: bytes | str) -> dict[str, bytes | str]:
+    return {"bytes": image} if isinstance(image, bytes) else {"path": image}
+
+
 def test_what_looks_at_jobs_models_and_manifests_knows_edits(
     packshot: Callable[..., Ended], manifest: Callable[..., str], edits: str, another_clip: str, tmp_path: Path
 ) -> None:
