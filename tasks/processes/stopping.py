@@ -89,7 +89,9 @@ class _Alarms:
         _handle(self._before)
 
     def set(self, seconds: float) -> None:
-        """Have the batch in hand given up after so many seconds."""
+        """Have the batch in hand given up after so many seconds; once."""
+        if self._is_own_set:  # the signal came twice at once, and the timer is no more the callers'
+            return
         left, self._again_after = signal.getitimer(signal.ITIMER_REAL)
         now = time.monotonic()
         self._own, self._callers = now + seconds, now + left if left else inf

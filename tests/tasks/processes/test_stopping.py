@@ -151,3 +151,25 @@ def test_an_alarm_that_nobody_set_again_stays_off_after_a_stop(rung: list[float]
         wait_for(stop.is_set)
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
     assert rung == []
+
+
+def test_a_signal_that_comes_again_while_the_first_one_is_heard_sets_no_alarm_of_the_callers(
+    rung: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_timer, again = signal.setitimer, iter([signal.SIGTERM])
+
+    def heard_twice(which: int, seconds: float) -> tuple[float, float]:
+        before = set_timer(which, seconds)
+        for number in again:
+            signal.raise_signal(number)
+        return before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "PATIENCE", 0.1)
+        patch.setattr(signal, "setitimer", heard_twice)
+        with stopping_in_order():
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.is_set()
+            time.sleep(0.3)
+    assert next(again, None) is None
+    assert rung == []
