@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -173,3 +174,33 @@ def test_a_signal_that_comes_again_while_the_first_one_is_heard_sets_no_alarm_of
             time.sleep(0.3)
     assert next(again, None) is None
     assert rung == []
+
+
+def test_a_signal_that_comes_as_the_first_of_two_is_listened_for_is_the_first_one_of_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[int] = []
+    usual = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in stopping.SIGNALS}
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    handle, coming = signal.signal, iter([signal.SIGINT])
+
+    def coming_then(number: int, handler: Any) -> Any:
+        handled = handle(number, handler)
+        if number == signal.SIGINT:
+            for one in coming:
+                signal.raise_signal(one)
+        return handled
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(stopping, "ONE", 0.0)
+            patch.setattr(signal, "signal", coming_then)
+            with stopping_in_order():
+                assert stop.is_set()
+                assert heard == []
+                signal.raise_signal(signal.SIGTERM)
+                assert heard == [signal.SIGTERM]
+        assert {number: signal.getsignal(number) for number in stopping.SIGNALS} == before
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
