@@ -18,8 +18,14 @@ from tasks.processes.stopping import STOPPED, Stopped, stop, stopping_in_order, 
 from tests.waiting import wait_for
 
 WAITS = """
-import signal, time
+import os, signal, time
+from tasks.processes import stopping
 from tasks.processes.stopping import stopping_at_once, stopping_in_order, stop
+stopping.ONE = 600.0
+def later(*_):
+    stopping.ONE = 0.0
+    os.write(1, b"later\\n")
+signal.signal(signal.SIGWINCH, later)
 try:
     with stopping_at_once():
         {within}
@@ -35,6 +41,7 @@ except KeyboardInterrupt:
 
 
 def waiting(within: str) -> subprocess.Popen[str]:
+    """A process for which a SIGWINCH alone makes the time go by in which two signals are one."""
     process = subprocess.Popen(
         [sys.executable, "-c", WAITS.format(within=within)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
@@ -59,8 +66,8 @@ def test_a_second_signal_ends_the_process_and_one_that_comes_twice_does_not(
     process.send_signal(first)
     assert process.stdout.readline() == said
     process.send_signal(first)  # as timeout(1) does, which sends it to the process and to its group
-    time.sleep(2 * stopping.ONE)
-    assert process.poll() is None
+    process.send_signal(signal.SIGWINCH)  # of the larger number, so that it is heard after the one before
+    assert "later\n" in iter(process.stdout.readline, "")
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate()
     assert process.returncode == STOPPED
