@@ -248,12 +248,12 @@ def test_an_endpoint_where_nobody_answers_is_named_without_its_password(
     s3_store_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
+        unused.bind(("127.0.0.1", 0))  # and doesn't listen
         port = unused.getsockname()[1]
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:hunter2@127.0.0.1:{port}")
-    store = S3Store("bucket", patience=0.0)
-    with pytest.raises(StoreUnreachable, match=f"http://127.0.0.1:{port} can't be reached") as refused:
-        store.probe()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:hunter2@127.0.0.1:{port}")
+        store = S3Store("bucket", patience=0.0)
+        with pytest.raises(StoreUnreachable, match=f"http://127.0.0.1:{port} can't be reached") as refused:
+            store.probe()
     assert "hunter2" not in str(refused.value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "store.example:9000")
     with pytest.raises(StoreError, match="AWS_ENDPOINT_URL isn't an address"):
