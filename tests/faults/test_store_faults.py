@@ -1,6 +1,7 @@
 """What the store does when the way to it, or the store itself, misbehaves."""
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import json
@@ -16,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -310,6 +310,26 @@ def test_two_first_puts_at_once_learn_side_by_side_that_the_checksum_header_is_r
     assert [one.adopted for one in stored] == [False, False]
 
 
+def test_what_a_probe_learns_isnt_forgotten_by_a_write_that_learns_something_beside_it(
+    proxy: FaultProxy, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced, probing = dataclasses.replace, threading.Thread(target=bucket.probe)
+
+    def probed_meanwhile(dialect: Dialect, **changes: bool) -> Dialect:
+        changed = replaced(dialect, **changes)
+        probing.start()
+        probing.join(0.5)  # to its end, unless it waits for this write's
+        return changed
+
+    proxy.inject(answer(501, "NotImplemented"), having="x-amz-checksum-sha256", times=None)
+    monkeypatch.setattr("tasks.stores.s3_store.learn", lambda *_, **__: Dialect(quoted=False, checksum=False))
+    with monkeypatch.context() as patch:
+        patch.setattr(dataclasses, "replace", probed_meanwhile)
+        bucket.overwrite(PATH, b"picture")
+    probing.join()
+    assert bucket.dialect == Dialect(quoted=False, checksum=False)
+
+
 def always_changed(exchange: Exchange) -> None:
     """Say that somebody changed the object, whatever the version."""
     answer(412, "PreconditionFailed")(exchange)
@@ -444,7 +464,7 @@ def test_a_store_travels_to_another_process_with_what_was_learned_of_it(proxy: F
     bucket.probe()
     bucket.put_once(PATH, b"picture")
     assert bucket.dialect is not None
-    as_json = Dialect(**json.loads(json.dumps(asdict(bucket.dialect))))
+    as_json = Dialect(**json.loads(json.dumps(dataclasses.asdict(bucket.dialect))))
     for again in (pickle.loads(pickle.dumps(bucket)), open_store(bucket.uri, dialect=as_json)):
         assert content_of(again) == b"picture"
         assert again.dialect == bucket.dialect
