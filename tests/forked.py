@@ -99,7 +99,8 @@ class ForkedCommand:
     def send_signal(self, number: int) -> None:
         """Send it a signal, if it has not ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with contextlib.suppress(ProcessLookupError):  # it has, and hasn't told so yet
+                os.kill(self.pid, number)
 
     def kill(self) -> None:
         """Kill it, if it has not ended."""

@@ -33,7 +33,7 @@ def parts_folder(folder: Path, busy: Callable[[], None]) -> Iterator[Path]:
         with _locked(folder, busy):
             try:
                 yield folder
-                shutil.rmtree(folder)
+                _clear(folder)
             except BaseException:
                 with contextlib.suppress(OSError):
                     (folder / LOCK).unlink()
@@ -70,6 +70,18 @@ def _locked(folder: Path, busy: Callable[[], None]) -> Iterator[None]:
                 continue  # it removed the folder while we waited
             yield
             return
+
+
+def _clear(folder: Path) -> None:
+    """Remove the folder, its lock last: without it the folder is the next one's, who may be in it by now."""
+    for inside in folder.iterdir():
+        if inside.is_dir() and not inside.is_symlink():
+            shutil.rmtree(inside)
+        elif inside.name != LOCK:
+            inside.unlink()
+    (folder / LOCK).unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def _wait_for(lock: BinaryIO, busy: Callable[[], None]) -> None:

@@ -148,8 +148,8 @@ class _Moving:
         """Do a step with every file, some at once; the first failure ends them all."""
         results = {}
         with ThreadPoolExecutor(AT_ONCE, "checkpoint") as threads:
-            going = {threads.submit(step, file): file for file in files}
             try:
+                going = {threads.submit(step, file): file for file in files}
                 for future in as_completed(going):
                     results[going[future].path] = future.result()
             except BaseException:

@@ -16,7 +16,8 @@ from prefect.settings import PREFECT_API_URL, PREFECT_CLIENT_MAX_RETRIES, tempor
 
 from models.finding import Finding
 
-SECONDS = 5.0  # for an answer: what a run waits, too
+CONNECT_SECONDS = 5.0
+SECONDS = 20.0  # for an answer, of a run, too: a server that is busy is slow, and not away
 Trouble = Literal["silent", "refuses", "stranger", "unasked"]
 
 
@@ -39,11 +40,11 @@ def read_prefect() -> PrefectFacts:
     address, client_version = PREFECT_API_URL.value() or "", prefect.__version__
     if not address:
         return PrefectFacts("", client_version)
-    shown = _without_credentials(address)
+    shown, timeout = _without_credentials(address), httpx.Timeout(SECONDS, connect=CONNECT_SECONDS)
     try:
         with (
             temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-            get_client(httpx_settings={"timeout": SECONDS}, sync_client=True) as client,
+            get_client(httpx_settings={"timeout": timeout}, sync_client=True) as client,
         ):
             if client.server_type == ServerType.CLOUD:
                 if (error := client.api_healthcheck()) is not None:

@@ -81,7 +81,7 @@ def _started(process: psutil.Process) -> float:
     try:
         # After the name in brackets, which may hold spaces: state is field 3, the start field 22 (proc_pid_stat(5)).
         fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # the second where it ends between the opening and the reading
         return float(process.create_time())
     return float("-inf") if fields[0] in "ZX" else float(fields[19])  # a zombie does nothing any more
 

@@ -47,22 +47,21 @@ def stopping_in_order() -> Iterator[None]:
         yield
         return
 
-    alarms = _Alarms()
+    alarms, is_asked = _Alarms(), False
+    before = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def ask(_: int, __: FrameType | None) -> None:
-        _note()
-        alarms.set(PATIENCE)
-        for number in SIGNALS:
-            signal.signal(number, again)
-
-    def again(number: int, _: FrameType | None) -> None:
-        if time.monotonic() - _asked_at < ONE:
-            return
-        _handle({one: before[one] for one in SIGNALS})
-        signal.raise_signal(number)
+    def hear(number: int, _: FrameType | None) -> None:
+        nonlocal is_asked
+        if not is_asked:
+            _note()
+            is_asked = True
+            alarms.set(PATIENCE)
+        elif time.monotonic() - _asked_at >= ONE:
+            _handle(before)
+            signal.raise_signal(number)
 
     with alarms:
-        before = _handle(dict.fromkeys(SIGNALS, ask))
+        _handle(dict.fromkeys(SIGNALS, hear))
         _hears_signals = True
         try:
             yield
@@ -89,7 +88,9 @@ class _Alarms:
         _handle(self._before)
 
     def set(self, seconds: float) -> None:
-        """Have the batch in hand given up after so many seconds."""
+        """Have the batch in hand given up after so many seconds; once."""
+        if self._is_own_set:  # the signal came twice at once, and the timer is no more the callers'
+            return
         left, self._again_after = signal.getitimer(signal.ITIMER_REAL)
         now = time.monotonic()
         self._own, self._callers = now + seconds, now + left if left else inf

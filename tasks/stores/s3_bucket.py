@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import mimetypes
 import random
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -78,6 +79,7 @@ class S3Bucket:
         self.patience = patience
         self.read_timeout = read_timeout
         self._dialect = dialect or Dialect()  # Amazon's, until another one is learned
+        self._adapting = threading.Lock()  # to that, by writes and by a probe at the same time
         # Who knows a dialect knows that somebody, somewhere, learned it there.
         self._connection = connection or S3Connection(read_timeout, has_answered=dialect is not None)
         self._served = 0.0  # when the store did something for us last, monotonic
@@ -135,7 +137,8 @@ class S3Bucket:
                 if headers and refuses_header(error):
                     raise knows_no_conditions(error, self._connection.endpoint) from None
                 raise
-            self._dialect = dataclasses.replace(self._dialect, checksum=False)  # the signature covers the content, too
+            with self._adapting:  # the signature covers the content, too
+                self._dialect = dataclasses.replace(self._dialect, checksum=False)
             return token
 
         return self._persist("write", path, attempt)

@@ -229,7 +229,9 @@ class S3Store(S3Parts, Store):
                 connection=way,
             )
 
-        self._dialect = learn(opened, passed, unsafe=self.allow_unsafe)
+        learned = learn(opened, passed, unsafe=self.allow_unsafe)
+        with self._adapting:
+            self._dialect = learned
         self._connection.has_answered = True
         self._has_learned = True
 

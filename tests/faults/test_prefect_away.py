@@ -34,9 +34,10 @@ class Server:
     """A Prefect server that can be killed, stopped, and started again at its address."""
 
     def __init__(self, home: Path) -> None:
-        with socket.socket() as listening:
-            listening.bind(("127.0.0.1", 0))
-            self.port = listening.getsockname()[1]
+        self.held = socket.socket()  # and doesn't listen: while the server is down, nobody else can take its port
+        self.held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.held.bind(("127.0.0.1", 0))
+        self.port = self.held.getsockname()[1]
         self.home, self.address = home, f"http://127.0.0.1:{self.port}/api"
         home.mkdir()
         bring_empty(home / DATABASE)
@@ -78,6 +79,7 @@ def started(tmp_path_factory: pytest.TempPathFactory, prefect_address: str) -> I
     server = Server(tmp_path_factory.mktemp("away") / "prefect")
     yield server
     server.kill()
+    server.held.close()
 
 
 @pytest.fixture

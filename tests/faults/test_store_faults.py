@@ -1,6 +1,7 @@
 """What the store does when the way to it, or the store itself, misbehaves."""
 
 import contextlib
+import dataclasses
 import errno
 import functools
 import json
@@ -16,7 +17,6 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -248,12 +248,12 @@ def test_an_endpoint_where_nobody_answers_is_named_without_its_password(
     s3_store_uri: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
+        unused.bind(("127.0.0.1", 0))  # and doesn't listen
         port = unused.getsockname()[1]
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:hunter2@127.0.0.1:{port}")
-    store = S3Store("bucket", patience=0.0)
-    with pytest.raises(StoreUnreachable, match=f"http://127.0.0.1:{port} can't be reached") as refused:
-        store.probe()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:hunter2@127.0.0.1:{port}")
+        store = S3Store("bucket", patience=0.0)
+        with pytest.raises(StoreUnreachable, match=f"http://127.0.0.1:{port} can't be reached") as refused:
+            store.probe()
     assert "hunter2" not in str(refused.value)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "store.example:9000")
     with pytest.raises(StoreError, match="AWS_ENDPOINT_URL isn't an address"):
@@ -308,6 +308,26 @@ def test_two_first_puts_at_once_learn_side_by_side_that_the_checksum_header_is_r
     with ThreadPoolExecutor(2) as threads:
         stored = list(threads.map(lambda n: bucket.put_once(f"images/{n}.png", b"picture"), range(2)))
     assert [one.adopted for one in stored] == [False, False]
+
+
+def test_what_a_probe_learns_isnt_forgotten_by_a_write_that_learns_something_beside_it(
+    proxy: FaultProxy, bucket: S3Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replaced, probing = dataclasses.replace, threading.Thread(target=bucket.probe)
+
+    def probed_meanwhile(dialect: Dialect, **changes: bool) -> Dialect:
+        changed = replaced(dialect, **changes)
+        probing.start()
+        probing.join(0.5)  # to its end, unless it waits for this write's
+        return changed
+
+    proxy.inject(answer(501, "NotImplemented"), having="x-amz-checksum-sha256", times=None)
+    monkeypatch.setattr("tasks.stores.s3_store.learn", lambda *_, **__: Dialect(quoted=False, checksum=False))
+    with monkeypatch.context() as patch:
+        patch.setattr(dataclasses, "replace", probed_meanwhile)
+        bucket.overwrite(PATH, b"picture")
+    probing.join()
+    assert bucket.dialect == Dialect(quoted=False, checksum=False)
 
 
 def always_changed(exchange: Exchange) -> None:
@@ -444,7 +464,7 @@ def test_a_store_travels_to_another_process_with_what_was_learned_of_it(proxy: F
     bucket.probe()
     bucket.put_once(PATH, b"picture")
     assert bucket.dialect is not None
-    as_json = Dialect(**json.loads(json.dumps(asdict(bucket.dialect))))
+    as_json = Dialect(**json.loads(json.dumps(dataclasses.asdict(bucket.dialect))))
     for again in (pickle.loads(pickle.dumps(bucket)), open_store(bucket.uri, dialect=as_json)):
         assert content_of(again) == b"picture"
         assert again.dialect == bucket.dialect

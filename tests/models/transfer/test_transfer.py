@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 from huggingface_hub.utils import close_session
@@ -228,6 +229,24 @@ def test_a_damaged_file_of_a_pulled_folder_is_fetched_again_and_nothing_else(
 
     assert content(tmp_path / "shop") == content(source)
     assert len(hub.contents()[asked:]) == 3  # the entry, where the weights are, the weights
+
+
+def test_a_pull_that_is_interrupted_as_its_threads_begin_is_given_up(
+    hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert hub
+    submit, given_up, begun = ThreadPoolExecutor.submit, threading.Event(), list[Any]()
+
+    def interrupted(pool: ThreadPoolExecutor, *step: Any) -> Any:
+        if begun:
+            raise KeyboardInterrupt
+        begun.append(submit(pool, *step))
+        return begun[0]
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", interrupted)
+    with patient_hub(given_up=given_up), pytest.raises(KeyboardInterrupt):
+        transfer(HubSource("acme/shop", COMMIT), CheckpointFolder(tmp_path / "shop"), given_up=given_up)
+    assert given_up.is_set()
 
 
 def test_two_pulls_at_once_fetch_everything_once(hub: HubServer, heard: Heard, tmp_path: Path, source: Path) -> None:

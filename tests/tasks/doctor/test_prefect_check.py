@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+import time
 from collections.abc import Iterator
 
 import prefect
@@ -40,6 +42,15 @@ def test_a_server_of_the_same_version_is_ok(server: BadServer) -> None:
     finding = found()
     assert finding.status == "ok"
     assert finding.found == f"The Prefect server at {server.address('/api')} answers, version {prefect.__version__}."
+
+
+def test_a_server_that_is_busy_is_waited_for(server: BadServer) -> None:
+    def late(connection: socket.socket) -> None:
+        time.sleep(6)
+        json(f'"{prefect.__version__}"')(connection)
+
+    server.answers[VERSION] = [late]
+    assert found().status == "ok"
 
 
 @pytest.mark.parametrize(

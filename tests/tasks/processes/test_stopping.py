@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,8 +18,14 @@ from tasks.processes.stopping import STOPPED, Stopped, stop, stopping_in_order, 
 from tests.waiting import wait_for
 
 WAITS = """
-import signal, time
+import os, signal, time
+from tasks.processes import stopping
 from tasks.processes.stopping import stopping_at_once, stopping_in_order, stop
+stopping.ONE = 600.0
+def later(*_):
+    stopping.ONE = 0.0
+    os.write(1, b"later\\n")
+signal.signal(signal.SIGWINCH, later)
 try:
     with stopping_at_once():
         {within}
@@ -34,6 +41,7 @@ except KeyboardInterrupt:
 
 
 def waiting(within: str) -> subprocess.Popen[str]:
+    """A process for which a SIGWINCH alone makes the time go by in which two signals are one."""
     process = subprocess.Popen(
         [sys.executable, "-c", WAITS.format(within=within)],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
@@ -58,8 +66,8 @@ def test_a_second_signal_ends_the_process_and_one_that_comes_twice_does_not(
     process.send_signal(first)
     assert process.stdout.readline() == said
     process.send_signal(first)  # as timeout(1) does, which sends it to the process and to its group
-    time.sleep(2 * stopping.ONE)
-    assert process.poll() is None
+    process.send_signal(signal.SIGWINCH)  # of the larger number, so that it is heard after the one before
+    assert "later\n" in iter(process.stdout.readline, "")
     process.send_signal(signal.SIGTERM)
     _, error = process.communicate()
     assert process.returncode == STOPPED
@@ -151,3 +159,55 @@ def test_an_alarm_that_nobody_set_again_stays_off_after_a_stop(rung: list[float]
         wait_for(stop.is_set)
     assert signal.getitimer(signal.ITIMER_REAL) == (0, 0)
     assert rung == []
+
+
+def test_a_signal_that_comes_again_while_the_first_one_is_heard_sets_no_alarm_of_the_callers(
+    rung: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_timer, again = signal.setitimer, iter([signal.SIGTERM])
+
+    def heard_twice(which: int, seconds: float) -> tuple[float, float]:
+        before = set_timer(which, seconds)
+        for number in again:
+            signal.raise_signal(number)
+        return before
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stopping, "PATIENCE", 0.1)
+        patch.setattr(signal, "setitimer", heard_twice)
+        with stopping_in_order():
+            signal.raise_signal(signal.SIGTERM)
+            assert stop.is_set()
+            time.sleep(0.3)
+    assert next(again, None) is None
+    assert rung == []
+
+
+def test_a_signal_that_comes_as_the_first_of_two_is_listened_for_is_the_first_one_of_both(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    heard: list[int] = []
+    usual = {number: signal.signal(number, lambda number, _: heard.append(number)) for number in stopping.SIGNALS}
+    before = {number: signal.getsignal(number) for number in stopping.SIGNALS}
+    handle, coming = signal.signal, iter([signal.SIGINT])
+
+    def coming_then(number: int, handler: Any) -> Any:
+        handled = handle(number, handler)
+        if number == signal.SIGINT:
+            for one in coming:
+                signal.raise_signal(one)
+        return handled
+
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(stopping, "ONE", 0.0)
+            patch.setattr(signal, "signal", coming_then)
+            with stopping_in_order():
+                assert stop.is_set()
+                assert heard == []
+                signal.raise_signal(signal.SIGTERM)
+                assert heard == [signal.SIGTERM]
+        assert {number: signal.getsignal(number) for number in stopping.SIGNALS} == before
+    finally:
+        for number, handler in usual.items():
+            signal.signal(number, handler)
