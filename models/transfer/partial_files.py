@@ -79,7 +79,7 @@ def _clear(folder: Path) -> None:
             shutil.rmtree(inside)
         elif inside.name != LOCK:
             inside.unlink()
-    (folder / LOCK).unlink()
+    (folder / LOCK).unlink(missing_ok=True)
     with contextlib.suppress(OSError):
         folder.rmdir()
 

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from tests.models.conftest import save_edit
+
 LIGHT = """
 import sys
 from flows.command import main
@@ -59,7 +61,8 @@ def test_a_manifest_is_checked_without_importing_what_takes_seconds(tmp_path: Pa
     edits = written(
         tmp_path, [{"id": "a", "image": "a.png", "instruction_name": "recolour", "colour": "red", "scene": "oak"}]
     )
-    said = command(edits, "--keep", "product", "--instruction-name", "scene")
+    model = str(save_edit(tmp_path / "edits"))
+    said = command(edits, "--keep", "product", "--instruction-name", "scene", "--model", model)
     assert (said.returncode, 'keep = "product"' in said.stdout) == (1, True)
 
     said = command(written(tmp_path, [{"prompt": "a mug"}]))

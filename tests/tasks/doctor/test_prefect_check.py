@@ -11,6 +11,7 @@ import pytest
 from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
 
 from models.finding import Finding
+from tasks.doctor import prefect_check
 from tasks.doctor.prefect_check import PrefectFacts, check_prefect, judge_prefect
 from tests.tasks.bad_server import Answer, BadServer, sends, serving
 
@@ -44,9 +45,13 @@ def test_a_server_of_the_same_version_is_ok(server: BadServer) -> None:
     assert finding.found == f"The Prefect server at {server.address('/api')} answers, version {prefect.__version__}."
 
 
-def test_a_server_that_is_busy_is_waited_for(server: BadServer) -> None:
+def test_a_server_that_is_busy_is_waited_for_longer_than_one_that_nobody_reaches(
+    server: BadServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prefect_check, "CONNECT_SECONDS", prefect_check.CONNECT_SECONDS / 10)
+
     def late(connection: socket.socket) -> None:
-        time.sleep(6)
+        time.sleep(2 * prefect_check.CONNECT_SECONDS)
         json(f'"{prefect.__version__}"')(connection)
 
     server.answers[VERSION] = [late]

@@ -27,6 +27,7 @@ from tasks.outcome import CATALOGUE_SCHEMA
 from tasks.rows.text_template import extra_values
 from tasks.runs.manifest_check import ManifestChecked, check_manifest
 from tasks.stores.opening import open_store
+from tests.models.conftest import save_edit
 from tests.tasks.conftest import Write, defaults
 
 TEXTS = st.sampled_from([None, "", " ", "\u3000", "\x1f", "!", "a mug", "杯子", "x" * 20_001, "x" * 19_990])
@@ -164,9 +165,9 @@ def test_a_manifest_of_pictures_is_known_by_its_columns(write_manifest: Write) -
     assert failing(checked(write_manifest(held))) == [("Layers is 99; it should lie between 1 and 16.", 1, ["a"])]
 
 
-def test_a_manifest_is_for_the_job_that_has_the_fields_which_are_given(write_manifest: Write) -> None:
+def test_a_manifest_is_for_the_job_that_has_the_fields_which_are_given(tmp_path: Path, write_manifest: Write) -> None:
     manifest = write_manifest([{"id": "a", "image": "a.png", "title": "mug"}, {"id": "b", "image": "b.png"}])
-    found = checked(manifest, instruction_template="put the {title} on oak")
+    found = checked(manifest, instruction_template="put the {title} on oak", model=str(save_edit(tmp_path / "edits")))
     assert found.kind == "edit"
     assert [ids for _, _, ids in failing(found)] == [["b"]]
     assert checked(manifest, steps=9).kind == "decompose"
