@@ -51,6 +51,8 @@ Keep = Callable[[Any, np.ndarray], "np.ndarray | None"]
 class PictureStages(Stages):
     """Prompts, or prompts and pictures, in; pictures out."""
 
+    text = "prompt"
+
     def __init__(
         self,
         draw: Draw,

@@ -43,6 +43,7 @@ def screen(
         stages.read_originals(rows, masters),
         masters,
         judges=judges,
+        text=stages.text,
         conditions=stages.conditions,
         decisions=decisions,
         pool=pool,
@@ -78,6 +79,7 @@ def screen_originals(
     masters: Mapping[str, Master],
     *,
     judges: Judges,
+    text: str,
     conditions: bool,
     decisions: Decisions,
     pool: Executor,
@@ -86,6 +88,7 @@ def screen_originals(
     """Judge rows by their texts and by the pictures that they are made from, and sort them.
 
     Args:
+        text: see `Stages`.
         conditions: whether the pictures are what others are drawn after, of which less counts.
         read: as `Stages.read_originals` gives it, for each row of the shard.
         masters: of the rows that have one, by their ids.
@@ -94,7 +97,7 @@ def screen_originals(
     opened = [thing for thing in read if not isinstance(thing, Outcome)]
     rows = [one.row for one in opened]
     own_words = {one.row.id: one.own_words for one in opened if one.own_words is not None}
-    said, kept = judge_prompts(rows, judges, own_words)
+    said, kept = judge_prompts(rows, judges, own_words, text=text)
     pictures = {id(picture): picture for one in opened for picture in one.pictures}  # rows may share one
     flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for picture in pictures.values()]
     seen = dict(zip(pictures, judges.see(flat, conditions=conditions), strict=True))
@@ -152,7 +155,11 @@ def note_decision(screened: Screened, row: Row, history: DecisionHistory, decisi
 
 
 def judge_prompts(
-    rows: Sequence[Row], judges: Judges, own_words: Mapping[str, Sequence[str]] | None = None
+    rows: Sequence[Row],
+    judges: Judges,
+    own_words: Mapping[str, Sequence[str]] | None = None,
+    *,
+    text: str = "prompt",
 ) -> tuple[list[Verdict], list[Mapping[str, Any]]]:
     """Return the verdict on each row's prompt and negative prompt, and what classifiers keep of its prompt.
 
@@ -162,9 +169,10 @@ def judge_prompts(
         rows: of a shard.
         judges: lists read every text whole.
         own_words: by id, what classifiers read in place of a row's prompt.
+        text: what people call it; see `Stages`.
     """
     asked = [read_by_classifiers(row, (own_words or {}).get(row.id)) for row in rows]
-    verdicts = [judge_by_list(row, judges) for row in rows]
+    verdicts = [judge_by_list(row, judges, text) for row in rows]
     kept: list[Mapping[str, Any]] = [{} for _ in rows]
     open_rows = [index for index, verdict in enumerate(verdicts) if verdict.allowed]
     texts = list(dict.fromkeys(text for index in open_rows for text in asked[index]))
@@ -178,18 +186,14 @@ def judge_prompts(
     return verdicts, kept
 
 
-def _failed(error: Exception) -> Verdict:
-    return unjudged(Reason.SCREEN_FAILED, "prompt could not be screened", error)
-
-
-def judge_by_list(row: Row, judges: Judges) -> Verdict:
-    """Return the blocklist's verdict on a row's texts."""
-    texts = {row.negative_prompt: "negative prompt", row.prompt: "prompt"}
+def judge_by_list(row: Row, judges: Judges, text: str) -> Verdict:
+    """Return the blocklist's verdict on a row's texts; `text` is what people call the one that isn't negative."""
+    called = {row.negative_prompt: "negative prompt", row.prompt: text}
     try:
-        verdicts = [judge_text(text, judges.policy.blocklist, what=texts[text]) for text in conditioning(row)]
+        verdicts = [judge_text(said, judges.policy.blocklist, what=called[said]) for said in conditioning(row)]
     except Exception as error:  # no text is known to bring it about; one that does is its own row's fault
         logger.exception("The blocklist failed of a text.")
-        return _failed(error)
+        return unjudged(Reason.SCREEN_FAILED, f"{text} could not be screened", error)
     return strictest(verdicts) if verdicts else allow()
 
 

@@ -86,6 +86,7 @@ class Stages(Protocol):
 
     shelf: Shelf[Any]
     conditions: bool  # the pictures that rows are made from are drawn after, such as edges: less counts of them
+    text: str  # what people call the text of a row: "prompt", "caption" or "instruction"
 
     def read_originals(self, rows: Sequence[Row], masters: Mapping[str, Master]) -> list[RowOriginals | Outcome]:
         """Read what the rows are made from beside their texts; `masters` are those of stored rows, by their ids."""

@@ -43,3 +43,5 @@ def test_rows_that_reach_no_model_end_as_they_should(rows: list[dict]) -> None:
     ends = {row["title"]: (row["status"], row["reason"]) for row in rows}
     assert {title: end for title, end in ends.items() if end[0] in ("blocked", "failed")} == NEVER_EDITED
     assert len(ends) == len(rows) == 30
+    (listed,) = (row["message"] for row in rows if row["status"] == "blocked")
+    assert listed == "The instruction names something on the list “weapons” (en): rifle."

@@ -40,6 +40,7 @@ class LayerStages(Stages):
     """Source pictures in, layers out."""
 
     conditions = False
+    text = "caption"
 
     def __init__(self, resources: LaneResources, result_spec: LayerSpec, source_type: DigitalSourceType) -> None:
         """`source_type` says how the layers come about."""
@@ -98,7 +99,9 @@ class LayerStages(Stages):
         histories = decisions_on(written, self.decisions, self.pool)  # anew: a decision counts for a caption, too
         verdicts = {
             new.id: (history, *history.applied("input", verdict))
-            for new, verdict, history in zip(written, judge_prompts(written, self.judges)[0], histories, strict=True)
+            for new, verdict, history in zip(
+                written, judge_prompts(written, self.judges, text=self.text)[0], histories, strict=True
+            )
         }
         kept: list[Row] = []
         ended: list[Outcome] = []

@@ -70,6 +70,8 @@ def open_stages(resources: LaneResources, source_type: DigitalSourceType) -> Edi
 class EditStages(PictureStages):
     """Pictures and instructions in, pictures out."""
 
+    text = "instruction"
+
     def __init__(self, resources: LaneResources, result_spec: EditSpec, source_type: DigitalSourceType) -> None:
         """`source_type` says how the pictures come about."""
         super().__init__(

@@ -45,6 +45,11 @@ def test_whatever_a_prompt_is_made_of_it_gets_a_verdict(judges: Judges) -> None:
     assert [bool(known) for known in kept[:-2]] == [True] * 7
 
 
+def test_a_text_is_called_what_people_call_it(judges: Judges) -> None:
+    (verdict,), _ = judge_prompts(planned("a pistol"), judges, text="caption")
+    assert verdict.message == "The caption names something on the list “weapons” (en): pistol."
+
+
 def test_a_prompt_that_the_clip_cannot_read_is_blocked_alone(judges: Judges, monkeypatch: pytest.MonkeyPatch) -> None:
     real = judges.by_clip.model.embed_windows
 
