@@ -168,21 +168,22 @@ class FolderStore(Store):
         return self._persist("read", attempt)
 
     def exists(self, path: str) -> bool:
-        file = self._file(path)
-        with self._in_sentences("read"):
-            return file.exists()
+        return self._persist("read", self._file(path).exists)
 
     def delete(self, path: str) -> None:
         file = self._file(path)
-        with self._in_sentences("delete"):
-            file.unlink(missing_ok=True)
+        self._persist("delete", lambda: file.unlink(missing_ok=True))
 
     def listing(self, prefix: str) -> Iterator[ListedObject]:
         folders = [self._file(prefix) if prefix else self.root]
-        with self._in_sentences("read"), ThreadPoolExecutor(LISTED_AT_ONCE, "store") as threads:
+
+        def entries(folder: Path) -> tuple[list[ListedObject], list[Path]]:
+            return self._persist("read", lambda: self._entries(folder))
+
+        with ThreadPoolExecutor(LISTED_AT_ONCE, "store") as threads:
             while folders:
                 below: list[Path] = []
-                for listed, inside in in_order(threads, self._entries, folders, ahead=2 * LISTED_AT_ONCE):
+                for listed, inside in in_order(threads, entries, folders, ahead=2 * LISTED_AT_ONCE):
                     yield from listed
                     below += inside
                 folders = below
@@ -343,7 +344,7 @@ class FolderStore(Store):
         self._swept = True
         with contextlib.suppress(FileNotFoundError):  # somebody else tidies too
             for file in (self.root / INCOMING).iterdir():
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(FileNotFoundError, PermissionError):  # it may be another user's
                     if file.name != LOCK and file.stat().st_mtime < now - LEFTOVER_AFTER:
                         file.unlink()
 

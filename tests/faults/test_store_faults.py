@@ -547,6 +547,24 @@ def test_what_killed_writers_left_is_swept_when_it_is_an_hour_old(tmp_path: Path
     assert sorted(file.name for file in incoming.iterdir()) == ["being-written", "lock"]
 
 
+def test_what_another_user_left_and_nobody_else_may_remove_stays_and_stops_no_writer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs, unlink = tmp_path / ".incoming" / "theirs", Path.unlink
+    theirs.parent.mkdir()
+    theirs.touch()
+    os.utime(theirs, (time.time() - 3700,) * 2)
+
+    def refused(file: Path, **options: bool) -> None:  # in a folder with the sticky bit
+        if file == theirs:
+            raise PermissionError(errno.EPERM, os.strerror(errno.EPERM), str(file))
+        unlink(file, **options)
+
+    monkeypatch.setattr(Path, "unlink", refused)
+    FolderStore(tmp_path).put_once(PATH, b"picture")
+    assert theirs.exists()
+
+
 def test_without_hard_links_the_first_writer_still_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def hardlink_to(self: Path, target: Path) -> None:
         raise OSError(errno.EPERM, os.strerror(errno.EPERM), str(self), None, str(target))
@@ -746,6 +764,35 @@ def test_a_file_that_another_machine_replaced_while_it_was_read_is_read_anew(
     assert (tmp_path / "copy").read_bytes() == b"picture"
     stale = iter(range(3))
     assert store.put_once(PATH, b"picture").adopted
+
+
+@pytest.mark.parametrize(
+    ("where", "name", "use", "found"),
+    [
+        (Path, "stat", lambda store: store.exists(PATH), True),
+        (Path, "unlink", lambda store: store.delete(PATH), None),
+        (os, "scandir", lambda store: [one.path for one in store.listing("images")], [PATH]),
+    ],
+)
+def test_what_another_machine_replaced_is_looked_at_again(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    where: Any,
+    name: str,
+    use: Callable[[FolderStore], object],
+    found: object,
+) -> None:
+    store, usual, stale = FolderStore(tmp_path / "store"), getattr(where, name), iter(range(3))
+    store.put_once(PATH, b"picture")
+
+    def looked(place: Path, *args: Any, **options: Any) -> Any:
+        if Path(place).is_relative_to(store.root / "images") and next(stale, None) is not None:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE), str(place))
+        return usual(place, *args, **options)
+
+    monkeypatch.setattr(where, name, looked)
+    assert use(store) == found
+    assert next(stale, None) is None
 
 
 def test_who_writes_reads_copies_lists_and_deletes_one_object_at_once_is_never_disturbed(tmp_path: Path) -> None:
