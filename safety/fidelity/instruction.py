@@ -43,6 +43,15 @@ class InstructionError(ValueError):
     """An instruction that can't be used; the message names the file and the field."""
 
 
+class InstructionValueError(InstructionError):
+    """A value that can't be put into an instruction's text."""
+
+    def __init__(self, sentence: str, field: str, *, is_missing: bool) -> None:
+        """`field` is the place in the text that it is for."""
+        super().__init__(sentence)
+        self.field, self.is_missing = field, is_missing
+
+
 class MeasureLimit(BaseModel):
     """A limit of one measure: what is beyond it is rejected, and what is beyond `review` waits for a person."""
 
@@ -175,17 +184,19 @@ class Instruction(BaseModel):
             language: of the wording; values are put in as they are.
 
         Raises:
-            InstructionError: if a value is missing, empty or longer than `LONGEST_VALUE`.
+            InstructionValueError: if a value is missing, empty or longer than `LONGEST_VALUE`.
         """
         for name in sorted(self.fields):
             value = values.get(name, "")
             if not value.strip():
-                raise InstructionError(f"The instruction {self.name} needs a value for {{{name}}}, and none is given.")
+                sentence = f"The instruction {self.name} needs a value for {{{name}}}, and none is given."
+                raise InstructionValueError(sentence, name, is_missing=True)
             if len(value) > LONGEST_VALUE:
-                raise InstructionError(
+                sentence = (
                     f"The {name} of the instruction {self.name} has {len(value):,} characters; it may have "
                     f"{LONGEST_VALUE}."
                 )
+                raise InstructionValueError(sentence, name, is_missing=False)
         template = self.en if language == "en" else self.zh
         return template.format(**{name: values[name].strip() for name in self.fields})
 

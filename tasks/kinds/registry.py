@@ -51,9 +51,9 @@ def kinds_of_fields(names: Collection[str]) -> list[JobKind[Any]]:
     return [kind for kind, fields in zip(_kinds, unknown, strict=True) if fields == min(unknown)]
 
 
-def kind_of_columns(names: Sequence[str], among: Sequence[JobKind[Any]] = _kinds) -> JobKind[Any]:
-    """Return the kind, of some, that a manifest of these columns is for: the one that is told by most of them."""
-    return max(among, key=lambda kind: len(kind.told_by) if {*kind.told_by} <= {*names} else 0)
+def kind_of_columns(names: Sequence[str], kinds: Sequence[JobKind[Any]]) -> JobKind[Any]:
+    """Return which of some kinds a manifest of these columns is for: the one that is told by most of them."""
+    return max(kinds, key=lambda kind: len(kind.told_by) if {*kind.told_by} <= {*names} else 0)
 
 
 def all_fields() -> Mapping[str, JobField]:

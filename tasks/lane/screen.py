@@ -88,7 +88,7 @@ def screen_originals(
     """Judge rows by their texts and by the pictures that they are made from, and sort them.
 
     Args:
-        text: see `Stages`.
+        text: what people call the text of a row: see `Stages`.
         conditions: whether the pictures are what others are drawn after, of which less counts.
         read: as `Stages.read_originals` gives it, for each row of the shard.
         masters: of the rows that have one, by their ids.
@@ -97,7 +97,7 @@ def screen_originals(
     opened = [thing for thing in read if not isinstance(thing, Outcome)]
     rows = [one.row for one in opened]
     own_words = {one.row.id: one.own_words for one in opened if one.own_words is not None}
-    said, kept = judge_prompts(rows, judges, own_words, text=text)
+    said, kept = judge_prompts(rows, judges, own_words, what=text)
     pictures = {id(picture): picture for one in opened for picture in one.pictures}  # rows may share one
     flat = [over(picture, WHITE) if picture.shape[2] == 4 else picture for picture in pictures.values()]
     seen = dict(zip(pictures, judges.see(flat, conditions=conditions), strict=True))
@@ -159,7 +159,7 @@ def judge_prompts(
     judges: Judges,
     own_words: Mapping[str, Sequence[str]] | None = None,
     *,
-    text: str = "prompt",
+    what: str = "prompt",
 ) -> tuple[list[Verdict], list[Mapping[str, Any]]]:
     """Return the verdict on each row's prompt and negative prompt, and what classifiers keep of its prompt.
 
@@ -169,10 +169,10 @@ def judge_prompts(
         rows: of a shard.
         judges: lists read every text whole.
         own_words: by id, what classifiers read in place of a row's prompt.
-        text: what people call it; see `Stages`.
+        what: people call it; see `Stages.text`.
     """
     asked = [read_by_classifiers(row, (own_words or {}).get(row.id)) for row in rows]
-    verdicts = [judge_by_list(row, judges, text) for row in rows]
+    verdicts = [judge_by_list(row, judges, what) for row in rows]
     kept: list[Mapping[str, Any]] = [{} for _ in rows]
     open_rows = [index for index, verdict in enumerate(verdicts) if verdict.allowed]
     texts = list(dict.fromkeys(text for index in open_rows for text in asked[index]))
@@ -186,14 +186,14 @@ def judge_prompts(
     return verdicts, kept
 
 
-def judge_by_list(row: Row, judges: Judges, text: str) -> Verdict:
-    """Return the blocklist's verdict on a row's texts; `text` is what people call the one that isn't negative."""
-    called = {row.negative_prompt: "negative prompt", row.prompt: text}
+def judge_by_list(row: Row, judges: Judges, what: str) -> Verdict:
+    """Return the blocklist's verdict on a row's texts; `what` people call the one that isn't negative."""
+    called = {row.negative_prompt: "negative prompt", row.prompt: what}
     try:
         verdicts = [judge_text(said, judges.policy.blocklist, what=called[said]) for said in conditioning(row)]
     except Exception as error:  # no text is known to bring it about; one that does is its own row's fault
         logger.exception("The blocklist failed of a text.")
-        return unjudged(Reason.SCREEN_FAILED, f"{text} could not be screened", error)
+        return unjudged(Reason.SCREEN_FAILED, f"{what} could not be screened", error)
     return strictest(verdicts) if verdicts else allow()
 
 

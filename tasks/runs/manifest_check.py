@@ -16,7 +16,7 @@ from safety.pictures.profile import Profile, ProfileError
 from tasks.catalogue.catalogue import check_carried, read_catalogue
 from tasks.errors import RequestError
 from tasks.job import Job
-from tasks.job_file import load_job, read_job
+from tasks.job_file import job_of, read_job
 from tasks.judging.attainable import check_attainable
 from tasks.judging.judges import load_policy
 from tasks.kinds.job_kind import ManifestReading
@@ -82,9 +82,10 @@ def check_manifest(
         try:
             fetched = fetch_manifest(address, folder)
             names = fetched.files[0].schema.names
-            kinds = [kind_named(kind)] if kind else kinds_of_fields(fields_said(read_job(job) if job else {}, flags))
+            values = read_job(job) if job else {}
+            kinds = [kind_named(kind)] if kind else kinds_of_fields(fields_said(values, flags))
             found = kind_of_columns(names, kinds)
-            whole: Job = load_job(found.job, job, **{**flags, "manifest": address, "store": store or ""})
+            whole: Job = job_of(found.job, values, {**flags, "manifest": address, "store": store or ""}, job)
             reading = found.reading(whole)
             manifest = open_manifest(address, fetched, reading.columns, template_columns=reading.template_columns)
             reading.check(manifest)

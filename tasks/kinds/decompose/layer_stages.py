@@ -100,7 +100,7 @@ class LayerStages(Stages):
         verdicts = {
             new.id: (history, *history.applied("input", verdict))
             for new, verdict, history in zip(
-                written, judge_prompts(written, self.judges, text=self.text)[0], histories, strict=True
+                written, judge_prompts(written, self.judges, what=self.text)[0], histories, strict=True
             )
         }
         kept: list[Row] = []

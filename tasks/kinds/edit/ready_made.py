@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from safety.fidelity.instruction import LONGEST_VALUE, Instruction, InstructionError, Language, shipped
+from safety.fidelity.instruction import Instruction, InstructionError, InstructionValueError, Language, shipped
 from tasks.errors import RequestError
 from tasks.kinds.edit.edit_job import EditJob
 from tasks.manifests.row import Row, check_plain, is_blank
@@ -60,21 +60,14 @@ class ReadyMade:
         Raises:
             RowError: if a value is missing, too long, or a sign for the model.
         """
+        try:
+            text = instruction.text(said, self.language)
+        except InstructionValueError as error:
+            fault = RowFault.EMPTY if error.is_missing else RowFault.TOO_LONG
+            raise RowError(Problem(error.field, fault, str(error))) from error
         for name in sorted(instruction.fields):
-            value = said.get(name, "")
-            if not value:
-                sentence = (
-                    f"The instruction {instruction.name} reads the column {name!r}, in which this row has nothing."
-                )
-                raise RowError(Problem(name, RowFault.EMPTY, sentence))
-            if len(value) > LONGEST_VALUE:
-                sentence = (
-                    f"The {name} has {len(value)} characters; at most {LONGEST_VALUE} are put into the instruction "
-                    f"{instruction.name}."
-                )
-                raise RowError(Problem(name, RowFault.TOO_LONG, sentence))
-            check_plain(name, value)
-        return instruction.text(said, self.language)
+            check_plain(name, said[name])
+        return text
 
 
 def ready_made_of(job: EditJob) -> ReadyMade:
@@ -120,7 +113,7 @@ def own_words(row: Row, instructions: Mapping[str, Instruction], known: Collecti
 def _texts_of(instruction: Instruction, values: Mapping[str, str]) -> list[str]:
     try:
         return [instruction.text(values, language) for language in ("en", "zh")]
-    except InstructionError:  # the row has words of its own, and leaves a value out
+    except InstructionValueError:  # the row has words of its own, and leaves a value out
         return []
 
 

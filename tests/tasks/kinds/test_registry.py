@@ -41,7 +41,7 @@ def test_the_fields_by_which_a_manifest_is_checked_are_fields_of_the_job(kind: J
     ],
 )
 def test_a_manifest_is_for_the_kind_that_its_columns_are_told_by(columns: list[str], kind: JobKind[Any]) -> None:
-    assert kind_of_columns(columns) is kind
+    assert kind_of_columns(columns, all_kinds()) is kind
 
 
 def test_fields_that_all_jobs_have_tell_no_kind_from_another() -> None:

@@ -46,7 +46,7 @@ def test_whatever_a_prompt_is_made_of_it_gets_a_verdict(judges: Judges) -> None:
 
 
 def test_a_text_is_called_what_people_call_it(judges: Judges) -> None:
-    (verdict,), _ = judge_prompts(planned("a pistol"), judges, text="caption")
+    (verdict,), _ = judge_prompts(planned("a pistol"), judges, what="caption")
     assert verdict.message == "The caption names something on the list “weapons” (en): pistol."
 
 

@@ -160,7 +160,7 @@ def test_places_of_ones_own_instructions_are_filled_from_columns_of_their_names(
 
     assert [one.prompt for one in (snow, deep)] == ["cover it in snow", "sink it in 3"]
     assert said(missing) == said(lacking)
-    assert said(missing) == "The instruction cover reads the column 'stuff', in which this row has nothing."
+    assert said(missing) == "The instruction cover needs a value for {stuff}, and none is given."
 
 
 def test_a_value_that_cannot_be_put_in_is_named_by_its_own_column(tmp_path: Path, decoder: Decoder) -> None:
@@ -172,7 +172,7 @@ def test_a_value_that_cannot_be_put_in_is_named_by_its_own_column(tmp_path: Path
         ("scene", RowFault.CHARACTERS),
         ("scene", RowFault.EMPTY),
     ]
-    assert said(rows[0]) == "The scene has 501 characters; at most 500 are put into the instruction scene."
+    assert said(rows[0]) == "The scene of the instruction scene has 501 characters; it may have 500."
 
 
 def test_a_job_whose_instruction_name_is_empty_names_none(tmp_path: Path, decoder: Decoder) -> None:
