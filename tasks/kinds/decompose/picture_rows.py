@@ -11,7 +11,7 @@ from models.requests import LayersDefaults, check_aspect, layers_size
 from tasks.job import DecomposeJob
 from tasks.job_sections import MOST_LAYERS
 from tasks.manifests.known_columns import PICTURES
-from tasks.manifests.row import Row, check_id, check_length, check_read, given_or, whole
+from tasks.manifests.row import Row, check_id, check_length, check_read, given_or, is_blank, whole
 from tasks.manifests.row_error import Problem, RowError, RowFault
 from tasks.rows.originals import OriginalReference, Originals
 from tasks.rows.row_defaults import KnownCheckpoint, RowDefaults, row_defaults, sampled
@@ -54,7 +54,7 @@ def asked_of(values: Mapping[str, Any], defaults: LayerDefaults) -> Row:
     side = whole(values, "resolution", defaults.resolution, RESOLUTIONS)
     return Row(
         id=row_id,
-        prompt=caption.strip(),
+        prompt="" if is_blank(caption) else caption.strip(),
         width=side,
         height=side,
         layers=whole(values, "layers", defaults.layers, range(1, MOST_LAYERS + 1)),
