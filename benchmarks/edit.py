@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from random import Random
+from typing import Self
 
 import numpy as np
 import torch
@@ -35,8 +36,8 @@ from models.files.safetensors_files import read_json
 from models.miniature.datasets.drawings import ATTRIBUTES, attributes
 from models.miniature.language.names import Language
 from models.miniature.networks.architecture import EditSampling
-from models.miniature.training.denoiser import PIXELS, Denoiser, latents_of
-from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pictures_of, pixels_of
+from models.miniature.training.denoiser import Denoiser
+from models.miniature.training.edit_trials import EditTrial, coded, edit_trials, edited, pixels_of
 from models.miniature.training.judge import JUDGED, Judge, load_judge
 from models.miniature.world.edits import ASKABLE, WRONGS, unseen_edit, wrong_result
 from models.miniature.world.surface import PATTERNS, PITCHES, SLOPES, pattern_tone
@@ -66,6 +67,35 @@ class Finding:
     def same(self) -> bool:
         """Whether the product is the same."""
         return self.iou >= LEAST_IOU and (self.difference is None or self.difference <= MOST_DIFFERENCE)
+
+
+@dataclass(frozen=True)
+class Editor:
+    """An edit miniature."""
+
+    vae: AutoencoderKLQwenImage
+    denoiser: Denoiser
+    tokenizer: Qwen2Tokenizer
+    sampling: EditSampling
+    batch: int  # pictures at a time
+
+    @classmethod
+    def load(cls, folder: Path, device: torch.device, batch: int) -> Self:
+        """Open the checkpoint in a folder, with its own sampling."""
+        pipeline = QwenImageEditPlusPipeline.from_pretrained(folder, dtype=torch.float32).to(device)
+        sampling = EditSampling(**read_json(folder / "sampling_config.json"))
+        denoiser = Denoiser(pipeline.text_encoder, pipeline.transformer)
+        return cls(single_frame(pipeline.vae), denoiser, pipeline.tokenizer, sampling, batch)
+
+    def results(self, trials: Sequence[EditTrial]) -> list[NDArray[np.uint8]]:
+        """Edit the sources of trials of one shape, each uint8 [H, W, 3]."""
+        made = []
+        for start in range(0, len(trials), self.batch):
+            some = trials[start : start + self.batch]
+            sources, _ = pixels_of(some, next(self.denoiser.transformer.parameters()).device)
+            texts = [each.instruction for each in some]
+            made.append(edited(self.vae, self.denoiser, self.tokenizer, sources, texts, self.sampling))
+        return list(torch.cat(made).cpu().numpy())
 
 
 class Eye:
@@ -256,16 +286,12 @@ def main() -> None:
     arguments = parser.parse_args()
 
     folder, device = arguments.weights / "qwen-image-edit", torch.device(arguments.device)
-    own = EditSampling(**read_json(folder / "sampling_config.json"))
+    editor = Editor.load(folder, device, arguments.batch)
+    own = editor.sampling
     sampling = replace(own, steps=arguments.steps or own.steps, guidance=arguments.guidance or own.guidance)
-    pipeline = QwenImageEditPlusPipeline.from_pretrained(folder, dtype=torch.float32).to(device)
-    vae: AutoencoderKLQwenImage = single_frame(pipeline.vae)
-    denoiser, tokenizer = Denoiser(pipeline.text_encoder, pipeline.transformer), pipeline.tokenizer
+    editor = replace(editor, sampling=sampling)
     eye = Eye(arguments.judge, arguments.layered, arguments.device)
     print(f"{sampling.steps} steps, guidance {sampling.guidance}, {device}")
-
-    def results(trials: list[EditTrial]) -> list[NDArray[np.uint8]]:
-        return results_of(vae, denoiser, tokenizer, trials, sampling, arguments.batch)
 
     rows: list[Row] = []
     cases: list[tuple[str, list[EditTrial]]] = []
@@ -280,9 +306,9 @@ def main() -> None:
             trials = edit_trials(max(4, arguments.pictures // 4), "en", arguments.seed, width=width, height=height)
             cases.append((f"{width} x {height}", trials))
     for name, trials in cases:
-        results(trials[:1])  # so that nothing is timed that happens once
+        editor.results(trials[:1])  # so that nothing is timed that happens once
         began = time.perf_counter()
-        made = results(trials)
+        made = editor.results(trials)
         seconds = (time.perf_counter() - began) / len(trials)
         findings = eye.findings(made, trials)
         rows += [*rows_of(name, findings, trials), Row(f"{name}: a picture, {device}", seconds, "s")]
@@ -290,9 +316,8 @@ def main() -> None:
             drawn = eye.findings([trial.target.picture for trial in trials], trials)
             rows += rows_of("drawn targets", drawn, trials)
             _, targets = pixels_of(trials, device)
-            grid = (targets.shape[1] // PIXELS, targets.shape[2] // PIXELS)
-            coded = pictures_of(vae, latents_of(vae, targets).float(), grid).cpu().numpy()
-            rows += rows_of("drawn targets through the VAE", eye.findings(list(coded), trials), trials)
+            through_vae = list(coded(editor.vae, targets).cpu().numpy())
+            rows += rows_of("drawn targets through the VAE", eye.findings(through_vae, trials), trials)
         if arguments.sheet and name in ("English", "Chinese"):
             path = arguments.sheet.with_stem(f"{arguments.sheet.stem}-{trials[0].edit.source.width}-{name.lower()}")
             Image.fromarray(sheet_of(trials[:48], made[:48], findings[:48])).save(path)
@@ -302,23 +327,6 @@ def main() -> None:
         rows += wrong_rows(eye, arguments.pictures)
     size = sum(path.lstat().st_size for path in folder.rglob("*"))
     report([*rows, Row("weights that are its own", size / 2**20, "MiB")], arguments.json)
-
-
-def results_of(
-    vae: AutoencoderKLQwenImage,
-    denoiser: Denoiser,
-    tokenizer: Qwen2Tokenizer,
-    trials: list[EditTrial],
-    sampling: EditSampling,
-    batch: int,
-) -> list[NDArray[np.uint8]]:
-    """Edit the sources of trials of one shape, each uint8 [H, W, 3]."""
-    made = []
-    for start in range(0, len(trials), batch):
-        some = trials[start : start + batch]
-        sources, _ = pixels_of(some, next(denoiser.transformer.parameters()).device)
-        made.append(edited(vae, denoiser, tokenizer, sources, [each.instruction for each in some], sampling))
-    return list(torch.cat(made).cpu().numpy())
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ labelled pairs of each instruction, for that command.
 
 import argparse
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -19,19 +19,14 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from diffusers import QwenImageEditPlusPipeline
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmarks.edit import OPAQUE, Eye, results_of
+from benchmarks.edit import OPAQUE, Editor, Eye
 from benchmarks.fidelity import share_row
 from benchmarks.miniature import Row, report
-from models.architectures.qwen_image.single_frame import single_frame
-from models.files.safetensors_files import read_json
 from models.miniature.language.instructions import instruction as worded
-from models.miniature.networks.architecture import EditSampling
-from models.miniature.training.denoiser import PIXELS, Denoiser, latents_of
-from models.miniature.training.edit_trials import EditTrial, pictures_of, pixels_of
+from models.miniature.training.edit_trials import EditTrial, coded
 from models.miniature.world.edits import WRONGS, Edit, unseen_edit, wrong_result
 from models.miniature.world.world import COLOURS, Drawing, draw_alike
 from safety.fidelity.instruction import COLOUR, Instruction
@@ -40,6 +35,7 @@ from safety.fidelity.measuring import EditedPair, measure, measure_wanted
 from safety.fidelity.product_mask import product_mask
 from safety.probes.calibration import TooFew
 from safety.probes.held_out import is_held_out, picture_key
+from tasks.calibration.calibrate_fidelity import ASKED as ASKED_ABOUT
 
 HERE = Path(__file__).parent
 ASKED = {"white-background": "background", "scene": "background", "recolour": "colour", "remove-text": "fault"}
@@ -48,7 +44,6 @@ NOTHING = "nothing"  # a wrong result: the source, encoded and decoded
 SAYS = {"shape": "product_changed", "colour": "product_changed", "label": "product_changed"}
 SAYS |= {"moved": "moved", NOTHING: "not_changed"}
 CHINESE = 3  # every third instruction
-ASKED_ABOUT = 5.0  # times as many right pairs as are refused may be left to a person
 Pixels = NDArray[np.uint8]
 
 
@@ -231,26 +226,13 @@ def _png(pixels: Pixels) -> bytes:
     return buffer.getvalue()
 
 
-def editor_of(folder: Path, device: torch.device, batch: int) -> Callable[[Sequence[Case]], list[Pixels]]:
-    """Open an edit miniature; what it returns makes the results of cases."""
-    sampling = EditSampling(**read_json(folder / "sampling_config.json"))
-    pipeline = QwenImageEditPlusPipeline.from_pretrained(folder, dtype=torch.float32).to(device)
-    vae, denoiser = single_frame(pipeline.vae), Denoiser(pipeline.text_encoder, pipeline.transformer)
-
-    def results(cases: Sequence[Case]) -> list[Pixels]:
-        idle = [at for at, case in enumerate(cases) if case.wrong == NOTHING]
-        asked = [at for at, case in enumerate(cases) if case.wrong != NOTHING]
-        trials = [cases[at].trial for at in asked]
-        made = dict(zip(asked, results_of(vae, denoiser, pipeline.tokenizer, trials, sampling, batch), strict=True))
-        for start in range(0, len(idle), batch):
-            some = idle[start : start + batch]
-            sources, _ = pixels_of([cases[at].trial for at in some], device)
-            grid = (sources.shape[1] // PIXELS, sources.shape[2] // PIXELS)
-            coded = pictures_of(vae, latents_of(vae, sources).float(), grid).cpu().numpy()
-            made |= dict(zip(some, coded, strict=True))
-        return [made[at] for at in range(len(cases))]
-
-    return results
+def results_of(editor: Editor, cases: Sequence[Case]) -> list[Pixels]:
+    """Make the results of cases, each uint8 [H, W, 3]."""
+    asked = [case.trial for case in cases if case.wrong != NOTHING]
+    idle = [case.source.picture for case in cases if case.wrong == NOTHING]
+    made, device = iter(editor.results(asked)), next(editor.denoiser.transformer.parameters()).device
+    left = (coded(editor.vae, torch.from_numpy(picture)[None].to(device))[0].cpu().numpy() for picture in idle)
+    return [next(left if case.wrong == NOTHING else made) for case in cases]
 
 
 def main() -> None:
@@ -271,13 +253,13 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=HERE / "edit_gate.json")
     arguments = parser.parse_args()
 
-    results = editor_of(arguments.weights / "qwen-image-edit", torch.device(arguments.device), arguments.batch)
+    editor = Editor.load(arguments.weights / "qwen-image-edit", torch.device(arguments.device), arguments.batch)
     eye = Eye(arguments.judge, arguments.layered, arguments.device)
     judged = {}
     for name in arguments.names:
         file = arguments.instructions / f"{name}.toml" if arguments.instructions else name
         loaded, cases = Instruction.load(str(file)), cases_of(name, arguments.pairs, arguments.seed)
-        judged[name] = loaded, judged_pairs(eye, name, cases, results(cases), loaded)
+        judged[name] = loaded, judged_pairs(eye, name, cases, results_of(editor, cases), loaded)
         print(f"{name}: {len(cases)} pairs", flush=True)
         if arguments.pairs_folder:
             print(write_pairs(arguments.pairs_folder, name, judged[name][1]), flush=True)

@@ -25,8 +25,7 @@ from diffusers import AutoencoderKLQwenImage
 from benchmarks.fidelity_pairs import INSTRUCTIONS, WRONGS, Pixels, labelled_pair, like_a_decoder
 from benchmarks.miniature import WEIGHTS, Row, report
 from models.architectures.qwen_image.single_frame import single_frame
-from models.miniature.training.denoiser import PIXELS, latents_of
-from models.miniature.training.edit_trials import pictures_of
+from models.miniature.training.edit_trials import coded
 from safety.fidelity.fidelity_gate import judge_edit
 from safety.fidelity.instruction import Instruction
 from safety.fidelity.product_mask import find_product
@@ -86,12 +85,9 @@ def _vae() -> AutoencoderKLQwenImage:
     return single_frame(AutoencoderKLQwenImage.from_pretrained(WEIGHTS / "qwen-image" / "vae"))
 
 
-@torch.no_grad()
 def through_vae(pixels: Pixels) -> Pixels:
     """Encode and decode a picture by the miniature's VAE."""
-    picture = torch.from_numpy(pixels)[None]
-    grid = (pixels.shape[0] // PIXELS, pixels.shape[1] // PIXELS)
-    decoded: Pixels = pictures_of(_vae(), latents_of(_vae(), picture).float(), grid)[0].numpy()
+    decoded: Pixels = coded(_vae(), torch.from_numpy(pixels)[None])[0].numpy()
     return decoded
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from flows.edit import edit
 from tasks.kinds.edit.edit_job import EditJob
 from tasks.stores.opening import open_store
 from tests.end_to_end.conftest import catalogue
 from tests.models.conftest import save_edit
 
-pytestmark = pytest.mark.together
 MANIFEST = Path(__file__).parents[2] / "examples" / "edits.parquet"
 NEVER_EDITED = {
     "Asked for what no shop may show": ("blocked", "blocklist"),
@@ -27,19 +24,16 @@ NEVER_EDITED = {
 }
 
 
-@pytest.fixture(scope="module")
-def rows(tmp_path_factory: pytest.TempPathFactory, another_clip: str) -> list[dict]:
-    folder = tmp_path_factory.mktemp("edits")
-    model = save_edit(folder / "model", resolution=128, vision_resolution=64)
-    policy = folder / "policy.toml"
+def test_rows_that_reach_no_model_end_as_they_should(tmp_path: Path, another_clip: str) -> None:
+    model = save_edit(tmp_path / "model", resolution=128, vision_resolution=64)
+    policy = tmp_path / "policy.toml"
     policy.write_text(f'extends = "sources"\ncalibrated_for = "{another_clip}"\n', encoding="utf-8")
-    store = open_store(str(folder / "store"))
+    store = open_store(str(tmp_path / "store"))
     job = {"model": str(model), "clip": another_clip, "policy": str(policy), "steps": 2, "width": 64, "height": 64}
+
     edit(EditJob.of(manifest=str(MANIFEST), store=store.uri, **job), None, ())
-    return list(catalogue(store).values())
 
-
-def test_rows_that_reach_no_model_end_as_they_should(rows: list[dict]) -> None:
+    rows = catalogue(store).values()
     ends = {row["title"]: (row["status"], row["reason"]) for row in rows}
     assert {title: end for title, end in ends.items() if end[0] in ("blocked", "failed")} == NEVER_EDITED
     assert len(ends) == len(rows) == 30

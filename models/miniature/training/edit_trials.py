@@ -119,6 +119,13 @@ def edited(
 
 
 @torch.no_grad()
+def coded(vae: AutoencoderKLQwenImage, pictures: Tensor) -> Tensor:
+    """Encode and decode pictures, uint8 [N, H, W, 3]: the same, as a VAE has them."""
+    grid = (pictures.shape[1] // PIXELS, pictures.shape[2] // PIXELS)
+    return pictures_of(vae, latents_of(vae, pictures).float(), grid)
+
+
+@torch.no_grad()
 def pictures_of(vae: AutoencoderKLQwenImage, latents: Tensor, grid: tuple[int, int]) -> Tensor:
     """Decode what `latents_of` encodes: [N, tokens, 4 * channels] to uint8 [N, H, W, 3].
 
