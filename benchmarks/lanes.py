@@ -284,19 +284,26 @@ class OfOneLane:
     alone: dict[int, float] = field(default_factory=dict)  # seconds of a row by its width
     base: float = 0.0  # seconds of drawing in a second
 
-    @staticmethod
-    def read(file: Path) -> OfOneLane:
-        """Read it from what an earlier command measured."""
-        document = json.loads(file.read_text())["of_one_lane"]
-        return OfOneLane({int(width): seconds for width, seconds in document["alone"].items()}, document["base"])
+
+def read_earlier(file: Path) -> tuple[OfOneLane, set[int]]:
+    """Read what an earlier command measured: of one lane, and which numbers of lanes."""
+    document = json.loads(file.read_text())
+    alone = {int(width): seconds for width, seconds in document["of_one_lane"]["alone"].items()}
+    measured = {result["lanes"] for result in document["results"] if result["what"] == "plain"}
+    return OfOneLane(alone, document["of_one_lane"]["base"]), measured
 
 
 def measure(
-    arguments: argparse.Namespace, folder: Path, model: Sequence[str], until: float, known: OfOneLane
+    arguments: argparse.Namespace,
+    folder: Path,
+    model: Sequence[str],
+    until: float,
+    known: OfOneLane,
+    measured: set[int],
 ) -> Iterator[Result]:
     """Measure one command after another; each gets its share of the time that is left."""
     most = max(arguments.lanes)
-    asked = [] if known.base else [(lanes, "plain") for lanes in sorted({1, *arguments.lanes})]
+    asked = [(lanes, "plain") for lanes in sorted({1, *arguments.lanes} - measured)]
     asked += [(most, "killed")] * arguments.kill_one + [(most, "failing")] * arguments.fail_one
     for number, (lanes, what) in enumerate(asked):
         left = until - time.monotonic()
@@ -350,7 +357,9 @@ def main() -> None:
     parser.add_argument("--precision", help="as packshot's (float8)")
     parser.add_argument("--gpu-memory", help="as packshot's, of each lane: 8GiB (all there is)")
     parser.add_argument("--minutes", type=float, default=9.0, help="that all of it may take")
-    parser.add_argument("--beside", type=Path, help="JSON of an earlier command, whose lanes needn't be measured again")
+    parser.add_argument(
+        "--beside", type=Path, help="JSON of an earlier command: numbers of lanes in it aren't measured again"
+    )
     parser.add_argument("--kill-one", action="store_true", help="once more with a lane killed in the middle")
     parser.add_argument("--fail-one", action="store_true", help="once more with a GPU that fails three times")
     parser.add_argument("--folder", type=Path, help="of the checkpoint (a temporary one)")
@@ -365,7 +374,7 @@ def main() -> None:
     say(f"Ray {ray.__version__}, Python {sys.version.split()[0]}, {os.cpu_count()} cores")
     names = ("rows", "shard_rows", "size", "steps", "guidance", "precision", "gpu_memory")
     settings = {name: getattr(arguments, name) for name in names}
-    known = OfOneLane.read(arguments.beside) if arguments.beside else OfOneLane()
+    known, measured = read_earlier(arguments.beside) if arguments.beside else (OfOneLane(), set[int]())
     results: list[Result] = []
 
     def document() -> dict[str, Any]:
@@ -374,7 +383,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         model = ["--device", "cpu"] if arguments.tiny else checkpoint(arguments.folder or folder / "checkpoint")
-        for result in measure(arguments, folder, model, BEGAN + 60 * arguments.minutes, known):
+        for result in measure(arguments, folder, model, BEGAN + 60 * arguments.minutes, known, measured):
             results.append(result)
             say(json.dumps(asdict(result)))
             if arguments.out:

@@ -180,7 +180,7 @@ def train_editing(
         seconds: of training in all.
         work: where the state is kept.
         deadline: when to stop at the latest.
-        probe: says in a line how good a denoiser is; asked every two minutes.
+        probe: says in a line how good a denoiser is; asked every four minutes.
     """
     device = pairs[0].pictures.device
     transformer = new_edit_transformer(qwen_image / "transformer").to(device)

@@ -97,7 +97,7 @@ def train_layered(
         seconds: of training in all.
         work: where the state is kept.
         deadline: when to stop at the latest.
-        probe: says in a line how good a denoiser is; asked every two minutes.
+        probe: says in a line how good a denoiser is; asked every four minutes.
     """
     device = layers[0].layers.device
     course = Course("layered", new_layered_transformer().to(device), seconds, work, deadline)

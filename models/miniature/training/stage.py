@@ -87,9 +87,9 @@ class Stage:
             self._reported, self._sums = time.monotonic(), {}
 
     def save(self) -> None:
-        """Write the state, whole or not at all."""
+        """Write the state as it is now, whole or not at all."""
         state = {
-            "spent": self.spent,
+            "spent": self.elapsed,
             "count": self.count,
             "parts": {name: part.state_dict() for name, part in self.parts.items()},
         }
