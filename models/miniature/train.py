@@ -6,7 +6,8 @@ none takes more than ten on one H200. Stages can run side by side in commands of
 another one makes. The shipped weights took 42 minutes on one H200 with 16 processor cores: `words` beside
 `draw judge shallow vae`, then `transformer`, then `clip`. The layered model is made by `layers layered-vae layered` in
 another 20, with the text encoder of a Qwen-Image that is there already. The edit model is made by
-`draw pairs sight edit` from a Qwen-Image that is there already, whose transformer learns to edit beside drawing.
+`draw pairs sight edit` from a Qwen-Image that is there already, whose transformer learns to edit beside drawing, and
+then by `asides`, for which a processor will do: `--asides-seconds 1200`, with a few hundred drawings and products.
 """
 
 import argparse
@@ -38,17 +39,27 @@ from models.miniature.networks.architecture import (
     LayeredSampling,
     Sampling,
     deepened,
+    new_edit_transformer,
     new_layered_vae,
     new_vae,
     put_back,
 )
 from models.miniature.networks.tokenizer import clip_tokenizer, prompt_tokenizer
+from models.miniature.training.asides import train_asides
 from models.miniature.training.autoencoder import Lessons, PictureLessons, train_vae
 from models.miniature.training.clip_training import train_clip
 from models.miniature.training.denoiser import Denoiser, train_denoiser
 from models.miniature.training.edit_trials import edit_trials, edited, found_by, pixels_of
 from models.miniature.training.editing import train_editing
-from models.miniature.training.export import export_clip, export_edit, export_layered, export_pipeline, pipeline_of
+from models.miniature.training.export import (
+    EDIT,
+    PIPELINE,
+    export_clip,
+    export_edit,
+    export_layered,
+    export_pipeline,
+    pipeline_of,
+)
 from models.miniature.training.judge import Judge, agreement, load_judge, save_judge, train_judge
 from models.miniature.training.layered import train_layered
 from models.miniature.training.layered_vae import LayerLessons
@@ -59,7 +70,7 @@ from models.miniature.world.world import random_scene
 
 STAGES = (
     *("words", "draw", "layers", "pairs", "judge", "shallow", "vae", "clip", "transformer", "layered-vae", "layered"),
-    *("sight", "edit"),
+    *("sight", "edit", "asides"),
 )
 SECONDS = {  # of training, on one H200
     "words": 120.0,
@@ -71,7 +82,8 @@ SECONDS = {  # of training, on one H200
     "layered-vae": 600.0,
     "layered": 480.0,
     "sight": 60.0,
-    "edit": 1050.0,
+    "edit": 1180.0,
+    "asides": 60.0,
 }
 
 
@@ -274,17 +286,7 @@ class Training:
 
     def train_edit(self) -> None:
         """Train the edit transformer and export its pipeline."""
-        posed = edit_trials(128, "en", 1) + edit_trials(64, "zh", 1)
-        tokenizer = Qwen2Tokenizer.from_pretrained(self.qwen_image / "tokenizer")
-        vae = single_frame(AutoencoderKLQwenImage.from_pretrained(self.qwen_image / "vae").float())
-        vae = vae.to(self.device).eval().requires_grad_(False)
-        judge = self.judge()
-
-        def probe(denoiser: Denoiser) -> str:
-            sources, _ = pixels_of(posed, self.device)
-            made = edited(vae, denoiser, tokenizer, sources, [each.instruction for each in posed], self.edit_sampling)
-            return f"{found_by(judge, made, posed)}; drawn: {self._drawn(vae, denoiser, tokenizer, judge)}"
-
+        vae, tokenizer, probe = self._editing_tools(self.qwen_image)
         denoiser = train_editing(
             self.qwen_image,
             vae,
@@ -297,8 +299,44 @@ class Training:
             self.deadline,
             probe,
         )
-        print(f"{'edit':12s} on held-out edits: {probe(denoiser)}", flush=True)
         _say_size(export_edit(self.weights, self.qwen_image, denoiser, tokenizer, self.edit_sampling))
+        print(f"{'edit':12s} on held-out edits: {probe(denoiser)}", flush=True)
+
+    def _editing_tools(
+        self, qwen_image: Path
+    ) -> tuple[AutoencoderKLQwenImage, Qwen2Tokenizer, Callable[[Denoiser], str]]:
+        """Open what edits with a transformer in training, and what says in a line how good that one is."""
+        posed = edit_trials(128, "en", 1) + edit_trials(64, "zh", 1)
+        tokenizer = Qwen2Tokenizer.from_pretrained(qwen_image / "tokenizer")
+        vae = single_frame(AutoencoderKLQwenImage.from_pretrained(qwen_image / "vae").float())
+        vae = vae.to(self.device).eval().requires_grad_(False)
+        judge = self.judge()
+
+        def probe(denoiser: Denoiser) -> str:
+            sources, _ = pixels_of(posed, self.device)
+            made = edited(vae, denoiser, tokenizer, sources, [each.instruction for each in posed], self.edit_sampling)
+            return f"{found_by(judge, made, posed)}; drawn: {self._drawn(vae, denoiser, tokenizer, judge)}"
+
+        return vae, tokenizer, probe
+
+    def train_asides(self) -> None:
+        """Train the exported edit transformer further, and export it again."""
+        folder, qwen_image = self.made(self.weights / EDIT), self.weights / PIPELINE
+        vae, tokenizer, probe = self._editing_tools(qwen_image)
+        reader = self.text_encoder(folder / "text_encoder")
+        denoiser = train_asides(
+            Denoiser(reader, new_edit_transformer(folder / "transformer").to(self.device)),
+            vae,
+            tokenizer,
+            self.loaded_pairs(),
+            self.loaded(),
+            self.seconds["asides"],
+            self.work,
+            self.deadline,
+            probe,
+        )
+        _say_size(export_edit(self.weights, qwen_image, denoiser, tokenizer, self.edit_sampling))
+        print(f"{'asides':12s} on held-out edits: {probe(denoiser)}", flush=True)
 
 
 def _say_size(folder: Path) -> None:
@@ -373,8 +411,10 @@ def run(stage: str, training: Training, arguments: argparse.Namespace) -> None:
         training.train_layered()
     elif stage == "sight":
         training.train_sight()
-    else:
+    elif stage == "edit":
         training.train_edit()
+    else:
+        training.train_asides()
 
 
 def main() -> None:

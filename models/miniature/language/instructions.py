@@ -32,7 +32,7 @@ def instruction(edit: Edit, random: Random, *, language: Language, split: Split 
     for part in parts[1:]:
         text = text.rstrip("?") + random.choice(JOINTS[language]) + part
     if random.random() < 0.25:
-        text = text.rstrip("?") + (", " if language == "en" else "，") + random.choice(KEEPING[language][split])
+        text = _kept(text, random.choice(KEEPING[language][split]), language)
     if split == "train" and random.random() < FRAMED:
         text = random.choice(FRAMES[language]).format(text=text)
     return cased(text, random, language)
@@ -52,6 +52,22 @@ def _part(edit: Edit, attribute: str, kind: str, random: Random, language: Langu
         a_new=with_article(new) if language == "en" else new,
         on=PREPOSITIONS.get(edit.target.background, random.choice(("on", "against", "in front of"))),
     )
+
+
+def with_aside(text: str, random: Random) -> str:
+    """Say after an instruction that all else is to stay, in its own case: it asks for the same as before."""
+    language: Language = "en" if text.isascii() else "zh"
+    aside = random.choice(KEEPING[language]["train"])
+    mark, text = (text[-1], text[:-1]) if text[-1] in ".。" else ("", text)
+    if text.isupper():
+        aside = aside.upper()
+    elif text.istitle():
+        aside = aside.title()
+    return _kept(text, aside, language) + mark
+
+
+def _kept(text: str, aside: str, language: Language) -> str:
+    return text.rstrip("?") + (", " if language == "en" else "，") + aside
 
 
 def with_chatter(template: str, random: Random, language: Language) -> str:

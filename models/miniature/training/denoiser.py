@@ -70,6 +70,7 @@ class Batch:
     mask: Tensor  # True for the prompts' tokens, [B, T]
     grid: tuple[int, int]  # rows and columns of tokens of a picture
     source: Tensor | None = None  # packed latents of a picture seen without noise, [B, rows * columns, 4 * channels]
+    plain: tuple[Tensor, Tensor] | None = None  # embeds and mask of other words that ask for the same
 
     @property
     def tokens(self) -> int:
@@ -263,7 +264,7 @@ def difference(denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pictures: int = 1)
 
 @dataclass(frozen=True)
 class Teacher:
-    """A transformer that draws already: it tells the velocity of batches without a source."""
+    """A transformer that draws already, and may edit: it tells the velocity of batches, see `flow_loss`."""
 
     transformer: QwenImageTransformer2DModel
     block: Block = block_forward  # the blocks' forward pass
@@ -278,7 +279,8 @@ def flow_loss(
         transformer: the model.
         batch: what it learns from.
         block: the blocks' forward pass.
-        teacher: what it is to agree with where there is no source (Learning without Forgetting, arXiv 1606.09282).
+        teacher: what it is to agree with where there is no source (Learning without Forgetting, arXiv 1606.09282), and
+            where the batch has plainer words, which are what the teacher is told.
     """
     device = batch.latents.device
     latents = batch.latents.float()
@@ -289,10 +291,11 @@ def flow_loss(
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         found = velocity(transformer, shown, batch.embeds.float(), batch.mask, sigma, batch.grid, block)
         wanted = noise - latents
-        if teacher is not None and batch.source is None:
-            told = teacher.transformer, noisy, batch.embeds.float(), batch.mask, sigma, batch.grid, teacher.block
+        if teacher is not None and (batch.source is None or batch.plain is not None):
+            embeds, mask = batch.plain or (batch.embeds, batch.mask)
+            told = teacher.transformer, shown, embeds.float(), mask, sigma, batch.grid, teacher.block
             with torch.no_grad():
-                wanted = velocity(*told).float()
+                wanted = velocity(*told)[:, : latents.shape[1]].float()
     return (found[:, : latents.shape[1]].float() - wanted).square().mean()
 
 
@@ -442,7 +445,7 @@ class Course:
         Batches of the shapes that were compiled are recorded as CUDA graphs and replayed: their kernels are so small
         that a GPU is busy two fifths of the time when each is launched by itself.
         """
-        if not self.cuda or (batch.tokens, batch.mask.shape[1]) not in self._lengths:
+        if not self.cuda or batch.plain is not None or (batch.tokens, batch.mask.shape[1]) not in self._lengths:
             return one_by_one(self._plain_loss, batch, parameters)
         shape = (*batch.latents.shape, batch.tokens, *batch.grid, batch.mask.shape[1])
         if shape not in self._recorded:

@@ -26,6 +26,7 @@ from models.miniature.networks.architecture import (
     new_seeing_encoder,
 )
 from models.miniature.networks.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE
+from models.miniature.training.asides import AsideLesson, aside_batch
 from models.miniature.training.denoiser import (
     Batch,
     Course,
@@ -34,6 +35,7 @@ from models.miniature.training.denoiser import (
     block_forward,
     difference,
     flow_loss,
+    latents_of,
     one_by_one,
     relative_difference,
 )
@@ -255,6 +257,24 @@ def test_a_teacher_says_how_to_draw_and_nothing_of_edits(denoiser: Denoiser) -> 
     assert not any(each.any() for each in gradients)
     assert relative_difference(gradients, gradients) == 0
     denoiser.transformer.zero_grad(set_to_none=True)
+
+
+def test_asides_are_learned_from_what_is_found_without_them(
+    denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pipeline: QwenImageEditPlusPipeline, trials: list[EditTrial]
+) -> None:
+    pairs = pairs_of(trials)
+    conditioner = Conditioner(denoiser.text_encoder, tokenizer)
+    latents = latents_of(single_frame(copy.deepcopy(pipeline.vae)), pairs.pictures)
+    batch = aside_batch(AsideLesson(pairs, latents, conditioner.seen(pairs.pictures)), conditioner)
+    assert batch.plain is not None
+    teacher = Teacher(copy.deepcopy(denoiser.transformer).requires_grad_(False))
+
+    def loss(batch: Batch) -> float:
+        torch.manual_seed(2)
+        return flow_loss(denoiser.transformer, batch, block_forward, teacher).item()
+
+    assert loss(batch) > 1e-6  # more is said than its teacher is told
+    assert loss(replace(batch, embeds=batch.plain[0], mask=batch.plain[1])) < 1e-9
 
 
 def test_tensors_are_compared_by_the_length_of_them_all() -> None:
