@@ -320,12 +320,15 @@ class Training:
         return vae, tokenizer, probe
 
     def train_asides(self) -> None:
-        """Train the exported edit transformer further, and export it again."""
+        """Train the exported edit transformer further, and export it again; its teacher stays the first one."""
         folder, qwen_image = self.made(self.weights / EDIT), self.weights / PIPELINE
+        before = self.work / "before_asides"
+        if not before.exists():
+            _write(before, lambda place: shutil.copytree(folder / "transformer", place, dirs_exist_ok=True))
         vae, tokenizer, probe = self._editing_tools(qwen_image)
         reader = self.text_encoder(folder / "text_encoder")
         denoiser = train_asides(
-            Denoiser(reader, new_edit_transformer(folder / "transformer").to(self.device)),
+            Denoiser(reader, new_edit_transformer(before).to(self.device)),
             vae,
             tokenizer,
             self.loaded_pairs(),

@@ -6,10 +6,10 @@ without them, as it was before, is what it learns to find with them.
 """
 
 import copy
-import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import torch
 from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
@@ -45,12 +45,12 @@ class AsideLesson:
     seen: Tensor  # [pictures, tokens, width]
 
 
-def aside_batch(lesson: AsideLesson, conditioner: Conditioner) -> Batch:
+def aside_batch(lesson: AsideLesson, conditioner: Conditioner, random: Random) -> Batch:
     """Draw edits of one shape, told with more words than their teacher is told."""
     pairs, device = lesson.pairs, lesson.latents.device
     chosen = torch.randint(len(pairs.texts), (ROWS,))
     plain = [pairs.texts[at] for at in chosen.tolist()]
-    told = [with_aside(text, random.Random(random.random())) if random.random() < SAID else text for text in plain]
+    told = [with_aside(text, random) if random.random() < SAID else text for text in plain]
     which = pairs.sources[chosen.to(device)]
     embeds, lengths = conditioner.encode(lesson.seen, which.repeat(2), plain + told)
     masks = torch.arange(embeds.shape[1], device=device) < lengths[:, None]
@@ -94,12 +94,13 @@ def train_asides(
     taught = [AsideLesson(each, latents_of(vae, each.pictures), conditioner.seen(each.pictures)) for each in pairs]
     drawn = drawing_lessons(drawings, tokenizer, denoiser.text_encoder, lambda: vae)
     course.stage.say("encoded all pictures")
+    random = Random()
 
     def draw() -> Batch:
         if random.random() < DRAWN:
             return drawing_batch(course, drawn)
         (lesson,) = random.choices(taught, [EDIT_SHAPES[each.pairs.width, each.pairs.height] for each in taught])
-        return aside_batch(lesson, conditioner)
+        return aside_batch(lesson, conditioner, random)
 
     average = course.run(draw, lambda average: probe(Denoiser(denoiser.text_encoder, average)))
     return Denoiser(denoiser.text_encoder, average)

@@ -77,6 +77,18 @@ class Batch:
         """How many picture tokens a row has."""
         return self.latents.shape[1] + (0 if self.source is None else self.source.shape[1])
 
+    @property
+    def tensors(self) -> list[Tensor]:
+        """All that it holds, in one order."""
+        held = [self.latents, self.embeds, self.mask, self.source, *(self.plain or ())]
+        return [each for each in held if each is not None]
+
+    def copied(self) -> "Batch":
+        """Return a batch of the same whose tensors are its own."""
+        source = None if self.source is None else self.source.clone()
+        plain = None if self.plain is None else (self.plain[0].clone(), self.plain[1].clone())
+        return Batch(self.latents.clone(), self.embeds.clone(), self.mask.clone(), self.grid, source, plain)
+
 
 def latents_of(vae: AutoencoderKLQwenImage, pictures: Tensor) -> Tensor:
     """Encode uint8 pictures [N, H, W, C] into normalised packed latents: fp16 [N, tokens, 4 * channels]."""
@@ -325,8 +337,7 @@ class Recorded:
             batch: of the shape that is recorded; others of this shape can follow.
             parameters: where each pass leaves its gradients.
         """
-        source = None if batch.source is None else batch.source.clone()
-        self._batch = Batch(batch.latents.clone(), batch.embeds.clone(), batch.mask.clone(), batch.grid, source)
+        self._batch = batch.copied()
         gradients = []
         for each in parameters:
             each.grad = torch.zeros_like(each) if each.grad is None else each.grad
@@ -346,11 +357,8 @@ class Recorded:
 
     def learn(self, batch: Batch) -> Tensor:
         """Leave a batch's gradients at the parameters; returns its loss."""
-        self._batch.latents.copy_(batch.latents)
-        self._batch.embeds.copy_(batch.embeds)
-        self._batch.mask.copy_(batch.mask)
-        if self._batch.source is not None and batch.source is not None:
-            self._batch.source.copy_(batch.source)
+        for own, new in zip(self._batch.tensors, batch.tensors, strict=True):
+            own.copy_(new)
         self._graph.replay()
         return self._loss.clone()
 
@@ -445,9 +453,9 @@ class Course:
         Batches of the shapes that were compiled are recorded as CUDA graphs and replayed: their kernels are so small
         that a GPU is busy two fifths of the time when each is launched by itself.
         """
-        if not self.cuda or batch.plain is not None or (batch.tokens, batch.mask.shape[1]) not in self._lengths:
+        if not self.cuda or (batch.tokens, batch.mask.shape[1]) not in self._lengths:
             return one_by_one(self._plain_loss, batch, parameters)
-        shape = (*batch.latents.shape, batch.tokens, *batch.grid, batch.mask.shape[1])
+        shape = (*batch.latents.shape, batch.tokens, *batch.grid, batch.mask.shape[1], len(batch.tensors))
         if shape not in self._recorded:
             self._recorded[shape] = self._record(batch, parameters)
         return self._recorded[shape].learn(batch)
