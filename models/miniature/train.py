@@ -50,6 +50,7 @@ from models.miniature.training.autoencoder import Lessons, PictureLessons, train
 from models.miniature.training.clip_training import train_clip
 from models.miniature.training.denoiser import Denoiser, train_denoiser
 from models.miniature.training.edit_trials import edit_trials, edited, found_by, pixels_of
+from models.miniature.training.editing import PEAK_RATE as EDIT_RATE
 from models.miniature.training.editing import train_editing
 from models.miniature.training.export import (
     EDIT,
@@ -101,6 +102,7 @@ class Training:
     captions: int
     processes: int
     qwen_image: Path
+    edit_rate: float
     sampling: Sampling = field(default_factory=Sampling)
     layered_sampling: LayeredSampling = field(default_factory=LayeredSampling)
     edit_sampling: EditSampling = field(default_factory=EditSampling)
@@ -298,6 +300,7 @@ class Training:
             self.work,
             self.deadline,
             probe,
+            self.edit_rate,
         )
         _say_size(export_edit(self.weights, self.qwen_image, denoiser, tokenizer, self.edit_sampling))
         print(f"{'edit':12s} on held-out edits: {probe(denoiser)}", flush=True)
@@ -432,6 +435,7 @@ def main() -> None:
     parser.add_argument("--layered-drawings", type=int, default=32_000, help="how many drawings in layers")
     parser.add_argument("--products", type=int, default=16_000, help="how many products to edit")
     parser.add_argument("--qwen-image", type=Path, default=MINIATURE / "qwen-image", help="what to share")
+    parser.add_argument("--edit-rate", type=float, default=EDIT_RATE, help="the highest learning rate of edit")
     parser.add_argument("--captions", type=int, default=1_000_000, help="how many captions for the text encoder alone")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
     parser.add_argument("--minutes", type=float, default=600, help="when to stop, wherever it is")
@@ -460,6 +464,7 @@ def main() -> None:
         captions=arguments.captions,
         processes=arguments.processes,
         qwen_image=arguments.qwen_image,
+        edit_rate=arguments.edit_rate,
     )
     for stage in STAGES:
         if stage in arguments.stages:

@@ -34,7 +34,7 @@ from models.miniature.training.denoiser import (
 from models.miniature.training.sight import encode_seen, patches_of, see, seen_size
 from models.miniature.training.words import LONGEST, token_rows
 
-PEAK_RATE = 1e-3
+PEAK_RATE = 1e-3  # of a first training
 LENGTH = 128  # tokens of a picture and an instruction, to which all are padded; longer ones are left out
 EMPTIED = 0.1  # of the instructions
 EMPTY = " "  # what stands for no instruction, as a negative prompt
@@ -167,6 +167,7 @@ def train_editing(
     work: Path,
     deadline: float,
     probe: Callable[[Denoiser], str],
+    peak_rate: float = PEAK_RATE,
 ) -> Denoiser:
     """Train the transformer of edits and drawings; returns its moving average.
 
@@ -181,11 +182,12 @@ def train_editing(
         work: where the state is kept.
         deadline: when to stop at the latest.
         probe: says in a line how good a denoiser is; asked every four minutes.
+        peak_rate: the highest learning rate.
     """
     device = pairs[0].pictures.device
     transformer = new_edit_transformer(qwen_image / "transformer").to(device)
     teacher = copy.deepcopy(transformer).requires_grad_(False).eval()
-    course = Course("edit", transformer, seconds, work, deadline, PEAK_RATE, teacher)
+    course = Course("edit", transformer, seconds, work, deadline, peak_rate, teacher)
     course.compile(COMPILED_EDITS | COMPILED)
     apart = difference(Denoiser(text_encoder, course.transformer), tokenizer, pictures=2)
     course.stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")
