@@ -6,8 +6,9 @@ none takes more than ten on one H200. Stages can run side by side in commands of
 another one makes. The shipped weights took 42 minutes on one H200 with 16 processor cores: `words` beside
 `draw judge shallow vae`, then `transformer`, then `clip`. The layered model is made by `layers layered-vae layered` in
 another 20, with the text encoder of a Qwen-Image that is there already. The edit model is made by
-`draw pairs sight edit` from a Qwen-Image that is there already, whose transformer learns to edit beside drawing, and
-then by `asides`, for which a processor will do: `--asides-seconds 1200`, with a few hundred drawings and products.
+`draw pairs sight edit` from a Qwen-Image that is there already, whose transformer learns to edit beside drawing.
+`edit` once more, with that export for `--qwen-image` and at a lower `--edit-rate`, goes on from there. `asides` comes
+last, for which two processor cores will do, with a few hundred drawings and products.
 """
 
 import argparse
@@ -73,7 +74,7 @@ STAGES = (
     *("words", "draw", "layers", "pairs", "judge", "shallow", "vae", "clip", "transformer", "layered-vae", "layered"),
     *("sight", "edit", "asides"),
 )
-SECONDS = {  # of training, on one H200
+SECONDS = {  # of training, on one H200; of "asides", on two processor cores
     "words": 120.0,
     "judge": 35.0,
     "shallow": 150.0,
@@ -84,7 +85,7 @@ SECONDS = {  # of training, on one H200
     "layered": 480.0,
     "sight": 60.0,
     "edit": 1180.0,
-    "asides": 60.0,
+    "asides": 2400.0,
 }
 
 
@@ -102,7 +103,7 @@ class Training:
     captions: int
     processes: int
     qwen_image: Path
-    edit_rate: float
+    edit_rate: float = EDIT_RATE
     sampling: Sampling = field(default_factory=Sampling)
     layered_sampling: LayeredSampling = field(default_factory=LayeredSampling)
     edit_sampling: EditSampling = field(default_factory=EditSampling)

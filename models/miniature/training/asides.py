@@ -20,18 +20,18 @@ from models.miniature.datasets.drawings import Drawings
 from models.miniature.datasets.edit_pairs import EDIT_SHAPES, Pairs
 from models.miniature.language.instructions import with_aside
 from models.miniature.training.denoiser import (
-    PIXELS,
     Batch,
     Course,
     Denoiser,
     drawing_batch,
     drawing_lessons,
+    grid_of,
     latents_of,
 )
 from models.miniature.training.editing import Conditioner
 
 PEAK_RATE = 1e-4
-ROWS = {"cpu": 16, "cuda": 128}  # of a batch
+ROWS = 16  # of a batch
 SAID = 0.8  # of the instructions: those with something beside them
 DRAWN = 0.25  # of the batches: drawings, so that nothing changes how it draws
 
@@ -48,8 +48,7 @@ class AsideLesson:
 def aside_batch(lesson: AsideLesson, conditioner: Conditioner, random: Random) -> Batch:
     """Draw edits of one shape, told with more words than their teacher is told."""
     pairs, device = lesson.pairs, lesson.latents.device
-    rows = ROWS[device.type]
-    chosen = torch.randint(len(pairs.texts), (rows,))
+    chosen = torch.randint(len(pairs.texts), (ROWS,))
     plain = [pairs.texts[at] for at in chosen.tolist()]
     told = [with_aside(text, random) if random.random() < SAID else text for text in plain]
     which = pairs.sources[chosen.to(device)]
@@ -57,11 +56,11 @@ def aside_batch(lesson: AsideLesson, conditioner: Conditioner, random: Random) -
     masks = torch.arange(embeds.shape[1], device=device) < lengths[:, None]
     return Batch(
         lesson.latents[pairs.targets[chosen.to(device)]],
-        embeds[rows:],
-        masks[rows:],
-        (pairs.height // PIXELS, pairs.width // PIXELS),
+        embeds[ROWS:],
+        masks[ROWS:],
+        grid_of(pairs.width, pairs.height),
         lesson.latents[which].float(),
-        (embeds[:rows], masks[:rows]),
+        (embeds[:ROWS], masks[:ROWS]),
     )
 
 

@@ -46,6 +46,11 @@ class Denoiser:
     transformer: QwenImageTransformer2DModel
 
 
+def grid_of(width: int, height: int) -> tuple[int, int]:
+    """Return how many rows and columns of tokens a picture of so many pixels has."""
+    return height // PIXELS, width // PIXELS
+
+
 @dataclass(frozen=True)
 class DrawingLesson:
     """One shape's latents and prompts."""
@@ -58,7 +63,7 @@ class DrawingLesson:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
-        return self.height // PIXELS, self.width // PIXELS
+        return grid_of(self.width, self.height)
 
 
 @dataclass(frozen=True)

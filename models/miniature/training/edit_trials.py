@@ -14,7 +14,7 @@ from models.miniature.datasets.drawings import ATTRIBUTES, attributes
 from models.miniature.language.instructions import instruction
 from models.miniature.language.names import Language
 from models.miniature.networks.architecture import EditSampling, new_scheduler
-from models.miniature.training.denoiser import PIXELS, Denoiser, latents_of
+from models.miniature.training.denoiser import Denoiser, grid_of, latents_of
 from models.miniature.training.editing import EMPTY, Conditioner
 from models.miniature.training.judge import JUDGED, Judge
 from models.miniature.world.edits import ASKABLE, Edit, unseen_edit
@@ -74,7 +74,7 @@ def edited(
         uint8 [N, H, W, 3]; the i-th starts from the noise of seed i.
     """
     device, transformer = sources.device, denoiser.transformer
-    rows, columns = sources.shape[1] // PIXELS, sources.shape[2] // PIXELS
+    rows, columns = grid_of(sources.shape[2], sources.shape[1])
     conditioner = Conditioner(denoiser.text_encoder, tokenizer)
     seen, every = conditioner.seen(sources), torch.arange(len(sources), device=device)
     told = [conditioner.encode(seen, every, instructions)]
@@ -121,8 +121,7 @@ def edited(
 @torch.no_grad()
 def coded(vae: AutoencoderKLQwenImage, pictures: Tensor) -> Tensor:
     """Encode and decode pictures, uint8 [N, H, W, 3]: the same, as a VAE has them."""
-    grid = (pictures.shape[1] // PIXELS, pictures.shape[2] // PIXELS)
-    return pictures_of(vae, latents_of(vae, pictures).float(), grid)
+    return pictures_of(vae, latents_of(vae, pictures).float(), grid_of(pictures.shape[2], pictures.shape[1]))
 
 
 @torch.no_grad()

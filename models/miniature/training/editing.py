@@ -22,13 +22,13 @@ from models.miniature.networks.architecture import new_edit_transformer
 from models.miniature.networks.tokenizer import EDIT_OPENING, PICTURE_END
 from models.miniature.training.denoiser import (
     COMPILED,
-    PIXELS,
     Batch,
     Course,
     Denoiser,
     difference,
     drawing_batch,
     drawing_lessons,
+    grid_of,
     latents_of,
 )
 from models.miniature.training.sight import encode_seen, patches_of, see, seen_size
@@ -61,7 +61,7 @@ class EditLesson:
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
-        return self.height // PIXELS, self.width // PIXELS
+        return grid_of(self.width, self.height)
 
 
 class Conditioner:
