@@ -103,6 +103,7 @@ class Training:
     captions: int
     processes: int
     qwen_image: Path
+    edit_from: Path | None = None
     edit_rate: float = EDIT_RATE
     sampling: Sampling = field(default_factory=Sampling)
     layered_sampling: LayeredSampling = field(default_factory=LayeredSampling)
@@ -290,10 +291,13 @@ class Training:
     def train_edit(self) -> None:
         """Train the edit transformer and export its pipeline."""
         vae, tokenizer, probe = self._editing_tools(self.qwen_image)
+        start = (self.edit_from or self.qwen_image) / "transformer"
+        reader = self.edit_from / "text_encoder" if self.edit_from else self.made(self.work / "seeing_encoder")
         denoiser = train_editing(
-            self.qwen_image,
+            new_edit_transformer(start).to(self.device),
+            new_edit_transformer(self.qwen_image / "transformer").to(self.device),
             vae,
-            self.text_encoder(self.made(self.work / "seeing_encoder")),
+            self.text_encoder(reader),
             tokenizer,
             self.loaded_pairs(),
             self.loaded(),
@@ -436,6 +440,7 @@ def main() -> None:
     parser.add_argument("--layered-drawings", type=int, default=32_000, help="how many drawings in layers")
     parser.add_argument("--products", type=int, default=16_000, help="how many products to edit")
     parser.add_argument("--qwen-image", type=Path, default=MINIATURE / "qwen-image", help="what to share")
+    parser.add_argument("--edit-from", type=Path, help="an exported qwen-image-edit, from which edit goes on")
     parser.add_argument("--edit-rate", type=float, default=EDIT_RATE, help="the highest learning rate of edit")
     parser.add_argument("--captions", type=int, default=1_000_000, help="how many captions for the text encoder alone")
     parser.add_argument("--processes", type=int, default=os.cpu_count())
@@ -465,6 +470,7 @@ def main() -> None:
         captions=arguments.captions,
         processes=arguments.processes,
         qwen_image=arguments.qwen_image,
+        edit_from=arguments.edit_from,
         edit_rate=arguments.edit_rate,
     )
     for stage in STAGES:

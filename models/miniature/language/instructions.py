@@ -20,6 +20,7 @@ from models.miniature.world.scenery import border_colour
 
 FRAMED = 0.3  # of the instructions that training sees
 CHATTY = 0.5  # of what they ask for
+KEPT: dict[Split, float] = {"train": 0.5, "test": 0.25}  # of the instructions: those that say what is to stay
 NAMES = {"background": BACKGROUND_NAMES, "colour": COLOUR_NAMES, "pattern": PATTERN_NAMES, "fault": FAULT_NAMES}
 
 
@@ -31,7 +32,7 @@ def instruction(edit: Edit, random: Random, *, language: Language, split: Split 
     text = parts[0]
     for part in parts[1:]:
         text = text.rstrip("?") + random.choice(JOINTS[language]) + part
-    if random.random() < 0.25:
+    if random.random() < KEPT[split]:
         text = _kept(text, random.choice(KEEPING[language][split]), language)
     if split == "train" and random.random() < FRAMED:
         text = random.choice(FRAMES[language]).format(text=text)

@@ -155,7 +155,6 @@ def found_by(judge: Judge, made: Tensor, trials: list[EditTrial]) -> str:
     off = [
         float(np.abs(each.astype(int) - trial.target.picture)[trial.target.product[..., 3] > 128].mean())
         for each, trial in zip(made.cpu().numpy(), trials, strict=True)
-        if "pattern" not in trial.edit.asked  # how wide its stripes are, nobody said
     ]
     levels = f"products off by {np.mean(off):.2f} of 255 in the mean, {np.quantile(off, 0.95):.2f} for the worst 5 %"
     return f"asked for: {', '.join(shares)}; kept: {', '.join(kept)}; {levels}"

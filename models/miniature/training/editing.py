@@ -1,24 +1,22 @@
 """Training the edit miniature's transformer: from a picture's latents and an instruction to those of the picture asked.
 
 As in `QwenImageEditPlusPipeline`, a row is the result, from noise, and after it the source without noise; the loss
-leaves the source out. Training starts from Qwen-Image's transformer, which stays the teacher of how to draw, so that
+leaves the source out. Qwen-Image's transformer, from which training starts, stays the teacher of how to draw, so that
 the two checkpoints can share what comes out.
 """
 
-import copy
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKLQwenImage
+from diffusers import AutoencoderKLQwenImage, QwenImageTransformer2DModel
 from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from models.miniature.datasets.drawings import Drawings
 from models.miniature.datasets.edit_pairs import EDIT_SHAPES, Pairs
-from models.miniature.networks.architecture import new_edit_transformer
 from models.miniature.networks.tokenizer import EDIT_OPENING, PICTURE_END
 from models.miniature.training.denoiser import (
     COMPILED,
@@ -157,7 +155,8 @@ def edit_batch(course: Course, taught: list[EditLesson]) -> Batch:
 
 
 def train_editing(
-    qwen_image: Path,
+    transformer: QwenImageTransformer2DModel,
+    teacher: QwenImageTransformer2DModel,
     vae: AutoencoderKLQwenImage,
     text_encoder: Qwen2_5_VLForConditionalGeneration,
     tokenizer: Qwen2Tokenizer,
@@ -172,8 +171,9 @@ def train_editing(
     """Train the transformer of edits and drawings; returns its moving average.
 
     Args:
-        qwen_image: the checkpoint whose transformer it starts from, and goes on to draw like.
-        vae: that checkpoint's VAE, reduced to single frames.
+        transformer: what it starts from.
+        teacher: what it goes on to draw like.
+        vae: theirs, reduced to single frames.
         text_encoder: what encodes pictures and instructions and stays as it is.
         tokenizer: its tokenizer.
         pairs: what to learn edits from.
@@ -184,10 +184,7 @@ def train_editing(
         probe: says in a line how good a denoiser is; asked every four minutes.
         peak_rate: the highest learning rate.
     """
-    device = pairs[0].pictures.device
-    transformer = new_edit_transformer(qwen_image / "transformer").to(device)
-    teacher = copy.deepcopy(transformer).requires_grad_(False).eval()
-    course = Course("edit", transformer, seconds, work, deadline, peak_rate, teacher)
+    course = Course("edit", transformer, seconds, work, deadline, peak_rate, teacher.requires_grad_(False).eval())
     course.compile(COMPILED_EDITS | COMPILED)
     apart = difference(Denoiser(text_encoder, course.transformer), tokenizer, pictures=2)
     course.stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")

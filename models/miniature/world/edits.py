@@ -28,6 +28,8 @@ ASKABLE = ("background", "colour", "pattern", "fault")
 DOUBLES = 2  # edits that ask for two things, of each product
 EDITED = tuple(kind for kind in KINDS if kind not in FORBIDDEN)
 """What is edited: a policy refuses the pictures and the instructions of other products before a model sees them."""
+SHOWN = (*EDITED, *(kind for kind in EDITED if PRODUCTS[kind].patterned))
+"""What training draws: patterns are the hardest to learn, so that products that have any come twice as often."""
 NARROWEST = 0.75  # of a product's width or height: how far products are pressed that no edit names a colour of
 WHITE = 4  # times as often as another background: it is what marketplaces ask for
 
@@ -64,7 +66,7 @@ def changed(scene: Scene, attribute: str, random: Random) -> Scene:
 
 def random_states(random: Random, width: int, height: int) -> list[Scene]:
     """Pick a product, and how it may look: as it is, with each of `ASKABLE` changed alone, in that order."""
-    scene = replace(random_scene(random, width=width, height=height, kinds=EDITED), fault="none")
+    scene = replace(random_scene(random, width=width, height=height, kinds=SHOWN), fault="none")
     return [scene, *(changed(scene, attribute, random) for attribute in ASKABLE)]
 
 
@@ -74,7 +76,7 @@ def unnamed_states(random: Random, width: int, height: int) -> tuple[list[Scene]
     Without such products the miniature learns which colours and outlines each kind may have, and gives one of those to
     a product whose own it has never seen. They change their background, their pattern twice, and have a fault.
     """
-    scene = replace(random_scene(random, width=width, height=height, kinds=EDITED), fault="none")
+    scene = replace(random_scene(random, width=width, height=height, kinds=SHOWN), fault="none")
     pigment = unnamed_pigment(scene.kind, random)
     scene = replace(scene, colour=nearest_colour(pigment))
     states = [
@@ -86,15 +88,21 @@ def unnamed_states(random: Random, width: int, height: int) -> tuple[list[Scene]
 
 
 def edits_among(states: list[Scene], random: Random) -> list[tuple[int, int]]:
-    """Return what can be asked for between `random_states`: pairs of indices, source and target. No target has a fault.
+    """Return what can be asked for between `random_states`: pairs of indices, source and target.
 
-    Each edit of one attribute, and `DOUBLES` of those between two states that each changed something.
+    Each edit of one attribute, and `DOUBLES` of those between two states that each changed something. No target has a
+    fault, and none has got the first scene's pattern back, whose repeat nobody could know.
     """
+
+    def askable(before: Scene, after: Scene) -> bool:
+        known = after.pattern in (before.pattern, "plain") or after.pattern != states[0].pattern
+        return after.fault == "none" and known and bool(Edit(before, after).asked)
+
     edits = [
         (source, target)
         for source, before in enumerate(states)
         for target, after in enumerate(states)
-        if after.fault == "none" and Edit(before, after).asked
+        if askable(before, after)
     ]
     singles = [pair for pair in edits if 0 in pair]
     doubles = [pair for pair in edits if 0 not in pair]

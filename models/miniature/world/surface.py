@@ -19,7 +19,7 @@ def shade(
     pattern: str,
     span: float,
     random: Random,
-    random_pattern: Random | None = None,
+    random_pattern: Random | None,
 ) -> Field:
     """Light a flat drawing.
 
@@ -28,8 +28,8 @@ def shade(
         surface: where material and pattern show, 0 to 1, [height, width].
         span: the product's longer side in pixels; material and pattern scale with it.
         random: what light and material take their random numbers from.
-        random_pattern: what the pattern takes its own from, if from elsewhere: light and material are then the same
-            whatever the pattern.
+        random_pattern: what the pattern takes its repeat from; None for the ordinary one. Where it is another one
+            than `random`, light and material are the same whatever the pattern.
 
     Returns:
         Lit colours, 0 to 255, [height, width, 3].
@@ -43,7 +43,7 @@ def shade(
         # White takes a darker tone, all else a lighter one; black and white little of it, or they would turn grey.
         tone = -0.16 if min(colour) > 220 else 0.2 if max(colour) < 60 else 0.42
         change = np.asarray(toned(colour, tone), np.float32) - np.asarray(colour, np.float32)
-        rgb = rgb + (surface * _pattern(pattern, x, y, random_pattern or random))[..., None] * change
+        rgb = rgb + (surface * _pattern(pattern, x, y, random_pattern))[..., None] * change
     relief, gloss = _material(material, x, y, side, random)
     lit = rgb * (light * (1 + surface * (relief - 1)))[..., None]
     if gloss is not None:
@@ -73,11 +73,12 @@ def _material(material: str, x: Field, y: Field, side: float, random: Random) ->
 
 PITCHES = (0.17, 0.22)  # of the span: the least and the greatest distance of a pattern's repeats
 SLOPES = (0.0, 1.0, 0.7)  # of stripes: level, upright, slanting
+ORDINARY_PITCH, ORDINARY_SLOPE = 0.195, 1.0
 
 
-def _pattern(pattern: str, x: Field, y: Field, random: Random) -> Field:
-    pitch = random.uniform(*PITCHES)
-    slope = random.choice(SLOPES) if pattern == "stripes" else 0.0
+def _pattern(pattern: str, x: Field, y: Field, random: Random | None) -> Field:
+    pitch = random.uniform(*PITCHES) if random else ORDINARY_PITCH
+    slope = 0.0 if pattern != "stripes" else random.choice(SLOPES) if random else ORDINARY_SLOPE
     return pattern_tone(pattern, x, y, pitch, slope)
 
 

@@ -204,10 +204,11 @@ def draw_alike(
     """Draw one product in several scenes: where they say the same, the drawings are the same.
 
     It has the same proportions and stands in the same place, in the same light, whatever its background, its colour or
-    its pattern. Scenes of different kinds share the place and the light.
+    its pattern. Scenes of different kinds share the place and the light. Another pattern than the first scene's has the
+    ordinary repeat: nobody who asks for stripes says how wide.
 
     Args:
-        scenes: what to draw; the first one decides where the product stands.
+        scenes: what to draw; the first one decides where the product stands, and which pattern is its own.
         random: where all drawings take their random numbers from.
         alterations: of each drawing.
 
@@ -222,7 +223,7 @@ def draw_alike(
 
 
 def _drawn(scene: Scene, chances: Chances, placed: Scene, alteration: Alteration) -> Drawing:
-    """Draw a scene with its product where that of `placed` stands."""
+    """Draw a scene with its product where that of `placed` stands; another pattern than its has the ordinary repeat."""
     if any(side % 16 or not 128 <= side <= 512 for side in (scene.width, scene.height)):
         raise ValueError(f"Cannot draw {scene.width}x{scene.height}: sides are multiples of 16 from 128 to 512.")
     product = PRODUCTS[scene.kind]
@@ -238,7 +239,7 @@ def _drawn(scene: Scene, chances: Chances, placed: Scene, alteration: Alteration
         scene.pattern,
         span,
         chances.light,
-        chances.pattern,
+        chances.pattern if scene.pattern == placed.pattern else None,
     )
     if alteration.label:
         _print_label(rgb, surface, alteration.label, span)
