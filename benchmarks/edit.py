@@ -14,7 +14,6 @@ import argparse
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from random import Random
 from typing import Self
@@ -29,6 +28,7 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from transformers import Qwen2Tokenizer
 
 from benchmarks.miniature import Row, report
+from benchmarks.patterns import pattern_of
 from models.architectures.qwen_image.single_frame import single_frame
 from models.checkpoints.checkpoint import find_checkpoint
 from models.engines.decomposer import Decomposer
@@ -40,15 +40,13 @@ from models.miniature.training.denoiser import Denoiser
 from models.miniature.training.edit_trials import EditTrial, coded, edit_trials, edited, pixels_of
 from models.miniature.training.judge import JUDGED, Judge, load_judge
 from models.miniature.world.edits import ASKABLE, WRONGS, unseen_edit, wrong_result
-from models.miniature.world.surface import PATTERNS, PITCHES, SLOPES, pattern_tone
-from models.miniature.world.world import Drawing
+from models.miniature.world.world import PIGMENTS, Drawing
 from models.requests import LayersRequest, layers_shape
 
 HERE = Path(__file__).parent
 OPAQUE = 128  # of 255: from here on a pixel is the product's
 CELL = 4  # pixels a side, over which colours are averaged
 LEAST_IOU, MOST_DIFFERENCE = 0.9, 6.0
-SEEN_PATTERN = 0.12  # correlation from which on a pattern is there: of plain products it is 0.08 at most
 SAME = 2  # of 255: nearer pixels of source and target are to be kept
 NEAR = 12  # pixels: nearer to what an edit changes of a product, what is the same may lie between stripes
 LEAST_KEPT = 0.1  # of a product: of less, such as a buckle, the VAE's blur is all that would be measured
@@ -137,7 +135,9 @@ class Eye:
         for trial, picture, iou, said in zip(trials, made, overlaps, verdict.tolist(), strict=True):
             scene, (asked,) = attributes(trial.edit.target), trial.edit.asked
             if asked == "pattern":
-                there = pattern_of(picture, trial.plain) == trial.edit.target.pattern
+                there = (
+                    pattern_of(picture, trial.plain, PIGMENTS[trial.edit.target.colour]) == trial.edit.target.pattern
+                )
             else:
                 there = said[JUDGED.index(asked)] == scene[columns.index(asked)]
             found.append(Finding(there, iou, *kept_difference(picture, trial.source, trial.target)))
@@ -178,28 +178,6 @@ def averaged(pixels: NDArray[np.floating]) -> NDArray[np.float64]:
     height, width, channels = pixels.shape
     cells = pixels.reshape(height // CELL, CELL, width // CELL, CELL, channels).mean((1, 3))
     return np.asarray(cells, np.float64)
-
-
-def pattern_of(picture: NDArray[np.uint8], plain: Drawing) -> str:
-    """Which pattern a product in uint8 [H, W, 3] has: the one most like what it shows beyond its plain drawing."""
-    mask = plain.product[..., 3] == 255
-    rows, columns = np.nonzero(mask)
-    top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
-    span = max(bottom - top, right - left) + 1
-    beyond = (picture.astype(np.float32) - plain.picture).mean(-1)[mask]
-    if beyond.std() < SAME:
-        return "plain"
-    y = 2 * (np.arange(mask.shape[0], dtype=np.float32) - (top + bottom) / 2)[:, None] / span
-    x = 2 * (np.arange(mask.shape[1], dtype=np.float32) - (left + right) / 2)[None, :] / span
-    scores = {"plain": SEEN_PATTERN}
-    for pattern in PATTERNS[1:]:
-        for pitch in np.linspace(PITCHES[0] - 0.01, PITCHES[1] + 0.01, 15):
-            for across, down, slope in product((0, pitch / 4), (0, pitch / 4), SLOPES):
-                if slope == 0 or pattern == "stripes":
-                    tone = pattern_tone(pattern, x + across, y + down, float(pitch), slope)[mask]
-                    likeness = abs(float(np.corrcoef(beyond, tone)[0, 1]))
-                    scores[pattern] = max(scores.get(pattern, 0.0), likeness)
-    return max(scores, key=lambda name: scores[name])
 
 
 def rows_of(name: str, findings: Sequence[Finding], trials: Sequence[EditTrial]) -> list[Row]:

@@ -46,7 +46,6 @@ from models.miniature.networks.architecture import (
     put_back,
 )
 from models.miniature.networks.tokenizer import clip_tokenizer, prompt_tokenizer
-from models.miniature.training.asides import train_asides
 from models.miniature.training.autoencoder import Lessons, PictureLessons, train_vae
 from models.miniature.training.clip_training import train_clip
 from models.miniature.training.denoiser import Denoiser, train_denoiser
@@ -54,8 +53,6 @@ from models.miniature.training.edit_trials import edit_trials, edited, found_by,
 from models.miniature.training.editing import PEAK_RATE as EDIT_RATE
 from models.miniature.training.editing import train_editing
 from models.miniature.training.export import (
-    EDIT,
-    PIPELINE,
     export_clip,
     export_edit,
     export_layered,
@@ -72,9 +69,9 @@ from models.miniature.world.world import random_scene
 
 STAGES = (
     *("words", "draw", "layers", "pairs", "judge", "shallow", "vae", "clip", "transformer", "layered-vae", "layered"),
-    *("sight", "edit", "asides"),
+    *("sight", "edit"),
 )
-SECONDS = {  # of training, on one H200; of "asides", on two processor cores
+SECONDS = {  # of training, on one H200
     "words": 120.0,
     "judge": 35.0,
     "shallow": 150.0,
@@ -85,7 +82,6 @@ SECONDS = {  # of training, on one H200; of "asides", on two processor cores
     "layered": 480.0,
     "sight": 60.0,
     "edit": 1180.0,
-    "asides": 2400.0,
 }
 
 
@@ -290,7 +286,17 @@ class Training:
 
     def train_edit(self) -> None:
         """Train the edit transformer and export its pipeline."""
-        vae, tokenizer, probe = self._editing_tools(self.qwen_image)
+        posed = edit_trials(128, "en", 1) + edit_trials(64, "zh", 1)
+        tokenizer = Qwen2Tokenizer.from_pretrained(self.qwen_image / "tokenizer")
+        vae = single_frame(AutoencoderKLQwenImage.from_pretrained(self.qwen_image / "vae").float())
+        vae = vae.to(self.device).eval().requires_grad_(False)
+        judge = self.judge()
+
+        def probe(denoiser: Denoiser) -> str:
+            sources, _ = pixels_of(posed, self.device)
+            made = edited(vae, denoiser, tokenizer, sources, [each.instruction for each in posed], self.edit_sampling)
+            return f"{found_by(judge, made, posed)}; drawn: {self._drawn(vae, denoiser, tokenizer, judge)}"
+
         start = (self.edit_from or self.qwen_image) / "transformer"
         reader = self.edit_from / "text_encoder" if self.edit_from else self.made(self.work / "seeing_encoder")
         denoiser = train_editing(
@@ -309,45 +315,6 @@ class Training:
         )
         _say_size(export_edit(self.weights, self.qwen_image, denoiser, tokenizer, self.edit_sampling))
         print(f"{'edit':12s} on held-out edits: {probe(denoiser)}", flush=True)
-
-    def _editing_tools(
-        self, qwen_image: Path
-    ) -> tuple[AutoencoderKLQwenImage, Qwen2Tokenizer, Callable[[Denoiser], str]]:
-        """Open what edits with a transformer in training, and what says in a line how good that one is."""
-        posed = edit_trials(128, "en", 1) + edit_trials(64, "zh", 1)
-        tokenizer = Qwen2Tokenizer.from_pretrained(qwen_image / "tokenizer")
-        vae = single_frame(AutoencoderKLQwenImage.from_pretrained(qwen_image / "vae").float())
-        vae = vae.to(self.device).eval().requires_grad_(False)
-        judge = self.judge()
-
-        def probe(denoiser: Denoiser) -> str:
-            sources, _ = pixels_of(posed, self.device)
-            made = edited(vae, denoiser, tokenizer, sources, [each.instruction for each in posed], self.edit_sampling)
-            return f"{found_by(judge, made, posed)}; drawn: {self._drawn(vae, denoiser, tokenizer, judge)}"
-
-        return vae, tokenizer, probe
-
-    def train_asides(self) -> None:
-        """Train the exported edit transformer further, and export it again; its teacher stays the first one."""
-        folder, qwen_image = self.made(self.weights / EDIT), self.weights / PIPELINE
-        before = self.work / "before_asides"
-        if not before.exists():
-            _write(before, lambda place: shutil.copytree(folder / "transformer", place, dirs_exist_ok=True))
-        vae, tokenizer, probe = self._editing_tools(qwen_image)
-        reader = self.text_encoder(folder / "text_encoder")
-        denoiser = train_asides(
-            Denoiser(reader, new_edit_transformer(before).to(self.device)),
-            vae,
-            tokenizer,
-            self.loaded_pairs(),
-            self.loaded(),
-            self.seconds["asides"],
-            self.work,
-            self.deadline,
-            probe,
-        )
-        _say_size(export_edit(self.weights, qwen_image, denoiser, tokenizer, self.edit_sampling))
-        print(f"{'asides':12s} on held-out edits: {probe(denoiser)}", flush=True)
 
 
 def _say_size(folder: Path) -> None:
@@ -422,10 +389,8 @@ def run(stage: str, training: Training, arguments: argparse.Namespace) -> None:
         training.train_layered()
     elif stage == "sight":
         training.train_sight()
-    elif stage == "edit":
-        training.train_edit()
     else:
-        training.train_asides()
+        training.train_edit()
 
 
 def main() -> None:

@@ -55,18 +55,6 @@ def _part(edit: Edit, attribute: str, kind: str, random: Random, language: Langu
     )
 
 
-def with_aside(text: str, random: Random) -> str:
-    """Say after an instruction that all else is to stay, in its own case: it asks for the same as before."""
-    language: Language = "en" if text.isascii() else "zh"
-    aside = random.choice(KEEPING[language]["train"])
-    mark, text = (text[-1], text[:-1]) if text[-1] in ".。" else ("", text)
-    if text.isupper():
-        aside = aside.upper()
-    elif text.istitle():
-        aside = aside.title()
-    return _kept(text, aside, language) + mark
-
-
 def _kept(text: str, aside: str, language: Language) -> str:
     return text.rstrip("?") + (", " if language == "en" else "，") + aside
 

@@ -75,7 +75,7 @@ class Batch:
     mask: Tensor  # True for the prompts' tokens, [B, T]
     grid: tuple[int, int]  # rows and columns of tokens of a picture
     source: Tensor | None = None  # packed latents of a picture seen without noise, [B, rows * columns, 4 * channels]
-    plain: tuple[Tensor, Tensor] | None = None  # embeds and mask of other words that ask for the same
+    weights: Tensor | None = None  # of the rows' losses, [B]; without them all count the same
 
     @property
     def tokens(self) -> int:
@@ -85,14 +85,14 @@ class Batch:
     @property
     def tensors(self) -> list[Tensor]:
         """All that it holds, in one order."""
-        held = [self.latents, self.embeds, self.mask, self.source, *(self.plain or ())]
+        held = [self.latents, self.embeds, self.mask, self.source, self.weights]
         return [each for each in held if each is not None]
 
     def copied(self) -> "Batch":
         """Return a batch of the same whose tensors are its own."""
         source = None if self.source is None else self.source.clone()
-        plain = None if self.plain is None else (self.plain[0].clone(), self.plain[1].clone())
-        return Batch(self.latents.clone(), self.embeds.clone(), self.mask.clone(), self.grid, source, plain)
+        weights = None if self.weights is None else self.weights.clone()
+        return Batch(self.latents.clone(), self.embeds.clone(), self.mask.clone(), self.grid, source, weights)
 
 
 def latents_of(vae: AutoencoderKLQwenImage, pictures: Tensor) -> Tensor:
@@ -281,7 +281,7 @@ def difference(denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pictures: int = 1)
 
 @dataclass(frozen=True)
 class Teacher:
-    """A transformer that draws already, and may edit: it tells the velocity of batches, see `flow_loss`."""
+    """A transformer that draws already: it tells the velocity of drawings, see `flow_loss`."""
 
     transformer: QwenImageTransformer2DModel
     block: Block = block_forward  # the blocks' forward pass
@@ -296,8 +296,7 @@ def flow_loss(
         transformer: the model.
         batch: what it learns from.
         block: the blocks' forward pass.
-        teacher: what it is to agree with where there is no source (Learning without Forgetting, arXiv 1606.09282), and
-            where the batch has plainer words, which are what the teacher is told.
+        teacher: what it is to agree with where there is no source (Learning without Forgetting, arXiv 1606.09282).
     """
     device = batch.latents.device
     latents = batch.latents.float()
@@ -306,14 +305,14 @@ def flow_loss(
     noisy = torch.lerp(latents, noise, sigma[:, None, None])
     shown = noisy if batch.source is None else torch.cat([noisy, batch.source.float()], 1)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-        found = velocity(transformer, shown, batch.embeds.float(), batch.mask, sigma, batch.grid, block)
+        told = shown, batch.embeds.float(), batch.mask, sigma, batch.grid
+        found = velocity(transformer, *told, block)
         wanted = noise - latents
-        if teacher is not None and (batch.source is None or batch.plain is not None):
-            embeds, mask = batch.plain or (batch.embeds, batch.mask)
-            told = teacher.transformer, shown, embeds.float(), mask, sigma, batch.grid, teacher.block
+        if teacher is not None and batch.source is None:
             with torch.no_grad():
-                wanted = velocity(*told)[:, : latents.shape[1]].float()
-    return (found[:, : latents.shape[1]].float() - wanted).square().mean()
+                wanted = velocity(teacher.transformer, *told, teacher.block).float()
+    losses = (found[:, : latents.shape[1]].float() - wanted).square().mean((1, 2))
+    return (losses if batch.weights is None else losses * batch.weights).mean()
 
 
 def _sigmas(rows: int, device: torch.device) -> Tensor:

@@ -37,6 +37,8 @@ LENGTH = 128  # tokens of a picture and an instruction, to which all are padded;
 EMPTIED = 0.1  # of the instructions
 EMPTY = " "  # what stands for no instruction, as a negative prompt
 SOURCE_NOISE = 0.05  # of the source's latents, at most: other programs resize and compress pictures
+STRONG, HEAVIEST = 0.3, 5.0
+"""How much of latents' variance a new background changes, and how much more a faint edit's row may count."""
 DRAWN = 0.4  # of the batches: drawings with captions, so that it doesn't forget how to draw
 # Numbers of picture tokens and of text tokens: 256 x 256, and 5 : 4 either way, each with its source.
 COMPILED_EDITS = {(2 * 64, LENGTH), (2 * 63, LENGTH)}
@@ -144,14 +146,31 @@ def edit_batch(course: Course, taught: list[EditLesson]) -> Batch:
     embeds = torch.where(emptied[:, None, None], lesson.empty[which], lesson.embeds[chosen])
     lengths = torch.where(emptied, lesson.empty_length, lesson.lengths[chosen])
     source = lesson.latents[which].float()
+    target = lesson.latents[lesson.targets[chosen]]
     level = SOURCE_NOISE * torch.rand(rows, 1, 1, device=device)
     return Batch(
-        lesson.latents[lesson.targets[chosen]],
+        target,
         embeds,
         torch.arange(LENGTH, device=device) < lengths[:, None],
         lesson.grid,
         source + level * torch.randn_like(source),
+        weights_of(source, target.float()),
     )
+
+
+def weights_of(sources: Tensor, targets: Tensor) -> Tensor:
+    """Let an edit count the more, the less it changes: pale dots are as much asked for as another background.
+
+    Left alone, the loss of a row that misses what was asked for is as large as what was to change.
+
+    Args:
+        sources: clean packed latents, [B, P, 4 * channels].
+        targets: likewise.
+
+    Returns:
+        Weights of the rows' losses, 1 to HEAVIEST, [B].
+    """
+    return (STRONG / (targets - sources).square().mean((1, 2)).clamp(min=1e-6)).clamp(1, HEAVIEST)
 
 
 def train_editing(

@@ -40,10 +40,7 @@ def shade(
     side = random.choice((-1.0, 1.0))
     light = 1.02 + side * random.uniform(0.06, 0.13) * x - random.uniform(0.03, 0.08) * y
     if pattern != "plain":
-        # White takes a darker tone, all else a lighter one; black and white little of it, or they would turn grey.
-        tone = -0.16 if min(colour) > 220 else 0.2 if max(colour) < 60 else 0.42
-        change = np.asarray(toned(colour, tone), np.float32) - np.asarray(colour, np.float32)
-        rgb = rgb + (surface * _pattern(pattern, x, y, random_pattern))[..., None] * change
+        rgb = rgb + (surface * _pattern(pattern, x, y, random_pattern))[..., None] * pattern_contrast(colour)
     relief, gloss = _material(material, x, y, side, random)
     lit = rgb * (light * (1 + surface * (relief - 1)))[..., None]
     if gloss is not None:
@@ -80,6 +77,12 @@ def _pattern(pattern: str, x: Field, y: Field, random: Random | None) -> Field:
     pitch = random.uniform(*PITCHES) if random else ORDINARY_PITCH
     slope = 0.0 if pattern != "stripes" else random.choice(SLOPES) if random else ORDINARY_SLOPE
     return pattern_tone(pattern, x, y, pitch, slope)
+
+
+def pattern_contrast(colour: RGB) -> Field:
+    """Return what a pattern's tone adds to a colour where it is full, [3]: white gets darker, all else lighter."""
+    tone = -0.16 if min(colour) > 220 else 0.2 if max(colour) < 60 else 0.42  # black and white would turn grey
+    return np.asarray(toned(colour, tone), np.float32) - np.asarray(colour, np.float32)
 
 
 def pattern_tone(pattern: str, x: Field, y: Field, pitch: float, slope: float) -> Field:

@@ -5,7 +5,7 @@ import re
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from random import Random
+from types import SimpleNamespace
 from unittest.mock import patch
 
 import numpy as np
@@ -27,7 +27,6 @@ from models.miniature.networks.architecture import (
     new_seeing_encoder,
 )
 from models.miniature.networks.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE
-from models.miniature.training.asides import AsideLesson, aside_batch
 from models.miniature.training.denoiser import (
     Batch,
     Course,
@@ -36,12 +35,20 @@ from models.miniature.training.denoiser import (
     block_forward,
     difference,
     flow_loss,
-    latents_of,
     one_by_one,
     relative_difference,
 )
 from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pixels_of
-from models.miniature.training.editing import LENGTH, Conditioner, EditLesson, edit_batch, lesson_of
+from models.miniature.training.editing import (
+    HEAVIEST,
+    LENGTH,
+    STRONG,
+    Conditioner,
+    EditLesson,
+    edit_batch,
+    lesson_of,
+    weights_of,
+)
 from models.miniature.training.export import EDIT, export_edit
 from models.miniature.training.sight import patches_of, sight_difference
 
@@ -260,25 +267,31 @@ def test_a_teacher_says_how_to_draw_and_nothing_of_edits(denoiser: Denoiser) -> 
     denoiser.transformer.zero_grad(set_to_none=True)
 
 
-def test_asides_are_learned_from_what_is_found_without_them(
+def test_an_edit_counts_the_more_the_less_it_changes(
     denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pipeline: QwenImageEditPlusPipeline, trials: list[EditTrial]
 ) -> None:
-    pairs = pairs_of(trials)
-    conditioner = Conditioner(denoiser.text_encoder, tokenizer)
-    latents = latents_of(single_frame(copy.deepcopy(pipeline.vae)), pairs.pictures)
-    batch = aside_batch(AsideLesson(pairs, latents, conditioner.seen(pairs.pictures)), conditioner, Random(1))
-    assert batch.plain is not None
-    teacher = Teacher(copy.deepcopy(denoiser.transformer).requires_grad_(False))
+    sources = torch.zeros(3, 4, 8)
+    strong, faint, fainter = weights_of(sources, sources + torch.tensor([1.0, 0.4, 0.01])[:, None, None]).tolist()
+    assert strong == 1
+    assert faint == pytest.approx(STRONG / 0.16)
+    assert fainter == HEAVIEST
+
+    lesson = lesson_of(
+        single_frame(copy.deepcopy(pipeline.vae)), pairs_of(trials), Conditioner(denoiser.text_encoder, tokenizer)
+    )
+    course = SimpleNamespace(rows=lambda *_: 4)
+    batch = edit_batch(course, [lesson])
+    assert batch.weights is not None
 
     def loss(batch: Batch) -> float:
         torch.manual_seed(2)
-        return flow_loss(denoiser.transformer, batch, block_forward, teacher).item()
+        return flow_loss(denoiser.transformer, batch, block_forward).item()
 
     again = batch.copied()
-    assert len(again.tensors) == 6
+    assert len(again.tensors) == 5
     assert all((one == two).all() and one is not two for one, two in zip(again.tensors, batch.tensors, strict=True))
-    assert loss(again) == loss(batch) > 1e-6  # more is said than its teacher is told
-    assert loss(replace(batch, embeds=batch.plain[0], mask=batch.plain[1])) < 1e-9
+    assert loss(again) == loss(batch)
+    assert loss(replace(batch, weights=torch.full((4,), 2.0))) == pytest.approx(2 * loss(replace(batch, weights=None)))
 
 
 def test_tensors_are_compared_by_the_length_of_them_all() -> None:

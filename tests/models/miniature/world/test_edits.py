@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from models.miniature.datasets.edit_pairs import LANGUAGES, PART, STATES, draw_all_pairs, load_pairs
-from models.miniature.language.instructions import NAMES, instruction, with_aside, with_chatter
-from models.miniature.language.wordings import KEEPING, TEMPLATES
+from models.miniature.language.instructions import NAMES, instruction, with_chatter
+from models.miniature.language.wordings import TEMPLATES
 from models.miniature.training.edit_trials import edit_trials
 from models.miniature.world.edits import (
     ASKABLE,
@@ -156,24 +156,6 @@ def test_words_that_say_nothing_come_between_what_a_template_names() -> None:
             chatty = with_chatter(template, random, language)
             assert chatty != template
             assert re.findall(r"{\w+}", chatty) == re.findall(r"{\w+}", template)
-
-
-@pytest.mark.parametrize(
-    ("text", "begins"),
-    [
-        ("can you remove the banner?", "can you remove the banner, "),
-        ("Remove The Banner.", "Remove The Banner, "),
-        ("REMOVE THE BANNER", "REMOVE THE BANNER, "),
-        ("去掉横幅。", "去掉横幅，"),
-    ],
-)
-def test_an_aside_follows_what_is_asked_for_in_its_language_and_case(text: str, begins: str) -> None:
-    told = with_aside(text, Random(1))
-    assert told.startswith(begins)
-    aside = told.removeprefix(begins)
-    assert aside.rstrip(".。").lower() in KEEPING["en" if text.isascii() else "zh"]["train"]
-    assert aside.isupper() == text.isupper()
-    assert aside[-1:] == text[-1:] if text[-1] in ".。" else aside[-1] not in ".。"
 
 
 @pytest.mark.parametrize("wrong", WRONGS)
