@@ -1,12 +1,13 @@
 """How well an edit miniature edits: python -m benchmarks.edit --weights DIR --pictures 96
 
 Asks the checkpoint that `models.miniature.train` made for edits of pairs of kind and colour that training never saw, in
-words that it never saw. Whether the asked change is there says the judge (`benchmarks/judge.safetensors`, trained on
-drawings alone), and of patterns, how they are drawn. Whether the product is the same says what the shipped layered
-miniature takes out of the result: it must lie where the source's product lies (IoU), or where the miniature sees it in
-the drawn target, for of a white bowl on white it finds a part alone; and what the edit should have kept of it must look
-the same (CIEDE2000, of colours over 4 x 4 pixels, as the formula is for patches). The same measures are taken of the
-drawn targets, as they are and encoded and decoded, which bounds what can be reached, and of results that are wrong.
+words that it never saw; a few of them with a second picture, whose background is asked for. Whether the asked change is
+there says the judge (`benchmarks/judge.safetensors`, trained on drawings alone), and of patterns, how they are drawn.
+Whether the product is the same says what the shipped layered miniature takes out of the result: it must lie where the
+source's product lies (IoU), or where the miniature sees it in the drawn target, for of a white bowl on white it finds a
+part alone; and what the edit should have kept of it must look the same (CIEDE2000, of colours over 4 x 4 pixels, as the
+formula is for patches). The same measures are taken of the drawn targets, as they are and encoded and decoded, which
+bounds what can be reached, and of results that are wrong.
 Prints a table and writes JSON. It needs scikit-image.
 """
 
@@ -37,7 +38,7 @@ from models.miniature.datasets.drawings import ATTRIBUTES, attributes
 from models.miniature.language.names import Language
 from models.miniature.networks.architecture import EditSampling
 from models.miniature.training.denoiser import Denoiser
-from models.miniature.training.edit_trials import EditTrial, coded, edit_trials, edited, pixels_of
+from models.miniature.training.edit_trials import EditTrial, coded, edit_trials, edited, pixels_of, referring_trials
 from models.miniature.training.judge import JUDGED, Judge, load_judge
 from models.miniature.world.edits import ASKABLE, WRONGS, unseen_edit, wrong_result
 from models.miniature.world.world import PIGMENTS, Drawing
@@ -86,13 +87,13 @@ class Editor:
         return cls(single_frame(pipeline.vae), denoiser, pipeline.tokenizer, sampling, batch)
 
     def results(self, trials: Sequence[EditTrial]) -> list[NDArray[np.uint8]]:
-        """Edit the sources of trials of one shape, each uint8 [H, W, 3]."""
+        """Edit the sources of trials of one shape and with as many pictures, each uint8 [H, W, 3]."""
         made = []
         for start in range(0, len(trials), self.batch):
             some = trials[start : start + self.batch]
-            sources, _ = pixels_of(some, next(self.denoiser.transformer.parameters()).device)
+            shown, _ = pixels_of(some, next(self.denoiser.transformer.parameters()).device)
             texts = [each.instruction for each in some]
-            made.append(edited(self.vae, self.denoiser, self.tokenizer, sources, texts, self.sampling))
+            made.append(edited(self.vae, self.denoiser, self.tokenizer, shown, texts, self.sampling))
         return list(torch.cat(made).cpu().numpy())
 
 
@@ -184,11 +185,13 @@ def rows_of(name: str, findings: Sequence[Finding], trials: Sequence[EditTrial])
     """The figures of results: all of them, and those of each thing that was asked for."""
 
     def share(values: Sequence[bool]) -> float:
-        return 100 * sum(values) / max(1, len(values))
+        return 100 * sum(values) / len(values)
 
     rows = []
     for asked in ("", *ASKABLE):
         some = [each for each, trial in zip(findings, trials, strict=True) if asked in ("", *trial.edit.asked)]
+        if not some:
+            continue
         label = f"{name}: {asked or 'all'}"
         rows += [
             Row(f"{label}: what was asked for is there", share([each.there for each in some]), "%"),
@@ -279,6 +282,9 @@ def main() -> None:
     )
     for name, language, count in languages:
         cases.append((name, edit_trials(count, language, arguments.seed)))
+    for name, language, count in languages:
+        trials = referring_trials(max(4, count // 4), language, arguments.seed)
+        cases.append((f"{name}, the background of a second picture", trials))
     if arguments.shapes:
         for width, height in ((288, 224), (224, 288)):
             trials = edit_trials(max(4, arguments.pictures // 4), "en", arguments.seed, width=width, height=height)

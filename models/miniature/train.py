@@ -7,8 +7,7 @@ another one makes. The shipped weights took 42 minutes on one H200 with 16 proce
 `draw judge shallow vae`, then `transformer`, then `clip`. The layered model is made by `layers layered-vae layered` in
 another 20, with the text encoder of a Qwen-Image that is there already. The edit model is made by
 `draw pairs sight edit` from a Qwen-Image that is there already, whose transformer learns to edit beside drawing.
-`edit` once more, with that export for `--qwen-image` and at a lower `--edit-rate`, goes on from there. `asides` comes
-last, for which two processor cores will do, with a few hundred drawings and products.
+`edit` once more, with `--edit-from` that export and at a lower `--edit-rate`, goes on from there.
 """
 
 import argparse
@@ -49,7 +48,7 @@ from models.miniature.networks.tokenizer import clip_tokenizer, prompt_tokenizer
 from models.miniature.training.autoencoder import Lessons, PictureLessons, train_vae
 from models.miniature.training.clip_training import train_clip
 from models.miniature.training.denoiser import Denoiser, train_denoiser
-from models.miniature.training.edit_trials import edit_trials, edited, found_by, pixels_of
+from models.miniature.training.edit_trials import edit_trials, edited, found_by, pixels_of, referring_trials
 from models.miniature.training.editing import PEAK_RATE as EDIT_RATE
 from models.miniature.training.editing import train_editing
 from models.miniature.training.export import (
@@ -275,7 +274,7 @@ class Training:
         scenes = torch.tensor([attributes(trial.edit.source) for trial in trials], device=self.device)
         encoder = train_sight(
             [Shown(each.pictures, each.scenes) for each in self.loaded_pairs()],
-            Shown(pictures, scenes),
+            Shown(pictures[:, 0], scenes),
             self.text_encoder(self.qwen_image / "text_encoder"),
             tokenizer,
             self.seconds["sight"],
@@ -287,15 +286,20 @@ class Training:
     def train_edit(self) -> None:
         """Train the edit transformer and export its pipeline."""
         posed = edit_trials(128, "en", 1) + edit_trials(64, "zh", 1)
+        referring = referring_trials(32, "en", 1) + referring_trials(16, "zh", 1)
         tokenizer = Qwen2Tokenizer.from_pretrained(self.qwen_image / "tokenizer")
         vae = single_frame(AutoencoderKLQwenImage.from_pretrained(self.qwen_image / "vae").float())
         vae = vae.to(self.device).eval().requires_grad_(False)
         judge = self.judge()
 
         def probe(denoiser: Denoiser) -> str:
-            sources, _ = pixels_of(posed, self.device)
-            made = edited(vae, denoiser, tokenizer, sources, [each.instruction for each in posed], self.edit_sampling)
-            return f"{found_by(judge, made, posed)}; drawn: {self._drawn(vae, denoiser, tokenizer, judge)}"
+            said = []
+            for some in (posed, referring):
+                shown, _ = pixels_of(some, self.device)
+                texts = [each.instruction for each in some]
+                made = edited(vae, denoiser, tokenizer, shown, texts, self.edit_sampling)
+                said.append(found_by(judge, made, some))
+            return f"{said[0]}; of a second picture: {said[1]}; drawn: {self._drawn(vae, denoiser, tokenizer, judge)}"
 
         start = (self.edit_from or self.qwen_image) / "transformer"
         reader = self.edit_from / "text_encoder" if self.edit_from else self.made(self.work / "seeing_encoder")

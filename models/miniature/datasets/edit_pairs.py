@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from models.miniature.datasets.drawings import attributes, draw_parts, parts, save_part
-from models.miniature.language.instructions import instruction
+from models.miniature.language.instructions import instruction, referring_instruction
 from models.miniature.language.names import Language
 from models.miniature.world.edits import ASKABLE, Edit, edits_among, random_states, unnamed_states
-from models.miniature.world.world import Alteration, draw_alike
+from models.miniature.world.world import Alteration, Scene, draw_alike
 
 PART = 32  # products
 STATES = 1 + len(ASKABLE)  # scenes of a product
@@ -28,6 +28,18 @@ UNNAMED = 0.5  # of the products: those of a colour that has no name
 # (width, height) to its share: what the pipeline makes of square pictures and of those of 5 : 4, at 256² of area.
 EDIT_SHAPES: dict[tuple[int, int], float] = {(256, 256): 0.84, (288, 224): 0.08, (224, 288): 0.08}
 LANGUAGES: tuple[Language, ...] = ("en", "zh")  # of the instructions for every edit
+
+
+Asked = tuple[tuple[int, ...], int, str]  # the numbers of pictures that are shown, of the one asked for, and a text
+
+
+@dataclass(frozen=True)
+class Instructions:
+    """What is asked for of pictures, all with as many of them shown."""
+
+    texts: list[str]
+    shown: Tensor  # int64 [instructions, pictures]: the picture that each is for, and then those beside it
+    targets: Tensor  # int64 [instructions]: the picture that it asks for
 
 
 @dataclass(frozen=True)
@@ -38,9 +50,7 @@ class Pairs:
     height: int
     pictures: Tensor  # uint8 [N, height, width, 3]: `STATES` of a product follow one another
     scenes: Tensor  # int16 [N, attributes]
-    texts: list[str]  # instructions
-    sources: Tensor  # int64 [instructions]: the picture that each is for
-    targets: Tensor  # int64 [instructions]: the picture that it asks for
+    asked: list[Instructions]  # with one picture, and where any are drawn, with two
 
 
 def draw_pairs(folder: Path, width: int, height: int, number: int) -> None:
@@ -51,7 +61,8 @@ def draw_pairs(folder: Path, width: int, height: int, number: int) -> None:
     random = Random(f"pairs {width}x{height} {number}")
     path.parent.mkdir(parents=True, exist_ok=True)
     pictures = np.empty((PART, STATES, height, width, 3), np.uint8)
-    rows = []
+    rows: list[dict[str, Any]] = []
+    products = []
     for index in range(PART):
         states, alteration = random_states(random, width, height), Alteration()
         if random.random() < UNNAMED:
@@ -64,7 +75,47 @@ def draw_pairs(folder: Path, width: int, height: int, number: int) -> None:
             for language in LANGUAGES
         ]
         rows.append({"scenes": [attributes(scene) for scene in states], "edits": edits})
+        products.append(states)
+    if width == height:  # other shapes are too rare to learn it from
+        for product, row in enumerate(rows):
+            row["referring"] = _referring(products, product, row["edits"], random)
     save_part(path, pictures, rows)
+
+
+def _referring(
+    products: list[list[Scene]], product: int, edits: list[tuple[int, int, str]], random: Random
+) -> list[tuple[int, int, int, str]]:
+    """Ask for edits of a product with a picture of another one beside it.
+
+    The background of the second picture is asked for, in each language, and something else, to which that picture says
+    nothing.
+
+    Returns:
+        source, picture beside it, target and text, by the numbers of pictures in the part.
+    """
+    states, first = products[product], product * STATES
+    others = [
+        (number * STATES + at, scene)
+        for number, scenes in enumerate(products)
+        for at, scene in enumerate(scenes)
+        if number != product and scene.fault == "none"
+    ]
+    told = []
+    for source, target in ((0, 1), (1, 0)):
+        edit = Edit(states[source], states[target])
+        beside = [at for at, scene in others if scene.background == edit.target.background]
+        if beside:
+            told += [
+                (
+                    first + source,
+                    random.choice(beside),
+                    first + target,
+                    referring_instruction(edit, random, language=each),
+                )
+                for each in LANGUAGES
+            ]
+    plain = random.sample(edits, len(LANGUAGES))
+    return told + [(first + source, random.choice(others)[0], first + target, text) for source, target, text in plain]
 
 
 def draw_all_pairs(folder: Path, products: int, processes: int) -> None:
@@ -87,12 +138,17 @@ def load_pairs(folder: Path, device: torch.device) -> list[Pairs]:
         with ThreadPoolExecutor(8) as threads:
             read = threads.map(_read_part, known, torch.split(pictures, PART * STATES))
             rows = [row for part in read for row in part]
-        edits = [
-            (product * STATES + source, product * STATES + target, text)
+        alone: list[Asked] = [
+            ((product * STATES + source,), product * STATES + target, text)
             for product, row in enumerate(rows)
             for source, target, text in row["edits"]
         ]
-        sources, targets, texts = zip(*edits, strict=True)
+        beside: list[Asked] = [
+            ((start + source, start + other), start + target, text)
+            for product, row in enumerate(rows)
+            for source, other, target, text in row.get("referring", ())
+            for start in (product // PART * PART * STATES,)
+        ]
         scenes = np.array([scene for row in rows for scene in row["scenes"]], np.int16)
         found.append(
             Pairs(
@@ -100,14 +156,17 @@ def load_pairs(folder: Path, device: torch.device) -> list[Pairs]:
                 height=height,
                 pictures=pictures,
                 scenes=torch.from_numpy(scenes).to(device),
-                texts=list(texts),
-                sources=torch.tensor(sources, device=device),
-                targets=torch.tensor(targets, device=device),
+                asked=[_instructions(each, device) for each in (alone, beside) if each],
             )
         )
     if not found:
         raise FileNotFoundError(f"{folder} holds no pairs: run the stage pairs first")
     return found
+
+
+def _instructions(asked: list[Asked], device: torch.device) -> Instructions:
+    shown, targets, texts = zip(*asked, strict=True)
+    return Instructions(list(texts), torch.tensor(shown, device=device), torch.tensor(targets, device=device))
 
 
 def _read_part(path: Path, place: Tensor) -> list[Any]:

@@ -14,7 +14,7 @@ from models.miniature.language.names import (
     Language,
     with_article,
 )
-from models.miniature.language.wordings import CHATTER, FRAMES, JOINTS, KEEPING, SYLLABLES, TEMPLATES
+from models.miniature.language.wordings import CHATTER, FRAMES, JOINTS, KEEPING, REFERRING, SYLLABLES, TEMPLATES
 from models.miniature.world.edits import Edit
 from models.miniature.world.scenery import border_colour
 
@@ -26,12 +26,29 @@ NAMES = {"background": BACKGROUND_NAMES, "colour": COLOUR_NAMES, "pattern": PATT
 
 def instruction(edit: Edit, random: Random, *, language: Language, split: Split = "train") -> str:
     """Ask for an edit, as a shop might."""
-    kind = random.choice(ANYTHING[language] if random.random() < 0.15 else KIND_NAMES[edit.source.kind][language])
+    kind = _kind(edit, random, language)
     parts = [_part(edit, attribute, kind, random, language, split) for attribute in edit.asked]
     random.shuffle(parts)
     text = parts[0]
     for part in parts[1:]:
         text = text.rstrip("?") + random.choice(JOINTS[language]) + part
+    return _finished(text, random, language, split)
+
+
+def referring_instruction(edit: Edit, random: Random, *, language: Language, split: Split = "train") -> str:
+    """Ask for an edit whose new background is that of picture 2."""
+    template = random.choice(REFERRING[language][split])
+    if split == "train" and random.random() < CHATTY:
+        template = with_chatter(template, random, language)
+    return _finished(template.format(kind=_kind(edit, random, language)), random, language, split)
+
+
+def _kind(edit: Edit, random: Random, language: Language) -> str:
+    return random.choice(ANYTHING[language] if random.random() < 0.15 else KIND_NAMES[edit.source.kind][language])
+
+
+def _finished(text: str, random: Random, language: Language, split: Split) -> str:
+    """Put around what is asked for what people say beside it."""
     if random.random() < KEPT[split]:
         text = _kept(text, random.choice(KEEPING[language][split]), language)
     if split == "train" and random.random() < FRAMED:

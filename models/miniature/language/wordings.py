@@ -278,6 +278,43 @@ JOINTS: dict[Language, tuple[str, ...]] = {
     "en": (" and ", ", ", ", and ", "; ", ". ", ", then "),
     "zh": ("，", "，并", "，再", "；", "，然后"),
 }
+# How people point to another picture, whose background is the one that they ask for.
+REFERRING: dict[Language, dict[Split, tuple[str, ...]]] = {
+    "en": {
+        "train": (
+            "put the {kind} on the background of picture 2",
+            "use the background of picture 2",
+            "take the background from the second picture",
+            "change the background to that of picture 2",
+            "replace the background with the one in picture 2",
+            "show the {kind} where picture 2 was taken",
+            "the {kind} in the scene of picture 2",
+            "same background as in picture 2",
+            "background: like picture 2",
+            "make the background like the one of the second picture",
+            "i want the {kind} in front of what is behind the product of picture 2",
+            "the background should match picture 2",
+        ),
+        "test": (
+            "give the {kind} the backdrop of picture 2",
+            "let the {kind} stand in the setting of picture 2",
+            "could the background be the one from the second picture?",
+        ),
+    },
+    "zh": {
+        "train": (
+            "用图2的背景",
+            "把背景换成图2的背景",
+            "把{kind}放到图2的场景里",
+            "背景和图2一样",
+            "背景取自第二张图",
+            "将背景改为图2那样",
+            "场景同图2",
+        ),
+        "test": ("{kind}要图2的背景", "请按第二张图换背景"),
+    },
+}
+
 KEEPING: dict[Language, dict[Split, tuple[str, ...]]] = {
     "en": {
         "train": (

@@ -27,6 +27,7 @@ EDIT_TEMPLATE = (
 EDIT_OPENING = EDIT_TEMPLATE.split("{}")[0] + "Picture 1: <|vision_start|>"  # what comes before the picture's tokens
 EDIT_DROPPED = 64  # QwenImageEditPlusPipeline.prompt_template_encode_start_idx; here the opening is longer
 PICTURE_END = "<|vision_end|>"
+SECOND_PICTURE = PICTURE_END + "Picture 2: <|vision_start|>"  # between the tokens of two pictures
 
 SPECIAL = (
     "<|endoftext|>",

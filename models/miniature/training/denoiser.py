@@ -74,7 +74,7 @@ class Batch:
     embeds: Tensor  # of the prompts, [B, T, width]
     mask: Tensor  # True for the prompts' tokens, [B, T]
     grid: tuple[int, int]  # rows and columns of tokens of a picture
-    source: Tensor | None = None  # packed latents of a picture seen without noise, [B, rows * columns, 4 * channels]
+    source: Tensor | None = None  # packed latents of pictures seen without noise, [B, P', 4 * channels]
     weights: Tensor | None = None  # of the rows' losses, [B]; without them all count the same
 
     @property
@@ -251,7 +251,7 @@ def difference(denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pictures: int = 1)
     Args:
         denoiser: the transformer, whose weights may be anything, and the text encoder.
         tokenizer: the prompts' tokenizer.
-        pictures: how many go through the transformer in one row; of several, the last is the condition.
+        pictures: how many go through the transformer in one row; of several, all but the first are conditions.
     """
     text_encoder, transformer = copy.deepcopy(denoiser.text_encoder), copy.deepcopy(denoiser.transformer)
     for parameter in transformer.parameters():

@@ -11,14 +11,14 @@ from torch import Tensor
 from transformers import Qwen2Tokenizer
 
 from models.miniature.datasets.drawings import ATTRIBUTES, attributes
-from models.miniature.language.instructions import instruction
+from models.miniature.language.instructions import instruction, referring_instruction
 from models.miniature.language.names import Language
 from models.miniature.networks.architecture import EditSampling, new_scheduler
 from models.miniature.training.denoiser import Denoiser, grid_of, latents_of
 from models.miniature.training.editing import EMPTY, Conditioner
 from models.miniature.training.judge import JUDGED, Judge
-from models.miniature.world.edits import ASKABLE, Edit, unseen_edit
-from models.miniature.world.world import Drawing, draw_alike
+from models.miniature.world.edits import ASKABLE, EDITED, Edit, unseen_edit
+from models.miniature.world.world import Drawing, draw, draw_alike, random_scene
 
 
 @dataclass(frozen=True)
@@ -30,6 +30,7 @@ class EditTrial:
     source: Drawing
     target: Drawing
     plain: Drawing  # the target without a pattern
+    beside: Drawing | None = None  # a second picture, whose background is asked for
 
 
 def edit_trials(count: int, language: Language, seed: int, *, width: int = 256, height: int = 256) -> list[EditTrial]:
@@ -43,10 +44,25 @@ def edit_trials(count: int, language: Language, seed: int, *, width: int = 256, 
     return made
 
 
+def referring_trials(count: int, language: Language, seed: int) -> list[EditTrial]:
+    """Make trials that ask for the background of a second picture, which shows another product."""
+    random = Random(f"referring trials {language} {seed}")
+    made = []
+    for _ in range(count):
+        edit = unseen_edit(random, "background")
+        source, target = draw_alike([edit.source, edit.target], random)
+        kind = random.choice([kind for kind in EDITED if kind != edit.source.kind])
+        other = replace(random_scene(random, kinds=[kind]), background=edit.target.background, fault="none")
+        text = referring_instruction(edit, random, language=language, split="test")
+        made.append(EditTrial(edit, text, source, target, target, draw(other, random)))
+    return made
+
+
 def pixels_of(trials: list[EditTrial], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the sources and the targets of trials of one shape, both uint8 [N, H, W, 3]."""
+    """Return what trials of one shape show, uint8 [N, pictures, H, W, 3], and their targets, uint8 [N, H, W, 3]."""
+    shown = [[each.picture for each in (trial.source, trial.beside) if each is not None] for trial in trials]
     return (
-        torch.from_numpy(np.stack([trial.source.picture for trial in trials])).to(device),
+        torch.from_numpy(np.array(shown)).to(device),
         torch.from_numpy(np.stack([trial.target.picture for trial in trials])).to(device),
     )
 
@@ -56,7 +72,7 @@ def edited(
     vae: AutoencoderKLQwenImage,
     denoiser: Denoiser,
     tokenizer: Qwen2Tokenizer,
-    sources: Tensor,
+    shown: Tensor,
     instructions: list[str],
     sampling: EditSampling,
 ) -> Tensor:
@@ -66,26 +82,28 @@ def edited(
         vae: the VAE, whole or reduced to single frames.
         denoiser: transformer and text encoder.
         tokenizer: the text encoder's.
-        sources: uint8 [N, H, W, 3], of the size that the VAE shall read and make.
+        shown: uint8 [N, pictures, H, W, 3], of the size that the VAE shall read and make: sources, and those beside.
         instructions: one for each.
         sampling: steps and guidance.
 
     Returns:
         uint8 [N, H, W, 3]; the i-th starts from the noise of seed i.
     """
-    device, transformer = sources.device, denoiser.transformer
-    rows, columns = grid_of(sources.shape[2], sources.shape[1])
+    device, transformer = shown.device, denoiser.transformer
+    count, pictures = shown.shape[:2]
+    rows, columns = grid_of(shown.shape[3], shown.shape[2])
     conditioner = Conditioner(denoiser.text_encoder, tokenizer)
-    seen, every = conditioner.seen(sources), torch.arange(len(sources), device=device)
+    seen = conditioner.seen(shown.flatten(0, 1))
+    every = torch.arange(count * pictures, device=device).view(count, pictures)
     told = [conditioner.encode(seen, every, instructions)]
     if sampling.guidance > 1:
-        told.append(conditioner.encode(seen, every, [EMPTY] * len(sources)))
-    condition = latents_of(vae, sources).float()
+        told.append(conditioner.encode(seen, every, [EMPTY] * count))
+    condition = latents_of(vae, shown.flatten(0, 1)).float().unflatten(0, (count, pictures)).flatten(1, 2)
     channels = vae.config.z_dim
     noise = torch.cat(
         [
             torch.randn(1, channels, 2 * rows, 2 * columns, generator=torch.Generator().manual_seed(seed))
-            for seed in range(len(sources))
+            for seed in range(count)
         ]
     )
     latents = (
@@ -105,7 +123,7 @@ def edited(
                 timestep=(timestep / 1000).expand(len(latents)),
                 encoder_hidden_states=embeds,
                 encoder_hidden_states_mask=torch.arange(embeds.shape[1], device=device) < lengths[:, None],
-                img_shapes=[[(1, rows, columns)] * 2] * len(latents),
+                img_shapes=[[(1, rows, columns)] * (1 + pictures)] * len(latents),
                 return_dict=False,
             )[0][:, : latents.shape[1]]
             for embeds, lengths in told

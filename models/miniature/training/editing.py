@@ -16,8 +16,7 @@ from torch import Tensor
 from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 
 from models.miniature.datasets.drawings import Drawings
-from models.miniature.datasets.edit_pairs import EDIT_SHAPES, Pairs
-from models.miniature.networks.tokenizer import EDIT_OPENING, PICTURE_END
+from models.miniature.datasets.edit_pairs import EDIT_SHAPES, Instructions, Pairs
 from models.miniature.training.denoiser import (
     COMPILED,
     Batch,
@@ -29,39 +28,46 @@ from models.miniature.training.denoiser import (
     grid_of,
     latents_of,
 )
-from models.miniature.training.sight import encode_seen, patches_of, see, seen_size
+from models.miniature.training.sight import Frame, encode_seen, patches_of, see, seen_size
 from models.miniature.training.words import LONGEST, token_rows
 
 PEAK_RATE = 1e-3  # of a first training
-LENGTH = 128  # tokens of a picture and an instruction, to which all are padded; longer ones are left out
+LENGTHS = {1: 128, 2: 160}  # tokens of so many pictures and an instruction: all are padded to it, or left out
+REFERRING = 0.15  # of the batches of edits: those with a second picture
 EMPTIED = 0.1  # of the instructions
 EMPTY = " "  # what stands for no instruction, as a negative prompt
 SOURCE_NOISE = 0.05  # of the source's latents, at most: other programs resize and compress pictures
 STRONG, HEAVIEST = 0.3, 5.0
 """How much of latents' variance a new background changes, and how much more a faint edit's row may count."""
 DRAWN = 0.4  # of the batches: drawings with captions, so that it doesn't forget how to draw
-# Numbers of picture tokens and of text tokens: 256 x 256, and 5 : 4 either way, each with its source.
-COMPILED_EDITS = {(2 * 64, LENGTH), (2 * 63, LENGTH)}
+# Numbers of picture tokens and of text tokens: 256 x 256 with its source and a second picture, and 5 : 4 either way.
+COMPILED_EDITS = {(2 * 64, LENGTHS[1]), (2 * 63, LENGTHS[1]), (3 * 64, LENGTHS[2])}
 
 
 @dataclass(frozen=True)
 class EditLesson:
-    """One shape's latents and conditionings."""
+    """One shape's latents and conditionings, for instructions with one number of pictures."""
 
     width: int
     height: int
     latents: Tensor  # fp16 [pictures, tokens, 4 * channels], packed and normalised
-    sources: Tensor  # int64 [instructions]: which picture is the source
+    shown: Tensor  # int64 [instructions, pictures]: the source, and those beside it
     targets: Tensor  # int64 [instructions]: which picture is asked for
-    embeds: Tensor  # bf16 [instructions, LENGTH, width]
+    embeds: Tensor  # bf16 [instructions, length, width]
     lengths: Tensor  # int64 [instructions]
-    empty: Tensor  # bf16 [pictures, LENGTH, width]: of EMPTY, with each picture
+    empty: Tensor  # bf16 [sets of pictures, length, width]: of EMPTY, with the pictures of instructions
+    empty_at: Tensor  # int64 [instructions]: with which of these sets
     empty_length: int
 
     @property
     def grid(self) -> tuple[int, int]:
         """Rows and columns of tokens."""
         return grid_of(self.width, self.height)
+
+    @property
+    def share(self) -> float:
+        """How often it is learned from, beside the others."""
+        return EDIT_SHAPES[self.width, self.height] * (REFERRING if self.shown.shape[1] > 1 else 1 - REFERRING)
 
 
 class Conditioner:
@@ -70,8 +76,7 @@ class Conditioner:
     def __init__(self, text_encoder: Qwen2_5_VLForConditionalGeneration, tokenizer: Qwen2Tokenizer) -> None:
         """Take what encodes; it stays as it is."""
         self.text_encoder, self.tokenizer, self.device = text_encoder, tokenizer, text_encoder.device
-        self.opening = torch.tensor(tokenizer(EDIT_OPENING).input_ids, device=self.device)
-        self.end = torch.tensor(tokenizer(PICTURE_END).input_ids, device=self.device)
+        self.frame = Frame.of(tokenizer, self.device)
 
     @torch.no_grad()
     def seen(self, pictures: Tensor) -> Tensor:
@@ -81,11 +86,11 @@ class Conditioner:
 
     @torch.no_grad()
     def encode(self, seen: Tensor, which: Tensor, texts: list[str]) -> tuple[Tensor, Tensor]:
-        """Encode texts, each with one of the pictures.
+        """Encode texts, each with one of the pictures or several.
 
         Args:
             seen: of all pictures, from `seen`.
-            which: the picture of each text, [N].
+            which: the pictures of each text, [N, pictures].
             texts: N texts.
 
         Returns:
@@ -93,68 +98,71 @@ class Conditioner:
         """
         ids, lengths = token_rows(self.tokenizer, texts, self.device)
         ids = ids[:, : min(LONGEST, int(lengths.max()))]
-        ids = torch.cat([self.end.to(ids).expand(len(ids), -1), ids], 1)
         rows = [
-            encode_seen(self.text_encoder, self.opening, seen[at], some)
+            encode_seen(self.text_encoder, self.frame, seen[at], some)
             for at, some in zip(torch.split(which, 1024), torch.split(ids, 1024), strict=True)
         ]
         embeds = torch.cat(rows)
-        before = embeds.shape[1] - ids.shape[1] + len(self.end)  # tokens before the text
-        return embeds, lengths.clamp(max=LONGEST) + before
+        return embeds, lengths.clamp(max=LONGEST) + embeds.shape[1] - ids.shape[1]
 
 
-def lesson_of(vae: AutoencoderKLQwenImage, pairs: Pairs, conditioner: Conditioner) -> EditLesson:
+def lessons_of(vae: AutoencoderKLQwenImage, pairs: Pairs, conditioner: Conditioner) -> list[EditLesson]:
     """Encode all pictures and instructions of one shape; instructions that are too long are left out."""
-    device = pairs.pictures.device
-    every = torch.arange(len(pairs.pictures), device=device)
+    device, latents = pairs.pictures.device, latents_of(vae, pairs.pictures)
     with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
         seen = conditioner.seen(pairs.pictures)
-        empty, empty_lengths = conditioner.encode(seen, every, [EMPTY] * len(every))
-        chunks = [
-            _padded(*conditioner.encode(seen, pairs.sources[start : start + 16384], pairs.texts[start : start + 16384]))
-            for start in range(0, len(pairs.texts), 16384)
-        ]
+        return [_lesson(pairs, asked, latents, seen, conditioner) for asked in pairs.asked]
+
+
+def _lesson(pairs: Pairs, asked: Instructions, latents: Tensor, seen: Tensor, conditioner: Conditioner) -> EditLesson:
+    length = LENGTHS[asked.shown.shape[1]]
+    sets, empty_at = asked.shown.unique(dim=0, return_inverse=True)
+    empty, empty_lengths = conditioner.encode(seen, sets, [EMPTY] * len(sets))
+    chunks = [
+        _padded(*conditioner.encode(seen, asked.shown[some], asked.texts[some]), length)
+        for some in (slice(start, start + 16384) for start in range(0, len(asked.texts), 16384))
+    ]
     embeds, lengths = (torch.cat(each) for each in zip(*chunks, strict=True))
-    fits = torch.nonzero(lengths <= LENGTH).flatten()
+    fits = torch.nonzero(lengths <= length).flatten()
     return EditLesson(
         width=pairs.width,
         height=pairs.height,
-        latents=latents_of(vae, pairs.pictures),
-        sources=pairs.sources[fits],
-        targets=pairs.targets[fits],
+        latents=latents,
+        shown=asked.shown[fits],
+        targets=asked.targets[fits],
         embeds=embeds[fits],
         lengths=lengths[fits],
-        empty=_padded(empty, empty_lengths)[0],
+        empty=_padded(empty, empty_lengths, length)[0],
+        empty_at=empty_at[fits],
         empty_length=int(empty_lengths[0]),
     )
 
 
-def _padded(embeds: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-    """Cut or pad embeds [N, L, width] to LENGTH tokens, in bf16."""
-    short = LENGTH - embeds.shape[1]
-    return torch.nn.functional.pad(embeds[:, :LENGTH], (0, 0, 0, max(0, short))).bfloat16(), lengths
+def _padded(embeds: Tensor, lengths: Tensor, length: int) -> tuple[Tensor, Tensor]:
+    """Cut or pad embeds [N, L, width] to so many tokens, in bf16."""
+    short = length - embeds.shape[1]
+    return torch.nn.functional.pad(embeds[:, :length], (0, 0, 0, max(0, short))).bfloat16(), lengths
 
 
 def edit_batch(course: Course, taught: list[EditLesson]) -> Batch:
-    """Draw a batch of one shape."""
-    (lesson,) = random.choices(taught, [EDIT_SHAPES[each.width, each.height] for each in taught])
-    tokens = 2 * lesson.latents.shape[1]
-    rows, device = course.rows(tokens, LENGTH), lesson.latents.device
-    chosen = torch.randint(len(lesson.sources), (rows,), device=device)
+    """Draw a batch of one shape, with as many pictures in all rows."""
+    (lesson,) = random.choices(taught, [each.share for each in taught])
+    length, pictures = lesson.embeds.shape[1], lesson.shown.shape[1]
+    rows, device = course.rows((1 + pictures) * lesson.latents.shape[1], length), lesson.latents.device
+    chosen = torch.randint(len(lesson.shown), (rows,), device=device)
     emptied = torch.rand(rows, device=device) < EMPTIED
-    which = lesson.sources[chosen]
-    embeds = torch.where(emptied[:, None, None], lesson.empty[which], lesson.embeds[chosen])
+    embeds = torch.where(emptied[:, None, None], lesson.empty[lesson.empty_at[chosen]], lesson.embeds[chosen])
     lengths = torch.where(emptied, lesson.empty_length, lesson.lengths[chosen])
-    source = lesson.latents[which].float()
+    shown = lesson.latents[lesson.shown[chosen]].float()  # [rows, pictures, tokens, channels]
     target = lesson.latents[lesson.targets[chosen]]
     level = SOURCE_NOISE * torch.rand(rows, 1, 1, device=device)
     return Batch(
         target,
         embeds,
-        torch.arange(LENGTH, device=device) < lengths[:, None],
+        torch.arange(length, device=device) < lengths[:, None],
         lesson.grid,
-        source + level * torch.randn_like(source),
-        weights_of(source, target.float()),
+        (shown + level[..., None] * torch.randn_like(shown)).flatten(1, 2),
+        weights_of(shown[:, 0], target.float()),
     )
 
 
@@ -205,11 +213,11 @@ def train_editing(
     """
     course = Course("edit", transformer, seconds, work, deadline, peak_rate, teacher.requires_grad_(False).eval())
     course.compile(COMPILED_EDITS | COMPILED)
-    apart = difference(Denoiser(text_encoder, course.transformer), tokenizer, pictures=2)
+    apart = difference(Denoiser(text_encoder, course.transformer), tokenizer, pictures=3)
     course.stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")
     conditioner = Conditioner(text_encoder, tokenizer)
-    taught = [lesson_of(vae, each, conditioner) for each in pairs]
-    course.stage.say(f"encoded all pictures and {sum(len(each.sources) for each in taught)} instructions")
+    taught = [lesson for each in pairs for lesson in lessons_of(vae, each, conditioner)]
+    course.stage.say(f"encoded all pictures and {sum(len(each.shown) for each in taught)} instructions")
     drawn = drawing_lessons(drawings, tokenizer, text_encoder, lambda: vae)
     course.stage.say("encoded all drawings and captions")
 

@@ -9,7 +9,7 @@ import math
 import random
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from diffusers.pipelines.qwenimage.pipeline_qwenimage_edit_plus import CONDITION_IMAGE_SIZE, calculate_dimensions
@@ -20,7 +20,7 @@ from transformers.image_utils import OPENAI_CLIP_MEAN, OPENAI_CLIP_STD
 
 from models.miniature.datasets.drawings import ATTRIBUTES
 from models.miniature.networks.architecture import PATCH, VISION_PIXELS, new_seeing_encoder
-from models.miniature.networks.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE, PICTURE_END
+from models.miniature.networks.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE, PICTURE_END, SECOND_PICTURE
 from models.miniature.training.stage import Stage
 from models.miniature.training.words import Heads, targets, token_rows
 
@@ -35,6 +35,21 @@ class Shown:
 
     pictures: Tensor  # uint8 [N, H, W, 3]
     scenes: Tensor  # int16 [N, attributes]: see `drawings.attributes`
+
+
+@dataclass(frozen=True)
+class Frame:
+    """Token ids around pictures, as `QwenImageEditPlusPipeline` has them, [length] each."""
+
+    opening: Tensor
+    between: Tensor  # two pictures
+    end: Tensor  # of the last picture
+
+    @classmethod
+    def of(cls, tokenizer: Qwen2Tokenizer, device: torch.device) -> Self:
+        """Return what a tokenizer makes of them."""
+        texts = (EDIT_OPENING, SECOND_PICTURE, PICTURE_END)
+        return cls(*(torch.tensor(tokenizer(text).input_ids, device=device) for text in texts))
 
 
 def seen_size(width: int, height: int) -> tuple[int, int]:
@@ -99,47 +114,51 @@ def _turned(x: Tensor, angles: Tensor) -> Tensor:
     return x * angles.cos() + torch.cat([-second, first], -1) * angles.sin()
 
 
-def encode_seen(text_encoder: Qwen2_5_VLForConditionalGeneration, opening: Tensor, seen: Tensor, ids: Tensor) -> Tensor:
-    """Return the states of what follows the template's opening: a picture's tokens and a text's.
+def encode_seen(text_encoder: Qwen2_5_VLForConditionalGeneration, frame: Frame, seen: Tensor, ids: Tensor) -> Tensor:
+    """Return the states of what follows the template's opening: the tokens of pictures and of a text.
 
     Positions count on through a picture, as they do in diffusers 0.42.1 with transformers 5.24, whose pipeline doesn't
     say which tokens are a picture's.
 
     Args:
         text_encoder: the text encoder.
-        opening: ids of `EDIT_OPENING`, [opening].
-        seen: from `see`, [N, tokens, width].
-        ids: of what follows the picture, padded on the right, [N, L].
+        frame: what stands around pictures.
+        seen: from `see`, of each row's pictures, [N, pictures, tokens, width].
+        ids: of what follows the last picture, padded on the right, [N, L].
 
     Returns:
-        [N, opening + tokens + L - EDIT_DROPPED, width].
+        [N, length, width]; the last L states are those of `ids`.
     """
     reader = text_encoder.model.language_model
-    before = reader.embed_tokens(opening).expand(len(seen), -1, -1)
-    embeds = torch.cat([before, seen.type_as(before), reader.embed_tokens(ids.long())], 1)
+    opening, between, end = (
+        reader.embed_tokens(each).expand(len(seen), -1, -1) for each in (frame.opening, frame.between, frame.end)
+    )
+    shown = [piece for picture in seen.type_as(opening).unbind(1) for piece in (between, picture)][1:]
+    embeds = torch.cat([opening, *shown, end, reader.embed_tokens(ids.long())], 1)
     hidden: Tensor = reader(inputs_embeds=embeds, use_cache=False).last_hidden_state
     return hidden[:, EDIT_DROPPED:]
 
 
 @torch.no_grad()
-def sight_difference(text_encoder: Qwen2_5_VLForConditionalGeneration, tokenizer: Qwen2Tokenizer) -> float:
-    """Return the largest difference between the forward pass here and the library's, in fp32."""
-    device = text_encoder.device
-    pictures = torch.randint(0, 256, (2, 224, 288, 3), dtype=torch.uint8, device=device)
-    patches, size = patches_of(pictures), seen_size(288, 224)
+def sight_difference(
+    text_encoder: Qwen2_5_VLForConditionalGeneration, tokenizer: Qwen2Tokenizer, pictures: int = 1
+) -> float:
+    """Return the largest difference between the forward pass here and the library's, in fp32, for rows of pictures."""
+    device, rows = text_encoder.device, 2
+    shown = torch.randint(0, 256, (rows * pictures, 224, 288, 3), dtype=torch.uint8, device=device)
+    patches, size = patches_of(shown), seen_size(288, 224)
     seen = see(text_encoder.model.visual, patches, size)
     text = "make it red"
     ids, lengths = token_rows(tokenizer, [text], device)
-    end = torch.tensor(tokenizer(PICTURE_END).input_ids, device=device)
-    after = torch.cat([end, ids[0, : int(lengths[0])]]).expand(2, -1)
-    opening = torch.tensor(tokenizer(EDIT_OPENING).input_ids, device=device)
-    ours = encode_seen(text_encoder, opening, seen, after)
-    shown = "Picture 1: <|vision_start|>" + "<|image_pad|>" * seen.shape[1] + PICTURE_END + text
-    batch = tokenizer([EDIT_TEMPLATE.format(shown)] * 2, return_tensors="pt").to(device)
+    after = ids[:, : int(lengths[0])].expand(rows, -1)
+    ours = encode_seen(text_encoder, Frame.of(tokenizer, device), seen.unflatten(0, (rows, pictures)), after)
+    whole = "<|vision_start|>" + "<|image_pad|>" * seen.shape[1] + "<|vision_end|>"
+    told = "".join(f"Picture {number}: {whole}" for number in range(1, pictures + 1)) + text
+    batch = tokenizer([EDIT_TEMPLATE.format(told)] * rows, return_tensors="pt").to(device)
     theirs = text_encoder(
         **batch,
         pixel_values=patches.flatten(0, 1),
-        image_grid_thw=torch.tensor([[1, size[1] // PATCH, size[0] // PATCH]] * 2, device=device),
+        image_grid_thw=torch.tensor([[1, size[1] // PATCH, size[0] // PATCH]] * len(shown), device=device),
         output_hidden_states=True,
     ).hidden_states[-1][:, EDIT_DROPPED:]
     return float((ours - theirs).abs().max())
@@ -173,14 +192,13 @@ def train_sight(
     trained = [*visual.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(trained, PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=cuda)
     stage = Stage("sight", seconds, work, deadline, visual=visual, heads=heads, optimizer=optimizer)
-    opening = torch.tensor(tokenizer(EDIT_OPENING).input_ids, device=device)
-    end = torch.tensor(tokenizer(PICTURE_END).input_ids, device=device)
+    frame = Frame.of(tokenizer, device)
     for _ in stage.iterations():
         (source,) = random.choices(shown, [len(each.pictures) for each in shown])
         chosen = torch.randint(len(source.pictures), (BATCH if cuda else 8,), device=device)
         optimizer.param_groups[0]["lr"] = stage.rate(PEAK_RATE, warm=200)
         with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-            logits = heads(_looked_at(encoder, opening, end, source.pictures[chosen]))
+            logits = heads(_looked_at(encoder, frame, source.pictures[chosen]))
         truth = targets(source.scenes[chosen])
         losses = [functional.cross_entropy(each.float(), truth[:, at]) for at, each in enumerate(logits)]
         optimizer.zero_grad(set_to_none=True)
@@ -190,7 +208,7 @@ def train_sight(
         stage.report(kind=losses[0], colour=losses[1], rest=torch.stack(losses[2:]).sum())
     encoder.eval().requires_grad_(False)
     with torch.no_grad():
-        logits = heads(_looked_at(encoder, opening, end, unseen.pictures))
+        logits = heads(_looked_at(encoder, frame, unseen.pictures))
     right = {
         name: float((each.argmax(1) == unseen.scenes[:, at]).float().mean())
         for at, (name, each) in enumerate(zip(ATTRIBUTES, logits, strict=True))
@@ -199,8 +217,9 @@ def train_sight(
     return encoder
 
 
-def _looked_at(encoder: Qwen2_5_VLForConditionalGeneration, opening: Tensor, end: Tensor, pictures: Tensor) -> Tensor:
+def _looked_at(encoder: Qwen2_5_VLForConditionalGeneration, frame: Frame, pictures: Tensor) -> Tensor:
     """The states of the token after each picture: uint8 [N, H, W, 3] to [N, width]."""
     size = seen_size(pictures.shape[2], pictures.shape[1])
     seen = see(encoder.model.visual, patches_of(pictures), size)
-    return encode_seen(encoder, opening, seen, end.expand(len(pictures), -1))[:, -1]
+    nothing = torch.empty(len(pictures), 0, dtype=torch.long, device=pictures.device)
+    return encode_seen(encoder, frame, seen[:, None], nothing)[:, -1]

@@ -19,7 +19,7 @@ from transformers import Qwen2_5_VLForConditionalGeneration, Qwen2Tokenizer
 from models.architectures.qwen_image.single_frame import single_frame
 from models.checkpoints.checkpoint import MINIATURE
 from models.loading.component import load_part, loading
-from models.miniature.datasets.edit_pairs import Pairs
+from models.miniature.datasets.edit_pairs import Instructions, Pairs
 from models.miniature.networks.architecture import (
     EditSampling,
     new_edit_transformer,
@@ -38,15 +38,14 @@ from models.miniature.training.denoiser import (
     one_by_one,
     relative_difference,
 )
-from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pixels_of
+from models.miniature.training.edit_trials import EditTrial, edit_trials, edited, pixels_of, referring_trials
 from models.miniature.training.editing import (
     HEAVIEST,
-    LENGTH,
+    LENGTHS,
     STRONG,
     Conditioner,
-    EditLesson,
     edit_batch,
-    lesson_of,
+    lessons_of,
     weights_of,
 )
 from models.miniature.training.export import EDIT, export_edit
@@ -170,8 +169,9 @@ def test_qwen_image_draws_with_the_transformer_that_edits(folder: Path, denoiser
 
 def test_it_sees_and_computes_as_the_libraries_do(denoiser: Denoiser, tokenizer: Qwen2Tokenizer) -> None:
     torch.manual_seed(1)
-    assert sight_difference(denoiser.text_encoder, tokenizer) < 1e-4
-    assert difference(denoiser, tokenizer, pictures=2) < 1e-4
+    for pictures in (1, 2):
+        assert sight_difference(denoiser.text_encoder, tokenizer, pictures) < 1e-4
+        assert difference(denoiser, tokenizer, 1 + pictures) < 1e-4
 
 
 def cut_by_the_processor(tokenizer: Qwen2Tokenizer, pictures: torch.Tensor) -> torch.Tensor:
@@ -190,19 +190,20 @@ def test_pictures_are_cut_as_the_processor_cuts_them(tokenizer: Qwen2Tokenizer, 
     assert float((found - expected).abs().mean()) < 0.02
 
 
-@pytest.mark.parametrize("guidance", [1.0, 2.0])
+@pytest.mark.parametrize(("guidance", "pictures"), [(1.0, 1), (2.0, 1), (1.0, 2)])
 def test_many_are_edited_together_as_the_pipeline_edits_one(
-    pipeline: QwenImageEditPlusPipeline, trials: list[EditTrial], guidance: float
+    pipeline: QwenImageEditPlusPipeline, trials: list[EditTrial], guidance: float, pictures: int
 ) -> None:
-    sources, _ = pixels_of(trials, torch.device("cpu"))
+    trials = trials if pictures == 1 else referring_trials(2, "en", 0)
+    shown, _ = pixels_of(trials, torch.device("cpu"))
     instructions = [trial.instruction for trial in trials]
     denoiser = Denoiser(pipeline.text_encoder, pipeline.transformer)
     cut = partial(cut_by_the_processor, pipeline.tokenizer)  # or guidance strengthens what 8 bits of a resized one miss
     with patch("models.miniature.training.editing.patches_of", cut):
-        made = edited(pipeline.vae, denoiser, pipeline.tokenizer, sources, instructions, EditSampling(256, 2, guidance))
+        made = edited(pipeline.vae, denoiser, pipeline.tokenizer, shown, instructions, EditSampling(256, 2, guidance))
     with patch(f"{PIPELINE}.VAE_IMAGE_SIZE", 256 * 256):
         stock = pipeline(
-            image=[Image.fromarray(trials[1].source.picture)],
+            image=[Image.fromarray(picture) for picture in shown[1].numpy()],
             prompt=trials[1].instruction,
             negative_prompt=" " if guidance > 1 else None,
             true_cfg_scale=guidance,
@@ -221,15 +222,19 @@ def test_training_goes_on_where_it_stopped(
     trials: list[EditTrial],
     tmp_path: Path,
 ) -> None:
-    lesson = lesson_of(
-        single_frame(copy.deepcopy(pipeline.vae)), pairs_of(trials), Conditioner(denoiser.text_encoder, tokenizer)
-    )
-    assert lesson.embeds.shape[1] == LENGTH
+    lessons = [
+        lesson
+        for some in (trials, referring_trials(2, "en", 0))
+        for lesson in lessons_of(
+            single_frame(copy.deepcopy(pipeline.vae)), pairs_of(some), Conditioner(denoiser.text_encoder, tokenizer)
+        )
+    ]
+    assert [lesson.embeds.shape[1] for lesson in lessons] == [*LENGTHS.values()]
     transformer = copy.deepcopy(denoiser.transformer)
     before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
     course = Course("edit", transformer, 1e-9, tmp_path, float("inf"), 1e-3)
     course.stage.seconds = 3.0
-    course.run(lambda: edit_batch(course, [lesson]), lambda _: "")
+    course.run(lambda: edit_batch(course, lessons), lambda _: "")
     changed = {name for name, weight in transformer.named_parameters() if (weight != before[name]).any()}
     same = {name for name, _ in transformer.named_parameters()} - changed
     # Nothing comes of the last block's text but keys and values, so that the rest of it isn't learned.
@@ -276,7 +281,7 @@ def test_an_edit_counts_the_more_the_less_it_changes(
     assert faint == pytest.approx(STRONG / 0.16)
     assert fainter == HEAVIEST
 
-    lesson = lesson_of(
+    (lesson,) = lessons_of(
         single_frame(copy.deepcopy(pipeline.vae)), pairs_of(trials), Conditioner(denoiser.text_encoder, tokenizer)
     )
     course = SimpleNamespace(rows=lambda *_: 4)
@@ -302,14 +307,13 @@ def test_tensors_are_compared_by_the_length_of_them_all() -> None:
 def pairs_of(trials: list[EditTrial]) -> Pairs:
     sources, targets = pixels_of(trials, torch.device("cpu"))
     count = len(trials)
+    shown = torch.arange(count * sources.shape[1]).view(count, -1)
     return Pairs(
         width=256,
         height=256,
-        pictures=torch.cat([sources, targets]),
+        pictures=torch.cat([sources.flatten(0, 1), targets]),
         scenes=torch.zeros(2 * count, 8, dtype=torch.int16),
-        texts=[trial.instruction for trial in trials],
-        sources=torch.arange(count),
-        targets=count + torch.arange(count),
+        asked=[Instructions([trial.instruction for trial in trials], shown, shown.numel() + torch.arange(count))],
     )
 
 
@@ -317,8 +321,8 @@ def test_an_instruction_that_is_too_long_is_left_out(
     denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pipeline: QwenImageEditPlusPipeline, trials: list[EditTrial]
 ) -> None:
     pairs = pairs_of(trials)
-    pairs.texts[0] = "make it red, please, " * 20
-    lesson: EditLesson = lesson_of(
+    pairs.asked[0].texts[0] = "make it red, please, " * 20
+    (lesson,) = lessons_of(
         single_frame(copy.deepcopy(pipeline.vae)), pairs, Conditioner(denoiser.text_encoder, tokenizer)
     )
-    assert lesson.sources.tolist() == [1]
+    assert lesson.shown.tolist() == [[1]]

@@ -7,8 +7,10 @@ from random import Random
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
+from models.miniature.datasets.drawings import ATTRIBUTES
 from models.miniature.datasets.edit_pairs import LANGUAGES, PART, STATES, draw_all_pairs, load_pairs
 from models.miniature.language.instructions import NAMES, instruction, with_chatter
 from models.miniature.language.wordings import TEMPLATES
@@ -186,17 +188,38 @@ def test_trials_take_turns_and_are_the_same_again() -> None:
 
 
 def test_the_training_set_is_drawn_once_and_read_back(tmp_path, monkeypatch) -> None:
-    import torch
-
-    monkeypatch.setattr("models.miniature.datasets.edit_pairs.PART", 2)
-    monkeypatch.setattr("models.miniature.datasets.edit_pairs.EDIT_SHAPES", {(128, 160): 1.0})
-    draw_all_pairs(tmp_path, 2, 1)
+    monkeypatch.setattr("models.miniature.datasets.edit_pairs.PART", 6)
+    monkeypatch.setattr("models.miniature.datasets.edit_pairs.EDIT_SHAPES", {(128, 160): 0.5, (128, 128): 0.5})
+    draw_all_pairs(tmp_path, 12, 1)
     written = (tmp_path / "128x160" / "00000.npy").stat().st_mtime_ns
-    draw_all_pairs(tmp_path, 2, 1)
+    draw_all_pairs(tmp_path, 12, 1)
     assert (tmp_path / "128x160" / "00000.npy").stat().st_mtime_ns == written
+    upright, square = load_pairs(tmp_path, torch.device("cpu"))
+    assert upright.pictures.shape == (6 * STATES, 160, 128, 3)
+    (alone,) = upright.asked
+    assert alone.shown.shape == (len(alone.texts), 1)
+    for asked in (alone, *square.asked):
+        sources = asked.shown[:, 0]
+        assert len(asked.texts) == len(asked.targets)
+        assert (sources != asked.targets).all()
+        assert (sources // STATES == asked.targets // STATES).all()  # of one product
+    assert PART > 6
+
+
+def test_beside_a_product_stands_another_one_on_the_background_that_is_asked_for(tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr("models.miniature.datasets.edit_pairs.PART", 6)
+    monkeypatch.setattr("models.miniature.datasets.edit_pairs.EDIT_SHAPES", {(128, 128): 1.0})
+    draw_all_pairs(tmp_path, 12, 1)
     (pairs,) = load_pairs(tmp_path, torch.device("cpu"))
-    assert pairs.pictures.shape == (2 * STATES, 160, 128, 3)
-    assert len(pairs.texts) == len(pairs.sources) == len(pairs.targets)
-    assert (pairs.sources != pairs.targets).all()
-    assert (pairs.sources // STATES == pairs.targets // STATES).all()  # of one product
-    assert PART > 2
+    _, asked = pairs.asked
+    background, fault = (list(ATTRIBUTES).index(name) for name in ("background", "fault"))
+    referring = [("2" in text or "second" in text.lower() or "第二" in text) for text in asked.texts]
+    assert 0 < sum(referring) < len(referring)
+    shown, targets = asked.shown.tolist(), asked.targets.tolist()
+    for text_refers, (source, beside), target in zip(referring, shown, targets, strict=True):
+        assert beside // STATES != source // STATES
+        assert beside // (6 * STATES) == source // (6 * STATES)  # of one part
+        assert pairs.scenes[beside, fault] == 0
+        if text_refers:
+            assert pairs.scenes[beside, background] == pairs.scenes[target, background]
+            assert pairs.scenes[source, background] != pairs.scenes[target, background]
