@@ -28,7 +28,7 @@ from models.miniature.training.denoiser import (
     grid_of,
     latents_of,
 )
-from models.miniature.training.sight import Frame, encode_seen, patches_of, see, seen_size
+from models.miniature.training.sight import EditTemplate, encode_seen, patches_of, see, seen_size
 from models.miniature.training.words import LONGEST, token_rows
 
 PEAK_RATE = 1e-3  # of a first training
@@ -76,7 +76,7 @@ class Conditioner:
     def __init__(self, text_encoder: Qwen2_5_VLForConditionalGeneration, tokenizer: Qwen2Tokenizer) -> None:
         """Take what encodes; it stays as it is."""
         self.text_encoder, self.tokenizer, self.device = text_encoder, tokenizer, text_encoder.device
-        self.frame = Frame.of(tokenizer, self.device)
+        self.template = EditTemplate.of(tokenizer, self.device)
 
     @torch.no_grad()
     def seen(self, pictures: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ class Conditioner:
         ids, lengths = token_rows(self.tokenizer, texts, self.device)
         ids = ids[:, : min(LONGEST, int(lengths.max()))]
         rows = [
-            encode_seen(self.text_encoder, self.frame, seen[at], some)
+            encode_seen(self.text_encoder, self.template, seen[at], some)
             for at, some in zip(torch.split(which, 1024), torch.split(ids, 1024), strict=True)
         ]
         embeds = torch.cat(rows)

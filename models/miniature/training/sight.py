@@ -38,7 +38,7 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Frame:
+class EditTemplate:
     """Token ids around pictures, as `QwenImageEditPlusPipeline` has them, [length] each."""
 
     opening: Tensor
@@ -114,7 +114,9 @@ def _turned(x: Tensor, angles: Tensor) -> Tensor:
     return x * angles.cos() + torch.cat([-second, first], -1) * angles.sin()
 
 
-def encode_seen(text_encoder: Qwen2_5_VLForConditionalGeneration, frame: Frame, seen: Tensor, ids: Tensor) -> Tensor:
+def encode_seen(
+    text_encoder: Qwen2_5_VLForConditionalGeneration, template: EditTemplate, seen: Tensor, ids: Tensor
+) -> Tensor:
     """Return the states of what follows the template's opening: the tokens of pictures and of a text.
 
     Positions count on through a picture, as they do in diffusers 0.42.1 with transformers 5.24, whose pipeline doesn't
@@ -122,7 +124,7 @@ def encode_seen(text_encoder: Qwen2_5_VLForConditionalGeneration, frame: Frame, 
 
     Args:
         text_encoder: the text encoder.
-        frame: what stands around pictures.
+        template: what stands around pictures.
         seen: from `see`, of each row's pictures, [N, pictures, tokens, width].
         ids: of what follows the last picture, padded on the right, [N, L].
 
@@ -131,7 +133,8 @@ def encode_seen(text_encoder: Qwen2_5_VLForConditionalGeneration, frame: Frame, 
     """
     reader = text_encoder.model.language_model
     opening, between, end = (
-        reader.embed_tokens(each).expand(len(seen), -1, -1) for each in (frame.opening, frame.between, frame.end)
+        reader.embed_tokens(each).expand(len(seen), -1, -1)
+        for each in (template.opening, template.between, template.end)
     )
     shown = [piece for picture in seen.type_as(opening).unbind(1) for piece in (between, picture)][1:]
     embeds = torch.cat([opening, *shown, end, reader.embed_tokens(ids.long())], 1)
@@ -151,7 +154,7 @@ def sight_difference(
     text = "make it red"
     ids, lengths = token_rows(tokenizer, [text], device)
     after = ids[:, : int(lengths[0])].expand(rows, -1)
-    ours = encode_seen(text_encoder, Frame.of(tokenizer, device), seen.unflatten(0, (rows, pictures)), after)
+    ours = encode_seen(text_encoder, EditTemplate.of(tokenizer, device), seen.unflatten(0, (rows, pictures)), after)
     whole = "<|vision_start|>" + "<|image_pad|>" * seen.shape[1] + "<|vision_end|>"
     told = "".join(f"Picture {number}: {whole}" for number in range(1, pictures + 1)) + text
     batch = tokenizer([EDIT_TEMPLATE.format(told)] * rows, return_tensors="pt").to(device)
@@ -192,13 +195,13 @@ def train_sight(
     trained = [*visual.parameters(), *heads.parameters()]
     optimizer = torch.optim.AdamW(trained, PEAK_RATE, betas=(0.9, 0.98), weight_decay=0.02, fused=cuda)
     stage = Stage("sight", seconds, work, deadline, visual=visual, heads=heads, optimizer=optimizer)
-    frame = Frame.of(tokenizer, device)
+    template = EditTemplate.of(tokenizer, device)
     for _ in stage.iterations():
         (source,) = random.choices(shown, [len(each.pictures) for each in shown])
         chosen = torch.randint(len(source.pictures), (BATCH if cuda else 8,), device=device)
         optimizer.param_groups[0]["lr"] = stage.rate(PEAK_RATE, warm=200)
         with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-            logits = heads(_looked_at(encoder, frame, source.pictures[chosen]))
+            logits = heads(_looked_at(encoder, template, source.pictures[chosen]))
         truth = targets(source.scenes[chosen])
         losses = [functional.cross_entropy(each.float(), truth[:, at]) for at, each in enumerate(logits)]
         optimizer.zero_grad(set_to_none=True)
@@ -208,7 +211,7 @@ def train_sight(
         stage.report(kind=losses[0], colour=losses[1], rest=torch.stack(losses[2:]).sum())
     encoder.eval().requires_grad_(False)
     with torch.no_grad():
-        logits = heads(_looked_at(encoder, frame, unseen.pictures))
+        logits = heads(_looked_at(encoder, template, unseen.pictures))
     right = {
         name: float((each.argmax(1) == unseen.scenes[:, at]).float().mean())
         for at, (name, each) in enumerate(zip(ATTRIBUTES, logits, strict=True))
@@ -217,9 +220,9 @@ def train_sight(
     return encoder
 
 
-def _looked_at(encoder: Qwen2_5_VLForConditionalGeneration, frame: Frame, pictures: Tensor) -> Tensor:
+def _looked_at(encoder: Qwen2_5_VLForConditionalGeneration, template: EditTemplate, pictures: Tensor) -> Tensor:
     """The states of the token after each picture: uint8 [N, H, W, 3] to [N, width]."""
     size = seen_size(pictures.shape[2], pictures.shape[1])
     seen = see(encoder.model.visual, patches_of(pictures), size)
     nothing = torch.empty(len(pictures), 0, dtype=torch.long, device=pictures.device)
-    return encode_seen(encoder, frame, seen[:, None], nothing)[:, -1]
+    return encode_seen(encoder, template, seen[:, None], nothing)[:, -1]
