@@ -185,11 +185,12 @@ def rows() -> list[dict[str, object]]:
     watch = draw(replace(PLAIN, kind="watch", colour="blue", background="pink", size="medium"), Random(61))
     meadow = {"instruction_name": "scene", "scene": "meadow"}
     add("Watch, cut out before", stored(watch.product), "put the watch on a meadow", **meadow)
-    mug, cap = draw(PLAIN, Random(62)).picture, draw(replace(PLAIN, kind="cap", colour="blue"), Random(63)).picture
-    add("Mug, beside a second picture", stored(mug), "use an oak table top", image2=stored(cap))
+    table = {"instruction_name": "scene", "scene": "wooden tabletop"}
+    mug = draw(PLAIN, Random(62)).picture
+    cap = draw(replace(PLAIN, kind="cap", colour="blue", background="table"), Random(63)).picture
+    add("Mug, on the background of a cap", stored(mug), "use the background of picture 2", **table, image2=stored(cap))
     add("Mug, another seed, and nothing compared", stored(mug), "make it teal", seed=7)
 
-    table = {"instruction_name": "scene", "scene": "wooden tabletop"}
     add("Asked for what no shop may show", stored(mug), "put a rifle beside the mug")
     add(
         "Recoloured with its own pixels kept",
