@@ -1,0 +1,45 @@
+"""What tells a product's pattern in pictures that a model made: drawn ones, faint ones, and plain ones that differ."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks.patterns import pattern_of
+from models.miniature.world.surface import PATTERNS
+from models.miniature.world.world import PIGMENTS, Drawing, Scene, draw_alike
+
+MUG = Scene("mug", "green", "glossy", "plain", "white", "large", "centre", "none", 256, 256)
+
+
+def looks(scene: Scene, *others: Scene) -> list[Drawing]:
+    return draw_alike([scene, *others], Random(f"{scene}"))
+
+
+@pytest.mark.parametrize("pattern", PATTERNS)
+@pytest.mark.parametrize(("kind", "colour", "material"), [("mug", "black", "metal"), ("scarf", "pink", "fabric")])
+def test_a_drawn_pattern_is_told(kind: str, colour: str, material: str, pattern: str) -> None:
+    scene = replace(MUG, kind=kind, colour=colour, material=material)
+    plain, patterned = looks(scene, replace(scene, pattern=pattern))
+    assert pattern_of(patterned.picture, plain, PIGMENTS[colour]) == pattern
+
+
+def test_a_pattern_that_can_hardly_be_seen_is_none() -> None:
+    plain, dots = looks(MUG, replace(MUG, pattern="dots"))
+    faint = 0.9 * plain.picture + 0.1 * dots.picture
+    assert pattern_of(faint.astype(np.uint8), plain, PIGMENTS["green"]) == "plain"
+
+
+def test_highlights_elsewhere_are_no_pattern() -> None:
+    plain, matt = looks(MUG, replace(MUG, material="plain"))
+    assert pattern_of(matt.picture, plain, PIGMENTS["green"]) == "plain"
+
+
+def test_checks_that_are_wider_than_high_are_checks() -> None:
+    plain, checks = looks(MUG, replace(MUG, pattern="checks"))
+    wide = np.asarray(Image.fromarray(checks.picture).resize((276, 256)))[:, 10:266]
+    assert pattern_of(wide, plain, PIGMENTS["green"]) == "checks"
