@@ -5,8 +5,11 @@ results are edits of the same product altered before (another product or outline
 with the product as it was, and sources to which nothing was done. An edit that `benchmarks.edit` finds fault with
 counts as wrong, too. All pairs are judged by the limits of the instructions, and half of them by limits that the other
 half chose, as `packshot calibrate --fidelity` chooses. Prints a table and writes JSON; with `--pairs-folder`, the
-labelled pairs of each instruction, for that command.
+labelled pairs of each instruction, for that command. With that folder and no weights, it judges the pairs that lie
+there: a GPU makes thousands in a minute, and measures them no faster than any processor.
 """
+
+from __future__ import annotations
 
 import argparse
 import io
@@ -14,6 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -41,6 +45,8 @@ HERE = Path(__file__).parent
 ASKED = {"white-background": "background", "scene": "background", "recolour": "colour", "remove-text": "fault"}
 """The instructions, and the attribute of a drawing that each changes."""
 NOTHING = "nothing"  # a wrong result: the source, encoded and decoded
+OWN = "the model's own"  # a wrong result that nobody meant to be wrong
+KEPT, LABELS = "kept", "; "  # the label of a right pair, and what stands between those of a wrong one
 SAYS = {"shape": "product_changed", "colour": "product_changed", "label": "product_changed"}
 SAYS |= {"moved": "moved", NOTHING: "not_changed"}
 CHINESE = 3  # every third instruction
@@ -58,17 +64,51 @@ class Case:
 
 
 @dataclass(frozen=True)
-class JudgedPair:
-    """A case's result, what is known of it, and what the gate measured."""
+class MadePair:
+    """A result beside its source, and what is known of it; uint8 [H, W, 3] both."""
 
-    case: Case
+    source: Pixels
     result: Pixels
-    pair: LabelledPair
+    mask: Pixels  # of the source's product, 0 or 255, [H, W]
+    wrong: frozenset[str]  # the gate's reasons
+    kind: str | None  # what is wrong with it, in a word; None of a right one
+    colour: str  # which the gate is told was asked for
+    instruction: str
 
-    @property
-    def kind(self) -> str | None:
-        """What is wrong with it, in a word; None of a right one."""
-        return self.case.wrong or ("the model's own" if self.pair.wrong else None)
+    def row(self) -> dict[str, object]:
+        """Return the pair as `packshot calibrate --fidelity` reads it."""
+        return {
+            "source": _png(self.source),
+            "result": _png(self.result),
+            "mask": _png(self.mask),
+            "label": LABELS.join(sorted(self.wrong)) or KEPT,
+            COLOUR: self.colour,
+            "kind": self.kind,
+            "instruction": self.instruction,
+        }
+
+    @classmethod
+    def of(cls, row: dict[str, Any]) -> Self:
+        """Read what `row` wrote."""
+        source, result, mask = (_pixels(row[name]) for name in ("source", "result", "mask"))
+        wrong = frozenset(() if row["label"] == KEPT else row["label"].split(LABELS))
+        return cls(source, result, mask, wrong, row["kind"], row[COLOUR], row["instruction"])
+
+    def judged(self, number: int, instruction: Instruction) -> JudgedPair:
+        """Measure the pair as the gate does."""
+        compared = EditedPair(self.source, self.result, product_mask(self.source, self.mask))
+        scores = measure(compared)
+        if COLOUR in instruction.fields:
+            scores |= measure_wanted(compared, self.colour)
+        return JudgedPair(self.kind, LabelledPair(number, picture_key(self.source), self.wrong, scores))
+
+
+@dataclass(frozen=True)
+class JudgedPair:
+    """A pair that was measured."""
+
+    kind: str | None  # what is wrong with it, in a word; None of a right one
+    pair: LabelledPair
 
 
 def cases_of(name: str, right: int, seed: int) -> list[Case]:
@@ -116,20 +156,21 @@ def labels_of(eye: Eye, name: str, cases: Sequence[Case], results: Sequence[Pixe
     return labels
 
 
-def judged_pairs(
-    eye: Eye, name: str, cases: Sequence[Case], results: Sequence[Pixels], instruction: Instruction
-) -> list[JudgedPair]:
-    """Label and measure all results of an instruction."""
-    pairs = []
-    labels = labels_of(eye, name, cases, results)
-    for row, (case, result, wrong) in enumerate(zip(cases, results, labels, strict=True)):
-        source = case.source.picture
-        compared = EditedPair(source, result, product_mask(source, mask_of(case.source)))
-        scores = measure(compared)
-        if COLOUR in instruction.fields:
-            scores |= measure_wanted(compared, case.colour)
-        pairs.append(JudgedPair(case, result, LabelledPair(row, picture_key(source), wrong, scores)))
-    return pairs
+def made_pairs(editor: Editor, eye: Eye, name: str, cases: Sequence[Case]) -> list[MadePair]:
+    """Make and label the results of an instruction's cases."""
+    results = results_of(editor, cases)
+    return [
+        MadePair(
+            case.source.picture,
+            result,
+            mask_of(case.source),
+            wrong,
+            case.wrong or (OWN if wrong else None),
+            case.colour,
+            case.trial.instruction,
+        )
+        for case, result, wrong in zip(cases, results, labels_of(eye, name, cases, results), strict=True)
+    ]
 
 
 def mask_of(drawing: Drawing) -> Pixels:
@@ -146,7 +187,7 @@ class Tally:
     found: list[tuple[str, bool]]  # of wrong ones: what is wrong, and whether it is rejected or left to a person
 
     @classmethod
-    def of(cls, pairs: Sequence[JudgedPair], instruction: Instruction) -> "Tally":
+    def of(cls, pairs: Sequence[JudgedPair], instruction: Instruction) -> Tally:
         """Judge pairs by an instruction's limits."""
         right = [instruction.judge(each.pair.scores) for each in pairs if each.kind is None]
         wrong = [(each.kind, instruction.judge(each.pair.scores)) for each in pairs if each.kind is not None]
@@ -156,7 +197,7 @@ class Tally:
             [(kind, not verdict.allowed) for kind, verdict in wrong],
         )
 
-    def __add__(self, other: "Tally") -> "Tally":
+    def __add__(self, other: Tally) -> Tally:
         return Tally(self.refused + other.refused, self.asked + other.asked, self.found + other.found)
 
     def rows(self, label: str) -> list[Row]:
@@ -201,29 +242,27 @@ def rows_of(judged: dict[str, tuple[Instruction, list[JudgedPair]]], refused: fl
     return rows
 
 
-def write_pairs(folder: Path, name: str, pairs: Sequence[JudgedPair]) -> Path:
+def write_pairs(folder: Path, name: str, pairs: Sequence[MadePair]) -> Path:
     """Write labelled pairs as `packshot calibrate --fidelity` reads them; returns the file."""
-    rows = [
-        {
-            "source": _png(each.case.source.picture),
-            "result": _png(each.result),
-            "mask": _png(mask_of(each.case.source)),
-            "label": "; ".join(sorted(each.pair.wrong)) or "kept",
-            COLOUR: each.case.colour,
-            "kind": each.kind,
-            "instruction": each.case.trial.instruction,
-        }
-        for each in pairs
-    ]
     folder.mkdir(parents=True, exist_ok=True)
-    pq.write_table(pa.Table.from_pylist(rows), folder / f"{name}.parquet", row_group_size=64)
-    return folder / f"{name}.parquet"
+    path = folder / f"{name}.parquet"
+    pq.write_table(pa.Table.from_pylist([pair.row() for pair in pairs]), path, row_group_size=64)
+    return path
+
+
+def read_pairs(folder: Path, name: str) -> list[MadePair]:
+    """Read what `write_pairs` wrote."""
+    return [MadePair.of(row) for row in pq.read_table(folder / f"{name}.parquet").to_pylist()]
 
 
 def _png(pixels: Pixels) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, "PNG")
     return buffer.getvalue()
+
+
+def _pixels(png: bytes) -> Pixels:
+    return np.asarray(Image.open(io.BytesIO(png)))
 
 
 def results_of(editor: Editor, cases: Sequence[Case]) -> list[Pixels]:
@@ -238,13 +277,16 @@ def results_of(editor: Editor, cases: Sequence[Case]) -> list[Pixels]:
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--weights", type=Path, required=True, help="the folder that holds qwen-image-edit")
+    parser.add_argument(
+        "--weights", type=Path, help="the folder that holds qwen-image-edit; without it, no pair is made"
+    )
     parser.add_argument("--pairs", type=int, default=300, help="right ones of each instruction, and half as many wrong")
     parser.add_argument("--names", nargs="+", default=list(ASKED), choices=ASKED, help="of instructions")
     parser.add_argument("--instructions", type=Path, help="folder of their files, instead of the shipped ones")
     parser.add_argument("--refused", type=float, default=0.015, help="rate of right pairs that a limit may refuse")
     parser.add_argument("--held-out", type=float, default=0.5, help="share of the pairs that no limit is chosen by")
-    parser.add_argument("--pairs-folder", type=Path, help="write the labelled pairs of each instruction there")
+    parser.add_argument("--pairs-folder", type=Path, help="where the labelled pairs of each instruction lie")
+    parser.add_argument("--only-make", action="store_true", help="write the pairs, and judge none")
     parser.add_argument("--layered", default="miniature", help="the checkpoint that takes results apart")
     parser.add_argument("--judge", type=Path, default=HERE / "judge.safetensors")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
@@ -253,17 +295,32 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=HERE / "edit_gate.json")
     arguments = parser.parse_args()
 
-    editor = Editor.load(arguments.weights / "qwen-image-edit", torch.device(arguments.device), arguments.batch)
-    eye = Eye(arguments.judge, arguments.layered, arguments.device)
+    if arguments.pairs_folder is None and (arguments.only_make or arguments.weights is None):
+        parser.error("name a folder for the pairs, --pairs-folder")
+    pairs = made(arguments) if arguments.weights else {}
+    if arguments.only_make:
+        return
     judged = {}
     for name in arguments.names:
         file = arguments.instructions / f"{name}.toml" if arguments.instructions else name
-        loaded, cases = Instruction.load(str(file)), cases_of(name, arguments.pairs, arguments.seed)
-        judged[name] = loaded, judged_pairs(eye, name, cases, results_of(editor, cases), loaded)
-        print(f"{name}: {len(cases)} pairs", flush=True)
-        if arguments.pairs_folder:
-            print(write_pairs(arguments.pairs_folder, name, judged[name][1]), flush=True)
+        loaded = Instruction.load(str(file))
+        some = pairs.get(name) or read_pairs(arguments.pairs_folder, name)
+        judged[name] = loaded, [pair.judged(number, loaded) for number, pair in enumerate(some)]
+        print(f"{name}: {len(some)} pairs judged", flush=True)
     report(rows_of(judged, arguments.refused, arguments.held_out), arguments.json)
+
+
+def made(arguments: argparse.Namespace) -> dict[str, list[MadePair]]:
+    """Make the pairs of all instructions, and write them if there is a folder for them."""
+    editor = Editor.load(arguments.weights / "qwen-image-edit", torch.device(arguments.device), arguments.batch)
+    eye = Eye(arguments.judge, arguments.layered, arguments.device)
+    pairs = {}
+    for name in arguments.names:
+        pairs[name] = made_pairs(editor, eye, name, cases_of(name, arguments.pairs, arguments.seed))
+        print(f"{name}: {len(pairs[name])} pairs made", flush=True)
+        if arguments.pairs_folder:
+            print(write_pairs(arguments.pairs_folder, name, pairs[name]), flush=True)
+    return pairs
 
 
 if __name__ == "__main__":
