@@ -12,6 +12,7 @@ Prints a table and writes JSON. It needs scikit-image.
 """
 
 import argparse
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -87,7 +88,7 @@ class Editor:
         return cls(single_frame(pipeline.vae), denoiser, pipeline.tokenizer, sampling, batch)
 
     def results(self, trials: Sequence[EditTrial]) -> list[NDArray[np.uint8]]:
-        """Edit the sources of trials of one shape and with as many pictures, each uint8 [H, W, 3]."""
+        """Edit the sources of trials of one shape and with the same number of pictures, each uint8 [H, W, 3]."""
         made = []
         for start in range(0, len(trials), self.batch):
             some = trials[start : start + self.batch]
@@ -188,10 +189,9 @@ def rows_of(name: str, findings: Sequence[Finding], trials: Sequence[EditTrial])
         return 100 * sum(values) / len(values)
 
     rows = []
-    for asked in ("", *ASKABLE):
+    attributes = {attribute for trial in trials for attribute in trial.edit.asked}
+    for asked in ("", *ASKABLE) if len(attributes) > 1 else ("",):
         some = [each for each, trial in zip(findings, trials, strict=True) if asked in ("", *trial.edit.asked)]
-        if not some:
-            continue
         label = f"{name}: {asked or 'all'}"
         rows += [
             Row(f"{label}: what was asked for is there", share([each.there for each in some]), "%"),
@@ -233,7 +233,7 @@ def wrong_rows(eye: Eye, count: int) -> list[Row]:
 def sheet_of(
     trials: Sequence[EditTrial], made: Sequence[NDArray[np.uint8]], findings: Sequence[Finding]
 ) -> NDArray[np.uint8]:
-    """Three edits a row, each its source, its result and the drawn target; a mark over results that fall short."""
+    """Three edits a row, each its pictures, its result and the drawn target; a mark over results that fall short."""
     tiles = []
     for trial, picture, finding in zip(trials, made, findings, strict=True):
         shown = picture.copy()
@@ -241,7 +241,8 @@ def sheet_of(
             shown[:8, : shown.shape[1] // 2] = (255, 0, 0)
         if not finding.same:
             shown[:8, shown.shape[1] // 2 :] = (0, 0, 255)
-        tiles.append(np.concatenate([trial.source.picture, shown, trial.target.picture], 1))
+        beside = [] if trial.beside is None else [trial.beside.picture]
+        tiles.append(np.concatenate([trial.source.picture, *beside, shown, trial.target.picture], 1))
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % 3)
     return np.concatenate([np.concatenate(tiles[at : at + 3], 1) for at in range(0, len(tiles), 3)])
 
@@ -249,7 +250,12 @@ def sheet_of(
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pictures", type=int, default=96, help="edits in English; half as many in Chinese")
+    parser.add_argument(
+        "--pictures",
+        type=int,
+        default=96,
+        help="edits in English; half as many in Chinese, a quarter more with a second picture",
+    )
     parser.add_argument("--weights", type=Path, required=True, help="the folder that holds qwen-image-edit")
     parser.add_argument("--layered", default="miniature", help="the checkpoint that takes results apart")
     parser.add_argument("--judge", type=Path, default=HERE / "judge.safetensors")
@@ -261,7 +267,7 @@ def main() -> None:
     parser.add_argument("--shapes", action="store_true", help="measure pictures of 5 : 4 and 4 : 5, too")
     parser.add_argument("--bare", action="store_true", help="neither the drawn targets nor wrong results")
     parser.add_argument(
-        "--sheet", type=Path, help="write sources, results and targets as one PNG, and the instructions"
+        "--sheet", type=Path, help="write sources, results and targets of each case as one PNG, and the instructions"
     )
     parser.add_argument("--json", type=Path, default=HERE / "edit.json")
     arguments = parser.parse_args()
@@ -302,8 +308,8 @@ def main() -> None:
             _, targets = pixels_of(trials, device)
             through_vae = list(coded(editor.vae, targets).cpu().numpy())
             rows += rows_of("drawn targets through the VAE", eye.findings(through_vae, trials), trials)
-        if arguments.sheet and name in ("English", "Chinese"):
-            path = arguments.sheet.with_stem(f"{arguments.sheet.stem}-{trials[0].edit.source.width}-{name.lower()}")
+        if arguments.sheet:
+            path = arguments.sheet.with_stem("-".join([arguments.sheet.stem, *re.findall(r"\w+", name.lower())]))
             Image.fromarray(sheet_of(trials[:48], made[:48], findings[:48])).save(path)
             listing = "\n".join(f"{at:3d} {each.instruction}" for at, each in enumerate(trials[:48]))
             path.with_suffix(".txt").write_text(listing + "\n", encoding="utf-8")

@@ -295,6 +295,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, default=HERE / "edit_gate.json")
     arguments = parser.parse_args()
 
+    if arguments.only_make and arguments.weights is None:
+        parser.error("name the weights that make the pairs, --weights")
     if arguments.pairs_folder is None and (arguments.only_make or arguments.weights is None):
         parser.error("name a folder for the pairs, --pairs-folder")
     pairs = made(arguments) if arguments.weights else {}

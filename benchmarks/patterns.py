@@ -13,16 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.miniature.world.shapes import RGB
-from models.miniature.world.surface import PATTERNS, PITCHES, SLOPES, pattern_contrast, pattern_tone
+from models.miniature.world.surface import CHECKED, DOTTED, PATTERNS, PITCHES, SLOPES, pattern_contrast, pattern_tone
 from models.miniature.world.world import Drawing
 
 LEAST_LIKENESS = 0.2  # correlation with a pattern's tone, from which on the pattern is there
 LEAST_STRENGTH = 0.2  # of the contrast of such a pattern as it is drawn, likewise
 FLAT = 0.5  # of 255: where pixels differ less from the plain drawing, in the deviation, nothing is there
-PLACES = 8  # at which a pattern is looked for within its pitch
-CHECKED = 0.8  # waves of checks are so many times as frequent as those of stripes
+PLACES = 8  # at which stripes and checks are looked for within their pitch
+DOT_PLACES = 4  # at which dots are looked for within theirs, each way
 
-Tones = NDArray[np.float32]  # [count, pixels]
+Tone = NDArray[np.float32]  # [pixels]
 
 
 def pattern_of(picture: NDArray[np.uint8], plain: Drawing, colour: RGB) -> str:
@@ -40,13 +40,13 @@ def pattern_of(picture: NDArray[np.uint8], plain: Drawing, colour: RGB) -> str:
     across, down = _places(mask)
     pitches = np.linspace(PITCHES[0] - 0.01, PITCHES[1] + 0.01, 15, dtype=np.float32)
 
-    def waves(pattern: str, pitch: float, shifts: list[tuple[float, float]], slope: float = 0.0) -> Iterator[Tones]:
+    def waves(pattern: str, pitch: float, shifts: list[tuple[float, float]], slope: float = 0.0) -> Iterator[Tone]:
         for right, below in shifts:
             tone = pattern_tone(pattern, across + right * pitch, down + below * pitch, pitch, slope)
             yield np.broadcast_to(tone, mask.shape)[mask]
 
     line = [(step / PLACES, step / PLACES) for step in range(PLACES)]
-    grid = [(right / 4, below / 4) for right, below in product(range(4), repeat=2)]
+    grid = list(product([step / DOT_PLACES / DOTTED for step in range(DOT_PLACES)], repeat=2))
     stripes = [tone for slope in SLOPES for pitch in pitches for tone in waves("stripes", float(pitch), line, slope)]
     dots = [tone for pitch in pitches for tone in waves("dots", float(pitch), grid)]
     # Those across and those down are found each for itself: a model doesn't space both alike.
@@ -62,7 +62,7 @@ def pattern_of(picture: NDArray[np.uint8], plain: Drawing, colour: RGB) -> str:
 
 
 def _places(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Where pixels lie from the middle of a product, 1 at half of its span: [1, W] and [H, 1]."""
+    """Return where pixels lie from the middle of a product, 1 at half of its span: [1, W] and [H, 1]."""
     rows, columns = np.nonzero(mask)
     top, bottom, left, right = rows.min(), rows.max(), columns.min(), columns.max()
     span = max(bottom - top, right - left) + 1
@@ -71,8 +71,8 @@ def _places(mask: NDArray[np.bool_]) -> tuple[NDArray[np.float32], NDArray[np.fl
     return across, down
 
 
-def _likest(beyond: NDArray[np.float32], tones: list[Tones]) -> NDArray[np.float32]:
-    """The tone that pixels correlate with most, with the sign that makes it so."""
+def _likest(beyond: NDArray[np.float32], tones: list[Tone]) -> Tone:
+    """Return the tone that pixels correlate with most, with the sign that makes it so."""
     centred = np.stack(tones)
     centred -= centred.mean(1, keepdims=True)
     likeness = centred @ (beyond - beyond.mean()) / np.maximum(np.linalg.norm(centred, axis=1), 1e-6)
@@ -80,6 +80,6 @@ def _likest(beyond: NDArray[np.float32], tones: list[Tones]) -> NDArray[np.float
     return centred[at] * np.sign(likeness[at])
 
 
-def _likeness(beyond: NDArray[np.float32], tone: NDArray[np.float32]) -> float:
-    """Correlation of pixels with a tone."""
+def _likeness(beyond: NDArray[np.float32], tone: Tone) -> float:
+    """Return the correlation of pixels with a tone."""
     return float(np.corrcoef(beyond, tone)[0, 1])

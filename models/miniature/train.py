@@ -1,12 +1,12 @@
 """Train the miniature: python -m models.miniature.train STAGE... --work DIR
 
-Stages, in order: words, draw, layers, judge, shallow, vae, clip, transformer, layered-vae, layered. A stage keeps its
-state in DIR and goes on from there when it is called again; `--minutes` stops a command in time wherever it is, so that
-none takes more than ten on one H200. Stages can run side by side in commands of their own: `--wait` waits for what
-another one makes. The shipped weights took 42 minutes on one H200 with 16 processor cores: `words` beside
-`draw judge shallow vae`, then `transformer`, then `clip`. The layered model is made by `layers layered-vae layered` in
-another 20, with the text encoder of a Qwen-Image that is there already. The edit model is made by
-`draw pairs sight edit` from a Qwen-Image that is there already, whose transformer learns to edit beside drawing.
+Stages, in order: words, draw, layers, pairs, judge, shallow, vae, clip, transformer, layered-vae, layered, sight, edit.
+A stage keeps its state in DIR and goes on from there when it is called again; `--minutes` stops a command in time
+wherever it is, so that none takes more than ten on one H200. Stages can run side by side in commands of their own:
+`--wait` waits for what another one makes. The shipped weights took 42 minutes on one H200 with 16 processor cores:
+`words` beside `draw judge shallow vae`, then `transformer`, then `clip`. The layered model is made by `layers
+layered-vae layered` in another 20, with the text encoder of a Qwen-Image that is there already. The edit model is made
+by `draw pairs sight edit` from a Qwen-Image that is there already, whose transformer learns to edit beside drawing.
 `edit` once more, with `--edit-from` that export and at a lower `--edit-rate`, goes on from there.
 """
 
@@ -301,11 +301,15 @@ class Training:
                 said.append(found_by(judge, made, some))
             return f"{said[0]}; of a second picture: {said[1]}; drawn: {self._drawn(vae, denoiser, tokenizer, judge)}"
 
-        start = (self.edit_from or self.qwen_image) / "transformer"
+        teacher = self.work / "drawing_transformer"
+        if not teacher.exists():  # the export may overwrite it where it lies
+            _write(teacher, lambda place: shutil.copytree(self.qwen_image / "transformer", place, dirs_exist_ok=True))
+        start = self.edit_from / "transformer" if self.edit_from else teacher
         reader = self.edit_from / "text_encoder" if self.edit_from else self.made(self.work / "seeing_encoder")
         denoiser = train_editing(
+            "edit-further" if self.edit_from else "edit",
             new_edit_transformer(start).to(self.device),
-            new_edit_transformer(self.qwen_image / "transformer").to(self.device),
+            new_edit_transformer(teacher).to(self.device),
             vae,
             self.text_encoder(reader),
             tokenizer,
@@ -408,7 +412,9 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=120_000, help="how many drawings")
     parser.add_argument("--layered-drawings", type=int, default=32_000, help="how many drawings in layers")
     parser.add_argument("--products", type=int, default=16_000, help="how many products to edit")
-    parser.add_argument("--qwen-image", type=Path, default=MINIATURE / "qwen-image", help="what to share")
+    parser.add_argument(
+        "--qwen-image", type=Path, default=MINIATURE / "qwen-image", help="what to share, and to go on drawing like"
+    )
     parser.add_argument("--edit-from", type=Path, help="an exported qwen-image-edit, from which edit goes on")
     parser.add_argument("--edit-rate", type=float, default=EDIT_RATE, help="the highest learning rate of edit")
     parser.add_argument("--captions", type=int, default=1_000_000, help="how many captions for the text encoder alone")

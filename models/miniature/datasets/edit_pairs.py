@@ -1,7 +1,8 @@
 """The training set of edits: products as they may look, and what can be asked for between their looks.
 
 `DIR/pairs/288x224/00003.npy` holds 32 products of one shape, each in five scenes (uint8, [32, 5, height, width, 3]),
-the JSON file beside it the scenes and the instructions. As with `models.miniature.datasets.drawings`, drawing goes on
+the JSON file beside it the scenes and the instructions, some of which speak of a picture of another product in the same
+file. As with `models.miniature.datasets.drawings`, drawing goes on
 where it stopped.
 """
 
@@ -35,7 +36,7 @@ Asked = tuple[tuple[int, ...], int, str]  # the numbers of pictures that are sho
 
 @dataclass(frozen=True)
 class Instructions:
-    """What is asked for of pictures, all with as many of them shown."""
+    """What is asked for of pictures, all with the same number of pictures."""
 
     texts: list[str]
     shown: Tensor  # int64 [instructions, pictures]: the picture that each is for, and then those beside it
@@ -87,8 +88,8 @@ def _referring(
 ) -> list[tuple[int, int, int, str]]:
     """Ask for edits of a product with a picture of another one beside it.
 
-    The background of the second picture is asked for, in each language, and something else, to which that picture says
-    nothing.
+    They ask for the background of the second picture, in each language: for its kind, since light and grain are the
+    product's own. Two more are of the product's other edits, for which the second picture is irrelevant.
 
     Returns:
         source, picture beside it, target and text, by the numbers of pictures in the part.
@@ -146,7 +147,7 @@ def load_pairs(folder: Path, device: torch.device) -> list[Pairs]:
         beside: list[Asked] = [
             ((start + source, start + other), start + target, text)
             for product, row in enumerate(rows)
-            for source, other, target, text in row.get("referring", ())
+            for source, other, target, text in (row["referring"] if width == height else ())
             for start in (product // PART * PART * STATES,)
         ]
         scenes = np.array([scene for row in rows for scene in row["scenes"]], np.int16)

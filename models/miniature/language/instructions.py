@@ -14,7 +14,7 @@ from models.miniature.language.names import (
     Language,
     with_article,
 )
-from models.miniature.language.wordings import CHATTER, FRAMES, JOINTS, KEEPING, REFERRING, SYLLABLES, TEMPLATES
+from models.miniature.language.wordings import CHATTER, FRAMES, JOINTS, KEEPING, OTHER, REFERRING, SYLLABLES, TEMPLATES
 from models.miniature.world.edits import Edit
 from models.miniature.world.scenery import border_colour
 
@@ -40,7 +40,8 @@ def referring_instruction(edit: Edit, random: Random, *, language: Language, spl
     template = random.choice(REFERRING[language][split])
     if split == "train" and random.random() < CHATTY:
         template = with_chatter(template, random, language)
-    return _finished(template.format(kind=_kind(edit, random, language)), random, language, split)
+    text = template.format(kind=_kind(edit, random, language), other=random.choice(OTHER[language]))
+    return _finished(text, random, language, split)
 
 
 def _kind(edit: Edit, random: Random, language: Language) -> str:
@@ -48,7 +49,7 @@ def _kind(edit: Edit, random: Random, language: Language) -> str:
 
 
 def _finished(text: str, random: Random, language: Language, split: Split) -> str:
-    """Put around what is asked for what people say beside it."""
+    """Add to a request what people say around it."""
     if random.random() < KEPT[split]:
         text = _kept(text, random.choice(KEEPING[language][split]), language)
     if split == "train" and random.random() < FRAMED:

@@ -278,40 +278,41 @@ JOINTS: dict[Language, tuple[str, ...]] = {
     "en": (" and ", ", ", ", and ", "; ", ". ", ", then "),
     "zh": ("，", "，并", "，再", "；", "，然后"),
 }
-# How people point to another picture, whose background is the one that they ask for.
+# How people ask for the background of another picture; {other} is what they call that.
+OTHER: dict[Language, tuple[str, ...]] = {"en": ("picture 2", "the second picture"), "zh": ("图2", "第二张图")}
 REFERRING: dict[Language, dict[Split, tuple[str, ...]]] = {
     "en": {
         "train": (
-            "put the {kind} on the background of picture 2",
-            "use the background of picture 2",
-            "take the background from the second picture",
-            "change the background to that of picture 2",
-            "replace the background with the one in picture 2",
-            "show the {kind} where picture 2 was taken",
-            "the {kind} in the scene of picture 2",
-            "same background as in picture 2",
-            "background: like picture 2",
-            "make the background like the one of the second picture",
-            "i want the {kind} in front of what is behind the product of picture 2",
-            "the background should match picture 2",
+            "put the {kind} on the background of {other}",
+            "use the background of {other}",
+            "take the background from {other}",
+            "change the background to that of {other}",
+            "replace the background with the one in {other}",
+            "show the {kind} where {other} was taken",
+            "the {kind} in the scene of {other}",
+            "same background as in {other}",
+            "background: like {other}",
+            "make the background like the one of {other}",
+            "i want the {kind} in front of what is behind the product of {other}",
+            "the background should match {other}",
         ),
         "test": (
-            "give the {kind} the backdrop of picture 2",
-            "let the {kind} stand in the setting of picture 2",
-            "could the background be the one from the second picture?",
+            "give the {kind} the backdrop of {other}",
+            "let the {kind} stand in the setting of {other}",
+            "could the background be the one from {other}?",
         ),
     },
     "zh": {
         "train": (
-            "用图2的背景",
-            "把背景换成图2的背景",
-            "把{kind}放到图2的场景里",
-            "背景和图2一样",
-            "背景取自第二张图",
-            "将背景改为图2那样",
-            "场景同图2",
+            "用{other}的背景",
+            "把背景换成{other}的背景",
+            "把{kind}放到{other}的场景里",
+            "背景和{other}一样",
+            "背景取自{other}",
+            "将背景改为{other}那样",
+            "场景同{other}",
         ),
-        "test": ("{kind}要图2的背景", "请按第二张图换背景"),
+        "test": ("{kind}要{other}的背景", "请按{other}换背景"),
     },
 }
 

@@ -24,7 +24,7 @@ EDIT_TEMPLATE = (
     "that meets the user's requirements while maintaining consistency with the original input where appropriate."
     "<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 )  # QwenImageEditPlusPipeline.prompt_template_encode, diffusers 0.42.1
-EDIT_OPENING = EDIT_TEMPLATE.split("{}")[0] + "Picture 1: <|vision_start|>"  # what comes before the picture's tokens
+EDIT_OPENING = EDIT_TEMPLATE.split("{}")[0] + "Picture 1: <|vision_start|>"  # before the first picture's tokens
 EDIT_DROPPED = 64  # QwenImageEditPlusPipeline.prompt_template_encode_start_idx; here the opening is longer
 PICTURE_END = "<|vision_end|>"
 SECOND_PICTURE = PICTURE_END + "Picture 2: <|vision_start|>"  # between the tokens of two pictures

@@ -290,7 +290,7 @@ class Teacher:
 def flow_loss(
     transformer: QwenImageTransformer2DModel, batch: Batch, block: Block, teacher: Teacher | None = None
 ) -> Tensor:
-    """Return the mean square error of the velocity at random shares of noise.
+    """Return the mean square error of the velocity at random shares of noise, each row's times its weight.
 
     Args:
         transformer: the model.

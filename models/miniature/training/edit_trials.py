@@ -50,16 +50,19 @@ def referring_trials(count: int, language: Language, seed: int) -> list[EditTria
     made = []
     for _ in range(count):
         edit = unseen_edit(random, "background")
-        source, target = draw_alike([edit.source, edit.target], random)
+        source, target, plain = draw_alike([edit.source, edit.target, replace(edit.target, pattern="plain")], random)
         kind = random.choice([kind for kind in EDITED if kind != edit.source.kind])
         other = replace(random_scene(random, kinds=[kind]), background=edit.target.background, fault="none")
         text = referring_instruction(edit, random, language=language, split="test")
-        made.append(EditTrial(edit, text, source, target, target, draw(other, random)))
+        made.append(EditTrial(edit, text, source, target, plain, draw(other, random)))
     return made
 
 
 def pixels_of(trials: list[EditTrial], device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return what trials of one shape show, uint8 [N, pictures, H, W, 3], and their targets, uint8 [N, H, W, 3]."""
+    """Return what trials show, uint8 [N, pictures, H, W, 3], and their targets, uint8 [N, H, W, 3].
+
+    All are of one shape and have the same number of pictures.
+    """
     shown = [[each.picture for each in (trial.source, trial.beside) if each is not None] for trial in trials]
     return (
         torch.from_numpy(np.array(shown)).to(device),
@@ -169,7 +172,7 @@ def found_by(judge: Judge, made: Tensor, trials: list[EditTrial]) -> str:
     right = {name: verdict[:, at] == scenes[:, list(ATTRIBUTES).index(name)] for at, name in enumerate(JUDGED)}
     asked = {name: torch.tensor([name in trial.edit.asked for trial in trials]) for name in JUDGED}
     shares = [f"{name} {float(right[name][asked[name]].float().mean()):.3f}" for name in JUDGED if asked[name].any()]
-    kept = [f"{name} {float(right[name][~asked[name]].float().mean()):.3f}" for name in JUDGED]
+    kept = [f"{name} {float(right[name][~asked[name]].float().mean()):.3f}" for name in JUDGED if not asked[name].all()]
     off = [
         float(np.abs(each.astype(int) - trial.target.picture)[trial.target.product[..., 3] > 128].mean())
         for each, trial in zip(made.cpu().numpy(), trials, strict=True)

@@ -1,8 +1,8 @@
-"""Training the edit miniature's transformer: from a picture's latents and an instruction to those of the picture asked.
+"""Training the edit miniature's transformer: from latents of pictures and an instruction to those of the picture asked.
 
-As in `QwenImageEditPlusPipeline`, a row is the result, from noise, and after it the source without noise; the loss
-leaves the source out. Qwen-Image's transformer, from which training starts, stays the teacher of how to draw, so that
-the two checkpoints can share what comes out.
+As in `QwenImageEditPlusPipeline`, a row is the result, from noise, and after it the source without noise, and at times
+a second picture; the loss leaves those out. Qwen-Image's transformer is the teacher of how to draw, so that the two
+checkpoints can share what comes out.
 """
 
 import random
@@ -32,15 +32,16 @@ from models.miniature.training.sight import EditTemplate, encode_seen, patches_o
 from models.miniature.training.words import LONGEST, token_rows
 
 PEAK_RATE = 1e-3  # of a first training
-LENGTHS = {1: 128, 2: 160}  # tokens of so many pictures and an instruction: all are padded to it, or left out
-REFERRING = 0.15  # of the batches of edits: those with a second picture
+LENGTHS = {1: 144, 2: 160}  # tokens of so many pictures and an instruction: all are padded to it, or left out
+REFERRING = 0.15  # of the batches of edits: those with a second picture, all of them square
 EMPTIED = 0.1  # of the instructions
 EMPTY = " "  # what stands for no instruction, as a negative prompt
 SOURCE_NOISE = 0.05  # of the source's latents, at most: other programs resize and compress pictures
 STRONG, HEAVIEST = 0.3, 5.0
 """How much of latents' variance a new background changes, and how much more a faint edit's row may count."""
 DRAWN = 0.4  # of the batches: drawings with captions, so that it doesn't forget how to draw
-# Numbers of picture tokens and of text tokens: 256 x 256 with its source and a second picture, and 5 : 4 either way.
+# Numbers of picture tokens and of text tokens: of 256 x 256 and of 5 : 4, the result and its source; of 256 x 256, the
+# result, its source and a second picture.
 COMPILED_EDITS = {(2 * 64, LENGTHS[1]), (2 * 63, LENGTHS[1]), (3 * 64, LENGTHS[2])}
 
 
@@ -67,7 +68,7 @@ class EditLesson:
     @property
     def share(self) -> float:
         """How often it is learned from, beside the others."""
-        return EDIT_SHAPES[self.width, self.height] * (REFERRING if self.shown.shape[1] > 1 else 1 - REFERRING)
+        return REFERRING if self.shown.shape[1] > 1 else (1 - REFERRING) * EDIT_SHAPES[self.width, self.height]
 
 
 class Conditioner:
@@ -169,7 +170,7 @@ def edit_batch(course: Course, taught: list[EditLesson]) -> Batch:
 def weights_of(sources: Tensor, targets: Tensor) -> Tensor:
     """Let an edit count the more, the less it changes: pale dots are as much asked for as another background.
 
-    Left alone, the loss of a row that misses what was asked for is as large as what was to change.
+    Unweighted, missing a faint edit costs almost nothing: the loss is as large as what was to change.
 
     Args:
         sources: clean packed latents, [B, P, 4 * channels].
@@ -182,6 +183,7 @@ def weights_of(sources: Tensor, targets: Tensor) -> Tensor:
 
 
 def train_editing(
+    name: str,
     transformer: QwenImageTransformer2DModel,
     teacher: QwenImageTransformer2DModel,
     vae: AutoencoderKLQwenImage,
@@ -198,6 +200,7 @@ def train_editing(
     """Train the transformer of edits and drawings; returns its moving average.
 
     Args:
+        name: of the stage.
         transformer: what it starts from.
         teacher: what it goes on to draw like.
         vae: theirs, reduced to single frames.
@@ -211,13 +214,14 @@ def train_editing(
         probe: says in a line how good a denoiser is; asked every four minutes.
         peak_rate: the highest learning rate.
     """
-    course = Course("edit", transformer, seconds, work, deadline, peak_rate, teacher.requires_grad_(False).eval())
+    course = Course(name, transformer, seconds, work, deadline, peak_rate, teacher.requires_grad_(False).eval())
     course.compile(COMPILED_EDITS | COMPILED)
     apart = difference(Denoiser(text_encoder, course.transformer), tokenizer, pictures=3)
     course.stage.say(f"{apart:.1e} is the largest difference from the library's forward pass")
     conditioner = Conditioner(text_encoder, tokenizer)
     taught = [lesson for each in pairs for lesson in lessons_of(vae, each, conditioner)]
-    course.stage.say(f"encoded all pictures and {sum(len(each.shown) for each in taught)} instructions")
+    kept, told = sum(len(each.shown) for each in taught), sum(len(some.texts) for each in pairs for some in each.asked)
+    course.stage.say(f"encoded all pictures and {kept} instructions; {told - kept} are too long")
     drawn = drawing_lessons(drawings, tokenizer, text_encoder, lambda: vae)
     course.stage.say("encoded all drawings and captions")
 

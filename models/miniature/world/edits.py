@@ -28,8 +28,8 @@ ASKABLE = ("background", "colour", "pattern", "fault")
 DOUBLES = 2  # edits that ask for two things, of each product
 EDITED = tuple(kind for kind in KINDS if kind not in FORBIDDEN)
 """What is edited: a policy refuses the pictures and the instructions of other products before a model sees them."""
-SHOWN = (*EDITED, *(kind for kind in EDITED if PRODUCTS[kind].patterned))
-"""What training draws: patterns are the hardest to learn, so that products that have any come twice as often."""
+PAIRED_KINDS = (*EDITED, *(kind for kind in EDITED if PRODUCTS[kind].patterned))
+"""What pairs are drawn of: patterns are the hardest to learn, so that products that have any come twice as often."""
 NARROWEST = 0.75  # of a product's width or height: how far products are pressed that no edit names a colour of
 WHITE = 4  # times as often as another background: it is what marketplaces ask for
 
@@ -66,7 +66,7 @@ def changed(scene: Scene, attribute: str, random: Random) -> Scene:
 
 def random_states(random: Random, width: int, height: int) -> list[Scene]:
     """Pick a product, and how it may look: as it is, with each of `ASKABLE` changed alone, in that order."""
-    scene = replace(random_scene(random, width=width, height=height, kinds=SHOWN), fault="none")
+    scene = replace(random_scene(random, width=width, height=height, kinds=PAIRED_KINDS), fault="none")
     return [scene, *(changed(scene, attribute, random) for attribute in ASKABLE)]
 
 
@@ -76,7 +76,7 @@ def unnamed_states(random: Random, width: int, height: int) -> tuple[list[Scene]
     Without such products the miniature learns which colours and outlines each kind may have, and gives one of those to
     a product whose own it has never seen. They change their background, their pattern twice, and have a fault.
     """
-    scene = replace(random_scene(random, width=width, height=height, kinds=SHOWN), fault="none")
+    scene = replace(random_scene(random, width=width, height=height, kinds=PAIRED_KINDS), fault="none")
     pigment = unnamed_pigment(scene.kind, random)
     scene = replace(scene, colour=nearest_colour(pigment))
     states = [

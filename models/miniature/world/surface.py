@@ -71,6 +71,7 @@ def _material(material: str, x: Field, y: Field, side: float, random: Random) ->
 PITCHES = (0.17, 0.22)  # of the span: the least and the greatest distance of a pattern's repeats
 SLOPES = (0.0, 1.0, 0.7)  # of stripes: level, upright, slanting
 ORDINARY_PITCH, ORDINARY_SLOPE = 0.195, 1.0
+DOTTED, CHECKED = 0.75, 0.8  # times as frequent as stripes: the waves of dots and of checks
 
 
 def _pattern(pattern: str, x: Field, y: Field, random: Random | None) -> Field:
@@ -98,8 +99,8 @@ def pattern_tone(pattern: str, x: Field, y: Field, pitch: float, slope: float) -
     if pattern == "stripes":
         return _crisp(np.sin(slope * across + (1 - slope) * down))
     if pattern == "dots":
-        return _crisp(np.cos(across * 0.75) * np.cos(down * 0.75) - 0.35)
-    return (_crisp(np.sin(across * 0.8)) + _crisp(np.sin(down * 0.8))) / 2
+        return _crisp(np.cos(across * DOTTED) * np.cos(down * DOTTED) - 0.35)
+    return (_crisp(np.sin(across * CHECKED)) + _crisp(np.sin(down * CHECKED))) / 2
 
 
 def _crisp(wave: Field) -> Field:

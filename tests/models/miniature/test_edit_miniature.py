@@ -27,6 +27,7 @@ from models.miniature.networks.architecture import (
     new_seeing_encoder,
 )
 from models.miniature.networks.tokenizer import EDIT_DROPPED, EDIT_OPENING, EDIT_TEMPLATE
+from models.miniature.train import Training
 from models.miniature.training.denoiser import (
     Batch,
     Course,
@@ -230,6 +231,7 @@ def test_training_goes_on_where_it_stopped(
         )
     ]
     assert [lesson.embeds.shape[1] for lesson in lessons] == [*LENGTHS.values()]
+    assert [lesson.share for lesson in lessons] == [pytest.approx(0.85 * 0.84), 0.15]
     transformer = copy.deepcopy(denoiser.transformer)
     before = {name: weight.clone() for name, weight in transformer.state_dict().items()}
     course = Course("edit", transformer, 1e-9, tmp_path, float("inf"), 1e-3)
@@ -299,6 +301,51 @@ def test_an_edit_counts_the_more_the_less_it_changes(
     assert loss(replace(batch, weights=torch.full((4,), 2.0))) == pytest.approx(2 * loss(replace(batch, weights=None)))
 
 
+def test_a_second_picture_follows_the_source(
+    denoiser: Denoiser, tokenizer: Qwen2Tokenizer, pipeline: QwenImageEditPlusPipeline
+) -> None:
+    (lesson,) = lessons_of(
+        single_frame(copy.deepcopy(pipeline.vae)),
+        pairs_of(referring_trials(2, "en", 0)),
+        Conditioner(denoiser.text_encoder, tokenizer),
+    )
+    batch = edit_batch(SimpleNamespace(rows=lambda *_: 4), [lesson])
+    assert batch.tokens == 3 * 64
+    sources = lesson.latents[lesson.shown[:, 0]].float()
+    first = batch.source[:, None, :64] - sources[None]
+    assert first.square().mean((2, 3)).min(1).values.max() < 0.01  # but for a little noise, it is one of the sources
+
+
+def test_training_goes_on_from_an_editor_and_keeps_its_teacher_of_drawing(folder: Path, tmp_path: Path) -> None:
+    training = Training(
+        work=tmp_path,
+        device=torch.device("cpu"),
+        deadline=float("inf"),
+        seconds={"edit": 1.0},
+        weights=tmp_path / "weights",
+        judge_path=Path("benchmarks/judge.safetensors"),
+        wait=False,
+        captions=0,
+        processes=1,
+        qwen_image=BASE,
+        edit_from=folder,
+    )
+    training.pairs, training.drawings = [None], [None]
+    given = {}
+
+    def noted(name: str, transformer: torch.nn.Module, teacher: torch.nn.Module, *_: object) -> None:
+        given.update(name=name, transformer=transformer.state_dict(), teacher=teacher.state_dict())
+        raise StopIteration
+
+    nothing = patch.multiple("models.miniature.train", edit_trials=lambda *_: [], referring_trials=lambda *_: [])
+    with nothing, patch("models.miniature.train.train_editing", noted), pytest.raises(StopIteration):
+        training.train_edit()
+    assert given["name"] != "edit"  # whose state is that of the first round
+    for part, place in (("transformer", folder), ("teacher", BASE)):
+        expected = new_edit_transformer(place / "transformer").state_dict()
+        assert all((expected[name] == tensor).all() for name, tensor in given[part].items())
+
+
 def test_tensors_are_compared_by_the_length_of_them_all() -> None:
     ones, others = [torch.tensor([3.0, 0.0]), torch.tensor([1.0])], [torch.tensor([3.0, 4.0]), torch.tensor([1.0])]
     assert relative_difference(ones, others) == pytest.approx((16 / 26) ** 0.5)
@@ -312,7 +359,7 @@ def pairs_of(trials: list[EditTrial]) -> Pairs:
         width=256,
         height=256,
         pictures=torch.cat([sources.flatten(0, 1), targets]),
-        scenes=torch.zeros(2 * count, 8, dtype=torch.int16),
+        scenes=torch.zeros(shown.numel() + count, 8, dtype=torch.int16),
         asked=[Instructions([trial.instruction for trial in trials], shown, shown.numel() + torch.arange(count))],
     )
 

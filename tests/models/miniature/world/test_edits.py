@@ -3,6 +3,8 @@
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from random import Random
 
 import numpy as np
@@ -13,8 +15,9 @@ from numpy.typing import NDArray
 from models.miniature.datasets.drawings import ATTRIBUTES
 from models.miniature.datasets.edit_pairs import LANGUAGES, PART, STATES, draw_all_pairs, load_pairs
 from models.miniature.language.instructions import NAMES, instruction, with_chatter
-from models.miniature.language.wordings import TEMPLATES
-from models.miniature.training.edit_trials import edit_trials
+from models.miniature.language.wordings import KEEPING, REFERRING, TEMPLATES
+from models.miniature.training.edit_trials import edit_trials, found_by, referring_trials
+from models.miniature.training.judge import load_judge
 from models.miniature.world.edits import (
     ASKABLE,
     WRONGS,
@@ -25,6 +28,7 @@ from models.miniature.world.edits import (
     unseen_edit,
     wrong_result,
 )
+from models.miniature.world.surface import shade
 from models.miniature.world.world import (
     APART,
     COLOURS,
@@ -145,10 +149,42 @@ def test_an_instruction_names_everything_that_it_asks_for(language, split) -> No
 
 
 def test_no_wording_of_the_trials_is_one_of_training() -> None:
-    for languages in TEMPLATES.values():
+    for languages in (*TEMPLATES.values(), REFERRING, KEEPING):
         for splits in languages.values():
             assert not set(splits["train"]) & set(splits["test"])
-            assert len(splits["train"]) >= 7
+            assert len(splits["train"]) >= 5
+
+
+def test_no_edit_asks_for_a_pattern_whose_repeat_nobody_could_know() -> None:
+    random = Random(12)
+    for _ in range(100):
+        for states in (random_states(random, 256, 256), unnamed_states(random, 256, 256)[0]):
+            for source, target in edits_among(states, random):
+                asked = states[target].pattern
+                assert asked in (states[source].pattern, "plain") or asked != states[0].pattern
+
+
+def test_a_pattern_that_is_asked_for_has_the_ordinary_repeat_and_the_products_own_any(monkeypatch) -> None:
+    chosen = []
+
+    def noted(*args: object) -> object:
+        chosen.append(args[-1] is None)
+        return shade(*args)
+
+    monkeypatch.setattr("models.miniature.world.world.shade", noted)
+    striped = Scene("t-shirt", "green", "plain", "stripes", "white", "large", "centre", "none", 256, 256)
+    draw_alike([striped, replace(striped, background="grass"), replace(striped, pattern="dots")], Random(1))
+    assert chosen == [False, False, True]
+
+    flat, surface = np.full((64, 64, 3), 128, np.float32), np.ones((64, 64), np.float32)
+    asked, own, other = (
+        shade(flat, surface, (0, 128, 0), "plain", "stripes", 64.0, Random(1), each)
+        for each in (None, Random(2), Random(3))
+    )
+    again = shade(flat, surface, (0, 128, 0), "plain", "stripes", 64.0, Random(1), None)
+    assert (asked == again).all()
+    assert (asked != own).any()
+    assert (own != other).any()
 
 
 def test_words_that_say_nothing_come_between_what_a_template_names() -> None:
@@ -223,3 +259,14 @@ def test_beside_a_product_stands_another_one_on_the_background_that_is_asked_for
         if text_refers:
             assert pairs.scenes[beside, background] == pairs.scenes[target, background]
             assert pairs.scenes[source, background] != pairs.scenes[target, background]
+
+
+def test_trials_of_a_second_picture_show_another_product_on_the_background_that_is_asked_for() -> None:
+    for trial in referring_trials(6, "en", 3):
+        assert trial.edit.asked == ("background",)
+        assert trial.beside is not None
+        assert (trial.beside.picture != trial.target.picture).any()
+        assert "picture" in trial.instruction.lower()
+    posed = referring_trials(2, "zh", 3)
+    made = torch.from_numpy(np.stack([trial.target.picture for trial in posed]))
+    assert "nan" not in found_by(load_judge(Path("benchmarks/judge.safetensors"), torch.device("cpu")), made, posed)
