@@ -1,9 +1,8 @@
 """Which pattern a picture's product has, told by how patterns are drawn; no model has a say.
 
 What the picture shows beyond the product's plain drawing is compared with the tones of stripes, dots and checks of many
-pitches, at many places. A pattern is there that is like it and strong enough: of drawings of all kinds with a pattern,
-likeness and strength are 0.3 at least; of plain results of a model, whose highlights lie a little elsewhere than those
-of the drawing, one of the two is below 0.2.
+pitches, at many places. The most likely one is there if it is strong enough: the highlights of a plain result lie a
+little elsewhere than those of the drawing, which is like a pattern, but faint.
 """
 
 from collections.abc import Iterator

@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from flows.edit import edit
+from tasks.job_file import load_job
 from tasks.kinds.edit.edit_job import EditJob
 from tasks.stores.opening import open_store
 from tests.end_to_end.conftest import catalogue
 from tests.models.conftest import save_edit
 
-MANIFEST = Path(__file__).parents[2] / "examples" / "edits.parquet"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 NEVER_EDITED = {
     "Asked for what no shop may show": ("blocked", "blocklist"),
     "Recoloured with its own pixels kept": ("failed", "bad_value"),
@@ -31,7 +32,9 @@ def test_rows_that_reach_no_model_end_as_they_should(tmp_path: Path, another_cli
     store = open_store(str(tmp_path / "store"))
     job = {"model": str(model), "clip": another_clip, "policy": str(policy), "steps": 2, "width": 64, "height": 64}
 
-    edit(EditJob.of(manifest=str(MANIFEST), store=store.uri, **job), None, ())
+    manifest = str(EXAMPLES / "edits.parquet")
+
+    edit(load_job(EditJob, EXAMPLES / "edits.toml", manifest=manifest, store=store.uri, **job), None, ())
 
     rows = catalogue(store).values()
     ends = {row["title"]: (row["status"], row["reason"]) for row in rows}

@@ -2,8 +2,7 @@
 
 `DIR/pairs/288x224/00003.npy` holds 32 products of one shape, each in five scenes (uint8, [32, 5, height, width, 3]),
 the JSON file beside it the scenes and the instructions, some of which speak of a picture of another product in the same
-file. As with `models.miniature.datasets.drawings`, drawing goes on
-where it stopped.
+file. As with `models.miniature.datasets.drawings`, drawing goes on where it stopped.
 """
 
 import json
@@ -29,7 +28,6 @@ UNNAMED = 0.5  # of the products: those of a colour that has no name
 # (width, height) to its share: what the pipeline makes of square pictures and of those of 5 : 4, at 256² of area.
 EDIT_SHAPES: dict[tuple[int, int], float] = {(256, 256): 0.84, (288, 224): 0.08, (224, 288): 0.08}
 LANGUAGES: tuple[Language, ...] = ("en", "zh")  # of the instructions for every edit
-
 
 Asked = tuple[tuple[int, ...], int, str]  # the numbers of pictures that are shown, of the one asked for, and a text
 
@@ -106,15 +104,8 @@ def _referring(
         edit = Edit(states[source], states[target])
         beside = [at for at, scene in others if scene.background == edit.target.background]
         if beside:
-            told += [
-                (
-                    first + source,
-                    random.choice(beside),
-                    first + target,
-                    referring_instruction(edit, random, language=each),
-                )
-                for each in LANGUAGES
-            ]
+            texts = [referring_instruction(edit, random, language=language) for language in LANGUAGES]
+            told += [(first + source, random.choice(beside), first + target, text) for text in texts]
     plain = random.sample(edits, len(LANGUAGES))
     return told + [(first + source, random.choice(others)[0], first + target, text) for source, target, text in plain]
 
@@ -146,9 +137,9 @@ def load_pairs(folder: Path, device: torch.device) -> list[Pairs]:
         ]
         beside: list[Asked] = [
             ((start + source, start + other), start + target, text)
-            for product, row in enumerate(rows)
+            for start in range(0, len(rows) * STATES, PART * STATES)
+            for row in rows[start // STATES : start // STATES + PART]
             for source, other, target, text in (row["referring"] if width == height else ())
-            for start in (product // PART * PART * STATES,)
         ]
         scenes = np.array([scene for row in rows for scene in row["scenes"]], np.int16)
         found.append(

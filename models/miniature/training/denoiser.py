@@ -8,7 +8,7 @@ import copy
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -85,14 +85,12 @@ class Batch:
     @property
     def tensors(self) -> list[Tensor]:
         """All that it holds, in one order."""
-        held = [self.latents, self.embeds, self.mask, self.source, self.weights]
-        return [each for each in held if each is not None]
+        return [held for held in vars(self).values() if isinstance(held, Tensor)]
 
     def copied(self) -> "Batch":
         """Return a batch of the same whose tensors are its own."""
-        source = None if self.source is None else self.source.clone()
-        weights = None if self.weights is None else self.weights.clone()
-        return Batch(self.latents.clone(), self.embeds.clone(), self.mask.clone(), self.grid, source, weights)
+        copies: dict[str, Any] = {name: each.clone() for name, each in vars(self).items() if isinstance(each, Tensor)}
+        return replace(self, **copies)
 
 
 def latents_of(vae: AutoencoderKLQwenImage, pictures: Tensor) -> Tensor:

@@ -146,7 +146,7 @@ def _padded(embeds: Tensor, lengths: Tensor, length: int) -> tuple[Tensor, Tenso
 
 
 def edit_batch(course: Course, taught: list[EditLesson]) -> Batch:
-    """Draw a batch of one shape, with as many pictures in all rows."""
+    """Draw a batch of one shape, with the same number of pictures in all rows."""
     (lesson,) = random.choices(taught, [each.share for each in taught])
     length, pictures = lesson.embeds.shape[1], lesson.shown.shape[1]
     rows, device = course.rows((1 + pictures) * lesson.latents.shape[1], length), lesson.latents.device

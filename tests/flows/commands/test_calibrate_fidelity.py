@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from benchmarks.edit_gate import MadePair, read_pairs, write_pairs
 from models.miniature.world.world import Scene, draw_alike
 from safety.fidelity.instruction import Instruction
 from tests.flows.conftest import Ended
@@ -102,3 +103,13 @@ def test_a_file_or_an_instruction_that_cant_be_used_is_named(
     ended = packshot("calibrate", "pairs.csv", "--fidelity", fidelity, "--out", "mine.toml", "--device", "cpu")
     assert ended.code == 2
     assert words in " ".join((ended.out + ended.err).split())
+
+
+@pytest.mark.parametrize("wrong", [frozenset(), frozenset({"product_changed"}), frozenset({"moved", "not_changed"})])
+def test_pairs_that_the_benchmark_wrote_are_read_again(tmp_path: Path, wrong: frozenset[str]) -> None:
+    source, result = np.random.default_rng(1).integers(0, 256, (2, 16, 24, 3), np.uint8)
+    pair = MadePair(source, result, source[..., 0], wrong, "shape" if wrong else None, "teal", "make it teal")
+    write_pairs(tmp_path, "recolour", [pair])
+    (again,) = read_pairs(tmp_path, "recolour")
+    for name, held in vars(pair).items():
+        assert np.array_equal(getattr(again, name), held), name

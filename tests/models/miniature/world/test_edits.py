@@ -17,7 +17,7 @@ from models.miniature.datasets.edit_pairs import LANGUAGES, PART, STATES, draw_a
 from models.miniature.language.instructions import NAMES, instruction, with_chatter
 from models.miniature.language.wordings import KEEPING, REFERRING, TEMPLATES
 from models.miniature.training.edit_trials import edit_trials, found_by, referring_trials
-from models.miniature.training.judge import load_judge
+from models.miniature.training.judge import JUDGED, load_judge
 from models.miniature.world.edits import (
     ASKABLE,
     WRONGS,
@@ -262,11 +262,15 @@ def test_beside_a_product_stands_another_one_on_the_background_that_is_asked_for
 
 
 def test_trials_of_a_second_picture_show_another_product_on_the_background_that_is_asked_for() -> None:
-    for trial in referring_trials(6, "en", 3):
-        assert trial.edit.asked == ("background",)
-        assert trial.beside is not None
-        assert (trial.beside.picture != trial.target.picture).any()
-        assert "picture" in trial.instruction.lower()
-    posed = referring_trials(2, "zh", 3)
-    made = torch.from_numpy(np.stack([trial.target.picture for trial in posed]))
-    assert "nan" not in found_by(load_judge(Path("benchmarks/judge.safetensors"), torch.device("cpu")), made, posed)
+    judge = load_judge(Path("benchmarks/judge.safetensors"), torch.device("cpu"))
+    posed = referring_trials(6, "en", 3)
+    beside, made = (
+        torch.from_numpy(np.stack([drawing.picture for drawing in drawings]))
+        for drawings in ([each.beside for each in posed], [each.target for each in posed])
+    )
+    kind, background = (JUDGED.index(name) for name in ("kind", "background"))
+    seen, wanted = judge.verdict(beside), judge.verdict(made)
+    assert (seen[:, kind] != wanted[:, kind]).all()
+    assert (seen[:, background] == wanted[:, background]).all()
+    assert all(each.edit.asked == ("background",) and "picture" in each.instruction.lower() for each in posed)
+    assert "nan" not in found_by(judge, made, posed)
